@@ -1,0 +1,64 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# One setting for every process, so that two runs on the same machine add floats in the same order.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
+
+reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
+	dvc pull data.dvc
+	dvc repro
+	@echo "Report: reports/quick/index.html"
+
+reproduce-cpu: $(VENV)/.installed ## cpu profile: packaged pretrained weights, real corpora, hours
+	dvc repro pipelines/cpu/dvc.yaml
+	@echo "Report: reports/cpu/index.html"
+
+reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; needs GPUs and the model hub
+	dvc repro pipelines/paper/dvc.yaml
+	@echo "Report: reports/paper/index.html"
+
+test: $(VENV)/.installed-dev ## environment and all tests
+	dvc pull data.dvc
+	python -m pytest
+
+test-quick: $(VENV)/.installed-dev ## the tests that take seconds
+	dvc pull data.dvc
+	python -m pytest -m "not long and not browser"
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(VENV)/.installed-dev ## speed and memory, side by side
+	python benchmarks/adapter_step.py
+
+notebooks: $(VENV)/.installed-dev ## open the notebooks
+	$(PIP_INSTALL) --editable ".[notebooks]"
+	jupyter lab notebooks
+
+clean: ## remove what the pipeline can make again (not results)
+	rm -rf prepared weights checkpoints .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@

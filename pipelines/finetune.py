@@ -1,0 +1,90 @@
+"""Stage `finetune`: every seed of one backbone x task x method, in one process.
+
+Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}. What it
+cost goes to cost/training.json, which is not an output. A seed that is complete is not trained again when the stage is started anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cost import seed_cost, write_cost
+from pipelines.fitting import Fitted, describe, fit, load_pairs
+from pipelines.paths import corpus_of
+from pipelines.plan import Plan, plan_experiment
+from pipelines.records import training_record
+from pipelines.settings import load_settings
+from pipelines.stage import DryRun, Params, run_stage, say
+from replication.fileio import read_json, replaced_directory, sha256_json, write_json
+
+
+def main(
+    params: Params,
+    experiment: Annotated[str, typer.Option(help="A name under `experiments`.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Train one experiment."""
+    plan = plan_experiment(load_settings(params), experiment)
+    if dry_run:
+        say(describe(plan))
+        return
+    finished = [finished_seed(plan, seed) for seed in plan.experiment.seeds]
+    with (
+        replaced_directory(plan.run / "adapter") as adapters,
+        replaced_directory(plan.run / "training") as training,
+    ):
+        for seed, folder in zip(plan.experiment.seeds, finished, strict=True):
+            shutil.copytree(folder / "adapter", adapters / f"seed-{seed}")
+            shutil.copytree(folder / "training", training / f"seed-{seed}")
+    costs = {
+        seed: read_json(folder / "cost.json") for seed, folder in zip(plan.experiment.seeds, finished, strict=True)
+    }
+    write_cost(plan.run, "training", costs, threads=plan.settings.threads)
+    shutil.rmtree(plan.scratch / "finetune", ignore_errors=True)
+
+
+def finished_seed(plan: Plan, seed: int) -> Path:
+    """Folder with one seed's adapter, record, curves and cost; trained now unless an earlier start completed it."""
+    identity = plan.identity(seed)
+    scratch = plan.scratch / "finetune" / f"seed-{seed}-{sha256_json(identity)[:12]}"
+    finished = scratch / "finished"
+    if finished.is_dir():
+        say(f"{plan.key} seed {seed}: complete from an earlier start")
+        return finished
+    started = time.perf_counter()
+    train, dev = load_pairs(plan)
+    fitted = fit(
+        plan,
+        train,
+        dev,
+        plan.training,
+        seed=seed,
+        checkpoint_directory=scratch / "checkpoint",
+        identity=identity,
+        title=f"fine-tune {plan.key}, seed {seed}",
+    )
+    keep(plan, seed, fitted, finished, seconds=time.perf_counter() - started)
+    return finished
+
+
+def keep(plan: Plan, seed: int, fitted: Fitted, finished: Path, *, seconds: float) -> None:
+    """Write one seed's results aside, complete or not at all."""
+    from replication.adapters import save
+    from replication.records import write_curves, write_record
+
+    with replaced_directory(finished) as folder:
+        save(fitted.model, folder / "adapter")
+        write_curves(folder / "training" / "curves.csv", fitted.result.curves)
+        record = training_record(plan, seed, fitted, folder / "adapter", corpus_of(plan.prepared))
+        write_record(folder / "training" / "record.json", record)
+        write_json(folder / "cost.json", seed_cost(seconds, fitted.result.tokens_per_second))
+    say(f"{plan.key} seed {seed}: dev loss {fitted.result.dev_loss:.4f} after {fitted.result.steps} steps")
+
+
+if __name__ == "__main__":
+    run_stage(main)

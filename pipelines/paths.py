@@ -1,0 +1,34 @@
+"""Where the stages read and write, relative to the project's root, where every stage runs. Light: imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.settings import Settings
+from replication.errors import DataError
+from replication.fileio import read_json, sha256_file
+
+
+def prepared_directory(settings: Settings, task: str) -> Path:
+    """Folder the prepare stage writes for `task`."""
+    return Path("prepared") / settings.profile / task
+
+
+def weights_directory(backbone: str) -> Path:
+    """Folder the pretrain stage writes for `backbone`."""
+    return Path("weights") / backbone
+
+
+def prepared_hashes(directory: Path) -> dict[str, str]:
+    """sha256 of each prepared file; DataError names the command that makes them."""
+    names = ("train.jsonl", "dev.jsonl", "test.jsonl")
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise DataError(f"{directory / missing[0]}: no such file; `dvc repro prepare` makes it")
+    return {name: sha256_file(directory / name) for name in names}
+
+
+def corpus_of(directory: Path) -> dict[str, Any]:
+    """The prepared task's own description (name, label, counts, hashes of its source)."""
+    return read_json(directory / "corpus.json")

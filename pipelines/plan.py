@@ -1,0 +1,110 @@
+"""From a params.yaml to everything one experiment needs: checked configurations and the paths it reads and writes.
+
+Building a plan touches no data and no weights, so the commands of every profile can be checked anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.paths import prepared_directory, prepared_hashes, weights_directory
+from pipelines.settings import Experiment, Settings
+from replication.adapters import MethodConfig, method_config
+from replication.backbones import Backbone, get_backbone
+from replication.decoding import DecodingConfig
+from replication.errors import ConfigError
+from replication.fileio import sha256_file
+from replication.training_config import TrainingConfig
+
+TOLERANCES = Path("paper_results/tolerances.json")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One experiment, resolved. Paths are relative to the project's root, where every stage runs."""
+
+    settings: Settings
+    key: str
+    experiment: Experiment
+    backbone: Backbone
+    training: TrainingConfig
+    decoding: DecodingConfig
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared task."""
+        return prepared_directory(self.settings, self.experiment.task)
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the backbone's weights."""
+        return weights_directory(self.experiment.backbone)
+
+    @property
+    def run(self) -> Path:
+        """Folder of everything the experiment writes."""
+        return Path("runs") / self.settings.profile / self.key
+
+    @property
+    def scratch(self) -> Path:
+        """Checkpoints and finished seeds of a stage that has not ended yet."""
+        return Path("checkpoints") / self.settings.profile / self.key
+
+    def method(self, seed: int) -> MethodConfig:
+        """The method's configuration; a method with random start values draws them from the run's seed."""
+        return seeded_method(self.experiment, seed)
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What makes a checkpoint this run's: a checkpoint of any other configuration is refused."""
+        return {
+            "profile": self.settings.profile,
+            "experiment": self.key,
+            "backbone": self.experiment.backbone,
+            "weights": sha256_file(self.weights / "model.safetensors"),
+            "data": prepared_hashes(self.prepared),
+            "method": self.experiment.method,
+            "method_config": dict(self.experiment.settings),
+            "training": asdict(self.training),
+            "threads": self.settings.threads,
+            "seed": seed,
+        }
+
+
+def plan_experiment(settings: Settings, key: str) -> Plan:
+    """Resolve one experiment; every wrong value is a ConfigError before anything is loaded."""
+    experiment = settings.experiment(key)
+    plan = Plan(
+        settings=settings,
+        key=key,
+        experiment=experiment,
+        backbone=get_backbone(experiment.backbone),
+        training=training_config(settings, experiment.learning_rate),
+        decoding=_checked(DecodingConfig, settings.decoding, f"{settings.params_file}: decoding"),
+    )
+    plan.method(experiment.seeds[0])
+    return plan
+
+
+def training_config(settings: Settings, learning_rate: float, **changes: Any) -> TrainingConfig:
+    """The profile's training settings, which all methods share, with one learning rate."""
+    values = {**settings.training, "learning_rate": learning_rate, "threads": settings.threads, **changes}
+    return _checked(TrainingConfig, values, f"{settings.params_file}: training")
+
+
+def seeded_method(experiment: Experiment, seed: int) -> MethodConfig:
+    """`experiment`'s method with its start values drawn from `seed` where it has random ones."""
+    config = method_config(experiment.method, **experiment.settings)
+    if "init_seed" in asdict(config) and "init_seed" not in experiment.settings:
+        return method_config(experiment.method, **experiment.settings, init_seed=seed)
+    return config
+
+
+def _checked(kind: Any, values: dict[str, Any], where: str) -> Any:
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

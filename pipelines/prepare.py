@@ -1,0 +1,100 @@
+"""Stage `prepare`: a corpus becomes training pairs and test items, with the hashes of what they came from.
+
+Writes prepared/<profile>/<task>/: train.jsonl and dev.jsonl ({"context", "completion"}), test.jsonl ({"mr", "context",
+"references"}), corpus.json (name, label, counts, hashes).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.paths import prepared_directory
+from pipelines.settings import Task, load_settings
+from pipelines.stage import DryRun, Params, run_stage, say
+from replication.corpora import e2e, microworld
+from replication.corpora.schema import Row, group_references, linearise, parse_mr, read_csv
+from replication.errors import ConfigError
+from replication.fileio import replaced_directory, sha256_file, write_json, write_jsonl
+
+MICROWORLD_FILES = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset.csv"}
+
+
+def main(
+    params: Params,
+    task: Annotated[str, typer.Option(help="A name under `tasks`.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Prepare one task."""
+    settings = load_settings(params)
+    chosen = settings.task(task)
+    output = prepared_directory(settings, task)
+    if dry_run:
+        say(f"would prepare {task} from the {chosen.corpus} corpus into {output}")
+        return
+    splits, source = read_corpus(chosen)
+    rows = {name: select(splits[name], limit, chosen.selection_seed) for name, limit in limits(chosen).items()}
+    items = select(group_references(splits["test"]), chosen.test_items, chosen.selection_seed)
+    with replaced_directory(output) as folder:
+        for name, chosen_rows in rows.items():
+            write_jsonl(folder / f"{name}.jsonl", [as_pair(row) for row in chosen_rows])
+        write_jsonl(
+            folder / "test.jsonl",
+            [{"mr": mr, "context": context_of(mr), "references": references} for mr, references in items],
+        )
+        counts = {
+            "train_examples": len(rows["train"]),
+            "dev_examples": len(rows["dev"]),
+            "test_items": len(items),
+        }
+        write_json(folder / "corpus.json", {**source, **counts})
+    say(f"{task}: {counts['train_examples']} training and {counts['dev_examples']} dev examples, "
+        f"{counts['test_items']} test meaning representations ({source['label']}) -> {output}")  # fmt: skip
+
+
+def limits(task: Task) -> dict[str, int | None]:
+    """How many rows of each trained-on split are used; None is all."""
+    return {"train": task.train_examples, "dev": task.dev_examples}
+
+
+def read_corpus(task: Task) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    """All rows by split ("train", "dev", "test") and what they are: name, label, sha256 of the source files."""
+    if task.corpus == "e2e":
+        source = {"name": "e2e", "label": e2e.LABEL, "sha256": {"e2e-dataset.zip": e2e.SHA256}}
+        return e2e.load_e2e(), source
+    folder = Path(task.source)
+    paths = {split: folder / name for split, name in MICROWORLD_FILES.items()}
+    for path in paths.values():
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; `dvc pull data.dvc` brings the embedded corpus")
+    source = {
+        "name": "microworld",
+        "label": microworld.LABEL,
+        "sha256": {path.name: sha256_file(path) for path in paths.values()},
+    }
+    return {split: read_csv(path) for split, path in paths.items()}, source
+
+
+def select(rows: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
+    """A seeded choice of `limit` rows, kept in corpus order."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+
+
+def as_pair(row: Row) -> dict[str, str]:
+    """One training example."""
+    return {"context": context_of(row.mr), "completion": row.reference}
+
+
+def context_of(mr: str) -> str:
+    """The linearised form of a meaning representation in the corpus's own notation."""
+    return linearise(parse_mr(mr))
+
+
+if __name__ == "__main__":
+    run_stage(main)

