@@ -1,0 +1,203 @@
+"""Public files by sha256: from the mirror folder, from the cache, or from their home; never unverified bytes.
+
+`REPLICATION_MIRROR` names a folder searched first, by content; `REPLICATION_CACHE` the folder downloads are
+kept in (default ~/.cache/peft-replication). A downloaded file gets its name only after its bytes were
+verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from replication.errors import ConfigError, DataError
+from replication.fileio import sha256_file
+
+MIRROR_VARIABLE = "REPLICATION_MIRROR"
+CACHE_VARIABLE = "REPLICATION_CACHE"
+TIMEOUT_SECONDS = 30.0
+
+# (bytes received so far, total bytes or None where the server does not say)
+Progress = Callable[[int, int | None], None]
+
+_BLOCK = 1 << 16
+_hashes: dict[tuple[str, int, int], str] = {}
+
+
+def default_cache() -> Path:
+    """Folder that downloads are kept in."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "peft-replication"
+
+
+def cached_path(name: str, sha256: str, cache: str | Path | None = None) -> Path:
+    """Where `fetch` keeps the file; it need not exist."""
+    return Path(cache or default_cache()) / f"{sha256[:16]}-{name}"
+
+
+def find_in_mirror(sha256: str, mirror: str | Path | None = None, size: int | None = None) -> Path | None:
+    """A file below `mirror` (default: REPLICATION_MIRROR) whose bytes have this sha256, or None; no network.
+
+    MANIFEST.json is followed first, as a hint only: every answer's bytes were read. `size` in bytes, where it
+    is known, saves reading files that cannot match.
+    """
+    folder = _mirror_folder(mirror)
+    if folder is None:
+        return None
+    for path in (*_manifest_hints(folder, sha256), *_files(folder)):
+        if _matches(path, sha256, size):
+            return path
+    return None
+
+
+def find_local(
+    name: str,
+    sha256: str,
+    mirror: str | Path | None = None,
+    cache: str | Path | None = None,
+    size: int | None = None,
+) -> Path | None:
+    """The verified file from the mirror or the cache, or None; no network."""
+    found = find_in_mirror(sha256, mirror, size)
+    if found is None and _matches(cached_path(name, sha256, cache), sha256, size):
+        found = cached_path(name, sha256, cache)
+    return found
+
+
+def fetch(
+    name: str,
+    sha256: str,
+    url: str,
+    mirror: str | Path | None = None,
+    cache: str | Path | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Path of a file with exactly this sha256: mirror, then cache, then downloaded from `url` into the cache.
+
+    `progress(received, total)` is called during a download. DataError names the address, what went wrong and
+    the cure, and also any file of this name in the mirror or the cache whose bytes differ; nothing partial is
+    left.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ConfigError(f"sha256 of {name} is {sha256!r}; it must be 64 lower-case hexadecimal digits")
+    if not name or Path(name).name != name:
+        raise ConfigError(f"name {name!r} must be a plain file name, without folders")
+    found = find_local(name, sha256, mirror, cache, size)
+    if found is not None:
+        return found
+    target = cached_path(name, sha256, cache)
+    try:
+        _download(url, target, sha256, size, progress)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = _reason(error)
+        problem = str(error) if isinstance(error, DataError) else f"{url}: download failed ({reason})"
+        notes = "".join(f"\n  {note}" for note in _near_misses(name, sha256, mirror, target))
+        raise DataError(
+            f"{name}: {problem}{notes}\n"
+            f"  Cure: reach that address, or set {MIRROR_VARIABLE} to a folder that holds the file "
+            f"(it is found by its sha256, {sha256}, under any name)."
+        ) from error
+    return target
+
+
+def _reason(error: Exception) -> object:
+    # A URLError only wraps its reason; an HTTPError, which is one too, says more than its own.
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return error.reason
+    return str(error) or type(error).__name__
+
+
+def _download(url: str, target: Path, sha256: str, size: int | None, progress: Progress | None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    digest, received = hashlib.sha256(), 0
+    try:
+        with (
+            os.fdopen(descriptor, "wb") as out,
+            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
+        ):
+            announced = answer.headers.get("Content-Length", "")
+            total = int(announced) if announced.isdigit() else size
+            while block := answer.read(_BLOCK):
+                digest.update(block)
+                received += len(block)
+                if size is not None and received > size:
+                    raise DataError(f"{url}: sent more than the {size} bytes of the expected file")
+                out.write(block)
+                if progress is not None:
+                    progress(received, total)
+        if digest.hexdigest() != sha256:
+            length = f"{received} of {total} bytes" if total else f"{received} bytes"
+            raise DataError(
+                f"{url}: the {length} received have sha256 {digest.hexdigest()}, expected {sha256}; "
+                "the download was cut off or the file there has changed, and nothing was kept"
+            )
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _mirror_folder(mirror: str | Path | None) -> Path | None:
+    named = mirror or os.environ.get(MIRROR_VARIABLE)
+    folder = Path(named).expanduser() if named else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _manifest_hints(folder: Path, sha256: str) -> Iterator[Path]:
+    try:
+        entries = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("sha256") == sha256 and isinstance(entry.get("file"), str):
+            yield folder / entry["file"]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent) / name for name in sorted(names))
+
+
+def _matches(path: Path, sha256: str, size: int | None) -> bool:
+    try:
+        return path.is_file() and (size is None or path.stat().st_size == size) and _hash(path) == sha256
+    except (OSError, ValueError):  # unreadable, or a hint that is no path: not the file
+        return False
+
+
+def _hash(path: Path) -> str:
+    # One process may look for several files; a file is read again only after it changed.
+    stat = path.stat()
+    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    if key not in _hashes:
+        _hashes[key] = sha256_file(path)
+    return _hashes[key]
+
+
+def _near_misses(name: str, sha256: str, mirror: str | Path | None, target: Path) -> Iterator[str]:
+    named = mirror or os.environ.get(MIRROR_VARIABLE)
+    folder = _mirror_folder(mirror)
+    if named and folder is None:
+        yield f"{MIRROR_VARIABLE} names {named}, which is not a folder."
+    candidates = [path for path in _files(folder) if path.name == name] if folder else []
+    for path in (*candidates, target):
+        try:
+            found = _hash(path)
+        except OSError as error:
+            if path != target:
+                yield f"{path} cannot be read ({error.strerror})."
+            continue
+        if found != sha256:
+            yield f"{path} is not the file: sha256 {found}, expected {sha256}; replace or remove it."
