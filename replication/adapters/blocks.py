@@ -1,0 +1,87 @@
+"""Where things are in a Hugging Face model: its decoder blocks, its width, and its task head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from replication.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class DecoderStack:
+    """The transformer blocks of a decoder; `owner` is the module whose forward runs all of them, in order."""
+
+    owner: nn.Module
+    blocks: tuple[nn.Module, ...]
+    width: int
+
+
+def find_decoder(model: nn.Module) -> DecoderStack:
+    """Blocks of a causal model, or of the decoder of an encoder-decoder model (BART); AdapterError if there
+    are none.
+
+    The blocks are the outermost nn.ModuleList with the most parameters below the decoder: `transformer.h`,
+    `model.layers`, `model.decoder.layers`. The width is `config.hidden_size` (an alias of BART's d_model).
+    """
+    config: Any = getattr(model, "config", None)
+    body: Any = getattr(model, "base_model", model)
+    if getattr(config, "is_encoder_decoder", False) and hasattr(body, "get_decoder"):
+        body = body.get_decoder()
+    lists = _outermost_lists(body)
+    if not lists:
+        raise AdapterError(f"{type(model).__name__}: no list of transformer blocks found; pass a Hugging Face model")
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    width = getattr(config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise AdapterError(f"{type(model).__name__}: its configuration gives no hidden_size")
+    owner, blocks = max(lists, key=lambda pair: sum(parameter.numel() for parameter in pair[1].parameters()))
+    return DecoderStack(owner, tuple(blocks), width)
+
+
+def _outermost_lists(module: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]:
+    found: list[tuple[nn.Module, nn.ModuleList]] = []
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            found.append((module, child))
+        else:
+            found.extend(_outermost_lists(child))
+    return found
+
+
+def describe_base(model: nn.Module) -> dict[str, Any]:
+    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None where not to be
+    found.
+    """
+    try:
+        stack = find_decoder(model)
+    except AdapterError:
+        return {"class": type(model).__name__, "width": None, "blocks": None}
+    return {"class": type(model).__name__, "width": stack.width, "blocks": len(stack.blocks)}
+
+
+def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of a task head, by name: what stands beside `model.base_model`, without a language-model
+    head.
+
+    Sequence classification: DeBERTa-v2's pooler and classifier, BERT's classifier (its pooler is pretrained
+    and lies in the base), Llama's `score`. Causal and sequence-to-sequence language models have none. Every
+    method trains it.
+    """
+    root: Any = model
+    body = getattr(root, "base_model", model)
+    if body is model:
+        return {}
+    shared = {id(parameter) for parameter in body.parameters()}
+    language_head = root.get_output_embeddings() if hasattr(root, "get_output_embeddings") else None
+    head: dict[str, nn.Parameter] = {}
+    for child_name, child in model.named_children():
+        if child is body or (language_head is not None and any(m is language_head for m in child.modules())):
+            continue
+        for name, parameter in child.named_parameters(prefix=child_name):
+            if id(parameter) not in shared:
+                head[name] = parameter
+    return head
