@@ -1,0 +1,92 @@
+"""Where a backbone's files are read from, and what is wrong, with the cure, when they cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from replication.errors import DataError
+
+if TYPE_CHECKING:
+    from replication.backbones import Backbone
+
+# Said outright: left open, transformers asks at the terminal whether a repository's code may run.
+_NO_CODE = {"trust_remote_code": False}
+
+
+def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that say where to read; DataError for a folder that is not there."""
+    cure = f"make it with `{backbone.made_by or backbone.hub_command + ' --local-dir ' + str(directory)}`"
+    if directory is None:
+        if backbone.source != "hub":
+            raise DataError(f"backbone {backbone.name} is on no hub: its weights need a folder; {cure}")
+        return {"pretrained_model_name_or_path": backbone.hub_id, "revision": backbone.revision, **_NO_CODE}
+    folder = Path(directory)
+    if not (folder / "config.json").is_file():
+        what = "holds no config.json" if folder.is_dir() else "no such folder"
+        raise DataError(f"{folder}: {what}; weights of {backbone.name} are expected there: {cure}")
+    return {"pretrained_model_name_or_path": str(folder), "local_files_only": True, **_NO_CODE}
+
+
+def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -> DataError:
+    """What `error`, raised by `from_pretrained` at `where`, means for the user, with the cure."""
+    place = where["pretrained_model_name_or_path"]
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "revision" not in where:
+        again = f"`{backbone.made_by}`" if backbone.made_by else f"`{backbone.hub_command} --local-dir {place}`"
+        return DataError(
+            f"{place}: weights of {backbone.name} cannot be loaded ({reason}); delete the folder and make it "
+            f"again with {again}"
+        )
+    kinds = {type(link).__name__ for link in _causes(error)}
+    if backbone.gated and kinds & {"GatedRepoError", "RepositoryNotFoundError"}:
+        cure = f"accept the licence at https://huggingface.co/{backbone.hub_id}, then `hf auth login`"
+    elif kinds & {
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadTimeout",
+    }:
+        login = " (this model is gated: accept its licence there first)" if backbone.gated else ""
+        cure = (
+            "the hub is not reached and the cache lacks a file: with network and without HF_HUB_OFFLINE, "
+            f"run `{backbone.hub_command}`{login}"
+        )
+    elif "safetensors" in reason:
+        cure = "only safetensors are read; pin a revision that has them, or convert once and pass the folder"
+    else:
+        cure = f"check it with `{backbone.hub_command}`"
+    return DataError(f"{place} at revision {backbone.revision}: cannot be loaded ({reason}). Cure: {cure}")
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def check_architecture(backbone: Backbone, wanted: Any, found: Any, where: dict[str, Any]) -> None:
+    """DataError unless the configuration that was found is of the backbone that was wanted."""
+    fields = ["model_type"]
+    if backbone.source != "pretrained":  # those are as large as the pipeline made them
+        fields += ["hidden_size", "num_hidden_layers", "vocab_size"]
+    for field in fields:
+        has, needs = getattr(found, field), getattr(wanted, field)
+        if has != needs:
+            place = where["pretrained_model_name_or_path"]
+            raise DataError(f"{place}: holds another model than {backbone.name}: {field} is {has}, expected {needs}")
+
+
+def check_complete(model: Any, report: dict[str, Any], where: dict[str, Any], *, may_lack_head: bool) -> None:
+    """DataError unless the checkpoint filled the model; `from_pretrained` would go on with random values."""
+    body = f"{model.base_model_prefix}."
+    missing = sorted(key for key in report["missing_keys"] if not may_lack_head or key.startswith(body))
+    if missing:
+        place = where["pretrained_model_name_or_path"]
+        raise DataError(
+            f"{place}: the checkpoint lacks {len(missing)} tensors of the model (first: {missing[0]}); it is "
+            "incomplete or of another model"
+        )
