@@ -1,0 +1,157 @@
+"""From text to token ids to padded batches.
+
+The form is the LoRA paper's for E2E NLG (Hu et al. 2021, microsoft/LoRA, examples/NLG):
+
+    context ids, separator, ids of " " + completion, separator
+
+with the loss on the completion and the separator that ends it. torch is imported only to build batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from replication.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer; every Hugging Face tokenizer has it."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`."""
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """What the model is given and what it should say."""
+
+    context: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One training example.
+
+    `loss_mask[i]` is 1 where `input_ids[i]` is a token to be learnt, that is, predicted from those before
+    it. `text` is a readable hint for error messages; `dropped_tokens` counts the tokens cut off to fit
+    `max_length`.
+    """
+
+    input_ids: list[int]
+    loss_mask: list[int]
+    text: str = ""
+    dropped_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def encode_pair(tokenizer: Tokenizer, pair: TextPair, separator_id: int, max_length: int) -> Encoded:
+    """Encode one pair; at most `max_length` tokens.
+
+    A context that is too long loses its first tokens, and `dropped_tokens` says how many. What is to be
+    learnt is never cut: DataError when the completion and the two separators alone exceed `max_length`, or
+    when the completion is blank.
+    """
+    if not pair.completion.strip():
+        raise DataError(f"the completion of {_shorten(pair.context)!r} is blank; give it text or leave the row out")
+    context = tokenizer.encode(pair.context, add_special_tokens=False)
+    target = [*tokenizer.encode(" " + pair.completion, add_special_tokens=False), separator_id]
+    room = max_length - len(target) - 1
+    if room < 0:
+        raise DataError(
+            f"the completion {_shorten(pair.completion)!r} needs {len(target) + 1} tokens with its "
+            f"separators, more than max_length={max_length}; raise max_length or leave the row out"
+        )
+    dropped = max(0, len(context) - room)
+    context = context[dropped:]
+    return Encoded(
+        input_ids=[*context, separator_id, *target],
+        loss_mask=[0] * (len(context) + 1) + [1] * len(target),
+        text=f"{_shorten(pair.context)} => {_shorten(pair.completion)}",
+        dropped_tokens=dropped,
+    )
+
+
+def encode_pairs(tokenizer: Tokenizer, pairs: Iterable[TextPair], separator_id: int, max_length: int) -> list[Encoded]:
+    """`encode_pair` for many; a DataError also names the pair, counted from 1."""
+    encoded = []
+    for number, pair in enumerate(pairs, start=1):
+        try:
+            encoded.append(encode_pair(tokenizer, pair, separator_id, max_length))
+        except DataError as error:
+            raise DataError(f"pair {number}: {error}") from None
+    return encoded
+
+
+def encode_text(tokenizer: Tokenizer, text: str, separator_id: int, max_length: int) -> Encoded:
+    """Encode one passage of free text and its closing separator for pretraining: the loss covers every token.
+
+    A passage that is too long is cut at its end (the separator with it), and `dropped_tokens` says by how
+    much.
+    """
+    if not text.strip():
+        raise DataError("a passage of free text is blank; leave the row out")
+    ids = [*tokenizer.encode(text, add_special_tokens=False), separator_id]
+    kept = ids[:max_length]
+    return Encoded(kept, [1] * len(kept), text=_shorten(text), dropped_tokens=len(ids) - len(kept))
+
+
+def collate(batch: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad to the right, up to the longest of the batch.
+
+    Returns int64 tensors of shape (examples, longest): `input_ids`, `attention_mask` (1 on real tokens) and
+    `loss_mask` (0 on padding).
+    """
+    import torch
+
+    if not batch:
+        raise DataError("cannot make a batch of no examples")
+    longest = max(map(len, batch))
+
+    def padded(rows: Iterable[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([row + [filler] * (longest - len(row)) for row in rows], dtype=torch.long)
+
+    return {
+        "input_ids": padded((example.input_ids for example in batch), pad_id),
+        "attention_mask": padded(([1] * len(example) for example in batch), 0),
+        "loss_mask": padded((example.loss_mask for example in batch), 0),
+    }
+
+
+def fingerprint(examples: Iterable[Any]) -> str:
+    """sha256 over the fields of every example (any dataclass of JSON values), in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps(vars(example), sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def indices_of_step(step: int, examples: int, window: int, seed: int) -> tuple[int, ...]:
+    """The `window` examples (indices below `examples`) that update `step`, counted from 1, learns from.
+
+    Each epoch is a permutation of its own; the examples that do not fill a last window sit out. The answer
+    depends on the arguments alone, so a resumed run needs to know nothing but its step.
+    """
+    epoch, position = divmod(step - 1, examples // window)
+    return _order(seed, epoch, examples)[position * window : (position + 1) * window]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, examples: int) -> tuple[int, ...]:
+    import numpy as np
+
+    return tuple(np.random.default_rng([seed, epoch]).permutation(examples).tolist())
+
+
+def _shorten(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,103 @@
+"""Settings of one training run, checked when they are made; needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from replication.errors import ConfigError
+
+PRECISIONS = ("no", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The LoRA paper's E2E recipe, except `steps`, which depends on the corpus (there: 5 epochs).
+
+    One step is one update of the weights, on `batch_size * accumulation_steps` examples. `log_every`,
+    `eval_every` and `checkpoint_every` count steps; None means only at the start and the end
+    (`eval_every`), or only at the end (`checkpoint_every`). `threads` None leaves torch's number of CPU
+    threads as it is.
+    """
+
+    steps: int
+    learning_rate: float = 2e-4
+    batch_size: int = 8
+    accumulation_steps: int = 1
+    warmup_steps: int = 500
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    max_length: int = 512
+    max_grad_norm: float | None = None
+    gradient_checkpointing: bool = False
+    mixed_precision: str = "no"
+    log_every: int = 10
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    deterministic: bool = True
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation_steps", "max_length", "log_every"):
+            self._whole(name, 1)
+        self._whole("warmup_steps", 0)
+        for name in ("eval_every", "checkpoint_every", "threads"):
+            self._whole(name, 1, optional=True)
+        self._number("learning_rate", "a number above 0", lambda value: value > 0)
+        self._number("weight_decay", "a number of at least 0", lambda value: value >= 0)
+        self._number("label_smoothing", "a number from 0 to below 1", lambda value: 0 <= value < 1)
+        if self.max_grad_norm is not None:
+            self._number("max_grad_norm", "None or a number above 0", lambda value: value > 0)
+        for name in ("gradient_checkpointing", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                self._refuse(name, "true or false")
+        if self.mixed_precision not in PRECISIONS:
+            self._refuse("mixed_precision", f"one of {', '.join(PRECISIONS)}")
+        if self.warmup_steps > self.steps:
+            self._refuse("warmup_steps", f"at most steps={self.steps}")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> TrainingConfig:
+        """From a parameter file's mapping; ConfigError names unknown and missing fields."""
+        valid = [field.name for field in fields(cls)]
+        if unknown := [str(name) for name in settings if name not in valid]:
+            raise ConfigError(f"unknown training setting {', '.join(unknown)}; valid are {', '.join(valid)}")
+        if "steps" not in settings:
+            raise ConfigError("training setting steps is missing; give the number of weight updates")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values, in the order of the fields."""
+        return asdict(self)
+
+    def _whole(self, name: str, least: int, *, optional: bool = False) -> None:
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self._refuse(name, f"{'None or ' if optional else ''}a whole number of at least {least}")
+
+    def _number(self, name: str, valid: str, holds: Any) -> None:
+        value = getattr(self, name)
+        if isinstance(value, str):
+            valid += " (a number, not text: YAML 1.1 reads 2e-4 as text and 2.0e-4 as a number)"
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self._refuse(name, valid)
+        if not holds(value):
+            self._refuse(name, valid)
+
+    def _refuse(self, name: str, valid: str) -> None:
+        raise ConfigError(f"training setting {name} must be {valid}, got {getattr(self, name)!r}")
+
+
+def learning_rate_at(step: int, config: TrainingConfig) -> float:
+    """Rate of update `step` (1 .. steps): linear from 0 over the warm-up, then linear down towards 0.
+
+    Equals `transformers.get_linear_schedule_with_warmup`, whose first update under a warm-up has rate 0.
+    """
+    done = step - 1
+    if done < config.warmup_steps:
+        return config.learning_rate * done / config.warmup_steps
+    return config.learning_rate * (config.steps - done) / max(1, config.steps - config.warmup_steps)
