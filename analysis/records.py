@@ -1,0 +1,304 @@
+"""Find runs under a root, read what they wrote about themselves, and say how complete each one is.
+
+Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv},
+predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from analysis.published import METRICS
+from replication.errors import DataError
+from replication.fileio import read_json
+from replication.predictions import Prediction, read_predictions
+from replication.records import Cost, RunRecord, read_costs, read_record
+
+Status = Literal["complete", "incomplete", "failed", "missing"]
+_SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
+_ROUNDING = 1e-6
+
+
+class Metrics(BaseModel):
+    """metrics.json: means over seeds, spread, every seed; the metric scripts' own scale (BLEU 0.7203)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    profile: str
+    experiment: str
+    items: int = Field(ge=1)
+    BLEU: float | None
+    NIST: float | None
+    METEOR: float | None
+    ROUGE_L: float | None
+    CIDEr: float | None
+    spread: dict[str, float | None]
+    seeds: dict[int, dict[str, float | None]] = Field(min_length=1)
+    approximate: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _means_are_means(self) -> Metrics:
+        for metric in METRICS:
+            absent = [seed for seed, scores in self.seeds.items() if metric not in scores]
+            if absent:
+                raise ValueError(f"seeds.{absent[0]} has no {metric}")
+            values, mean = self.values(metric), getattr(self, metric)
+            if (mean is None) != (values is None):
+                raise ValueError(f"{metric} is {mean}, but its seeds say {values}")
+            if values is not None and abs(math.fsum(values) / len(values) - mean) > _ROUNDING:
+                raise ValueError(f"{metric} is {mean}, which is not the mean of its seeds {values}")
+        return self
+
+    def values(self, metric: str) -> list[float] | None:
+        """One score per seed, in the file's order; None when a seed has no score (METEOR without Java)."""
+        present = [value for scores in self.seeds.values() if (value := scores[metric]) is not None]
+        return present if len(present) == len(self.seeds) else None
+
+
+class Candidate(BaseModel):
+    """One learning rate of a search; no loss where training diverged."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    learning_rate: float
+    held_out_loss: float | None
+
+
+class Search(BaseModel):
+    """search.json: the learning rates tried for one experiment."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    tried: tuple[Candidate, ...]
+    best: float | None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: backbone x task x method with its seeds. Dictionaries are keyed by seed, ascending."""
+
+    profile: str
+    name: str
+    directory: Path
+    status: Status
+    problems: tuple[str, ...] = ()
+    records: Mapping[int, RunRecord] = field(default_factory=dict)
+    curves: Mapping[int, pd.DataFrame] = field(default_factory=dict)
+    predictions: Mapping[int, list[Prediction]] = field(default_factory=dict)
+    metrics: Metrics | None = None
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The first seed's record: method, corpus and counts are the same for every seed."""
+        return next(iter(self.records.values()), None)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed that left anything."""
+        scored = self.metrics.seeds if self.metrics else {}
+        return tuple(sorted({*self.records, *self.curves, *self.predictions, *scored}))
+
+
+def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
+    """Every experiment under `root` that left results, by profile and name."""
+    root = Path(root)
+    profiles = [root / profile] if profile else _subdirectories(root)
+    found = [load_experiment(folder) for directory in profiles for folder in _subdirectories(directory)]
+    return [experiment for experiment in found if experiment.status != "missing"]
+
+
+def load_profile(directory: str | Path, experiments: Sequence[str] | None = None) -> list[Experiment]:
+    """Experiments of one profile's folder (`runs/quick`): those named, in that order, or all there are."""
+    directory = Path(directory)
+    names = experiments if experiments is not None else [folder.name for folder in _subdirectories(directory)]
+    return [load_experiment(directory / name) for name in names]
+
+
+def load_experiment(directory: str | Path) -> Experiment:
+    """Read one experiment folder, whatever state it is in.
+
+    Status: `complete`; `incomplete` (a part is not there yet); `failed` (a file is broken or contradicts
+    another); `missing` (no part at all). `problems` name the files.
+    """
+    directory = Path(directory)
+    reader = _Reader(directory)
+    records = reader.per_seed("training", lambda path: _read_record(path, directory), "record.json")
+    curves = reader.per_seed("training", read_curves, "curves.csv")
+    predictions = reader.per_seed("predictions", read_predictions)
+    metrics = reader.read(directory / "metrics.json", lambda path: read_metrics(path, directory))
+    if not records and not predictions and metrics is None and not reader.broken:
+        return Experiment(directory.parent.name, directory.name, directory, "missing", ("no results yet",))
+    reader.compare(records, predictions, metrics)
+    status: Status = "failed" if reader.broken else "incomplete" if reader.absent else "complete"
+    return Experiment(
+        profile=directory.parent.name,
+        name=directory.name,
+        directory=directory,
+        status=status,
+        problems=(*reader.broken, *reader.absent),
+        records=records,
+        curves=curves,
+        predictions=predictions,
+        metrics=metrics,
+    )
+
+
+def read_metrics(path: str | Path, directory: Path | None = None) -> Metrics:
+    """metrics.json, checked; DataError names file and field."""
+    try:
+        metrics = Metrics.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DataError(f"{path}, {_first_fault(error)}") from error
+    if directory is not None:
+        _check_place(path, metrics.profile, metrics.experiment, directory)
+    return metrics
+
+
+def read_curves(path: str | Path) -> pd.DataFrame:
+    """curves.csv: (n_logged, n_columns) numbers, steps ascending; DataError names file, row and column."""
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a table of comma-separated values ({error})") from error
+    absent = [name for name in ("step", "loss", "dev_loss", "learning_rate") if name not in frame.columns]
+    if absent:
+        there = ", ".join(map(str, frame.columns))
+        raise DataError(f"{path}: column {absent[0]!r} is missing; columns are {there}")
+    for name in frame.columns:
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        wrong = frame.index[numbers.isna() & frame[name].notna()]
+        if len(wrong):
+            value = frame[name][wrong[0]]
+            raise DataError(f"{path}, row {wrong[0] + 2}, column {name}: {value!r} is not a number")
+        frame[name] = numbers
+    if frame["step"].isna().any() or not frame["step"].is_monotonic_increasing:
+        raise DataError(f"{path}: column 'step' has gaps or goes back; the file is damaged")
+    return frame
+
+
+def read_all_costs(directory: str | Path) -> dict[str, dict[int, Cost]]:
+    """cost/<stage>.json of one experiment: stage -> seed -> cost. Empty where there are none."""
+    stages = {}
+    for path in sorted(Path(directory).glob("cost/*.json")):
+        costs = read_costs(path)
+        wrong = [seed for seed in costs if not seed.isdecimal()]
+        if wrong:
+            raise DataError(f"{path}: seeds are whole numbers, found {wrong[0]!r}")
+        stages[path.stem] = {int(seed): cost for seed, cost in costs.items()}
+    return stages
+
+
+def read_searches(experiments: Sequence[Experiment]) -> tuple[dict[str, Search], list[str]]:
+    """search.json of every experiment that has one, by experiment, and what could not be read."""
+    searches, broken = {}, []
+    for experiment in experiments:
+        path = experiment.directory / "search.json"
+        if not path.exists():
+            continue
+        try:
+            searches[experiment.name] = Search.model_validate(read_json(path))
+        except DataError as error:
+            broken.append(str(error))
+        except ValidationError as error:
+            broken.append(f"{path}, {_first_fault(error)}")
+    return searches, broken
+
+
+def disk_use(directory: str | Path) -> int:
+    """Bytes of all files below a folder; a link counts as the file it names."""
+    return sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
+
+
+class _Reader:
+    """Reads the parts of one experiment; remembers what was absent and what was broken."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.absent: list[str] = []
+        self.broken: list[str] = []
+
+    def read(self, path: Path, read: Any) -> Any:
+        """What `read(path)` gives, or None."""
+        if not path.exists():
+            self.absent.append(f"{path}: not there yet")
+            return None
+        try:
+            return read(path)
+        except DataError as error:
+            self.broken.append(str(error))
+            return None
+
+    def per_seed(self, part: str, read: Any, inside: str = "") -> dict[int, Any]:
+        """Seed -> what `read` gives, for each `seed-<s>` entry of one part (or the file inside it) it can read."""
+        folder = self.directory / part
+        if not folder.is_dir():
+            if f"{folder}: not there yet" not in self.absent:
+                self.absent.append(f"{folder}: not there yet")
+            return {}
+        found = {}
+        for path in folder.iterdir():
+            match = _SEED_NAME.fullmatch(path.name)
+            if match:
+                value = self.read(path / inside if inside else path, read)
+                if value is not None:
+                    found[int(match[1])] = value
+        return dict(sorted(found.items()))
+
+    def compare(
+        self,
+        records: Mapping[int, RunRecord],
+        predictions: Mapping[int, list[Prediction]],
+        metrics: Metrics | None,
+    ) -> None:
+        """Note every seed that one part has and another lacks, and items that do not agree."""
+        parts: dict[str, Iterable[int]] = {"training": records, "predictions": predictions}
+        if metrics is not None:
+            parts["metrics.json"] = metrics.seeds
+        seeds = sorted({seed for part in parts.values() for seed in part})
+        for name, part in parts.items():
+            lacking = [seed for seed in seeds if seed not in part]
+            if lacking and list(part):
+                self.absent.append(f"{self.directory / name}: no seed {', '.join(map(str, lacking))}")
+        questions = {tuple((row["mr"], *row["references"]) for row in rows) for rows in predictions.values()}
+        if len(questions) > 1:
+            self.broken.append(f"{self.directory / 'predictions'}: the seeds answer different items")
+        counts = {len(rows) for rows in predictions.values()}
+        if metrics is not None and counts and counts != {metrics.items}:
+            where = self.directory / "metrics.json"
+            self.broken.append(f"{where}: items is {metrics.items}, but predictions hold {sorted(counts)}")
+
+
+def _read_record(path: Path, directory: Path) -> RunRecord:
+    record = read_record(path)
+    _check_place(path, record.profile, record.experiment, directory)
+    if path.parent.name != f"seed-{record.seed}":
+        raise DataError(f"{path}, seed: {record.seed} stands in a folder named {path.parent.name}")
+    return record
+
+
+def _check_place(path: str | Path, profile: str, experiment: str, directory: Path) -> None:
+    if (profile, experiment) != (directory.parent.name, directory.name):
+        here = f"{directory.parent.name}/{directory.name}"
+        raise DataError(f"{path}: profile and experiment are {profile}/{experiment}, but it stands in {here}")
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
+
+
+def _subdirectories(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,307 @@
+"""The main table as csv, Markdown and LaTeX, with the printed rows in a block of their own.
+
+A number is never shown with more digits than it carries: a spread has two significant digits and sets the
+places of its mean; one seed has no spread; a printed figure keeps its printed digits.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.published import METRICS, PublishedTable, Row
+from analysis.results import ResultRow
+from analysis.statistics import Interval, SeedSummary
+
+METRIC_NAMES = {"BLEU": "BLEU", "NIST": "NIST", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}
+PLACES = 4  # what the official scripts print
+HEADERS = (
+    "Method",
+    "BLEU",
+    "95 % over items",
+    *list(METRIC_NAMES.values())[1:],
+    "Trainable parameters",
+    "Adapter parameters",
+    "of LoRA's adapter",
+    "of full's adapter",
+    "Seeds",
+)
+PUBLISHED_HEADERS = ("Printed row", *METRIC_NAMES.values(), "Parameters", "Standing of the figures", "Source")
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "–": "--",
+    "—": "---",
+    "£": r"\pounds{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table ready to be shown: a caption, headers and rows of text."""
+
+    caption: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def format_score(summary: SeedSummary | None) -> str:
+    """`0.541 ± 0.010` over seeds, `0.5412` with one seed, `not measured` without a score."""
+    if summary is None:
+        return "not measured"
+    if summary.standard_deviation is None:
+        return f"{summary.mean:.{PLACES}f}"
+    places = spread_places(summary.standard_deviation)
+    return f"{summary.mean:.{places}f} ± {summary.standard_deviation:.{places}f}"
+
+
+def spread_places(spread: float) -> int:
+    """Decimal places that show two significant digits of a spread, at most the scripts' own four."""
+    if spread <= 0:
+        return PLACES
+    return min(PLACES, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.52 to 0.56`, in places that suit its width."""
+    if interval is None:
+        return "not measured"
+    places = spread_places(interval.half_width)
+    return f"{interval.low:.{places}f} to {interval.high:.{places}f}"
+
+
+def format_count(count: int | None) -> str:
+    """A whole number with thin groups: 259,499."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def format_ratio(ratio: float | None) -> str:
+    """A share in per cent with three significant digits: `66.0 %`."""
+    if ratio is None:
+        return "unknown"
+    percent = 100 * ratio
+    if percent == 0:
+        return "0 %"
+    places = max(0, 2 - math.floor(math.log10(percent)))
+    return f"{percent:,.{places}f} %"
+
+
+def results_block(rows: Sequence[ResultRow], profile: str) -> Block:
+    """The measured rows of one profile."""
+    corpora = sorted({row.corpus for row in rows if row.corpus}) or ["unknown corpus"]
+    items = sorted({row.items for row in rows if row.items is not None})
+    counted = f", {' / '.join(map(str, items))} test items" if items else ""
+    return Block(
+        caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
+        headers=HEADERS,
+        rows=tuple(_result_cells(row) for row in rows),
+        notes=tuple(_notes(rows)),
+    )
+
+
+def published_block(tables: Sequence[PublishedTable], reason: str | None, methods: set[str] | None = None) -> Block:
+    """Printed rows of the methods named (None: all), on the scripts' scale; `reason`: why not to compare."""
+    caption = "Printed elsewhere, on the same scale"
+    if reason is not None:
+        caption += f"; not comparable with this profile. {reason}"
+    rows = [
+        _published_cells(table, row)
+        for table in tables
+        for row in table.rows
+        if methods is None or row.method in methods
+    ]
+    gaps = tuple(f"{table.place}: {table.gaps}" for table in tables if table.gaps)
+    return Block(caption, PUBLISHED_HEADERS, tuple(rows), gaps)
+
+
+def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
+    """Numbers as they are (six decimals at most), blanks where there is none; ratios are of `adapter`."""
+    records = []
+    for row in rows:
+        record: dict[str, Any] = {
+            "profile": profile,
+            "corpus": row.corpus,
+            "experiment": row.experiment,
+            "method": row.method,
+            "backbone": row.backbone,
+            "status": row.status,
+        }
+        for metric in METRICS:
+            summary = row.scores[metric]
+            record[metric] = _rounded(summary.mean if summary else None)
+            record[f"{metric}_spread"] = _rounded(summary.standard_deviation if summary else None)
+        interval = row.bleu_over_items
+        record["BLEU_items_low"] = _rounded(interval.low if interval else None)
+        record["BLEU_items_high"] = _rounded(interval.high if interval else None)
+        record |= {
+            "trainable": row.trainable,
+            "adapter": row.adapter,
+            "adapter_to_lora_adapter": _rounded(row.to_lora),
+            "adapter_to_full_adapter": _rounded(row.to_full),
+            "items": row.items,
+            "seeds": " ".join(map(str, row.seeds)),
+            "approximate": " ".join(row.approximate),
+            "missing": " ".join(row.missing),
+        }
+        records.append(record)
+    return _csv(records)
+
+
+def published_csv(tables: Sequence[PublishedTable]) -> str:
+    """Every printed row: digits as printed, on the scripts' own scale, with each figure's standing."""
+    records = []
+    for table in tables:
+        for row in table.rows:
+            record: dict[str, Any] = {
+                "table": table.id,
+                "row": row.id,
+                "label": row.label,
+                "backbone": row.backbone,
+                "method": row.method,
+                "parameters_printed": row.parameters.text if row.parameters else None,
+            }
+            for metric in METRICS:
+                value, spread = table.scaled(row, metric)
+                record |= {
+                    metric: value,
+                    f"{metric}_spread": spread,
+                    f"{metric}_standing": row.cells[metric].standing,
+                }
+            records.append(record)
+    return _csv(records)
+
+
+def to_markdown(blocks: Sequence[Block]) -> str:
+    """Blocks one below the other, each under its caption."""
+    parts = []
+    for block in blocks:
+        lines = [f"**{_md(block.caption)}**", "", _md_row(block.headers), "|" + " --- |" * len(block.headers)]
+        lines += [_md_row(row) for row in block.rows]
+        if block.notes:
+            lines += ["", *(f"- {_md(note)}" for note in block.notes)]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(blocks: Sequence[Block]) -> str:
+    r"""One `table` per block; needs \usepackage{booktabs} and \usepackage[T1]{fontenc}."""
+    parts = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}"]
+    for block in blocks:
+        columns = "l" + "r" * (len(block.headers) - 1)
+        lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{escape_latex(block.caption)}}}"]
+        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(block.headers), r"\midrule"]
+        lines += [_tex_row(row) for row in block.rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\footnotesize {escape_latex(note)}" for note in block.notes]
+        parts.append("\n".join([*lines, r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text in which no character has a meaning to LaTeX."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def _result_cells(row: ResultRow) -> tuple[str, ...]:
+    scores = {metric: _marked(row, metric) for metric in METRICS}
+    first, *others = (scores[metric] for metric in METRICS)
+    return (
+        row.label if row.status == "complete" else f"{row.label} ({row.status})",
+        first,
+        format_interval(row.bleu_over_items),
+        *others,
+        format_count(row.trainable),
+        format_count(row.adapter),
+        format_ratio(row.to_lora),
+        format_ratio(row.to_full),
+        {0: "none", 1: "one seed"}.get(len(row.seeds), str(len(row.seeds))),
+    )
+
+
+def _marked(row: ResultRow, metric: str) -> str:
+    text = format_score(row.scores[metric])
+    return f"≈ {text}" if metric in row.approximate and row.scores[metric] is not None else text
+
+
+def _notes(rows: Sequence[ResultRow]) -> list[str]:
+    notes = []
+    if any(len(row.seeds) > 1 for row in rows):
+        notes.append("Mean ± sample standard deviation over seeds. A row with one seed has no spread.")
+    if any(row.bleu_over_items for row in rows):
+        notes.append(
+            "95 % over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
+        )
+    notes.append("Both ratios are of adapter parameters; full's adapter is the whole backbone.")
+    approximate = sorted({METRIC_NAMES[name] for row in rows for name in row.approximate if name in METRIC_NAMES})
+    if approximate:
+        notes.append(
+            f"≈ {' and '.join(approximate)} with a pure-Python tokenizer, because there was no Java: approximate."
+        )
+    missing = sorted({METRIC_NAMES.get(name, name) for row in rows for name in row.missing})
+    if missing:
+        notes.append(
+            f"{' and '.join(missing)} not measured: the official program needs Java, and nothing stands in for it."
+        )
+    return notes
+
+
+def _published_cells(table: PublishedTable, row: Row) -> tuple[str, ...]:
+    scores = []
+    standings: dict[str, list[str]] = {}
+    for metric in METRICS:
+        value, spread = table.scaled(row, metric)
+        scores.append(value if spread is None else f"{value} ± {spread}")
+        standings.setdefault(row.cells[metric].standing, []).append(METRIC_NAMES[metric])
+    if len(standings) == 1:
+        standing = next(iter(standings))
+    else:
+        standing = "; ".join(f"{', '.join(names)} {name}" for name, names in standings.items())
+    parameters = row.parameters.text if row.parameters else "not stated"
+    return (row.label, *scores, parameters, standing, table.place)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def _md(text: str) -> str:
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    return " & ".join(escape_latex(cell) for cell in cells) + r" \\"

@@ -1,0 +1,60 @@
+"""`write_runs` writes a made-up runs folder; `quick_runs` and `paper_runs` are shared by tests that only read."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+def _module():
+    path = Path(__file__).with_name("synthetic_runs.py")
+    spec = importlib.util.spec_from_file_location("synthetic_runs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def write_runs():
+    return _module().write_runs
+
+
+@pytest.fixture(scope="session")
+def quick_runs(write_runs, tmp_path_factory):
+    return write_runs(tmp_path_factory.mktemp("synthetic") / "runs", items=16)
+
+
+@pytest.fixture(scope="session")
+def paper_runs(write_runs, tmp_path_factory):
+    """Every row of the paper profile that a verdict needs, on GPT-2 Medium's and Large's counts."""
+    root = tmp_path_factory.mktemp("synthetic_paper") / "runs"
+    base = {"rank": 120, "skip_length": 2}
+    write_runs(
+        root,
+        profile="paper",
+        experiments=("full", "frozen", "lora", "solo-k2", "solo-none"),
+        items=16,
+        label="E2E NLG, official release v1.0.0",
+        backbone="gpt2-medium",
+        blocks=24,
+        counts={"full": 354_823_168, "lora": 393_216, "solo-k2": 259_499, "solo-none": 259_488},
+        settings={"solo-k2": base, "solo-none": {**base, "homotopy_parameter": None}},
+        quality={"solo-k2": 0.99, "lora": 0.80},
+        base_parameters=354_823_168,
+    )
+    write_runs(
+        root,
+        profile="paper",
+        experiments=("large-lora", "large-solo"),
+        items=16,
+        label="E2E NLG, official release v1.0.0",
+        backbone="gpt2-large",
+        blocks=36,
+        counts={"large-lora": 737_280, "large-solo": 315_605},
+        methods={"large-lora": "lora"},
+        settings={"large-solo": {**base, "skip_length": 6}},
+        base_parameters=774_030_080,
+    )
+    return root / "paper"

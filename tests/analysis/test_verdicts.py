@@ -1,0 +1,170 @@
+import dataclasses
+import shutil
+
+import pytest
+
+from analysis.cells import compare_cells
+from analysis.published import load_claims, load_tables, load_tolerances
+from analysis.records import load_profile
+from analysis.results import result_rows
+from analysis.sanity import sanity_checks
+from analysis.verdicts import judge, loss_rises
+
+
+def verdicts(experiments):
+    return {verdict.claim.number: verdict for verdict in judge(experiments, load_claims(), load_tolerances())}
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "another"])
+def test_other_profiles_never_get_a_verdict(write_runs, tmp_path, profile):
+    """Even with GPT-2 Medium's name and counts: the profile decides, and says what it observed."""
+    runs = write_runs(
+        tmp_path, profile=profile, items=8, backbone="gpt2-medium", settings={"solo_connection": {"rank": 120}}
+    )
+    found = verdicts(load_profile(runs))
+    assert {verdict.word for verdict in found.values()} == {"not_tested"}
+    assert all(verdict.observed for verdict in found.values())
+    assert compare_cells(load_profile(runs), load_tables(), load_tolerances()) == []
+
+
+def test_the_59_per_cent_is_counted_where_it_is_not_tested(quick_runs):
+    verdict = verdicts(load_profile(quick_runs))[2]
+    assert verdict.word == "not_tested"
+    text = " ".join(verdict.counted)
+    assert "315,605 against LoRA's 737,280, 57.2 % fewer by exact count and 59.0 % fewer than the printed 0.77M" in text
+    assert "259,499 against LoRA's 393,216, 34.0 % fewer" in text
+    assert "77.7 % fewer on this backbone" in " ".join(verdict.observed)
+
+
+def test_more_than_99_per_cent_is_counted(quick_runs):
+    verdict = verdicts(load_profile(quick_runs))[3]
+    assert "259,499 against 354,823,168, 99.93 % fewer" in " ".join(verdict.counted)
+
+
+def test_without_any_run_nothing_is_tested():
+    found = verdicts([])
+    assert {verdict.word for verdict in found.values()} == {"not_tested"}
+    assert all(verdict.observed == () and verdict.runs == () for verdict in found.values())
+
+
+def test_the_paper_profile_is_judged(paper_runs):
+    found = verdicts(load_profile(paper_runs))
+    assert found[1].word == "supported"
+    assert found[2].word == "inconclusive"
+    assert "57.2 % fewer by exact count, 59.0 % fewer than the printed 0.77M" in found[2].reason
+    assert found[3].word == "supported"
+    assert found[4].word in {"supported", "contradicted", "inconclusive"}
+    assert "seeds" in found[4].reason
+
+
+def test_a_worse_solo_contradicts_claim_1(paper_runs):
+    """The two runs change places: what supported the claim now contradicts it."""
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    solo, lora = experiments["solo-k2"], experiments["lora"]
+    swapped = [
+        dataclasses.replace(solo, metrics=lora.metrics, predictions=lora.predictions),
+        dataclasses.replace(lora, metrics=solo.metrics, predictions=solo.predictions),
+    ]
+    assert verdicts(swapped)[1].word == "contradicted"
+
+
+def test_equal_runs_are_inconclusive(paper_runs):
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    lora = experiments["lora"]
+    same = dataclasses.replace(experiments["solo-k2"], metrics=lora.metrics, predictions=lora.predictions)
+    assert verdicts([same, lora])[1].word == "inconclusive"
+
+
+def test_seeds_that_disagree_are_inconclusive_whatever_the_items_say(paper_runs):
+    """The items' interval lies above zero; the three seeds' differences do not agree on the sign."""
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    solo, lora = experiments["solo-k2"], experiments["lora"]
+    seeds = {
+        seed: {**scores, "BLEU": lora.metrics.seeds[seed]["BLEU"] + shift}
+        for (seed, scores), shift in zip(solo.metrics.seeds.items(), (0.3, -0.2, 0.4), strict=True)
+    }
+    solo = dataclasses.replace(solo, metrics=solo.metrics.model_copy(update={"seeds": seeds}))
+    assert verdicts([solo, lora])[1].word == "inconclusive"
+
+
+def test_two_seeds_are_not_enough(paper_runs, tmp_path):
+    copy = shutil.copytree(paper_runs, tmp_path / "paper")
+    experiments = [e for e in load_profile(copy) if e.name in ("solo-k2", "lora")]
+    fewer = [
+        dataclasses.replace(
+            e,
+            predictions={seed: e.predictions[seed] for seed in (18, 52)},
+            metrics=e.metrics.model_copy(update={"seeds": {seed: e.metrics.seeds[seed] for seed in (18, 52)}}),
+        )
+        for e in experiments
+    ]
+    verdict = verdicts(fewer)[1]
+    assert (verdict.word, "three" in verdict.reason) == ("inconclusive", True)
+
+
+def test_an_incomplete_run_is_not_judged(paper_runs, tmp_path):
+    copy = shutil.copytree(paper_runs, tmp_path / "paper")
+    (copy / "solo-k2" / "training" / "seed-18" / "curves.csv").unlink()
+    found = verdicts(load_profile(copy))
+    assert found[1].word == "not_tested"
+    assert found[3].word == "not_tested"
+
+
+def test_claim_4_needs_the_run_without_homotopy_parameter(paper_runs):
+    experiments = [e for e in load_profile(paper_runs) if e.name != "solo-none"]
+    verdict = verdicts(experiments)[4]
+    assert verdict.word == "not_tested"
+    assert "without its homotopy parameter" in verdict.reason
+
+
+@pytest.mark.parametrize(("bump", "word"), [(3.0, "supported"), (-1.0, "contradicted")])
+def test_claim_4_compares_the_rises_of_the_loss(paper_runs, bump, word):
+    experiments = []
+    for experiment in load_profile(paper_runs):
+        if experiment.name in ("solo-none", "solo-k2"):
+            bumped = "solo-none" if bump > 0 else "solo-k2"
+            curves = {seed: curve.copy() for seed, curve in experiment.curves.items()}
+            for curve in curves.values():
+                curve["loss"] = [5 - 0.01 * step for step in curve["step"]]
+                if experiment.name == bumped:
+                    curve.loc[curve.index[30], "loss"] += abs(bump) * 10
+            experiment = dataclasses.replace(experiment, curves=curves)
+        experiments.append(experiment)
+    verdict = verdicts(experiments)[4]
+    assert verdict.word == word
+
+
+def test_a_frozen_run_has_no_rise(quick_runs):
+    frozen = next(e for e in load_profile(quick_runs) if e.name == "frozen")
+    assert loss_rises(frozen) == {}
+
+
+def test_printed_cells_are_compared_on_one_scale(paper_runs):
+    cells = compare_cells(load_profile(paper_runs), load_tables(), load_tolerances())
+    assert cells
+    for cell in cells:
+        expected = abs(cell.measured.mean - float(cell.printed)) <= cell.half_width + 1e-9
+        assert cell.agrees == expected
+    solo = [cell for cell in cells if cell.experiment == "solo-k2"]
+    assert {cell.metric for cell in solo} == {"BLEU", "NIST", "METEOR", "ROUGE_L"}  # CIDEr cannot be read
+    assert not [cell for cell in cells if cell.experiment == "solo-none"]
+
+
+def test_sanity_holds_for_runs_that_learn(quick_runs):
+    checks = sanity_checks(result_rows(load_profile(quick_runs)))
+    assert [check.holds for check in checks] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("quality", "broken"),
+    [({"frozen": 0.9}, [0, 3]), ({"full": 0.1}, [1]), ({"lora": 0.1}, [2]), ({"solo_connection": 0.1}, [3])],
+)
+def test_each_part_of_the_sanity_condition_can_break(write_runs, tmp_path, quality, broken):
+    rows = result_rows(load_profile(write_runs(tmp_path, items=8, quality=quality)))
+    assert [index for index, check in enumerate(sanity_checks(rows)) if not check.holds] == broken
+
+
+def test_a_missing_method_breaks_the_sanity_condition(quick_runs):
+    rows = [row for row in result_rows(load_profile(quick_runs)) if row.method != "full"]
+    check = sanity_checks(rows)[1]
+    assert (check.holds, "not measured" in check.text) == (False, True)
