@@ -22,5 +22,5 @@ def seed_cost(seconds: float, tokens_per_second: float | None = None) -> dict[st
 
 def write_cost(run: Path, stage: str, costs: Mapping[int, Mapping[str, Any]], *, threads: int) -> Path:
     """Write each seed's cost with the machine and the git revision it was measured at."""
-    where = {"machine": machine_conditions(threads).model_dump(), "git_revision": git_revision()}
+    where: dict[str, Any] = {"machine": machine_conditions(threads).model_dump(), "git_revision": git_revision()}
     return write_costs(run / "cost" / f"{stage}.json", {seed: Cost(**cost, **where) for seed, cost in costs.items()})

@@ -1,7 +1,7 @@
 """Stage `finetune`: every seed of one backbone x task x method, in one process.
 
-Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}. What it
-cost goes to cost/training.json, which is not an output. A seed that is complete is not trained again when the stage is started anew.
+Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}. What it cost
+goes to cost/training.json, which is not an output. A complete seed is not trained again after a restart.
 """
 
 from __future__ import annotations

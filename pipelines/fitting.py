@@ -11,7 +11,7 @@ from replication.counting import Counts, parameter_counts
 from replication.fileio import read_jsonl
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import nn
 
     from replication.examples import Encoded, TextPair
     from replication.training import TrainingConfig, TrainingResult
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Fitted:
     """A trained model with its counts and the curves of its training."""
 
-    model: PreTrainedModel
+    model: nn.Module
     counts: Counts
     result: TrainingResult
 

@@ -14,6 +14,7 @@ from pipelines.paths import weights_directory
 from pipelines.settings import BackboneSettings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from replication.backbones import Backbone, get_backbone
+from replication.corpora.schema import linearise, parse_mr, read_csv
 from replication.errors import ConfigError, DataError
 from replication.fileio import replaced_directory, write_json
 from replication.pretraining import PretrainingConfig
@@ -73,6 +74,7 @@ def pretrain_here(known: Backbone, chosen: BackboneSettings, config: Pretraining
         config,
         separator=known.separator,
         seed=chosen.seed,
+        more_text=sorted({linearise(parse_mr(row.mr)) for row in read_csv(Path(chosen.source) / "trainset.csv")}),
         progress=f"pretrain {known.name}",
     )
     with replaced_directory(output) as folder:

@@ -1,0 +1,203 @@
+"""`replicate doctor`: in one screen what this machine can run, and the exact command that mends each lack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from replication.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.readiness import Examination, Finding
+
+PROBE_SECONDS = 20.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add `doctor` to the root command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also ask the corpus's home, the hub and the registry.")
+    ] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="The project's folder; left out: the one around the current folder.")
+    ] = None,
+) -> None:
+    """Say what this machine can run; exit code 0 if the quick profile can go, 1 if not."""
+    from pipelines.readiness import examine
+
+    found = examine(project_folder(root), OnlineProbe() if online else None)
+    if as_json:
+        typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
+    else:
+        show(found)
+    raise typer.Exit(0 if found.profiles[0].state == "ready" else 1)
+
+
+def project_folder(root: Path | None = None, start: Path | None = None) -> Path:
+    """`root`, or the nearest folder from `start` (default: here) upwards that is a project's, or this code's.
+
+    A project's folder holds params.yaml and pipelines/; ConfigError if there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    candidates = [here, *here.parents, Path(__file__).resolve().parents[1]] if root is None else [root.resolve()]
+    for folder in candidates:
+        if (folder / "params.yaml").is_file() and (folder / "pipelines").is_dir():
+            return folder
+    raise ConfigError(f"{candidates[0]}: no project folder (params.yaml, pipelines/); name it with --root")
+
+
+class OnlineProbe:
+    """Asks for headers and versions only; downloads nothing."""
+
+    def url(self, address: str) -> str | None:
+        """None if `address` answers a HEAD request, else the reason."""
+        import http.client
+        import urllib.error
+        import urllib.request
+
+        try:
+            request = urllib.request.Request(address, method="HEAD")
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                return None
+        except urllib.error.HTTPError as error:
+            return f"answers {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            return f"not reached ({error.reason})"
+        except (OSError, http.client.HTTPException) as error:
+            return f"not reached ({error})"
+
+    def hub(self, repository: str, revision: str) -> str | None:
+        """None if the hub shows this user the configuration file of `revision`, else the reason."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        try:
+            get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision), timeout=PROBE_SECONDS)
+        except Exception as error:  # the hub's client raises its own, its transport's and the system's
+            return f"not given ({type(error).__name__})"
+        return None
+
+    def package(self, requirement: str) -> str | None:
+        """None if pip's registry lists `name==version`, else the reason."""
+        name, _, version = requirement.partition("==")
+        command = [sys.executable, "-m", "pip", "index", "versions", name, "--disable-pip-version-check"]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3 * PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "not reached (no answer)"
+        if answer.returncode != 0:
+            return "not reached, or without this package"
+        return None if version in answer.stdout.replace(",", " ").split() else f"without version {version}"
+
+
+def as_dict(found: Examination) -> dict[str, Any]:
+    """JSON form; `can_go` is true where only the network is still needed, and `state` says so."""
+    return {
+        "root": str(found.root),
+        "machine": asdict(found.machine),
+        "software": [asdict(finding) for finding in found.software],
+        "corpora": [asdict(finding) for finding in found.corpora],
+        "weights": [asdict(finding) for finding in found.weights],
+        "profiles": {
+            profile.name: {
+                "state": profile.state,
+                "can_go": profile.can_go,
+                "command": profile.command,
+                "unmet": [asdict(need) for need in profile.needs if need.state != "ok"],
+            }
+            for profile in found.profiles
+        },
+    }
+
+
+def show(found: Examination) -> None:
+    """The screen: at most 80 columns, except for a command that is longer, which is never broken."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    machine = found.machine
+    memory = f"{machine.memory / 1e9:.1f} GB" if machine.memory else "unknown"
+    facts = [
+        f"Python {machine.python} on {machine.system}, {machine.threads} threads, device {machine.device}",
+        f"memory {memory}, disk {machine.disk_free / 1e9:.1f} GB free",
+    ]
+    console.print("[bold]Machine[/]")
+    for fact in facts:
+        console.print(f"  {escape(fact)}")
+    for title, findings in (("", found.software), ("Corpora", found.corpora), ("Weights", found.weights)):
+        _section(console, title, findings)
+    console.print("[bold]Profiles[/]")
+    for profile in found.profiles:
+        colour = {"ready": "green", "needs network": "yellow", "blocked": "red"}[profile.state]
+        stops = "network" if profile.can_go else "lacking"
+        why = ", ".join(need.name for need in profile.needs if need.state == stops)
+        said = {
+            "ready": "can go",
+            "needs network": f"can go, with network for {why}",
+            "blocked": f"cannot go: {why}",
+        }[profile.state]
+        command = f"\n[bold]{profile.command}[/]" if profile.can_go else ""
+        console.print(_row(colour, profile.name, said + command))
+    _commands(console, found)
+
+
+_MARKS = {
+    "ok": "green",
+    "unused": "dim",
+    "pipeline": "green",
+    "network": "yellow",
+    "limited": "yellow",
+    "lacking": "red",
+}
+
+
+def _section(console: Console, title: str, findings: Iterable[Finding]) -> None:
+    from rich.markup import escape
+
+    if title:
+        console.print(f"[bold]{title}[/]")
+    for finding in findings:
+        console.print(_row(_MARKS[finding.state], finding.name, escape(finding.text)))
+
+
+def _row(colour: str, name: str, text: str) -> Any:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=1)
+    grid.add_column(width=16)
+    grid.add_column()
+    mark = {"green": "+", "dim": " ", "yellow": "~", "red": "-"}[colour]
+    grid.add_row(f"[{colour}]{mark}[/]", name, text)
+    return grid
+
+
+def _commands(console: Console, found: Examination) -> None:
+    """Each lack once, with its commands on lines of their own, ready to be copied."""
+    from rich.markup import escape
+
+    lacks: dict[str, tuple[str, dict[str, None]]] = {}
+    for need in (need for profile in found.profiles for need in profile.needs if need.mend):
+        lacks.setdefault(need.name, (need.text, {}))[1].update(dict.fromkeys(need.mend))
+    if not lacks:
+        console.print("Nothing to mend.")
+        return
+    console.print("[bold]What mends it[/]" + ("" if found.root == Path.cwd() else f"  (run in {found.root})"))
+    for name, (text, commands) in lacks.items():
+        console.print(f"  {escape(name)}: {escape(text)}")
+        for command in commands:
+            console.print(f"    [bold]{escape(command)}[/]", soft_wrap=True)

@@ -1,0 +1,301 @@
+"""What this machine has and lacks for each profile, and the commands that mend each lack.
+
+Reads files and versions only: nothing asks the network unless a probe is given.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pipelines.machine import Machine, drift, java_version, read_machine
+from pipelines.paths import weights_directory
+from pipelines.settings import Settings, Task, load_settings
+from replication.backbones import BACKBONES, Backbone
+from replication.corpora import e2e, microworld
+from replication.corpora.fetch import MIRROR_VARIABLE, find_local
+from replication.errors import ConfigError
+from replication.fileio import sha256_file
+from replication.packaged_weights import find_wheel
+
+PROFILES = {
+    "quick": Path("params.yaml"),
+    "cpu": Path("pipelines/cpu/params.yaml"),
+    "paper": Path("pipelines/paper/params.yaml"),
+}
+DISK_GIGABYTES = {"quick": 1, "cpu": 4, "paper": 20}
+"""Room a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs."""
+
+State = Literal["ok", "unused", "pipeline", "network", "limited", "lacking"]
+
+
+class Probe(Protocol):
+    """Asks the network, for `--online`; each answer is None for yes, otherwise the reason for no."""
+
+    def url(self, address: str) -> str | None:
+        """Whether a file can be had from `address`."""
+
+    def hub(self, repository: str, revision: str) -> str | None:
+        """Whether the model hub gives this revision to this user."""
+
+    def package(self, requirement: str) -> str | None:
+        """Whether the package registry offers `name==version`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One need of a profile, and how it stands.
+
+    `state`: "ok"; "unused" (by every profile); "pipeline" (a stage makes it here); "network" (a stage downloads
+    it); "limited" (goes on with less); "lacking" (stops the profile). `mend`: shell commands, or why there are none.
+    """
+
+    name: str
+    state: State
+    text: str
+    mend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile's needs and the command that runs it."""
+
+    name: str
+    command: str
+    needs: tuple[Finding, ...]
+
+    @property
+    def state(self) -> Literal["ready", "needs network", "blocked"]:
+        """What the worst of its needs allows."""
+        states = {need.state for need in self.needs}
+        if "lacking" in states:
+            return "blocked"
+        return "needs network" if "network" in states else "ready"
+
+    @property
+    def can_go(self) -> bool:
+        """Whether it would run to its end, given the network where one is needed."""
+        return self.state != "blocked"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything `replicate doctor` says."""
+
+    root: Path
+    machine: Machine
+    software: tuple[Finding, ...]
+    corpora: tuple[Finding, ...]
+    weights: tuple[Finding, ...]
+    profiles: tuple[Profile, ...]
+
+
+def examine(root: Path, probe: Probe | None = None) -> Examination:
+    """Look at everything the profiles below `root` need; a broken params.yaml is a lack of its profile."""
+    machine = read_machine(root)
+    software = (dvc_command(root), torch_package(machine), java(), pinned_versions(root))
+    profiles, corpora, weights = [], {}, {}
+    for name, file in PROFILES.items():
+        pipeline = "" if file.parent == Path() else f"{file.parent.as_posix()}/dvc.yaml"
+        needs = [*software, disk(name, machine)]
+        if name == "paper":
+            needs.append(accelerator(machine))
+        try:
+            settings = load_settings(root / file)
+        except ConfigError as error:
+            verb = "diff" if (root / file).is_file() else "checkout --"
+            mend = (f"git {verb} {file.as_posix()}",)
+            needs.append(Finding(f"{name} settings", "lacking", str(error), mend))
+        else:
+            for key, task in used_tasks(settings):
+                corpora[task.corpus] = corpus(root, key, task, pipeline, probe)
+                needs.append(corpora[task.corpus])
+            for backbone in used_backbones(settings):
+                weights[backbone.name] = backbone_weights(root, backbone, probe)
+                needs.append(weights[backbone.name])
+        profiles.append(Profile(name, f"dvc repro {pipeline}".strip(), tuple(needs)))
+    unused = [unused_weights(root, known) for known in BACKBONES.values() if known.name not in weights]
+    found = (*weights.values(), *unused)
+    return Examination(root, machine, software, tuple(corpora.values()), found, tuple(profiles))
+
+
+def used_tasks(settings: Settings) -> list[tuple[str, Task]]:
+    """(key, task) for the tasks of the profile's experiments."""
+    used = {experiment.task for experiment in settings.experiments.values()}
+    return [(key, task) for key, task in settings.tasks.items() if key in used]
+
+
+def used_backbones(settings: Settings) -> list[Backbone]:
+    """The known backbones of the profile's experiments."""
+    used = {experiment.backbone for experiment in settings.experiments.values()}
+    return [BACKBONES[key] for key in settings.backbones if key in used and key in BACKBONES]
+
+
+# --- software and machine
+
+
+def dvc_command(root: Path) -> Finding:
+    """DVC runs every profile; its stages call `python`, which has to be this environment's too."""
+    if find_spec("dvc") is None:
+        return Finding("DVC", "lacking", "not installed", (_INSTALL,))
+    bin_folder = Path(sys.executable).parent
+    if shutil.which("dvc") == str(bin_folder / "dvc"):
+        return Finding("DVC", "ok", "on the PATH")
+    activate = bin_folder / "activate"
+    inside = activate.is_relative_to(root)
+    mend = f". {activate.relative_to(root) if inside else activate}"
+    if not activate.is_file():
+        mend = f'export PATH="{bin_folder}:$PATH"'
+    return Finding("DVC", "limited", "installed, but not what the PATH calls `dvc`", (mend,))
+
+
+_INSTALL = "python -m pip install -e . -c constraints.txt"
+
+
+def torch_package(machine: Machine) -> Finding:
+    """Every training and decoding stage needs torch."""
+    if machine.torch is None:
+        return Finding("torch", "lacking", "cannot be imported", (_INSTALL,))
+    return Finding("torch", "ok", machine.torch)
+
+
+def java() -> Finding:
+    """METEOR and the official tokenizer are Java programs."""
+    version = java_version()
+    if version is not None:
+        return Finding("Java", "ok", version)
+    text = "none: METEOR will be missing, ROUGE-L and CIDEr approximate"
+    mend = "brew install openjdk" if platform.system() == "Darwin" else "apt-get install default-jre-headless"
+    return Finding("Java", "limited", text, (mend,))
+
+
+def pinned_versions(root: Path) -> Finding:
+    """Results repeat bit for bit only with the versions of constraints.txt."""
+    differing = drift(root / "constraints.txt")
+    if differing is None:
+        return Finding(
+            "versions", "limited", "no constraints.txt to compare with", ("git checkout -- constraints.txt",)
+        )
+    if not differing:
+        return Finding("versions", "ok", "as pinned in constraints.txt")
+    text = f"not as pinned: {', '.join(differing)}; results may differ"
+    return Finding("versions", "limited", text, (_INSTALL,))
+
+
+def disk(profile: str, machine: Machine) -> Finding:
+    """Room for what the profile writes."""
+    wanted = DISK_GIGABYTES[profile]
+    free = machine.disk_free / 1e9
+    if free >= wanted:
+        return Finding("disk", "ok", f"{free:.1f} GB free")
+    text = f"{free:.1f} GB free, {wanted} GB wanted"
+    return Finding("disk", "lacking", text, ("dvc gc --workspace  # drops what other commits left in the cache",))
+
+
+def accelerator(machine: Machine) -> Finding:
+    """The paper profile trains models of up to 774 million parameters for 26,290 steps."""
+    if machine.accelerator:
+        return Finding("accelerator", "ok", machine.device)
+    if shutil.which("nvidia-smi") and machine.torch:
+        text = f"an NVIDIA card, but torch {machine.torch} does not use it"
+        version = machine.torch.partition("+")[0]
+        return Finding("accelerator", "lacking", text, (f"pip install --force-reinstall torch=={version}",))
+    mend = ("no command: run it on a machine where torch sees a CUDA or Apple GPU",)
+    return Finding("accelerator", "lacking", "none", mend)
+
+
+# --- corpora
+
+
+def corpus(root: Path, key: str, task: Task, pipeline: str, probe: Probe | None) -> Finding:
+    """The corpus of one task."""
+    if task.corpus == "microworld":
+        return embedded_corpus(root / task.source, task.source)
+    return e2e_corpus(f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}", probe)
+
+
+def embedded_corpus(folder: Path, shown: str) -> Finding:
+    """The embedded corpus is data.dvc's; its files are known by sha256."""
+    pull = ("dvc pull data.dvc",)
+    absent = [name for name in microworld.FILES if not (folder / name).is_file()]
+    if absent:
+        return Finding("microworld", "lacking", f"{shown} lacks {', '.join(absent)}", pull)
+    hashes = microworld.DEFAULT_SHA256
+    changed = [name for name in microworld.FILES if sha256_file(folder / name) != hashes[name]]
+    if changed:
+        pull = ("dvc checkout --force data.dvc",)
+        return Finding("microworld", "limited", f"{shown}: {', '.join(changed)} changed since data.dvc", pull)
+    return Finding("microworld", "ok", f"{shown}, embedded synthetic corpus")
+
+
+def e2e_corpus(prepare: str, probe: Probe | None) -> Finding:
+    """The official E2E release, by sha256."""
+    found = find_local(e2e.NAME, e2e.SHA256, size=e2e.SIZE_BYTES)
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    if found is not None:
+        inside = mirror is not None and found.resolve().is_relative_to(Path(mirror).expanduser().resolve())
+        return Finding("e2e", "ok", f"found by sha256 in {MIRROR_VARIABLE}" if inside else "in the download cache")
+    where = "not in the cache"
+    if mirror:
+        where += f"; {MIRROR_VARIABLE} {'lacks it' if Path(mirror).is_dir() else 'names no folder'}"
+    elsewhere = f"export {MIRROR_VARIABLE}=<folder with {e2e.NAME}>  # without network"
+    mend = (f"{prepare}  # with network", elsewhere)
+    return _over_network("e2e", where, mend, probe.url(e2e.URL) if probe else None, asked=probe is not None)
+
+
+# --- weights
+
+
+def backbone_weights(root: Path, backbone: Backbone, probe: Probe | None) -> Finding:
+    """Weights of one backbone that a profile uses; `made_by` is the stage that brings them."""
+    name, folder = backbone.name, weights_directory(backbone.name)
+    mend = (backbone.made_by or backbone.hub_command,)
+    if _holds_model(root / folder):
+        return Finding(name, "ok", f"in {folder.as_posix()}")
+    if backbone.source == "pretrained":
+        return Finding(name, "pipeline", "pretrained by the pipeline")
+    if backbone.package is not None:
+        if find_wheel(backbone.package) is not None:
+            return Finding(name, "pipeline", "package is here; the pipeline converts it")
+        answer = probe.package(backbone.package.requirement) if probe else None
+        return _over_network(name, "not here; on the package registry", mend, answer, asked=probe is not None)
+    if _in_hub_cache(backbone):
+        return Finding(name, "pipeline", "in the hub cache; the pipeline copies it")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return Finding(name, "lacking", "not here, and HF_HUB_OFFLINE is set", ("unset HF_HUB_OFFLINE", *mend))
+    answer = probe.hub(backbone.hub_id or "", backbone.revision or "") if probe else None
+    return _over_network(name, "not here; on the model hub", mend, answer, asked=probe is not None)
+
+
+def unused_weights(root: Path, backbone: Backbone) -> Finding:
+    """A known backbone that no profile trains: for counting, or for a user's own runs."""
+    here = _holds_model(root / weights_directory(backbone.name)) or _in_hub_cache(backbone)
+    return Finding(backbone.name, "unused", f"{'here' if here else 'not here'}; no profile uses it")
+
+
+def _over_network(name: str, where: str, mend: Iterable[str], answer: str | None, *, asked: bool) -> Finding:
+    if not asked:
+        return Finding(name, "network", where, tuple(mend))
+    if answer is None:
+        return Finding(name, "network", f"{where}, which answers", tuple(mend))
+    return Finding(name, "lacking", f"{where}: {answer}", tuple(mend))
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def _in_hub_cache(backbone: Backbone) -> bool:
+    if backbone.hub_id is None or backbone.revision is None or find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import constants
+
+    repository = "models--" + backbone.hub_id.replace("/", "--")
+    return _holds_model(Path(constants.HF_HUB_CACHE) / repository / "snapshots" / backbone.revision)

