@@ -44,6 +44,7 @@ class Metrics(BaseModel):
     seeds: dict[int, dict[str, float | None]] = Field(min_length=1)
     approximate: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _means_are_means(self) -> Metrics:

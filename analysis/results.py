@@ -61,6 +61,7 @@ class ResultRow:
     to_full: float | None
     seeds: tuple[int, ...]
     approximate: tuple[str, ...]
+    score_notes: tuple[str, ...]
     missing: tuple[str, ...]
 
 
@@ -166,6 +167,7 @@ def _row(experiment: Experiment, label: str, experiments: Sequence[Experiment]) 
         to_full=adapter / base_parameters(record) if adapter is not None and record else None,
         seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
         approximate=metrics.approximate if metrics else (),
+        score_notes=metrics.notes if metrics else (),
         missing=metrics.missing if metrics else (),
     )
 

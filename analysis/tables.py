@@ -258,6 +258,7 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
         notes.append(
             f"≈ {' and '.join(approximate)} with a pure-Python tokenizer, because there was no Java: approximate."
         )
+    notes += [f"{row.experiment}, {note}." for row in rows for note in row.score_notes]
     missing = sorted({METRIC_NAMES.get(name, name) for row in rows for name in row.missing})
     if missing:
         notes.append(

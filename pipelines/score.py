@@ -62,6 +62,7 @@ def summarise(settings: Settings, experiment: str, scores: Mapping[int, E2EScore
         "seeds": {str(seed): dict(score.values) for seed, score in scores.items()},
         "approximate": list(first.approximate),
         "missing": list(first.missing),
+        "notes": [f"seed {seed}: {note}" for seed, score in scores.items() for note in score.notes],
     }
 
 

@@ -61,9 +61,7 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> Path:
     """One compact JSON value a line."""
-    return write_text(
-        path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    )
+    return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def read_json(path: str | Path) -> Any:

@@ -68,12 +68,16 @@ def pretrain(
     *,
     separator: str,
     seed: int,
+    more_text: Sequence[str] = (),
     progress: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, TrainingResult]:
     """Train tokenizer and model; `build_model(vocab_size=..., bos_token_id=..., eos_token_id=...)` gives fresh weights.
 
-    `passages`: one text each. Returns the model in evaluation mode, its tokenizer, and the curves of the training.
+    `passages`: one text each; the model learns nothing else. `more_text` is seen by the tokenizer alone, so that the
+    signs of the fine-tuning format are tokens of their own. Returns the model in evaluation mode, its tokenizer, and
+    the curves of the training.
     """
+    from replication.backbones import separator_id
     from replication.determinism import seed_everything
     from replication.examples import encode_text
     from replication.training import train
@@ -82,20 +86,20 @@ def pretrain(
         raise ConfigError(
             f"dev_passages={config.dev_passages}: the text has {len(passages)} passages, nothing is left to train on"
         )
-    tokenizer = train_tokenizer(passages, config.vocabulary_size, separator)
-    separator_id = tokenizer.convert_tokens_to_ids(separator)
+    tokenizer = train_tokenizer([*passages, *more_text], config.vocabulary_size, separator)
+    separating = separator_id(tokenizer, separator)
     order = list(range(len(passages)))
     random.Random(seed).shuffle(order)
-    encoded = [encode_text(tokenizer, passages[index], separator_id, config.max_length) for index in order]
+    encoded = [encode_text(tokenizer, passages[index], separating, config.max_length) for index in order]
     seed_everything(seed)
-    model = build_model(vocab_size=len(tokenizer), bos_token_id=separator_id, eos_token_id=separator_id)
+    model = build_model(vocab_size=len(tokenizer), bos_token_id=separating, eos_token_id=separating)
     result = train(
         model,
         encoded[config.dev_passages :],
         encoded[: config.dev_passages],
         config.training,
         seed=seed,
-        pad_id=separator_id,
+        pad_id=separating,
         progress=progress,
     )
     return model.eval(), tokenizer, result

@@ -50,9 +50,7 @@ def tiny_gpt2():
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=97, n_positions=64, n_embd=32, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0
-    )
+    config = GPT2Config(vocab_size=97, n_positions=64, n_embd=32, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0)
     return GPT2LMHeadModel(config).eval()
 
 

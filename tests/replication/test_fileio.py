@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication.errors import DataError
+from replication.fileio import (
+    read_json,
+    read_jsonl,
+    replaced_directory,
+    sha256_bytes,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+    write_json,
+    write_jsonl,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(rows=st.lists(json_values, max_size=4))
+def test_jsonl_round_trip(tmp_path, rows):
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert read_jsonl(path) == rows
+
+
+@given(value=st.dictionaries(st.text(), json_values, max_size=4))
+def test_json_hash_does_not_depend_on_key_order(value):
+    turned = dict(reversed(list(value.items())))
+    assert sha256_json(value) == sha256_json(turned)
+    assert sha256_json(value) != sha256_json({"wrapped": value})
+
+
+@given(data=st.binary(max_size=64))
+def test_written_bytes_hash_as_given(tmp_path, data):
+    assert sha256_file(write_bytes(tmp_path / "a" / "b.bin", data)) == sha256_bytes(data)
+
+
+def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = write_json(tmp_path / "value.json", {"old": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, {"new": float("nan")})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_failing_directory_leaves_the_old_one_and_no_other(tmp_path):
+    target = tmp_path / "out"
+    with replaced_directory(target) as folder:
+        (folder / "old").write_text("1")
+
+    def fail_half_way() -> None:
+        with replaced_directory(target) as folder:
+            (folder / "new").write_text("2")
+            raise RuntimeError("killed half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
+    assert [entry.name for entry in target.iterdir()] == ["old"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_directory_is_replaced_whole(tmp_path):
+    target = tmp_path / "out"
+    for name in ("first", "second"):
+        with replaced_directory(target) as folder:
+            (folder / name).write_text(name)
+    assert [entry.name for entry in target.iterdir()] == ["second"]
+
+
+def test_errors_name_file_and_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 3"):
+        read_jsonl(path)
+    with pytest.raises(DataError, match=r"absent\.json: no such file"):
+        read_json(tmp_path / "absent.json")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_jsonl(path)
