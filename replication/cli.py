@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -29,6 +30,7 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; an expected error prints its message to stderr and exits with 2."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of one second would drown our own
     try:
         build_app()()
     except ReplicationError as error:
