@@ -21,6 +21,7 @@ def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus
             "profile": plan.settings.profile,
             "experiment": plan.key,
             "backbone": plan.experiment.backbone,
+            "backbone_sha256": sha256_file(plan.weights / "model.safetensors"),
             "task": plan.experiment.task,
             "method": plan.experiment.method,
             "method_config": asdict(plan.method(seed)),

@@ -17,7 +17,7 @@ import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
 from replication.errors import DataError
-from replication.fileio import read_json
+from replication.fileio import read_json, sha256_file
 from replication.predictions import read_predictions
 from replication.records import read_costs, read_record
 
@@ -76,6 +76,7 @@ def test_every_output_is_there_and_valid(finished):
         for seed in (18, 52):
             record = read_record(run / f"training/seed-{seed}/record.json")
             assert (record.experiment, record.seed, record.corpus.label) == (key, seed, "embedded synthetic corpus")
+            assert record.backbone_sha256 == sha256_file(finished / "weights/microworld-gpt2/model.safetensors")
             assert record.result.steps == (0 if key == "frozen" else 3)
             assert record.counts.adapter == {"frozen": 0, "lora": 12288, "solo_connection": 2739}[key]
             assert len(read_predictions(run / f"predictions/seed-{seed}.jsonl")) == 3
