@@ -10,7 +10,8 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+PARAMS ?= params.yaml
+.PHONY: help search reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
@@ -27,6 +28,10 @@ reproduce-cpu: $(VENV)/.installed ## cpu profile: packaged pretrained weights, r
 reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; needs GPUs and the model hub
 	dvc repro pipelines/paper/dvc.yaml
 	@echo "Report: reports/paper/index.html"
+
+search: $(VENV)/.installed ## learning rate of one experiment: make search EXPERIMENT=lora [PARAMS=params.yaml]
+	@test -n "$(EXPERIMENT)" || { echo "name an experiment of $(PARAMS): make search EXPERIMENT=lora" >&2; exit 2; }
+	python -m pipelines.search --params $(PARAMS) --experiment $(EXPERIMENT)
 
 test: $(VENV)/.installed-dev ## environment and all tests
 	dvc pull data.dvc

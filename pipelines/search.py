@@ -1,9 +1,10 @@
-"""Stage `search`: the learning rate of one method, from the same candidates as every other method.
+"""Search the learning rate of one method, from the same candidates as every other method: `make search`.
 
 The candidates are compared by the loss on a held-out part of the training split; neither dev nor test split is read.
 When the best is the smallest or the largest, one more candidate is tried beyond it.
 
-Writes runs/<profile>/<experiment>/search.json.
+Writes runs/<profile>/<experiment>/search.json, which is committed and read by the report. Not a DVC stage: its
+outcome is a decision, written into params.yaml by a person, and must not change because a float differs elsewhere.
 """
 
 from __future__ import annotations

@@ -47,18 +47,21 @@ def test_every_stage_command_is_constructed_and_valid(project_root, monkeypatch,
     settings = load_settings(PROFILES[profile] / "params.yaml")
     stages = stages_of(project_root, profile)
     names = [stage.name for stage in stages]
-    for kind in ("search", "finetune", "generate", "score"):
+    for kind in ("finetune", "generate", "score"):
         assert {name for name in names if name.startswith(f"{kind}@")} == {
             f"{kind}@{key}" for key in settings.experiments
         }
-    for stage in stages:
-        assert Path(stage.wdir).resolve() == project_root
-        words = shlex.split(stage.cmd)
+    searches = [
+        f"python -m pipelines.search --params {settings.params_file} --experiment {key}" for key in settings.experiments
+    ]
+    assert all(Path(stage.wdir).resolve() == project_root for stage in stages)
+    for command in [stage.cmd for stage in stages] + searches:
+        words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
         app = typer.Typer()
         app.command()(importlib.import_module(words[2]).main)
         result = CliRunner().invoke(app, [*words[3:], "--dry-run"])
-        assert result.exit_code == 0, f"{stage.name}: {result.output} {result.exception!r}"
+        assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
         assert "would" in result.output or "no search" in result.output
 
 
@@ -105,7 +108,7 @@ def test_a_stage_depends_on_its_own_experiment_alone(project_root, profile):
     keys = set(load_settings(project_root / PROFILES[profile] / "params.yaml").experiments)
     for stage in stages_of(project_root, profile):
         kind, _, key = stage.name.partition("@")
-        if kind not in ("search", "finetune", "generate", "score"):
+        if kind not in ("finetune", "generate", "score"):
             continue
         named = {name.split(".")[1] for dep in stage.deps for name in getattr(dep, "params", []) if "." in name}
         folders = {Path(dep.def_path).parts for dep in stage.deps if not getattr(dep, "params", None)}
@@ -113,3 +116,9 @@ def test_a_stage_depends_on_its_own_experiment_alone(project_root, profile):
         assert used <= {key}, f"{stage.name} would rerun when another experiment is edited"
         assert kind != "finetune" or used == {key}
         assert keys >= {key}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_stage_is_frozen(project_root, profile):
+    # A frozen stage without its output is an error: a new experiment could not be run.
+    assert not [stage.name for stage in stages_of(project_root, profile) if stage.frozen]
