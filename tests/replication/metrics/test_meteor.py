@@ -58,6 +58,8 @@ def test_closing_twice_is_harmless(program):
     meteor = Meteor(program("exec cat > /dev/null"))
     meteor.close()
     meteor.close()
+    with pytest.raises(ValueError, match="closed"):
+        meteor.corpus_score(["a"], [["a"]])
 
 
 def test_a_missing_program_is_an_error():
