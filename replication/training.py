@@ -172,8 +172,8 @@ def train(
             _training_mode(model, config),
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
         ):
-            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+            trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+            optimizer = callback.build_optimizer(trained, config)
             prepared, optimizer = accelerator.prepare(model, optimizer)
             run = Run(model, optimizer)
             if saved:
@@ -188,7 +188,7 @@ def train(
                 started = time.perf_counter()
                 rate = learning_rate_at(step, config)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("rate_factor", 1.0)
 
                 # forward and backward, one micro-batch after the other
                 loss = weight = tokens = 0.0
@@ -201,7 +201,8 @@ def train(
                         batch_loss, batch_weight = train_loss(prepared, batch)
                         if not math.isfinite(value := batch_loss.item()):
                             raise unusable_batch(step, "loss", value, mine, train_examples)
-                        accelerator.backward(batch_loss)
+                        penalty = callback.penalty(model)
+                        accelerator.backward(batch_loss if penalty is None else batch_loss + penalty * batch_weight)
                     loss += value
                     weight += float(batch_weight)
                     tokens += float(batch["attention_mask"].sum())
@@ -220,10 +221,11 @@ def train(
                 if config.max_grad_norm is not None:
                     torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norm)
                 optimizer.step()
+                run.step = step
+                callback.on_update(run)
                 optimizer.zero_grad()
 
                 # what is known after it
-                run.step = step
                 run.tokens_seen += int(tokens)
                 run.loss_sum += loss
                 run.loss_weight += weight

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+from replication.training_config import TrainingConfig
 
 Row = dict[str, Any]
 
@@ -40,6 +43,19 @@ class Callback:
     def on_start(self, model: nn.Module) -> None:
         """Before the optimizer is built over the parameters that require gradients."""
 
+    def build_optimizer(self, trained: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+        """The optimizer of what is trained, by name. Before each update the loop sets every group's `lr` to the
+        scheduled rate times the group's `rate_factor` (1 where it has none).
+        """
+        return torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def penalty(self, model: nn.Module) -> torch.Tensor | None:
+        """A scalar added to the mean training loss of every micro-batch; None adds nothing."""
+        return None
+
+    def on_update(self, run: Run) -> None:
+        """Right after the optimizer's step number `run.step`, the averaged gradients still in place."""
+
     def on_step_end(self, run: Run) -> None:
         """After each update, before its row of the curves and its checkpoint are written."""
 
@@ -49,3 +65,7 @@ class Callback:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
+
+    def summary(self) -> dict[str, Any] | None:
+        """What a finished run tells about its choices (JSON values), to be kept beside its record; None: nothing."""
+        return None

@@ -19,6 +19,8 @@ from torch import nn
 
 from replication.adapters.blocks import head_parameters
 from replication.errors import AdapterError, ConfigError
+from replication.training_config import TrainingConfig
+from replication.training_hooks import Callback
 
 _RECORD = "_replication_attachment"
 
@@ -51,6 +53,26 @@ class MethodConfig:
     def report_state(self, model: nn.Module) -> dict[str, float]:
         """Scalars worth a curve over training."""
         return {}
+
+    def training_callback(self, training: TrainingConfig) -> Callback | None:
+        """What the training loop has to do for this method on the way; None: nothing. ConfigError when the method
+        does not fit the length of training.
+        """
+        return None
+
+    def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
+        """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s."""
+        return None
+
+    def structure(self, model: nn.Module) -> dict[str, Any] | None:
+        """What training changed in the method's modules (JSON values): survivors, ranks; None: nothing."""
+        return None
+
+    def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
+        """Bring a freshly attached model to `structure`; AdapterError where the two do not fit."""
+        raise AdapterError(
+            f"method {self.method} has no structure of its own, the saved adapter names {sorted(structure)}"
+        )
 
 
 METHODS: dict[str, type[MethodConfig]] = {}
@@ -216,8 +238,21 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     record = attachment(model)
     if record.config.trains_base:
         return {name: parameter for name, parameter in model.named_parameters() if name not in record.head}
-    owned = {id(p) for module in model.modules() if isinstance(module, AdapterModule) for p in module.parameters()}
+    owned = owned_ids(model)
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in owned}
+
+
+def owned_ids(model: nn.Module) -> set[int]:
+    """Identities of the parameters and buffers that the attached method has put into the model."""
+    given = attachment(model).config.owned_tensors(model)
+    if given is not None:
+        return {id(tensor) for tensor in given.values()}
+    return {
+        id(tensor)
+        for module in model.modules()
+        if isinstance(module, AdapterModule)
+        for tensor in (*module.parameters(), *module.buffers())
+    }
 
 
 def merge(model: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """Saving what a method trains, and loading it on a base model.
 
-A folder holds `adapter_config.json` (format_version, method, config, base, parameter_count) and
+A folder holds `adapter_config.json` (format_version, method, config, base, parameter_count,
+and the `structure` that training gave a method whose modules change on the way) and
 `adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
 weights once; `frozen` saves no tensor. Base weights are not saved otherwise: the same base must be given to
@@ -18,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from replication.adapters.base import (
-    AdapterModule,
     MethodConfig,
     attach,
     attachment,
     config_from_dict,
     config_to_dict,
     detach,
+    owned_ids,
 )
 from replication.adapters.blocks import describe_base
 from replication.errors import AdapterError, ConfigError, DataError
@@ -43,12 +44,7 @@ def saved_state(model: nn.Module) -> dict[str, torch.Tensor]:
     tensors.update((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
     if record.config.trains_base:
         return tensors
-    owned = {
-        id(tensor)
-        for module in model.modules()
-        if isinstance(module, AdapterModule)
-        for tensor in (*module.parameters(), *module.buffers())
-    }
+    owned = owned_ids(model)
     return {name: tensor for name, tensor in tensors.items() if id(tensor) in owned or name in record.head}
 
 
@@ -70,6 +66,9 @@ def save(model: nn.Module, directory: str | Path) -> Path:
         "base": describe_base(model),
         "parameter_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
+    structure = config.structure(model)
+    if structure is not None:
+        description["structure"] = structure
     directory = Path(directory)
     (directory / CONFIG_NAME).unlink(missing_ok=True)
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
@@ -104,6 +103,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     except AdapterError as error:
         raise AdapterError(f"{path}: cannot be attached: {error}") from error
     try:
+        if "structure" in description:
+            _restructure(path, config, model, description["structure"])
         expected = saved_state(model)
         _check_tensors(weights, tensors, expected)
     except AdapterError:
@@ -137,6 +138,13 @@ def _parse(path: Path, description: dict[str, Any]) -> MethodConfig:
         return config_from_dict({**description["config"], "method": description["method"]})
     except ConfigError as error:
         raise AdapterError(f"{path}: {error}") from error
+
+
+def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: Any) -> None:
+    try:
+        config.restructure(model, structure)
+    except (AdapterError, KeyError, TypeError, ValueError) as error:
+        raise AdapterError(f"{path}: field 'structure' cannot be used: {error}") from error
 
 
 def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> None:
