@@ -1,0 +1,91 @@
+"""A real corpus put together: each split from verified files, else from the hub, never from anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replication.corpora import source_table
+from replication.corpora.hub import HubCorpus, hub_rows
+from replication.corpora.sourcefiles import read_text
+from replication.corpora.task_corpus import CorpusCard, Row, TaskCorpus, check_rows, corpus_of
+from replication.errors import DataError
+
+# (place for messages, text of the file) -> rows; rows without an id are numbered in their split.
+Parser = Callable[[str, str], Iterable[Row]]
+# (hub split, raw row) -> row
+HubRow = Callable[[str, dict[str, Any]], Row]
+
+
+@dataclass(frozen=True)
+class RealCorpus:
+    """How one corpus is read.
+
+    `counts` are the rows each split must have; `files` names the source file of a split and its parser;
+    `hub` and `hub_row` read what no file gives; `fallback` names the corpus that is read from files alone.
+    """
+
+    card: CorpusCard
+    counts: Mapping[str, int]
+    files: Mapping[str, tuple[str, Parser]] = field(default_factory=dict)
+    hub: HubCorpus | None = None
+    hub_row: HubRow | None = None
+    fallback: str | None = None
+
+    def load(self, folder: str | Path | None = None) -> TaskCorpus:
+        """All splits, files looked up in `folder` (default: REPLICATION_MIRROR) first; all or none.
+
+        DataError names the file or repository, the row, the field and the cure.
+        """
+        splits: dict[str, list[Row]] = {}
+        sha256: dict[str, str] = {}
+        for split, count in self.counts.items():
+            rows, origin, sources = self._split(split, folder)
+            if len(rows) != count:
+                raise DataError(
+                    f"{origin}: {len(rows)} rows for split {split!r} of {self.card.name}, which has {count}; "
+                    "the file or the cached download was cut off: remove it and load again"
+                )
+            splits[split] = [{"id": f"{split}-{number}", **row} for number, row in enumerate(rows)]
+            check_rows(self.card, splits[split], f"{origin}, split {split!r} of {self.card.name}")
+            sha256.update(sources)
+        return corpus_of(self.card, splits, sha256)
+
+    def _split(self, split: str, folder: str | Path | None) -> tuple[list[Row], str, dict[str, str]]:
+        if split not in self.files:
+            return self._hub_split(split, None)
+        name, parse = self.files[split]
+        file = source_table.FILES[name]
+        try:
+            place, text = read_text(file, folder)
+        except DataError as error:
+            if self.hub is None:
+                raise
+            return self._hub_split(split, error)
+        return list(parse(place, text)), place, {file.name: file.sha256}
+
+    def _hub_split(self, split: str, problem: DataError | None) -> tuple[list[Row], str, dict[str, str]]:
+        assert self.hub is not None
+        assert self.hub_row is not None
+        try:
+            raw, revision = hub_rows(self.hub, split)
+        except DataError as error:
+            notes = f"\n{problem}" if problem else ""
+            if self.fallback:
+                notes += (
+                    f"\nWithout the hub, {self.fallback} is read from files; it is another corpus by name and score."
+                )
+            raise DataError(f"{self.card.name}: {error}{notes}") from error
+        origin = f"{self.hub.hub_id} at revision {revision}"
+        rows = []
+        for number, (part, row) in enumerate(raw, start=1):
+            try:
+                rows.append(self.hub_row(part, row))
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise DataError(
+                    f"{origin}, split {split!r}, row {number}: {type(error).__name__} {error}; the columns are "
+                    f"{', '.join(row)}. The repository changed its form: report it"
+                ) from error
+        return rows, origin, {self.hub.hub_id: revision}

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+
+import pytest
+
+from replication.corpora.registry import CORPORA, EMBEDDED, REAL, describe, load_corpus
+from replication.errors import ConfigError, DataError
+
+PUBLISHED = {"cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "squad_v1", "squad_v2", "xsum"} | {
+    "cnn_dailymail",
+    "boolq",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+    "hellaswag",
+}
+# The published split in full, but fewer training rows.
+FEWER_TRAINING_ROWS = {"qnli_subset", "squad_v1_subset"}
+OWN_NAME = {"mnli_train_subset", "squad_v2_subset", "xsum_subset", "cnn_dailymail_subset", "boolq_closed_book"}
+
+
+def test_the_names_are_all_there_and_fit_their_cards():
+    assert set(REAL) == PUBLISHED | FEWER_TRAINING_ROWS | OWN_NAME
+    assert all(corpus.card.name == name for name, corpus in REAL.items())
+    assert {name for name, corpus in REAL.items() if corpus.card.comparable} == PUBLISHED | FEWER_TRAINING_ROWS
+    assert (*REAL, *EMBEDDED) == CORPORA
+
+
+def test_labels_are_distinct_so_that_no_table_mixes_two_corpora():
+    assert len({corpus.card.label for corpus in REAL.values()}) == len(REAL)
+
+
+def test_every_real_corpus_has_a_way_in():
+    for corpus in REAL.values():
+        assert set(corpus.counts) == {"train", corpus.card.reported_split}
+        assert corpus.hub is not None or set(corpus.files) == set(corpus.counts)
+        assert corpus.fallback is None or corpus.fallback in REAL
+        if corpus.hub is not None:
+            assert set(corpus.hub.splits) == set(corpus.counts)
+            assert corpus.hub.revision is not None or corpus.hub.hub_id == "EdinburghNLP/xsum"
+
+
+def test_an_unknown_name_lists_the_names():
+    for ask in (load_corpus, describe):
+        with pytest.raises(ConfigError, match=r"unknown name 'glue'; the corpora are cola, mnli, .*microworld_choice"):
+            ask("glue")
+
+
+def test_a_source_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        load_corpus("cola", tmp_path / "nowhere")
+
+
+def test_describe_reads_nothing(monkeypatch):
+    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
+    card = describe("boolq_closed_book")
+    assert card["form"] == "multiple_choice"
+    assert card["comparable"] is False
+    assert card["licence"] == "CC BY-SA 3.0"
+    assert describe("cola")["labels"] == ["unacceptable", "acceptable"]
+
+
+def test_the_registry_is_light():
+    program = (
+        "import sys, replication.corpora.registry as r; r.describe('mnli'); r.describe('squad_v1'); "
+        "print([n for n in ('torch', 'transformers', 'datasets', 'numpy', 'pandas') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.mirror
+def test_a_named_folder_and_the_mirror_give_the_same_corpus(mirror):
+    assert load_corpus("rte", mirror) == load_corpus("rte")
+
+
+def test_embedded_corpora_are_the_microworlds_tasks():
+    from replication.corpora import microworld_tasks
+
+    assert set(EMBEDDED) == set(microworld_tasks.NAMES)
+    for name in EMBEDDED:
+        assert describe(name)["name"] == name
+        assert describe(name)["comparable"] is False
+
+
+def test_an_embedded_corpus_is_read_from_the_folder_given(tmp_path):
+    from replication.corpora import microworld_tasks
+
+    microworld_tasks.write(tmp_path / "tasks", microworld_tasks.TasksConfig(train=6, test=6, passages=6))
+    corpus = load_corpus("microworld_entailment", tmp_path / "tasks")
+    assert corpus.name == "microworld_entailment"
+    assert set(corpus.splits) >= {"train", corpus.reported_split}
