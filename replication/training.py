@@ -172,8 +172,8 @@ def train(
             _training_mode(model, config),
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
         ):
-            trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-            optimizer = callback.build_optimizer(trained, config)
+            # nothing here may hold on to the parameters: a callback may take some out of the model
+            optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
             prepared, optimizer = accelerator.prepare(model, optimizer)
             run = Run(model, optimizer)
             if saved:
@@ -221,6 +221,7 @@ def train(
                 if config.max_grad_norm is not None:
                     torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, norm)
                 optimizer.step()
+                del parameters, gradients, gradient
                 run.step = step
                 callback.on_update(run)
                 optimizer.zero_grad()

@@ -25,8 +25,12 @@ from replication.adapters.base import (
 from replication.adapters.frozen import FrozenConfig
 from replication.adapters.full import FullConfig
 from replication.adapters.lora import LoraConfig
+from replication.adapters.peft_baselines import PeftBaselineConfig
+from replication.adapters.random_lora import RandomLoraConfig
 from replication.adapters.saving import load, read_config, save
 from replication.adapters.solo_connection import SoloConnectionConfig
+from replication.adapters.weight_lora import WeightLoraConfig
+from replication.adapters.weight_lora_plus import WeightLoraPlusConfig
 
 __all__ = [
     "METHODS",
@@ -34,7 +38,11 @@ __all__ = [
     "FullConfig",
     "LoraConfig",
     "MethodConfig",
+    "PeftBaselineConfig",
+    "RandomLoraConfig",
     "SoloConnectionConfig",
+    "WeightLoraConfig",
+    "WeightLoraPlusConfig",
     "adapter_parameters",
     "attach",
     "attached_config",

@@ -97,7 +97,7 @@ class Attachment:
 # --- configurations ------------------------------------------------------------
 
 
-def method_config(name: str, **settings: Any) -> MethodConfig:
+def method_config(name: str, /, **settings: Any) -> MethodConfig:
     """Configuration of method `name`; ConfigError lists the valid names, or the fields of that method."""
     if name not in METHODS:
         raise ConfigError(f"method={name!r}: unknown; valid names are {', '.join(sorted(METHODS))}")

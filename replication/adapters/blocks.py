@@ -67,9 +67,9 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters of a task head, by name: what stands beside `model.base_model`, without a language-model
     head.
 
-    Sequence classification: DeBERTa-v2's pooler and classifier, BERT's classifier (its pooler is pretrained
-    and lies in the base), Llama's `score`. Causal and sequence-to-sequence language models have none. Every
-    method trains it.
+    Sequence classification: pooler and classifier (DeBERTa-v2, BERT, MPNet), Llama's `score`. BERT keeps its
+    pooler in the base, and sentence-embedding weights such as MiniLM's never trained it: it counts as head
+    there, as in DeBERTa. Causal and sequence-to-sequence language models have none. Every method trains it.
     """
     root: Any = model
     body = getattr(root, "base_model", model)
@@ -84,4 +84,8 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in child.named_parameters(prefix=child_name):
             if id(parameter) not in shared:
                 head[name] = parameter
+    pooler = getattr(body, "pooler", None)
+    if head and isinstance(pooler, nn.Module):
+        prefix = next(name for name, child in model.named_children() if child is body)
+        head.update(pooler.named_parameters(prefix=f"{prefix}.pooler"))
     return head

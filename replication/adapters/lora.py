@@ -63,7 +63,8 @@ class LoraConfig(MethodConfig):
         targets: Any = (self.targets,) if isinstance(self.targets, str) else self.targets
         if not isinstance(targets, list | tuple) or not targets or not all(isinstance(t, str) and t for t in targets):
             raise ConfigError(
-                f"lora: targets={self.targets!r}: must be a list of roles ({', '.join(ROLES)}) or ends of module names"
+                f"{self.method}: targets={self.targets!r}: must be a list of roles ({', '.join(ROLES)}) or ends of "
+                "module names"
             )
         object.__setattr__(self, "targets", tuple(targets))
         check_integer(self, "rank", minimum=1)
@@ -90,6 +91,18 @@ class LoraConfig(MethodConfig):
         for name, slices in found.items():
             replace_module(model, modules[name], LoraLinear(modules[name], slices, self, generator))
 
+    def new_update(self, inputs: int, outputs: int, like: torch.Tensor, generator: torch.Generator) -> LowRankUpdate:
+        """The pair of one projection (slice), beside the weight `like`."""
+        return LowRankUpdate(inputs, outputs, self, like, generator)
+
+    def draw_start(self, value: torch.Tensor, generator: torch.Generator) -> None:
+        """Fill an A of (r, in) in place."""
+        nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator)
+
+    def input_dropout(self) -> float:
+        """Probability of the dropout before A."""
+        return self.dropout
+
     def _check_rank(self, name: str, module: nn.Module, slices: Sequence[OutputSlice]) -> None:
         shape = linear_shape(module)
         assert shape is not None
@@ -97,7 +110,7 @@ class LoraConfig(MethodConfig):
             limit = min(shape[0], piece.stop - piece.start)
             if self.rank > limit:
                 raise AdapterError(
-                    f"lora: rank={self.rank} exceeds {limit}, the smaller side of the {piece.label} update "
+                    f"{self.method}: rank={self.rank} exceeds {limit}, the smaller side of the {piece.label} update "
                     f"of {name}: {shape[0]} in, {piece.stop - piece.start} out; use a rank up to {limit}"
                 )
 
@@ -126,7 +139,7 @@ class LowRankUpdate(AdapterModule):
         self.lora_A = fill(
             (config.rank, inputs),
             like,
-            lambda value: nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator),
+            lambda value: config.draw_start(value, generator),
         )
         self.lora_B = fill((outputs, config.rank), like)
 
@@ -158,9 +171,9 @@ class LoraLinear(nn.Module):
         self.base_layer = base_layer
         self.in_features, self.out_features = shape
         self.slices = tuple(slices)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.input_dropout())
         for piece in slices:
-            update = LowRankUpdate(shape[0], piece.stop - piece.start, config, self.weight, generator)
+            update = config.new_update(shape[0], piece.stop - piece.start, self.weight, generator)
             self.add_module(piece.label, update)
         self.train(base_layer.training)
         # The weight before merging, in a tuple so that it is neither a parameter nor part of the state.
@@ -184,6 +197,11 @@ class LoraLinear(nn.Module):
     def updates(self) -> list[tuple[OutputSlice, LowRankUpdate]]:
         """Each slice with its pair."""
         return [(piece, self.get_submodule(piece.label)) for piece in self.slices]  # type: ignore[misc]
+
+    def drop(self, label: str) -> None:
+        """Take one slice's pair out; a wrapper without slices only calls its base layer."""
+        self.slices = tuple(piece for piece in self.slices if piece.label != label)
+        delattr(self, label)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out), in the dtype of the base layer's output."""

@@ -57,7 +57,7 @@ def test_bart_gives_the_blocks_of_its_decoder(tiny_bart):
     ("model_type", "settings", "head"),
     [
         ("deberta-v2", {"type_vocab_size": 0}, {"pooler.dense", "classifier"}),
-        ("bert", {}, {"classifier"}),
+        ("bert", {}, {"classifier", "bert.pooler.dense"}),
         ("roberta", {}, {"classifier.dense", "classifier.out_proj"}),
         ("mpnet", {}, {"classifier.dense", "classifier.out_proj"}),
         ("llama", {"pad_token_id": 0}, {"score"}),

@@ -12,7 +12,10 @@ from replication.adapters import (
     FrozenConfig,
     FullConfig,
     LoraConfig,
+    RandomLoraConfig,
     SoloConnectionConfig,
+    WeightLoraConfig,
+    WeightLoraPlusConfig,
     adapter_parameters,
     attach,
     attached_config,
@@ -38,6 +41,9 @@ CONFIGS = {
         rank=4, train_autoencoder=False, links="all_to_last", homotopy_parameter=None
     ),
     "solo_with_lora": SoloConnectionConfig(rank=4, lora=LoraConfig(rank=2)),
+    "weight_lora": WeightLoraConfig(rank=2, keep=2),
+    "weight_lora_plus": WeightLoraPlusConfig(rank=2, expansions=1),
+    "random_lora": RandomLoraConfig(rank=2, keep=2),
 }
 MAIN = ("full", "frozen", "lora", "solo", "solo_sparse", "solo_with_lora")
 

@@ -1,0 +1,48 @@
+"""SQuAD's exact match and F1 as an `evaluate` module, loaded from this file without a hub.
+
+Use: `evaluate.load("<path of this file>", "squad_v1").compute(predictions=[...], references=[[...], ...])`, or with
+"squad_v2", where an empty list of references says that the question has no answer.
+`evaluate` reads the import statements below as text: keep one import a line.
+"""
+
+import datasets
+import evaluate
+
+from replication.metrics.answers import squad_scores
+
+_DESCRIPTION = "Exact match and F1 of the official SQuAD scripts, versions 1.1 and 2.0, as fractions of 0 to 1."
+
+_CITATION = """@inproceedings{rajpurkar-etal-2018-know,
+  title = {Know What You Don't Know: Unanswerable Questions for {SQuAD}},
+  author = {Rajpurkar, Pranav and Jia, Robin and Liang, Percy},
+  booktitle = {Proceedings of ACL},
+  year = {2018}
+}"""
+
+_INPUTS = """Args:
+    predictions: list of texts, one per question; "" for no answer.
+    references: list of lists of texts, the gold answers of each question.
+Returns:
+    dict with exact_match and f1 (0 to 1).
+"""
+
+_VERSIONS = {"squad_v1": 1, "squad_v2": 2}
+
+
+class Squad(evaluate.Metric):
+    """`compute(predictions=[...], references=[[...], ...])` gives exact match and F1."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        if self.config_name not in _VERSIONS:
+            raise KeyError(f"SQuAD version {self.config_name!r} is unknown; known are: {', '.join(_VERSIONS)}")
+        texts = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features({"predictions": texts, "references": datasets.Sequence(texts)}),
+            reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
+        )
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
+        return squad_scores(predictions, references, version=_VERSIONS[self.config_name])

@@ -1,0 +1,31 @@
+"""The forms of task: what their rows look like, how a model learns from them and is asked; see `base.TaskForm`."""
+
+from __future__ import annotations
+
+from replication.errors import ConfigError
+from replication.tasks.base import Options, TaskForm
+from replication.tasks.classification import Classification, Regression
+from replication.tasks.multiple_choice import MultipleChoice
+from replication.tasks.question_answering import QuestionAnswering
+from replication.tasks.summarisation import Summarisation
+
+__all__ = ["FORMS", "Options", "TaskForm", "get_form"]
+
+FORMS: dict[str, TaskForm] = {
+    form.name: form
+    for form in (
+        Classification(),
+        Regression(),
+        QuestionAnswering(),
+        MultipleChoice(),
+        Summarisation(),
+    )
+}
+"""Form by name; a form keeps no state."""
+
+
+def get_form(name: str) -> TaskForm:
+    """The form called `name`; ConfigError lists the names there are."""
+    if name not in FORMS:
+        raise ConfigError(f"task form {name!r} is unknown; known are: {', '.join(sorted(FORMS))}")
+    return FORMS[name]

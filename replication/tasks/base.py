@@ -1,0 +1,270 @@
+"""What every form of task gives: examples, batches, a loss and predictions; and what the forms share.
+
+A form (classification, question answering, ...) knows the shape of its rows and nothing of a corpus, a method or a run.
+torch is imported only where a model is at work.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from replication.errors import ConfigError, DataError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Row = Mapping[str, Any]
+Progress = Callable[[int], None]
+Batch = dict[str, "torch.Tensor"]
+
+DECIMALS = 6
+"""Digits kept of a number in a prediction: fewer than float32 has, so that the order of a sum cannot show."""
+
+_PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # their first token stands at pad_token_id + 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a form; `batch_size` counts the examples of one forward pass in prediction."""
+
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        self.whole("batch_size", 1)
+
+    def whole(self, name: str, least: int) -> None:
+        """ConfigError unless the field is a whole number of at least `least`."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self.refuse(name, f"a whole number of at least {least}")
+
+    def number(self, name: str) -> None:
+        """ConfigError unless the field is a finite number."""
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.refuse(name, "a finite number")
+
+    def refuse(self, name: str, valid: str) -> None:
+        """Raise the ConfigError that says what is valid."""
+        raise ConfigError(f"task option {name}={getattr(self, name)!r}; valid is {valid}")
+
+
+class TaskForm(ABC):
+    """One form of task. Every method takes rows or examples as they come and gives them back in that order."""
+
+    name: ClassVar[str]
+    model_task: ClassVar[str]
+    """What `backbones.load_model` calls the kind of model that is needed."""
+    options_class: ClassVar[type[Options]] = Options
+
+    def options(self, settings: Mapping[str, Any] | None = None) -> Any:
+        """The form's options with `settings`; ConfigError names an unknown or invalid one and what is valid."""
+        settings = settings or {}
+        valid = [field.name for field in fields(self.options_class)]
+        if unknown := [str(name) for name in settings if name not in valid]:
+            raise ConfigError(
+                f"unknown task option {', '.join(unknown)}; a {self.name} task has: {', '.join(sorted(valid))}"
+            )
+        return self.options_class(**settings)
+
+    def num_labels(self, corpus: Mapping[str, Any]) -> int:
+        """Outputs of the task head, from the corpus's description; 2 (Hugging Face's default) where none is sized."""
+        return 2
+
+    def prepare_model(self, model: Any, tokenizer: Any) -> None:  # noqa: B027  (most forms have nothing to prepare)
+        """Tell the model what the form needs it to know of the tokenizer; in place."""
+
+    @abstractmethod
+    def encode(self, tokenizer: Any, rows: Sequence[Row], options: Any) -> list[Any]:
+        """Training or dev examples: frozen dataclasses of JSON values with a length and a `text` hint.
+
+        DataError names the row and the field that cannot be used.
+        """
+
+    @abstractmethod
+    def collate(self, batch: Sequence[Any], pad_id: int) -> Batch:
+        """Tensors of a batch, padded on the right up to its longest example; `attention_mask` is among them."""
+
+    @abstractmethod
+    def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss summed over the batch, in float32, and the weight to divide it by."""
+
+    @abstractmethod
+    def predict(
+        self, model: Any, tokenizer: Any, rows: Sequence[Row], options: Any, progress: Progress | None = None
+    ) -> list[dict[str, Any]]:
+        """One prediction a row, in their order, from the model in evaluation mode; its mode is put back afterwards.
+
+        `progress` is called with the number of rows just finished.
+        """
+
+    def training_loss(self, label_smoothing: float = 0.0) -> Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]:
+        """`loss` for `train(loss_function=...)`: smoothed in training mode alone, so that a dev loss is a plain one."""
+        return partial(_smoothed_in_training, self, label_smoothing)
+
+
+def _smoothed_in_training(
+    form: TaskForm, label_smoothing: float, model: nn.Module, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return form.loss(model, batch, label_smoothing if model.training else 0.0)
+
+
+def place(row: Row, number: int) -> str:
+    """How an error message names a row; `number` counts from 1."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"row {number}: expected a mapping, found {type(row).__name__}")
+    return f"row {row['id']!r}" if "id" in row else f"row {number} (it has no field 'id')"
+
+
+def value_of(row: Row, field: str, number: int) -> Any:
+    """Field of a row; DataError when it is missing."""
+    where = place(row, number)
+    if field not in row:
+        raise DataError(f"{where}: field {field!r} is missing; it has {', '.join(map(str, row))}")
+    return row[field]
+
+
+def text_of(row: Row, field: str, number: int, *, blank: bool = False) -> str:
+    """Text of a row; DataError when it is missing, no text, or blank (unless `blank` allows that)."""
+    value = value_of(row, field, number)
+    if not isinstance(value, str):
+        raise DataError(f"{place(row, number)}: field {field!r} must be text, found {value!r}")
+    if not blank and not value.strip():
+        raise DataError(f"{place(row, number)}: field {field!r} is blank; give it text or leave the row out")
+    return value
+
+
+def ids_of(rows: Sequence[Row]) -> list[Any]:
+    """Every row's id; DataError when one is missing or stands twice."""
+    ids = [value_of(row, "id", number) for number, row in enumerate(rows, start=1)]
+    seen: set[Any] = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(f"row {name!r}: the id stands twice; predictions could not be told apart")
+        seen.add(name)
+    return ids
+
+
+def pad_right(rows: Iterable[Sequence[int]], filler: int) -> torch.Tensor:
+    """int64 tensor (rows, longest row); DataError when there is no row."""
+    import torch
+
+    lists = [list(row) for row in rows]
+    if not lists:
+        raise DataError("cannot make a batch of no examples")
+    longest = max(map(len, lists))
+    return torch.tensor([row + [filler] * (longest - len(row)) for row in lists], dtype=torch.long)
+
+
+def collate_inputs(batch: Sequence[Any], pad_id: int) -> Batch:
+    """`input_ids`, `attention_mask` and, where the examples have them, `token_type_ids` (0 on padding)."""
+    tensors = {
+        "input_ids": pad_right((example.input_ids for example in batch), pad_id),
+        "attention_mask": pad_right(([1] * len(example.input_ids) for example in batch), 0),
+    }
+    if batch[0].token_type_ids is not None:
+        tensors["token_type_ids"] = pad_right((example.token_type_ids for example in batch), 0)
+    return tensors
+
+
+def config_of(model: Any) -> Any:
+    """The model's configuration, also behind a wrapper for data parallelism."""
+    return getattr(model, "module", model).config
+
+
+def encoder_output(model: Any, batch: Batch) -> Any:
+    """Output of an encoder (or a causal classifier) on the batch's inputs.
+
+    Segment ids go only to models that tell several segments apart: RoBERTa's table has a single row, MPNet and Llama
+    take none, and GPT-2 would read them as words.
+    """
+    names = ["input_ids", "attention_mask"]
+    if (getattr(config_of(model), "type_vocab_size", 0) or 0) > 1 and "token_type_ids" in batch:
+        names.append("token_type_ids")
+    return model(**{name: batch[name] for name in names})
+
+
+def check_positions(model: Any, lengths: Iterable[int], option: str) -> None:
+    """ConfigError when an example is longer than the model has positions; `option` is the one to lower."""
+    config = config_of(model)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    if config.model_type in _PADDED_POSITIONS:
+        positions -= config.pad_token_id + 1
+    if (longest := max(lengths, default=0)) > positions:
+        raise ConfigError(
+            f"an example has {longest} tokens, but {type(model).__name__} has {positions} positions; lower the task "
+            f"option {option} to at most {positions}"
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode without gradients for the block, which gets the model's device; every mode is put back."""
+    import torch
+
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield next(model.parameters()).device
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, longest first: little is padded, and memory peaks at the start."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])  # stable: ties keep their order
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+class RowsDone:
+    """Tells `progress` of a row once all its parts (windows, choices) are done; `owners` has the row of each part."""
+
+    def __init__(self, owners: Sequence[int], progress: Progress | None) -> None:
+        self.owners = owners
+        self.open = Counter(owners)
+        self.progress = progress
+
+    def done(self, parts: Iterable[int]) -> None:
+        """These parts are done."""
+        finished = 0
+        for part in parts:
+            self.open[self.owners[part]] -= 1
+            finished += self.open[self.owners[part]] == 0
+        if finished and self.progress is not None:
+            self.progress(finished)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor on `device`."""
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def rounded(value: float, name: Any) -> float:
+    """`value` to DECIMALS, without a negative zero; TrainingError naming the row for what is not a finite number."""
+    if not math.isfinite(value):
+        raise TrainingError(f"row {name!r}: the model gives {value}; its training diverged or its weights are damaged")
+    return round(float(value), DECIMALS) + 0.0
+
+
+def first_best(scores: Sequence[float]) -> int:
+    """Index of the greatest score; the first of equals."""
+    return max(range(len(scores)), key=lambda index: (scores[index], -index))
+
+
+def hint(*texts: str | None, limit: int = 60) -> str:
+    """A short readable form of an example for error messages."""
+    shown = (text if len(text) <= limit else text[: limit - 3] + "..." for text in texts if text is not None)
+    return " | ".join(shown)

@@ -1,0 +1,198 @@
+"""Multiple choice by likelihood: a causal language model says how likely each choice is as what follows the question.
+
+Learnt is the right choice given the question; predicted is the choice whose log-probability over its length is
+greatest. Implementation details:
+
+1. `prompt` frames the question; a space joins the choice to it. A tokenizer that begins texts with a token of its own
+   (Llama 3) begins the prompt with it. Nothing is put after a choice, in training or in prediction.
+2. The length is that of the choice's own text: in characters (what lm-evaluation-harness calls acc_norm), in UTF-8
+   bytes, in tokens, or 1 ("none": its acc).
+3. A prompt that is too long loses its first tokens, as many for every choice of a row, so that all are judged behind
+   the same words. A choice is never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from replication.errors import DataError
+from replication.examples import Encoded, collate
+from replication.tasks.base import (
+    Batch,
+    Options,
+    Progress,
+    Row,
+    RowsDone,
+    TaskForm,
+    batches_by_length,
+    check_positions,
+    evaluating,
+    first_best,
+    hint,
+    ids_of,
+    place,
+    rounded,
+    text_of,
+    to_device,
+    value_of,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+QUESTION = "{question}"
+LENGTHS: dict[str, Callable[[str, int], int]] = {
+    "characters": lambda text, tokens: len(text),
+    "bytes": lambda text, tokens: len(text.encode()),
+    "tokens": lambda text, tokens: tokens,
+    "none": lambda text, tokens: 1,
+}
+"""What a choice's log-probability is divided by, from its text and its number of tokens."""
+
+
+@dataclass(frozen=True)
+class MultipleChoiceOptions(Options):
+    """`max_length`: tokens of prompt and choice together; `prompt`: text around {question}; `length`: see LENGTHS."""
+
+    batch_size: int = 16
+    max_length: int = 256
+    prompt: str = f"Question: {QUESTION}\nAnswer:"
+    length: str = "characters"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.whole("max_length", 2)
+        if not isinstance(self.prompt, str) or self.prompt.count(QUESTION) != 1 or self.prompt != self.prompt.rstrip():
+            self.refuse("prompt", f"text with {QUESTION} in it once and no white space at its end")
+        if self.length not in LENGTHS:
+            self.refuse("length", f"one of {', '.join(LENGTHS)}")
+
+
+class MultipleChoice(TaskForm):
+    """Rows {"id", "question", "choices": [str], "answer": int}."""
+
+    name = "multiple_choice"
+    model_task = "causal_lm"
+    options_class = MultipleChoiceOptions
+
+    def encode(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> list[Encoded]:
+        """One example a row, of the right choice; DataError names row and field of what cannot be used."""
+        examples = []
+        for number, row in enumerate(rows, start=1):
+            right = _answer(row, number)
+            examples.append(_encode_choices(tokenizer, row, number, options)[right])
+        return examples
+
+    def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
+        """`input_ids`, `attention_mask`, `loss_mask` (1 on the choice's tokens): (examples, longest)."""
+        return collate(batch, pad_id)
+
+    def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The token loss summed over the choices' tokens, and their number."""
+        from replication.losses import token_loss
+
+        return token_loss(model, batch, label_smoothing=label_smoothing)
+
+    def predict(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        options: MultipleChoiceOptions,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """{"id", "prediction": int, "label": int, "scores"}: a score is a choice's log-probability over its length.
+
+        Of equal scores the first wins.
+        """
+        names = ids_of(rows)
+        labels = [_answer(row, number) for number, row in enumerate(rows, start=1)]
+        encoded = [_encode_choices(tokenizer, row, number, options) for number, row in enumerate(rows, start=1)]
+        parts = [example for examples in encoded for example in examples]
+        owners = [index for index, examples in enumerate(encoded) for _ in examples]
+        check_positions(model, map(len, parts), "max_length")
+        totals = iter(_log_probabilities(model, parts, tokenizer.pad_token_id, options, RowsDone(owners, progress)))
+        predictions = []
+        for row, name, label, examples in zip(rows, names, labels, encoded, strict=True):
+            scores = []
+            for text, example in zip(row["choices"], examples, strict=True):
+                length = LENGTHS[options.length](text.strip(), sum(example.loss_mask))
+                scores.append(rounded(next(totals) / length, name))
+            predictions.append({"id": name, "prediction": first_best(scores), "label": label, "scores": scores})
+        return predictions
+
+
+def _log_probabilities(
+    model: Any, examples: Sequence[Encoded], pad_id: int, options: MultipleChoiceOptions, finished: RowsDone
+) -> list[float]:
+    """Log-probability of each example's learnt tokens, summed in float64."""
+    import torch
+    from torch.nn import functional as F
+
+    totals = [0.0] * len(examples)
+    with evaluating(model) as device:
+        for indices in batches_by_length([len(example) for example in examples], options.batch_size):
+            batch = to_device(collate([examples[index] for index in indices], pad_id), device)
+            output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+            scored = batch["loss_mask"][:, 1:].bool()
+            logits = output.logits[:, :-1][scored].float()
+            losses = F.cross_entropy(logits, batch["input_ids"][:, 1:][scored], reduction="none").double()
+            for index, part in zip(indices, torch.split(losses, scored.sum(dim=1).tolist()), strict=True):
+                totals[index] = -float(part.sum())
+            finished.done(indices)
+    return totals
+
+
+def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoiceOptions) -> list[Encoded]:
+    """Prompt and choice for every choice of a row, each behind the same tokens of the prompt."""
+    question = text_of(row, "question", number).strip()
+    choices = _choices(row, number)
+    opening = _opening(tokenizer)
+    prompt = tokenizer.encode(options.prompt.replace(QUESTION, question), add_special_tokens=False)
+    completions = [tokenizer.encode(" " + choice, add_special_tokens=False) for choice in choices]
+    room = options.max_length - len(opening) - max(map(len, completions))
+    if room < 1:
+        raise DataError(
+            f"{place(row, number)}: field 'choices': the longest takes {max(map(len, completions))} tokens and leaves "
+            f"no room for the question within max_length={options.max_length}; raise it or leave the row out"
+        )
+    dropped = max(0, len(prompt) - room)
+    context = [*opening, *prompt[dropped:]]
+    return [
+        Encoded(
+            [*context, *completion],
+            [0] * len(context) + [1] * len(completion),
+            text=hint(question, choice),
+            dropped_tokens=dropped,
+        )
+        for choice, completion in zip(choices, completions, strict=True)
+    ]
+
+
+def _opening(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before every text: its bos token, or nothing."""
+    bare, wrapped = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
+    return wrapped[: wrapped.index(bare[0])]
+
+
+def _choices(row: Row, number: int) -> list[str]:
+    choices = value_of(row, "choices", number)
+    if isinstance(choices, str) or not isinstance(choices, Sequence) or len(choices) < 2:
+        raise DataError(
+            f"{place(row, number)}: field 'choices' must be a list of at least two texts, found {choices!r}"
+        )
+    for choice in choices:
+        if not isinstance(choice, str) or not choice.strip():
+            raise DataError(f"{place(row, number)}: field 'choices': {choice!r} is no text")
+    return [choice.strip() for choice in choices]
+
+
+def _answer(row: Row, number: int) -> int:
+    answer, choices = value_of(row, "answer", number), _choices(row, number)
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
+        raise DataError(
+            f"{place(row, number)}: field 'answer' must be an index into its {len(choices)} choices, found {answer!r}"
+        )
+    return answer

@@ -1,0 +1,260 @@
+"""Extractive question answering: a question and a context in, a piece of the context's text out.
+
+Implementation details:
+
+1. The answer's tokens are found among all tokens of the context, then looked up in each window (windows.py). A window
+   that does not hold every one of them is labelled as having no answer (the position of CLS): also one whose edge cuts
+   the answer, or a character of several byte tokens.
+2. A token belongs to the answer when it shares a character with it. Byte-level tokens take their leading space along
+   and an answer may begin in the middle of a token, so the tokens can say more than the answer, never less.
+3. The softmax of the loss goes over every token but padding, so a window's loss does not depend on its company.
+4. In prediction the score of a span is start logit + end logit, compared over all windows, as in BERT's and Hugging
+   Face's scripts; no answer scores as CLS does, the least of all windows. The text is cut out of the context as it was
+   given, by characters, without surrounding white space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from replication.errors import ConfigError, DataError, TrainingError
+from replication.tasks.base import (
+    Batch,
+    Options,
+    Progress,
+    Row,
+    RowsDone,
+    TaskForm,
+    batches_by_length,
+    check_positions,
+    collate_inputs,
+    encoder_output,
+    evaluating,
+    hint,
+    ids_of,
+    place,
+    rounded,
+    to_device,
+    value_of,
+)
+from replication.tasks.windows import Span, Window, answer_tokens, best_span, positions_in, windows_of
+
+if TYPE_CHECKING:
+    import torch
+
+ROOM = 16
+"""Least distance between `stride` and `max_length`: for the question, special tokens and a step forward."""
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringOptions(Options):
+    """`max_length`: tokens of a window, question and special ones included; `stride`: tokens two windows share.
+
+    `max_question_length`: tokens of a question that are kept (see `windows_of`). `max_answer_length`: tokens of a
+    predicted answer. `n_best`: starts tried in each window. `no_answer`: whether a question may have none (SQuAD v2);
+    then "" is predicted where no answer scores higher than the best span by more than `null_threshold`.
+    """
+
+    max_length: int = 384
+    stride: int = 128
+    max_question_length: int = 64
+    max_answer_length: int = 30
+    n_best: int = 20
+    no_answer: bool = False
+    null_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.whole("stride", 0)
+        for name in ("max_length", "max_question_length", "max_answer_length", "n_best"):
+            self.whole(name, 1)
+        if self.max_length < self.stride + ROOM:
+            self.refuse("max_length", f"at least stride + {ROOM} = {self.stride + ROOM}")
+        if not isinstance(self.no_answer, bool):
+            self.refuse("no_answer", "true or false")
+        self.number("null_threshold")
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringExample:
+    """One window; `start` and `end` are the positions of the answer's first and last token, or both that of CLS."""
+
+    input_ids: list[int]
+    token_type_ids: list[int] | None
+    start: int
+    end: int
+    text: str = ""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class QuestionAnswering(TaskForm):
+    """Rows {"id", "question", "context", "answers": [{"text", "start"}], "impossible": bool}."""
+
+    name = "question_answering"
+    model_task = "question_answering"
+    options_class = QuestionAnsweringOptions
+
+    def encode(
+        self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions
+    ) -> list[QuestionAnsweringExample]:
+        """One example a window, learnt from the row's first answer; DataError names row and field."""
+        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
+        examples = []
+        for windows in _windows(tokenizer, rows, options):
+            index = windows[0].row
+            tokens = None
+            if answers[index]:
+                start, text = answers[index][0]
+                tokens = answer_tokens(windows, start, start + len(text))
+                if tokens is None:
+                    raise DataError(f"{place(rows[index], index + 1)}: field 'answers': {text!r} has no token")
+            shown = hint(rows[index]["question"], rows[index]["context"])
+            for window in windows:
+                start, end = positions_in(window, tokens)
+                examples.append(QuestionAnsweringExample(window.input_ids, window.token_type_ids, start, end, shown))
+        return examples
+
+    def collate(self, batch: Sequence[QuestionAnsweringExample], pad_id: int) -> Batch:
+        """`input_ids`, `attention_mask`, perhaps `token_type_ids`: (windows, longest); `starts`, `ends`: (windows,)."""
+        import torch
+
+        return {
+            **collate_inputs(batch, pad_id),
+            "starts": torch.tensor([example.start for example in batch]),
+            "ends": torch.tensor([example.end for example in batch]),
+        }
+
+    def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean of the cross entropies of start and end, summed over the windows, and their number.
+
+        Smoothing spreads over the tokens that are no padding.
+        """
+        output = encoder_output(model, batch)
+        real = batch["attention_mask"].bool()
+        start = _cross_entropy(output.start_logits.float(), real, batch["starts"], label_smoothing)
+        end = _cross_entropy(output.end_logits.float(), real, batch["ends"], label_smoothing)
+        return (start + end) / 2, start.new_tensor(len(real))
+
+    def predict(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        options: QuestionAnsweringOptions,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """{"id", "prediction": str, "answers": [str], "no_answer_score": float}.
+
+        `no_answer_score`: score of no answer minus that of the best span (the official scripts' null odds), whether or
+        not `no_answer` lets it win. Of equal spans the first in the text wins.
+        """
+        names = ids_of(rows)
+        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
+        if not options.no_answer and [] in answers:
+            name = names[answers.index([])]
+            raise ConfigError(f"row {name!r} has no answer, but the task option no_answer is false; set it to true")
+        windows = [window for group in _windows(tokenizer, rows, options) for window in group]
+        check_positions(model, map(len, windows), "max_length")
+        null, spans = self._judge(model, tokenizer, rows, windows, options, progress)
+        predictions = []
+        for row, name, golds, least, span in zip(rows, names, answers, null, spans, strict=True):
+            if span is None:
+                raise DataError(f"row {name!r}: field 'context' has no visible token in this vocabulary")
+            score = rounded(least - span.score, name)
+            says_none = options.no_answer and score > options.null_threshold
+            text = "" if says_none else row["context"][span.start : span.end].strip()
+            golden = [text for _, text in golds]
+            predictions.append({"id": name, "prediction": text, "answers": golden, "no_answer_score": score})
+        return predictions
+
+    def _judge(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        windows: Sequence[Window],
+        options: QuestionAnsweringOptions,
+        progress: Progress | None,
+    ) -> tuple[list[float], list[Span | None]]:
+        """For each row the least score of no answer and the best span of its windows."""
+        finished = RowsDone([window.row for window in windows], progress)
+        judged: dict[int, tuple[float, Span | None]] = {}
+        with evaluating(model) as device:
+            for indices in batches_by_length([len(window) for window in windows], options.batch_size):
+                batch = collate_inputs([windows[index] for index in indices], tokenizer.pad_token_id)
+                output = encoder_output(model, to_device(batch, device))
+                starts, ends = (logits.float().cpu().numpy() for logits in (output.start_logits, output.end_logits))
+                for line, index in enumerate(indices):
+                    window = windows[index]
+                    null = float(starts[line, window.cls]) + float(ends[line, window.cls])
+                    if not math.isfinite(null):
+                        raise TrainingError(
+                            f"row {rows[window.row]['id']!r}: the model gives {null}; training diverged"
+                        )
+                    judged[index] = (
+                        null,
+                        best_span(
+                            window,
+                            starts[line],
+                            ends[line],
+                            rows[window.row]["context"],
+                            n_best=options.n_best,
+                            max_answer_length=options.max_answer_length,
+                        ),
+                    )
+                finished.done(indices)
+        least: list[float] = [math.inf] * len(rows)
+        best: list[Span | None] = [None] * len(rows)
+        for index, window in enumerate(windows):  # in the order of the text: the first of equals wins
+            null, span = judged[index]
+            least[window.row] = min(least[window.row], null)
+            held = best[window.row]
+            if span is not None and (held is None or span.score > held.score):
+                best[window.row] = span
+        return least, best
+
+
+def _windows(tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions) -> Iterable[list[Window]]:
+    return windows_of(
+        tokenizer,
+        rows,
+        max_length=options.max_length,
+        stride=options.stride,
+        max_question_length=options.max_question_length,
+    )
+
+
+def _cross_entropy(logits: torch.Tensor, real: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Summed over the rows of `logits` (rows, positions); positions that are not `real` do not exist."""
+    log_p = logits.masked_fill(~real, float("-inf")).log_softmax(dim=-1)
+    loss = -(1 - smoothing) * log_p.gather(1, targets[:, None]).sum()
+    if smoothing:
+        means = log_p.masked_fill(~real, 0.0).sum(dim=-1) / real.sum(dim=-1)
+        loss = loss - smoothing * means.sum()
+    return loss
+
+
+def _answers(row: Row, number: int) -> list[tuple[int, str]]:
+    """Start and text of every answer, each checked against the context; none for an impossible question."""
+    where = place(row, number)
+    context, answers = value_of(row, "context", number), value_of(row, "answers", number)
+    found = []
+    for answer in answers:
+        text, start = answer.get("text"), answer.get("start")
+        if not isinstance(text, str) or not text.strip() or isinstance(start, bool) or not isinstance(start, int):
+            raise DataError(f"{where}: field 'answers': expected a text and its start, found {answer!r}")
+        if start < 0 or context[start : start + len(text)] != text:
+            raise DataError(
+                f"{where}: field 'answers': {text!r} is not at character {start} of the context, which has "
+                f"{context[max(start, 0) : max(start, 0) + len(text)]!r} there"
+            )
+        blank = len(text) - len(text.lstrip())
+        found.append((start + blank, text.strip()))
+    if bool(found) == bool(row.get("impossible", False)):
+        raise DataError(f"{where}: fields 'answers' and 'impossible' disagree: {len(found)} answers")
+    return found

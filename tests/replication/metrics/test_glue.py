@@ -1,0 +1,54 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import json, sys
+import evaluate
+folder = sys.argv[1]
+found = {}
+for task in ("cola", "mrpc", "mnli_matched"):
+    metric = evaluate.load(f"{folder}/glue.py", task)
+    found[task] = metric.compute(predictions=[1, 1, 1, 0], references=[1, 0, 1, 0])
+metric = evaluate.load(f"{folder}/glue.py", "stsb")
+found["stsb"] = metric.compute(predictions=[0.5, 2.0, 1.5, 5], references=[0, 2.5, 3.0, 5])
+metric = evaluate.load(f"{folder}/squad.py", "squad_v2")
+metric.add_batch(predictions=["The Mill", ""], references=[["mill."], []])
+found["squad_v2"] = metric.compute()
+metric = evaluate.load(f"{folder}/squad.py", "squad_v1")
+found["squad_v1"] = metric.compute(predictions=["red cat"], references=[["cat", "dog"]])
+for name in ("glue", "squad"):
+    try:
+        evaluate.load(f"{folder}/{name}.py", "unknown")
+    except KeyError as error:
+        found[name] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.long
+def test_glue_and_squad_load_as_evaluate_metrics_without_a_hub(project_root, tmp_path):
+    environment = {
+        **os.environ,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "PYTHONPATH": str(project_root),
+    }
+    folder = project_root / "replication" / "metrics"
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(folder)], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["cola"] == {"matthews_correlation": pytest.approx(2 / 12**0.5)}
+    assert found["mrpc"] == {"accuracy": 0.75, "f1": pytest.approx(0.8)}
+    assert found["mnli_matched"] == {"accuracy": 0.75}
+    assert found["stsb"]["spearman"] == pytest.approx(0.8)
+    assert found["squad_v1"] == {"exact_match": 0.0, "f1": pytest.approx(2 / 3)}
+    assert found["squad_v2"] == {"exact_match": 1.0, "f1": 1.0}
+    assert "known are: cola" in found["glue"]
+    assert "known are: squad_v1" in found["squad"]
