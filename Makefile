@@ -11,27 +11,32 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PARAMS ?= params.yaml
-.PHONY: help search reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+# Stages at a time in `make reproduce`; every stage uses as many threads as its profile says.
+JOBS ?= 2
+.PHONY: help search memory reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
 
 reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
 	dvc pull data.dvc
-	dvc repro
+	python -m pipelines.reproduce --params params.yaml --jobs $(JOBS)
 	@echo "Report: reports/quick/index.html"
 
 reproduce-cpu: $(VENV)/.installed ## cpu profile: packaged pretrained weights, real corpora, hours
-	dvc repro pipelines/cpu/dvc.yaml
+	python -m pipelines.reproduce --params pipelines/cpu/params.yaml --jobs $(JOBS)
 	@echo "Report: reports/cpu/index.html"
 
 reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; needs GPUs and the model hub
 	dvc repro pipelines/paper/dvc.yaml
 	@echo "Report: reports/paper/index.html"
 
-search: $(VENV)/.installed ## learning rate of one experiment: make search EXPERIMENT=lora [PARAMS=params.yaml]
-	@test -n "$(EXPERIMENT)" || { echo "name an experiment of $(PARAMS): make search EXPERIMENT=lora" >&2; exit 2; }
-	python -m pipelines.search --params $(PARAMS) --experiment $(EXPERIMENT)
+search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora [PARAMS=params.yaml]
+	@test -n "$(CASE)" || { echo "name a case under searches of $(PARAMS): make search CASE=lora" >&2; exit 2; }
+	dvc repro --force --single-item $(if $(filter params.yaml,$(PARAMS)),,$(dir $(PARAMS))dvc.yaml:)search@$(CASE)
+
+memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
+	python -m pipelines.memory --params $(PARAMS)
 
 test: $(VENV)/.installed-dev ## environment and all tests
 	dvc pull data.dvc

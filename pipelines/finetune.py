@@ -1,7 +1,8 @@
 """Stage `finetune`: every seed of one backbone x task x method, in one process.
 
-Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}. What it cost
-goes to cost/training.json, which is not an output. A complete seed is not trained again after a restart.
+Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}, and selection.json
+for a method that chooses or expands its adapters on the way. What it cost goes to cost/training.json, which is not an
+output. A complete seed is not trained again after a restart.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Annotated
 import typer
 
 from pipelines.cost import seed_cost, write_cost
-from pipelines.fitting import Fitted, describe, fit, load_pairs
+from pipelines.fitting import Fitted, describe, fit
 from pipelines.paths import corpus_of
 from pipelines.plan import Plan, plan_experiment
 from pipelines.records import training_record
 from pipelines.settings import load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.tasks import read_rows
 from replication.fileio import read_json, replaced_directory, sha256_json, write_json
 
 
@@ -57,11 +59,10 @@ def finished_seed(plan: Plan, seed: int) -> Path:
         say(f"{plan.key} seed {seed}: complete from an earlier start")
         return finished
     started = time.perf_counter()
-    train, dev = load_pairs(plan)
     fitted = fit(
         plan,
-        train,
-        dev,
+        read_rows(plan.prepared, "train"),
+        read_rows(plan.prepared, "dev"),
         plan.training,
         seed=seed,
         checkpoint_directory=scratch / "checkpoint",
@@ -80,10 +81,13 @@ def keep(plan: Plan, seed: int, fitted: Fitted, finished: Path, *, seconds: floa
     with replaced_directory(finished) as folder:
         save(fitted.model, folder / "adapter")
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
+        if fitted.choices is not None:
+            write_json(folder / "training" / "selection.json", fitted.choices)
         record = training_record(plan, seed, fitted, folder / "adapter", corpus_of(plan.prepared))
         write_record(folder / "training" / "record.json", record)
         write_json(folder / "cost.json", seed_cost(seconds, fitted.result.tokens_per_second))
-    say(f"{plan.key} seed {seed}: dev loss {fitted.result.dev_loss:.4f} after {fitted.result.steps} steps")
+    loss = "none" if fitted.result.dev_loss is None else f"{fitted.result.dev_loss:.4f}"
+    say(f"{plan.key} seed {seed}: dev loss {loss} after {fitted.result.steps} steps")
 
 
 if __name__ == "__main__":

@@ -7,38 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.plan import Plan
+from pipelines.tasks import Rows
 from replication.counting import Counts, parameter_counts
-from replication.fileio import read_jsonl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from replication.examples import Encoded, TextPair
     from replication.training import TrainingConfig, TrainingResult
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with its counts and the curves of its training."""
+    """A trained model with its counts at the start and at the end, the curves, and what the method chose on the way."""
 
     model: nn.Module
+    counts_at_start: Counts
     counts: Counts
     result: TrainingResult
-
-
-def load_pairs(plan: Plan) -> tuple[list[TextPair], list[TextPair]]:
-    """The prepared training and dev pairs."""
-    from replication.examples import TextPair
-
-    return tuple(  # type: ignore[return-value]
-        [TextPair(**row) for row in read_jsonl(plan.prepared / f"{split}.jsonl")] for split in ("train", "dev")
-    )
+    choices: dict[str, Any] | None
 
 
 def fit(
     plan: Plan,
-    train_pairs: list[TextPair],
-    dev_pairs: list[TextPair],
+    train_rows: Rows,
+    dev_rows: Rows,
     training: TrainingConfig,
     *,
     seed: int,
@@ -48,32 +40,44 @@ def fit(
 ) -> Fitted:
     """Load the backbone, attach the method, train. All random sources start from `seed`."""
     from replication.adapters import attach, report_state
-    from replication.backbones import load_model, load_tokenizer, separator_id
+    from replication.backbones import load_tokenizer
     from replication.training import train
 
-    model = attach(load_model(plan.experiment.backbone, plan.weights), plan.method(seed))
+    method = plan.method(seed)
+    model = attach(load_base(plan, seed), method)
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    separator = separator_id(tokenizer, plan.backbone.separator)
+    plan.task.prepare_model(model, tokenizer)
+    at_start = parameter_counts(model)
+    callback = method.training_callback(training)
     result = train(
         model,
-        encode(tokenizer, train_pairs, separator, training.max_length),
-        encode(tokenizer, dev_pairs, separator, training.max_length),
+        plan.task.encode(tokenizer, train_rows, training.max_length),
+        plan.task.encode(tokenizer, dev_rows, training.max_length),
         training,
         seed=seed,
-        pad_id=separator,
+        pad_id=plan.task.pad_id(tokenizer),
         checkpoint_directory=checkpoint_directory,
         identity=identity,
         report_state=report_state,
+        callback=callback,
         progress=title,
+        **plan.task.train_arguments(training),
     )
-    return Fitted(model, parameter_counts(model), result)
+    return Fitted(model, at_start, parameter_counts(model), result, callback.summary() if callback else None)
 
 
-def encode(tokenizer: Any, pairs: list[TextPair], separator: int, max_length: int) -> list[Encoded]:
-    """Token ids and loss masks of all pairs."""
-    from replication.examples import encode_pair
+def load_base(plan: Plan, seed: int) -> Any:
+    """The backbone for the plan's task; a head that the weights lack starts from `seed`."""
+    from replication.backbones import load_model
+    from replication.determinism import seed_everything
 
-    return [encode_pair(tokenizer, pair, separator, max_length) for pair in pairs]
+    seed_everything(seed)
+    return load_model(
+        plan.experiment.backbone,
+        plan.weights,
+        task=plan.task.model_task,
+        num_labels=plan.task.num_labels(),
+    )
 
 
 def describe(plan: Plan) -> str:
@@ -81,8 +85,8 @@ def describe(plan: Plan) -> str:
     from replication.adapters import attach
     from replication.backbones import build_empty
 
-    model = attach(build_empty(plan.experiment.backbone), plan.method(plan.experiment.seeds[0]))
-    counts = parameter_counts(model)
+    base = build_empty(plan.experiment.backbone, task=plan.task.model_task, num_labels=plan.task.num_labels())
+    counts = parameter_counts(attach(base, plan.method(plan.experiment.seeds[0])))
     return (
         f"would train {plan.key}: {plan.experiment.method} on {plan.experiment.backbone}, task {plan.experiment.task}, "
         f"{counts.trainable:,} trainable of {counts.total:,} parameters, {plan.training.steps} steps of "

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.paths import prepared_directory, prepared_hashes, weights_directory
-from pipelines.settings import Experiment, Settings
+from pipelines.settings import Experiment, SearchCase, Settings
+from pipelines.tasks import StageTask, stage_task
 from replication.adapters import MethodConfig, method_config
 from replication.backbones import Backbone, get_backbone
-from replication.decoding import DecodingConfig
 from replication.errors import ConfigError
 from replication.fileio import sha256_file
 from replication.training_config import TrainingConfig
@@ -30,7 +30,7 @@ class Plan:
     experiment: Experiment
     backbone: Backbone
     training: TrainingConfig
-    decoding: DecodingConfig
+    task: StageTask
 
     @property
     def prepared(self) -> Path:
@@ -74,23 +74,32 @@ class Plan:
 
 def plan_experiment(settings: Settings, key: str) -> Plan:
     """Resolve one experiment; every wrong value is a ConfigError before anything is loaded."""
-    experiment = settings.experiment(key)
-    plan = Plan(
-        settings=settings,
-        key=key,
-        experiment=experiment,
-        backbone=get_backbone(experiment.backbone),
-        training=training_config(settings, experiment.learning_rate),
-        decoding=_checked(DecodingConfig, settings.decoding, f"{settings.params_file}: decoding"),
-    )
-    plan.method(experiment.seeds[0])
+    return _plan(settings, key, settings.experiment(key))
+
+
+def plan_search(settings: Settings, key: str) -> Plan:
+    """Resolve one search case as the experiment it stands for; its learning rate is the first candidate."""
+    case: SearchCase = settings.search_case(key)
+    plan = settings.search[case.plan]
+    described = case.model_dump(exclude={"plan"})
+    experiment = Experiment(**described, learning_rate=plan.learning_rates[0], seeds=(plan.seed,))
+    return _plan(settings, key, experiment)
+
+
+def _plan(settings: Settings, key: str, experiment: Experiment) -> Plan:
+    backbone = get_backbone(experiment.backbone)
+    training = training_config(settings, experiment.task, experiment.learning_rate)
+    task = stage_task(settings, settings.task(experiment.task), backbone, training)
+    plan = Plan(settings, key, experiment, backbone, training, task)
+    plan.method(experiment.seeds[0]).training_callback(training)
     return plan
 
 
-def training_config(settings: Settings, learning_rate: float, **changes: Any) -> TrainingConfig:
-    """The profile's training settings, which all methods share, with one learning rate."""
-    values = {**settings.training, "learning_rate": learning_rate, "threads": settings.threads, **changes}
-    return _checked(TrainingConfig, values, f"{settings.params_file}: training")
+def training_config(settings: Settings, task: str, learning_rate: float, **changes: Any) -> TrainingConfig:
+    """The settings that all methods share on a task, with one learning rate."""
+    shared = {**settings.training, "threads": settings.threads, **settings.task(task).training}
+    values = {**shared, "learning_rate": learning_rate, **changes}
+    return _checked(TrainingConfig, values, f"{settings.params_file}: training of task {task}")
 
 
 def seeded_method(experiment: Experiment, seed: int) -> MethodConfig:

@@ -1,7 +1,10 @@
-"""Stage `prepare`: a corpus becomes training pairs and test items, with the hashes of what they came from.
+"""Stage `prepare`: a corpus becomes training rows and reported items, with the hashes of what they came from.
 
-Writes prepared/<profile>/<task>/: train.jsonl and dev.jsonl ({"context", "completion"}), test.jsonl ({"mr", "context",
-"references"}), corpus.json (name, label, counts, hashes).
+Writes prepared/<profile>/<task>/: train.jsonl, dev.jsonl (losses while training), test.jsonl (what is reported) and
+corpus.json (name, label, form, metric, counts, hashes). Rows of the form `generation` are {"context", "completion"},
+its items {"mr", "context", "references"}; those of the other forms are as in replication/corpora/task_corpus.py. There
+the reported split is the corpus's own dev split where the test labels are not public, and the dev rows are held out of
+the training split, so that nothing is chosen on what is reported.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import typer
 from pipelines.paths import prepared_directory
 from pipelines.settings import Task, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.tasks import GENERATION
 from replication.corpora import e2e, microworld
 from replication.corpora.schema import Row, group_references, linearise, parse_mr, read_csv
 from replication.errors import ConfigError
@@ -36,6 +40,56 @@ def main(
     if dry_run:
         say(f"would prepare {task} from the {chosen.corpus} corpus into {output}")
         return
+    if chosen.form == GENERATION:
+        counts, label = prepare_texts(chosen, output)
+    else:
+        counts, label = prepare_rows(chosen, output)
+    say(f"{task}: {counts['train_examples']} training and {counts['dev_examples']} dev examples, "
+        f"{counts['test_items']} reported items ({label}) -> {output}")  # fmt: skip
+
+
+def prepare_rows(task: Task, output: Path) -> tuple[dict[str, int], str]:
+    """Write a corpus of any other form; returns the counts and the corpus's label."""
+    from replication.corpora.registry import load_corpus
+
+    embedded = Path(task.source).is_dir()
+    corpus = load_corpus(task.corpus, task.source if embedded else None)
+    if corpus.form != task.form:
+        raise ConfigError(f"task of corpus {task.corpus}: form={task.form}; the corpus has the form {corpus.form}")
+    train, dev = hold_out_rows(corpus.splits["train"], task.dev_examples or 0, task.selection_seed)
+    train = select(train, task.train_examples, task.selection_seed)
+    test = select(corpus.splits[corpus.reported_split], task.test_items, task.selection_seed)
+    counts = {"train_examples": len(train), "dev_examples": len(dev), "test_items": len(test)}
+    described = {
+        "name": corpus.name,
+        "label": corpus.label,
+        "form": corpus.form,
+        "metric": corpus.metric,
+        "labels": list(corpus.labels) if corpus.labels else None,
+        "reported_split": corpus.reported_split,
+        "comparable": corpus.comparable and task.test_items is None,
+        "licence": corpus.licence,
+        "note": corpus.note,
+        "sha256": dict(corpus.sha256),
+    }
+    with replaced_directory(output) as folder:
+        for name, rows in (("train", train), ("dev", dev), ("test", test)):
+            write_jsonl(folder / f"{name}.jsonl", rows)
+        write_json(folder / "corpus.json", {**described, **counts})
+    return counts, corpus.label
+
+
+def hold_out_rows(rows: Sequence[Any], count: int, seed: int) -> tuple[list[Any], list[Any]]:
+    """Split `count` seeded rows away; both parts keep the corpus's order."""
+    if count >= len(rows):
+        raise ConfigError(f"dev_examples={count}: the training split has {len(rows)} rows, nothing is left to train on")
+    chosen = set(random.Random(seed).sample(range(len(rows)), count))
+    kept = [row for index, row in enumerate(rows) if index not in chosen]
+    return kept, [rows[index] for index in sorted(chosen)]
+
+
+def prepare_texts(chosen: Task, output: Path) -> tuple[dict[str, int], str]:
+    """Write a data-to-text corpus; returns the counts and the corpus's label."""
     splits, source = read_corpus(chosen)
     rows = {name: select(splits[name], limit, chosen.selection_seed) for name, limit in limits(chosen).items()}
     items = select(group_references(splits["test"]), chosen.test_items, chosen.selection_seed)
@@ -52,8 +106,7 @@ def main(
             "test_items": len(items),
         }
         write_json(folder / "corpus.json", {**source, **counts})
-    say(f"{task}: {counts['train_examples']} training and {counts['dev_examples']} dev examples, "
-        f"{counts['test_items']} test meaning representations ({source['label']}) -> {output}")  # fmt: skip
+    return counts, source["label"]
 
 
 def limits(task: Task) -> dict[str, int | None]:
@@ -63,6 +116,8 @@ def limits(task: Task) -> dict[str, int | None]:
 
 def read_corpus(task: Task) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     """All rows by split ("train", "dev", "test") and what they are: name, label, sha256 of the source files."""
+    if task.corpus not in ("e2e", "microworld"):
+        raise ConfigError(f"corpus {task.corpus}: no data-to-text corpus; these are e2e and microworld")
     if task.corpus == "e2e":
         source = {"name": "e2e", "label": e2e.LABEL, "sha256": {"e2e-dataset.zip": e2e.SHA256}}
         return e2e.load_e2e(), source

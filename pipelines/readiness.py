@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +19,9 @@ from pipelines.machine import Machine, drift, java_version, read_machine
 from pipelines.paths import weights_directory
 from pipelines.settings import Settings, Task, load_settings
 from replication.backbones import BACKBONES, Backbone
-from replication.corpora import e2e, microworld
+from replication.corpora import e2e, microworld, microworld_tasks, source_table
 from replication.corpora.fetch import MIRROR_VARIABLE, find_local
+from replication.corpora.registry import EMBEDDED, REAL
 from replication.errors import ConfigError
 from replication.fileio import sha256_file
 from replication.packaged_weights import find_wheel
@@ -216,23 +217,41 @@ def accelerator(machine: Machine) -> Finding:
 
 def corpus(root: Path, key: str, task: Task, pipeline: str, probe: Probe | None) -> Finding:
     """The corpus of one task."""
+    prepare = f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}"
     if task.corpus == "microworld":
-        return embedded_corpus(root / task.source, task.source)
-    return e2e_corpus(f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}", probe)
+        return embedded_corpus(root / task.source, task.source, microworld.DEFAULT_SHA256)
+    if task.corpus in EMBEDDED:
+        return embedded_corpus(root / task.source, task.source, microworld_tasks.DEFAULT_SHA256)
+    if task.corpus == "e2e":
+        return e2e_corpus(prepare, probe)
+    return task_corpus(task.corpus, prepare, probe)
 
 
-def embedded_corpus(folder: Path, shown: str) -> Finding:
-    """The embedded corpus is data.dvc's; its files are known by sha256."""
+def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Finding:
+    """An embedded corpus is data.dvc's; its files are known by sha256."""
     pull = ("dvc pull data.dvc",)
-    absent = [name for name in microworld.FILES if not (folder / name).is_file()]
+    absent = [name for name in hashes if not (folder / name).is_file()]
     if absent:
-        return Finding("microworld", "lacking", f"{shown} lacks {', '.join(absent)}", pull)
-    hashes = microworld.DEFAULT_SHA256
-    changed = [name for name in microworld.FILES if sha256_file(folder / name) != hashes[name]]
+        return Finding(folder.name, "lacking", f"{shown} lacks {', '.join(absent)}", pull)
+    changed = [name for name in hashes if sha256_file(folder / name) != hashes[name]]
     if changed:
         pull = ("dvc checkout --force data.dvc",)
-        return Finding("microworld", "limited", f"{shown}: {', '.join(changed)} changed since data.dvc", pull)
-    return Finding("microworld", "ok", f"{shown}, embedded synthetic corpus")
+        return Finding(folder.name, "limited", f"{shown}: {', '.join(changed)} changed since data.dvc", pull)
+    return Finding(folder.name, "ok", f"{shown}, embedded synthetic corpus")
+
+
+def task_corpus(name: str, prepare: str, probe: Probe | None) -> Finding:
+    """A corpus of the registry: its files by sha256, or the hub at a pinned revision."""
+    known = REAL[name]
+    files = [source_table.FILES[file] for file, _ in known.files.values()]
+    if files and all(file.find(None) for file in files):
+        return Finding(name, "ok", "found by sha256")
+    if known.hub is None:
+        mend = (f"export {MIRROR_VARIABLE}=<folder with {', '.join(file.name for file in files)}>",)
+        return Finding(name, "lacking", "not found by sha256, and on no hub", mend)
+    answer = probe.hub(known.hub.hub_id, known.hub.revision or "main") if probe else None
+    where = f"not found by sha256; on the hub as {known.hub.hub_id}"
+    return _over_network(name, where, (f"{prepare}  # with network",), answer, asked=probe is not None)
 
 
 def e2e_corpus(prepare: str, probe: Probe | None) -> Finding:

@@ -12,6 +12,12 @@ from replication.fileio import sha256_file
 from replication.records import RunRecord, machine_conditions, versions
 
 
+def started(fitted: Fitted) -> dict[str, Any]:
+    """Counts before training, where training changed them."""
+    before = fitted.counts_at_start
+    return {} if before == fitted.counts else {"counts_at_start": before.to_dict()}
+
+
 def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]) -> RunRecord:
     """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
     weights = adapter / "adapter_model.safetensors"
@@ -28,8 +34,9 @@ def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus
             "training": asdict(plan.training),
             "decoding": None,
             "seed": seed,
-            "corpus": corpus,
+            "corpus": {key: value for key, value in corpus.items() if key != "labels"},
             "counts": fitted.counts.to_dict(),
+            **started(fitted),
             "result": {
                 "steps": fitted.result.steps,
                 "tokens_seen": fitted.result.tokens_seen,

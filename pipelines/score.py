@@ -1,4 +1,4 @@
-"""Stage `score`: the five E2E metrics of every seed's predictions. Imports no torch.
+"""Stage `score`: the task's official metrics of every seed's predictions. Imports no torch.
 
 Writes runs/<profile>/<experiment>/metrics.json: the mean over seeds, the spread (sample standard deviation), each seed.
 """
@@ -6,17 +6,34 @@ Writes runs/<profile>/<experiment>/metrics.json: the mean over seeds, the spread
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipelines.paths import corpus_of, prepared_directory
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from replication.fileio import write_json
-from replication.metrics import METRICS, E2EScores, score_many
+from pipelines.tasks import GENERATION
+from replication.errors import DataError
+from replication.fileio import read_jsonl, write_json
+from replication.metrics import METRICS, score_many
 from replication.predictions import read_predictions
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of every seed on the same items."""
+
+    metrics: tuple[str, ...]
+    primary: str
+    items: int
+    values: Mapping[int, Mapping[str, float | None]]
+    approximate: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def main(
@@ -26,43 +43,75 @@ def main(
 ) -> None:
     """Score one experiment."""
     settings = load_settings(params)
-    seeds = settings.experiment(experiment).seeds
+    chosen = settings.experiment(experiment)
+    form = settings.task(chosen.task).form
     run = Path("runs") / settings.profile / experiment
     if dry_run:
-        say(f"would score {experiment} for seeds {', '.join(map(str, seeds))}: {', '.join(METRICS)}")
+        say(f"would score {experiment} ({form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    scores, items = score_seeds(run, seeds)
-    metrics = summarise(settings, experiment, scores, items)
-    write_json(run / "metrics.json", metrics)
-    say(f"{experiment}: " + ", ".join(f"{name} {show(metrics[name])}" for name in METRICS))
+    if form == GENERATION:
+        scored = score_texts(run, chosen.seeds)
+    else:
+        metric = corpus_of(prepared_directory(settings, chosen.task))["metric"]
+        scored = score_rows(run, chosen.seeds, metric)
+    write_json(run / "metrics.json", summarise(settings, experiment, form, scored))
+    shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)
+             for name in scored.metrics}  # fmt: skip
+    say(f"{experiment}: " + ", ".join(f"{name} {show(value)}" for name, value in shown.items()))
 
 
-def score_seeds(run: Path, seeds: tuple[int, ...]) -> tuple[dict[int, E2EScores], int]:
-    """Scores by seed and the number of items, which all seeds share."""
+def score_texts(run: Path, seeds: tuple[int, ...]) -> Scored:
+    """The five E2E metrics of generated texts."""
     rows = {seed: read_predictions(run / "predictions" / f"seed-{seed}.jsonl") for seed in seeds}
     references = [row["references"] for row in rows[seeds[0]]]
     systems = {f"seed {seed}": [row["prediction"] for row in rows[seed]] for seed in seeds}
     scores = score_many(systems, references, progress=say)
-    return {seed: scores[f"seed {seed}"] for seed in seeds}, len(references)
+    first = scores[f"seed {seeds[0]}"]
+    return Scored(
+        metrics=METRICS,
+        primary="BLEU",
+        items=len(references),
+        values={seed: dict(scores[f"seed {seed}"].values) for seed in seeds},
+        approximate=first.approximate,
+        missing=first.missing,
+        notes=[f"seed {seed}: {note}" for seed in seeds for note in scores[f"seed {seed}"].notes],
+    )
 
 
-def summarise(settings: Settings, experiment: str, scores: Mapping[int, E2EScores], items: int) -> dict[str, Any]:
+def score_rows(run: Path, seeds: tuple[int, ...], metric: str) -> Scored:
+    """A task's official metrics; DataError when the seeds were not asked about the same items."""
+    from replication.metrics.tasks import METRIC_NAMES, PRIMARY, score_task
+
+    rows = {seed: list(read_jsonl(run / "predictions" / f"seed-{seed}.jsonl")) for seed in seeds}
+    items = [row["id"] for row in rows[seeds[0]]]
+    for seed in seeds[1:]:
+        if [row["id"] for row in rows[seed]] != items:
+            raise DataError(
+                f"{run}/predictions: seeds {seeds[0]} and {seed} hold different items; predict this experiment again"
+            )
+    values = {seed: score_task(metric, rows[seed]) for seed in seeds}
+    return Scored(METRIC_NAMES[metric], PRIMARY[metric], len(items), values)
+
+
+def summarise(settings: Settings, experiment: str, form: str, scored: Scored) -> dict[str, Any]:
     """The content of metrics.json."""
-    first = next(iter(scores.values()))
-    by_metric = {name: [score.values[name] for score in scores.values()] for name in METRICS}
+    by_metric = {name: [values[name] for values in scored.values.values()] for name in scored.metrics}
     return {
         "profile": settings.profile,
         "experiment": experiment,
-        "items": items,
+        "form": form,
+        "items": scored.items,
+        "metrics": list(scored.metrics),
+        "primary": scored.primary,
         **{name: over_seeds(values, statistics.fmean) for name, values in by_metric.items()},
         "spread": {
             name: over_seeds(values, statistics.stdev) if len(values) > 1 else None
             for name, values in by_metric.items()
         },
-        "seeds": {str(seed): dict(score.values) for seed, score in scores.items()},
-        "approximate": list(first.approximate),
-        "missing": list(first.missing),
-        "notes": [f"seed {seed}: {note}" for seed, score in scores.items() for note in score.notes],
+        "seeds": {str(seed): dict(values) for seed, values in scored.values.items()},
+        "approximate": list(scored.approximate),
+        "missing": list(scored.missing),
+        "notes": list(scored.notes),
     }
 
 

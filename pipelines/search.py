@@ -1,99 +1,94 @@
-"""Search the learning rate of one method, from the same candidates as every other method: `make search`.
+"""Stage `search`: the learning rate of one method, from the same candidates as every other method of its plan.
 
-The candidates are compared by the loss on a held-out part of the training split; neither dev nor test split is read.
-When the best is the smallest or the largest, one more candidate is tried beyond it.
+The candidates are compared by the loss on a held-out part of the training split; neither dev rows nor reported items
+are read. When the best is the smallest or the largest, one more candidate is tried beyond it.
 
-Writes runs/<profile>/<experiment>/search.json, which is committed and read by the report. Not a DVC stage: its
-outcome is a decision, written into params.yaml by a person, and must not change because a float differs elsewhere.
+Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision, written
+into params.yaml by a person, and must not change because a float differs elsewhere: the stage is frozen, and
+`make search CASE=...` runs it.
 """
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from pipelines.plan import Plan, plan_experiment, training_config
+from pipelines.plan import Plan, plan_search, training_config
 from pipelines.settings import Search, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.tasks import Rows, read_rows
 from replication.errors import ConfigError, TrainingError
 from replication.fileio import write_json
-
-if TYPE_CHECKING:
-    from replication.examples import TextPair
 
 
 def main(
     params: Params,
-    experiment: Annotated[str, typer.Option(help="A name under `experiments`.")],
+    case: Annotated[str, typer.Option(help="A name under `searches`.")],
     dry_run: DryRun = False,
 ) -> None:
-    """Search one experiment's learning rate."""
-    plan = plan_experiment(load_settings(params), experiment)
-    search = plan.settings.search
-    if search is None:
-        say(f"{plan.key}: no search in this profile; the rate is {plan.experiment.learning_rate:g}")
-        if not dry_run:
-            write_json(plan.run / "search.json", {"tried": [], "best": None, "reason": "the rate is the recipe's"})
-        return
+    """Search one method's learning rate."""
+    settings = load_settings(params)
+    plan = plan_search(settings, case)
+    search = settings.search[settings.search_case(case).plan]
     if dry_run:
         say(f"would try learning rates {list(search.learning_rates)} for {plan.key}, {search.steps} steps each")
         return
-    if plan.experiment.method == "frozen":
-        result: dict[str, Any] = {"tried": [], "best": None, "reason": "nothing is trained"}
-    else:
-        result = search_learning_rate(plan, search)
-        say(f"{plan.key}: best learning rate {result['best']:g}")
-    write_json(plan.run / "search.json", {**search.model_dump(mode="json"), **result})
+    result = search_learning_rate(plan, search)
+    say(f"{plan.key}: best learning rate {result['best']:g}")
+    described = settings.search_case(case).model_dump(mode="json")
+    path = Path("searches") / settings.profile / f"{case}.json"
+    write_json(path, {**described, **search.model_dump(mode="json"), **result})
 
 
 def search_learning_rate(plan: Plan, search: Search) -> dict[str, Any]:
     """Try every candidate, then one beyond an edge winner; returns what was tried and the best."""
-    from pipelines.fitting import load_pairs
-
-    pairs, _ = load_pairs(plan)
-    train, held_out = hold_out(pairs, search)
+    train, held_out = hold_out(read_rows(plan.prepared, "train"), search)
     losses = {rate: held_out_loss(plan, search, train, held_out, rate) for rate in search.learning_rates}
     further = beyond_edge(losses)
     if further is not None:
         losses[further] = held_out_loss(plan, search, train, held_out, further)
-    best = best_rate(losses)
     return {
         "tried": [{"learning_rate": rate, "held_out_loss": losses[rate]} for rate in sorted(losses)],
-        "best": best,
+        "best": best_rate(losses),
     }
 
 
-def hold_out(pairs: list[TextPair], search: Search) -> tuple[list[TextPair], list[TextPair]]:
-    """Split whole contexts away from the training pairs, so that no meaning representation is on both sides."""
-    contexts = sorted({pair.context for pair in pairs})
-    random.Random(search.seed).shuffle(contexts)
+def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
+    """Split whole sources away from the training rows, so that no context, premise or document is on both sides."""
+    sources = sorted({source_of(row) for row in rows})
+    random.Random(search.seed).shuffle(sources)
     held: set[str] = set()
     count = 0
     sizes: dict[str, int] = {}
-    for pair in pairs:
-        sizes[pair.context] = sizes.get(pair.context, 0) + 1
-    for context in contexts:
+    for row in rows:
+        sizes[source_of(row)] = sizes.get(source_of(row), 0) + 1
+    for source in sources:
         if count >= search.held_out_examples:
             break
-        held.add(context)
-        count += sizes[context]
-    train = [pair for pair in pairs if pair.context not in held]
+        held.add(source)
+        count += sizes[source]
+    train = [row for row in rows if source_of(row) not in held]
     if not train:
-        raise ConfigError(f"search.held_out_examples={search.held_out_examples}: nothing is left of {len(pairs)} pairs")
-    return train, [pair for pair in pairs if pair.context in held]
+        raise ConfigError(f"held_out_examples={search.held_out_examples}: nothing is left of {len(rows)} training rows")
+    return train, [row for row in rows if source_of(row) in held]
 
 
-def held_out_loss(
-    plan: Plan, search: Search, train: list[TextPair], held_out: list[TextPair], rate: float
-) -> float | None:
+def source_of(row: Any) -> str:
+    """The text that a row asks about."""
+    return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
+
+
+def held_out_loss(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float) -> float | None:
     """Loss after `search.steps` steps at this rate; None when training diverged."""
     from pipelines.fitting import fit
 
     steps = search.steps
     training = training_config(
         plan.settings,
+        plan.experiment.task,
         rate,
         steps=steps,
         warmup_steps=min(plan.training.warmup_steps, steps // 10),

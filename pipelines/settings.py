@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,14 +19,28 @@ class Strict(BaseModel):
 
 
 class Task(Strict):
-    """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on."""
+    """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on.
 
-    corpus: Literal["microworld", "e2e"]
+    `form` is the shape of the task (replication.tasks), `options` are that form's settings. `training` overrides the
+    profile's training settings for every method on this task alike. `dev_examples` of a corpus without a dev split of
+    its own beside the reported one are held out of the training split.
+    """
+
+    corpus: str
     source: str
+    form: str = "generation"
     train_examples: int | None = Field(None, ge=1)
     dev_examples: int | None = Field(None, ge=1)
     test_items: int | None = Field(None, ge=1)
     selection_seed: int = 0
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _shared_settings_only(self) -> Task:
+        if "learning_rate" in self.training:
+            raise ValueError("training.learning_rate: belongs to an experiment, where the search's choice is recorded")
+        return self
 
 
 class BackboneSettings(Strict):
@@ -37,7 +52,7 @@ class BackboneSettings(Strict):
 
 
 class Search(Strict):
-    """The learning-rate search: the same candidates and the same number of steps for every method."""
+    """A plan of learning-rate search: the same candidates and the same number of steps for every method."""
 
     learning_rates: tuple[float, ...] = Field(min_length=2)
     steps: int = Field(ge=1)
@@ -47,18 +62,32 @@ class Search(Strict):
     @model_validator(mode="after")
     def _ascending(self) -> Search:
         if list(self.learning_rates) != sorted(set(self.learning_rates)):
-            raise ValueError("search.learning_rates must ascend without repeats")
+            raise ValueError("learning_rates must ascend without repeats")
         return self
 
 
+class SearchCase(Strict):
+    """One method whose learning rate is searched by `plan`, on a held-out part of one task's training split."""
+
+    plan: str
+    backbone: str
+    task: str
+    method: str
+    settings: dict[str, Any] = {}
+
+
 class Experiment(Strict):
-    """One row of the table: backbone x task x method, with every seed it is run with."""
+    """One row of the table: backbone x task x method, with every seed it is run with.
+
+    `search` names the case under `searches` that chose the learning rate; None: a recipe's rate, or nothing to choose.
+    """
 
     backbone: str
     task: str
     method: str
     settings: dict[str, Any] = {}
     learning_rate: float = Field(gt=0)
+    search: str | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -66,6 +95,15 @@ class Experiment(Strict):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must be distinct")
         return self
+
+
+class Memory(Strict):
+    """What `make memory` measures: phase 2 of one WeightLoRA experiment for each K, on batches of one shape."""
+
+    experiment: str
+    keep: tuple[int, ...] = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    length: int = Field(ge=1)
 
 
 class Settings(Strict):
@@ -79,24 +117,37 @@ class Settings(Strict):
     backbones: dict[str, BackboneSettings]
     training: dict[str, Any]
     decoding: dict[str, Any]
-    search: Search | None = None
+    search: dict[str, Search] = {}
+    searches: dict[str, SearchCase] = {}
+    memory: Memory | None = None
     deviations: tuple[str, ...] = ()
     experiments: dict[str, Experiment]
 
     @model_validator(mode="after")
     def _known_names(self) -> Settings:
+        for section, entries in (("experiments", self.experiments), ("searches", self.searches)):
+            for key, entry in entries.items():
+                self._known(f"{section}.{key}.task", entry.task, "tasks", self.tasks)
+                self._known(f"{section}.{key}.backbone", entry.backbone, "backbones", self.backbones)
+        for key, case in self.searches.items():
+            self._known(f"searches.{key}.plan", case.plan, "search", self.search)
         for key, experiment in self.experiments.items():
-            if experiment.task not in self.tasks:
-                raise ValueError(f"experiments.{key}.task={experiment.task}: tasks has {sorted(self.tasks)}")
-            if experiment.backbone not in self.backbones:
-                raise ValueError(
-                    f"experiments.{key}.backbone={experiment.backbone}: backbones has {sorted(self.backbones)}"
-                )
+            if experiment.search is not None:
+                self._known(f"experiments.{key}.search", experiment.search, "searches", self.searches)
         return self
+
+    @staticmethod
+    def _known(field: str, value: str, section: str, names: Mapping[str, Any]) -> None:
+        if value not in names:
+            raise ValueError(f"{field}={value}: {section} has {sorted(names)}")
 
     def experiment(self, key: str) -> Experiment:
         """The experiment named `key`; ConfigError lists the names there are."""
         return self._named("experiments", self.experiments, key)
+
+    def search_case(self, key: str) -> SearchCase:
+        """The search named `key`; ConfigError lists the names there are."""
+        return self._named("searches", self.searches, key)
 
     def task(self, key: str) -> Task:
         """The task named `key`; ConfigError lists the names there are."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from replication.errors import ConfigError
 from replication.fileio import read_json
 from replication.loading import check_architecture, check_complete, loading_error, location
-from replication.packaged_weights import SMOLLM2, PackagedWeights
+from replication.packaged_weights import PACKAGES, PackagedWeights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -24,9 +24,20 @@ TASKS = {
     "gpt2": ("causal_lm", "sequence_classification"),
     "llama": ("causal_lm", "sequence_classification"),
     "bart": ("seq2seq_lm", "sequence_classification"),
-    "deberta-v2": ("sequence_classification",),
+    "deberta-v2": ("sequence_classification", "question_answering", "masked_lm"),
+    "bert": ("sequence_classification", "question_answering", "masked_lm"),
+    "mpnet": ("sequence_classification", "question_answering", "masked_lm"),
 }
 """Architecture (Hugging Face's model_type) -> the tasks it can be built for; the first is the usual one."""
+_AUTO_CLASSES = {
+    "causal_lm": "AutoModelForCausalLM",
+    "seq2seq_lm": "AutoModelForSeq2SeqLM",
+    "masked_lm": "AutoModelForMaskedLM",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "sequence_classification": "AutoModelForSequenceClassification",
+}
+_NEW_HEADS = ("sequence_classification", "question_answering")
+"""Tasks whose head a checkpoint may lack, because fine-tuning trains it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,11 @@ class Backbone:
     def task_class(self) -> str:
         """The usual task: "causal_lm", "seq2seq_lm" or "sequence_classification"."""
         return self.tasks[0]
+
+    @property
+    def pretraining_task(self) -> str:
+        """The language modelling task that a fresh model of this architecture is pretrained with."""
+        return next(task for task in ("causal_lm", "seq2seq_lm", "masked_lm") if task in self.tasks)
 
 
 def _hub(name: str, architecture: str, separator: str, hub_id: str, revision: str, **more: Any) -> Backbone:
@@ -115,7 +131,7 @@ BACKBONES = {
             "llama",
             "package",
             END,
-            package=SMOLLM2,
+            package=PACKAGES["smollm2-135m"],
             made_by="dvc repro pipelines/cpu/dvc.yaml:pretrain@smollm2-135m",
             note="SmolLM2-135M-Instruct from a 4-bit package, dequantised to fp32: close to the published "
             "checkpoint, not equal to it.",
@@ -127,6 +143,47 @@ BACKBONES = {
             END,
             made_by="dvc repro pretrain@microworld-gpt2",
             note="A small GPT-2 pretrained by this project on the embedded synthetic corpus.",
+        ),
+        Backbone(
+            "minilm-l6",
+            "bert",
+            "package",
+            "[SEP]",
+            package=PACKAGES["minilm-l6"],
+            made_by="dvc repro pipelines/cpu/dvc.yaml:pretrain@minilm-l6",
+            note="all-MiniLM-L6-v2, a BERT fine-tuned to embed sentences: it is not DeBERTa.",
+        ),
+        Backbone(
+            "mpnet-base",
+            "mpnet",
+            "package",
+            "</s>",
+            package=PACKAGES["mpnet-base"],
+            note="all-mpnet-base-v2, an MPNet fine-tuned to embed sentences: it is not DeBERTa.",
+        ),
+        Backbone(
+            "microworld-deberta",
+            "deberta-v2",
+            "pretrained",
+            "[SEP]",
+            made_by="dvc repro pretrain@microworld-deberta",
+            note="A small DeBERTa (v3 attention) pretrained by this project on the embedded synthetic corpus.",
+        ),
+        Backbone(
+            "microworld-bart",
+            "bart",
+            "pretrained",
+            "</s>",
+            made_by="dvc repro pretrain@microworld-bart",
+            note="A small BART pretrained by this project on the embedded synthetic corpus.",
+        ),
+        Backbone(
+            "microworld-llama",
+            "llama",
+            "pretrained",
+            END,
+            made_by="dvc repro pretrain@microworld-llama",
+            note="A small Llama pretrained by this project on the embedded synthetic corpus.",
         ),
     )
 }
@@ -164,10 +221,10 @@ def build_empty(name: str, task: str | None = None, *, num_labels: int = 2) -> P
 
 
 def build_fresh(name: str, **changes: Any) -> PreTrainedModel:
-    """Random fp32 weights from torch's current seed, for pretraining the usual task; evaluation mode."""
+    """Random fp32 weights from torch's current seed, for the backbone's pretraining task; evaluation mode."""
     import torch
 
-    _, auto = _for_task(name, None, 2)
+    _, auto = _for_task(name, get_backbone(name).pretraining_task, 2)
     return auto.from_config(backbone_config(name, **changes), dtype=torch.float32).eval()
 
 
@@ -178,14 +235,12 @@ def _for_task(name: str, task: str | None, num_labels: int) -> tuple[PretrainedC
     task = backbone.task_class if task is None else task
     if task not in backbone.tasks:
         raise ConfigError(f"backbone {name}: no task {task!r}; it can be built for: {', '.join(backbone.tasks)}")
+    config = backbone_config(name)
     if task == "sequence_classification":
         if num_labels < 1:
             raise ConfigError(f"num_labels={num_labels}: a classification head needs at least 1")
-        config = backbone_config(name)
         config.num_labels = num_labels
-        return config, transformers.AutoModelForSequenceClassification
-    autos = {"causal_lm": transformers.AutoModelForCausalLM, "seq2seq_lm": transformers.AutoModelForSeq2SeqLM}
-    return backbone_config(name), autos[task]
+    return config, getattr(transformers, _AUTO_CLASSES[task])
 
 
 def load_model(
@@ -193,15 +248,16 @@ def load_model(
 ) -> PreTrainedModel:
     """The pretrained model in fp32, evaluation mode: from `directory`, or a hub backbone's pinned revision.
 
-    Only safetensors are read and no remote code runs. A classification head that the checkpoint lacks gets
-    random values from torch's current seed; any other lack is a DataError, as is a missing folder or one that
-    holds another model.
+    Only safetensors are read and no remote code runs. The head of a classification or question answering model
+    that the checkpoint lacks gets random values from torch's current seed; any other lack is a DataError, as is
+    a missing folder or one that holds another model.
     """
     import torch
 
     wanted, auto = _for_task(name, task, num_labels)
     where = location(get_backbone(name), directory)
-    more = {"num_labels": num_labels} if auto.__name__ == "AutoModelForSequenceClassification" else {}
+    task = task or get_backbone(name).task_class
+    more = {"num_labels": num_labels} if task == "sequence_classification" else {}
     try:
         model, report = auto.from_pretrained(
             **where, **more, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -209,7 +265,7 @@ def load_model(
     except Exception as error:
         raise loading_error(get_backbone(name), where, error) from error
     check_architecture(get_backbone(name), wanted, model.config, where)
-    check_complete(model, report, where, may_lack_head=bool(more))
+    check_complete(model, report, where, may_lack_head=task in _NEW_HEADS)
     return model.eval()
 
 

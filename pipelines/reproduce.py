@@ -1,0 +1,99 @@
+"""Run a profile with several stages at a time: `make reproduce`. DVC itself runs one stage after the other.
+
+Every process is a `dvc repro` of its own on its share of the stages; DVC's lock keeps them apart. A last `dvc repro` of
+the whole profile makes the report and would run whatever a process left out: the outcome is that of one `dvc repro`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.settings import Settings, load_settings
+from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.tasks import GENERATION
+from replication.errors import ReplicationError
+
+
+def main(
+    params: Params,
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time; each uses the profile's `threads`.")] = 2,
+    keep_going: Annotated[bool, typer.Option(help="Run the other stages when one fails.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Reproduce one profile."""
+    settings = load_settings(params)
+    file = Path(settings.params_file).with_name("dvc.yaml")
+    waves = [wave for wave in (sources(settings), experiments(settings)) if wave]
+    if dry_run:
+        for number, wave in enumerate(waves, start=1):
+            say(f"would run wave {number}, {jobs} at a time: {', '.join(wave)}")
+        return
+    for wave in waves:
+        run_wave(file, wave, jobs, keep_going=keep_going)
+    finish(file, keep_going=keep_going)
+
+
+def sources(settings: Settings) -> list[str]:
+    """Stages that others read from: backbones and prepared tasks; backbones trained here first, they take longest."""
+    trained = [key for key, backbone in settings.backbones.items() if backbone.pretraining]
+    obtained = [key for key in settings.backbones if key not in trained]
+    return [f"pretrain@{key}" for key in trained + obtained] + [f"prepare@{key}" for key in settings.tasks]
+
+
+def experiments(settings: Settings) -> list[str]:
+    """The last stage of every experiment, the longest first: DVC runs what comes before it."""
+    keys = sorted(settings.experiments, key=lambda key: -expected_work(settings, key))
+    return [f"score@{key}" for key in keys]
+
+
+def expected_work(settings: Settings, key: str) -> float:
+    """A rough measure of an experiment's length, to share the stages out: seeds x steps, text counted twice."""
+    experiment = settings.experiments[key]
+    task = settings.task(experiment.task)
+    steps = task.training.get("steps", settings.training.get("steps", 1))
+    return float(len(experiment.seeds) * steps * (2 if task.form == GENERATION else 1))
+
+
+def shares(wave: Sequence[str], jobs: int) -> list[list[str]]:
+    """Deal the stages out like cards, so that each process gets long and short ones."""
+    return [list(wave[start::jobs]) for start in range(min(jobs, len(wave)))]
+
+
+def run_wave(file: Path, wave: Sequence[str], jobs: int, *, keep_going: bool) -> None:
+    """Run one wave to its end; ReplicationError names the shares that failed."""
+    running = [(share, subprocess.Popen(command(file, share, keep_going))) for share in shares(wave, jobs)]
+    try:
+        failed = [share for share, process in running if process.wait() != 0]
+    except BaseException:
+        for _, process in running:
+            process.terminate()
+        for _, process in running:
+            process.wait()
+        raise
+    if failed and not keep_going:
+        raise ReplicationError(f"dvc repro failed for: {'; '.join(', '.join(share) for share in failed)}; see above")
+
+
+def command(file: Path, stages: Sequence[str], keep_going: bool) -> list[str]:
+    """`dvc repro` of these stages and what they need."""
+    targets = [stage if file.parent == Path() else f"{file}:{stage}" for stage in stages]
+    options = ["--wait-for-lock", *(["--keep-going"] if keep_going else [])]
+    return [sys.executable, "-m", "dvc", "repro", *options, *targets]
+
+
+def finish(file: Path, *, keep_going: bool) -> None:
+    """The whole profile once more: what is left, and the report."""
+    options = ["--keep-going"] if keep_going else []
+    outcome = subprocess.run([sys.executable, "-m", "dvc", "repro", *options, str(file)], check=False)
+    if outcome.returncode != 0:
+        raise ReplicationError(f"dvc repro {file} failed; see above")
+
+
+if __name__ == "__main__":
+    run_stage(main)

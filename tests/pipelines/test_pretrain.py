@@ -1,0 +1,86 @@
+"""Stage `pretrain`: which text a small backbone learns from, and what the stage leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+
+import replication.backbones as backbones
+from pipelines.pretrain import pretrain_here, pretraining_config, pretraining_texts
+from pipelines.settings import BackboneSettings
+from replication.backbones import get_backbone, load_model, load_tokenizer
+from replication.errors import ConfigError, DataError
+
+TRAINING = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "label_smoothing": 0.0, "learning_rate": 0.001}
+PASSAGES = [f"The Golden Pear is a pub by the riverside. It has number {number}." for number in range(8)]
+SMALL = ("microworld-deberta", "microworld-bart", "microworld-llama")
+
+
+def settings(source, **pretraining):
+    values = {"vocabulary_size": 290, "dev_passages": 2, "max_length": 32, "training": TRAINING, **pretraining}
+    return BackboneSettings(source=str(source), pretraining=values)
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "pretraining.txt").write_text("\n".join(PASSAGES) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_backbone_is_made_and_loads_for_every_task(source, tmp_path, monkeypatch, name):
+    import torch
+
+    fewer = {"bart": {"encoder_layers": 1, "decoder_layers": 1}}
+    known = get_backbone(name)
+    changes = fewer.get(known.architecture, {"num_hidden_layers": 1})
+    build = backbones.build_fresh
+    monkeypatch.setattr(backbones, "build_fresh", lambda name, **sizes: build(name, **sizes, **changes))
+    chosen = settings(source)
+    output = tmp_path / "weights" / name
+    pretrain_here(known, chosen, pretraining_config(chosen, known, threads=1), output)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "curves.csv"} <= {p.name for p in output.iterdir()}
+    tokenizer = load_tokenizer(name, output)
+    batch = tokenizer(PASSAGES[:2], padding=True, return_tensors="pt", return_token_type_ids=False)
+    for task in known.tasks:
+        model = load_model(name, output, task=task)
+        assert model.config.pad_token_id == tokenizer.pad_token_id
+        with torch.no_grad():
+            assert torch.isfinite(next(iter(model(**batch).values()))).all()
+
+
+def test_several_files_of_text(source, tmp_path):
+    more = tmp_path / "more.txt"
+    more.write_text("Zwiebelkuchen was sold out.\n" * 20, encoding="utf-8")
+    assert pretraining_texts(settings(source)) == [source / "pretraining.txt"]
+    chosen = settings(source, texts=[str(source / "pretraining.txt"), str(more)])
+    assert pretraining_texts(chosen) == [source / "pretraining.txt", more]
+    known = get_backbone("microworld-gpt2")
+    config = pretraining_config(chosen, known, threads=1)
+    assert config.vocabulary_size == 290, "the files are no setting of the training"
+    pretrain_here(known, chosen, config, tmp_path / "both")
+    pretrain_here(known, settings(source), config, tmp_path / "one")
+    both, one = (load_tokenizer(known.name, tmp_path / name) for name in ("both", "one"))
+    assert len(both.encode("Zwiebelkuchen")) < len(one.encode("Zwiebelkuchen"))
+
+
+@pytest.mark.parametrize("texts", ["data/pretraining.txt", [], [3]])
+def test_files_of_text_are_a_list_of_names(source, texts):
+    with pytest.raises(ConfigError, match=r"pretraining\.texts=.*valid is a list"):
+        pretraining_texts(settings(source, texts=texts))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    known, chosen = get_backbone("microworld-gpt2"), settings(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"nowhere/pretraining\.txt: no such file; `dvc pull"):
+        pretrain_here(known, chosen, pretraining_config(chosen, known, threads=1), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_where_they_do_not_belong(source):
+    with pytest.raises(ConfigError, match=r"backbones\.minilm-l6\.pretraining: minilm-l6 has weights of its own"):
+        pretraining_config(settings(source), get_backbone("minilm-l6"), threads=1)
+    with pytest.raises(ConfigError, match=r"backbones\.microworld-bart\.pretraining: needed"):
+        pretraining_config(BackboneSettings(source=str(source)), get_backbone("microworld-bart"), threads=1)
+    assert pretraining_config(BackboneSettings(source="x"), get_backbone("minilm-l6"), threads=1) is None
