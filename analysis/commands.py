@@ -36,7 +36,6 @@ def runs(
 
 def summary(experiment: Any) -> dict[str, Any]:
     """One experiment as a JSON value; scores are means over seeds on the metric scripts' own scale."""
-    from analysis.published import METRICS
     from analysis.records import disk_use
 
     record, metrics = experiment.record, experiment.metrics
@@ -50,7 +49,9 @@ def summary(experiment: Any) -> dict[str, Any]:
         "backbone": record.backbone if record else None,
         "corpus": record.corpus.label if record else None,
         "adapter_parameters": record.counts.adapter if record else None,
-        "scores": {metric: getattr(metrics, metric) for metric in METRICS} if metrics else None,
+        "form": experiment.form,
+        "primary": metrics.primary if metrics else None,
+        "scores": dict(metrics.means) if metrics else None,
         "spread": dict(metrics.spread) if metrics else None,
         "items": metrics.items if metrics else None,
         "bytes": disk_use(experiment.directory),
@@ -69,29 +70,49 @@ def empty_state(root: Path, profile: str | None) -> str:
 
 
 def show(listed: list[dict[str, Any]]) -> None:
-    """A table, then every problem on a line of its own."""
+    """A table of the generation runs, one of the others with their primary score, then every problem on a line."""
     from rich.console import Console
+
+    from analysis.labels import score_name
+    from analysis.scores import GENERATION
+    from analysis.tables import METRIC_NAMES
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console.width = max(console.width, 160)
+    generation = [run for run in listed if run["form"] == GENERATION]
+    if generation:
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in METRIC_NAMES]) for run in generation]
+        console.print(_table(list(METRIC_NAMES.values()), rows))
+    others = [run for run in listed if run["form"] != GENERATION]
+    if others:
+        rows = [
+            (run, [score_name(run["primary"] or "–"), _shown((run["scores"] or {}).get(run["primary"]))])
+            for run in others
+        ]
+        console.print(_table(["Metric", "Score"], rows))
+    for run in listed:
+        for problem in run["problems"]:
+            console.print(f"{run['profile']}/{run['experiment']}: {problem}", markup=False, soft_wrap=True)
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
+
+
+def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
     from analysis.costs import format_bytes
-    from analysis.tables import METRIC_NAMES
 
     colours = {"complete": "green", "incomplete": "yellow", "failed": "red", "missing": "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("Run", overflow="fold")
-    for header in ("Status", "Seeds", *METRIC_NAMES.values(), "Disk"):
-        table.add_column(header, justify="left" if header == "Status" else "right", no_wrap=True)
-    for run in listed:
-        scores = run["scores"] or {}
-        cells = ["–" if scores.get(metric) is None else f"{scores[metric]:.4f}" for metric in METRIC_NAMES]
+    for header in ("Status", "Seeds", *headers, "Disk"):
+        table.add_column(header, justify="left" if header in ("Status", "Metric") else "right", no_wrap=True)
+    for run, cells in rows:
         status = f"[{colours[run['status']]}]{run['status']}[/]"
         name = escape(f"{run['profile']}/{run['experiment']}")
         table.add_row(name, status, str(len(run["seeds"])), *cells, format_bytes(run["bytes"]))
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file or a pipe has no width to keep to
-        console.width = max(console.width, 160)
-    console.print(table)
-    for run in listed:
-        for problem in run["problems"]:
-            console.print(f"{run['profile']}/{run['experiment']}: {problem}", markup=False, soft_wrap=True)
+    return table

@@ -22,7 +22,23 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from replication.fileio import write_bytes, write_text
 
 INK = "#1a1a2e"  # a page may replace it by its own text colour
-COLOURS = {"full": "#0072B2", "frozen": "#888888", "lora": "#D55E00", "solo_connection": "#009E73"}
+COLOURS = {
+    "full": "#0072B2",
+    "frozen": "#888888",
+    "lora": "#D55E00",
+    "solo_connection": "#009E73",
+    "weight_lora": "#CC79A7",
+    "weight_lora_plus": "#AA4499",
+    "random_lora": "#56B4E9",
+    "adalora": "#E69F00",
+    "dora": "#A67C00",
+    "rslora": "#B0563B",
+    "loha": "#7A8F2A",
+    "lokr": "#6C7A89",
+    "vera": "#4C9A9A",
+    "ia3": "#8467C9",
+}
+ROLE_COLOURS = {"query": "#0072B2", "key": "#E69F00", "value": "#009E73"}  # where a figure shows a single method
 SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -116,6 +132,73 @@ def new_figure(panels: int, size: tuple[float, float]) -> tuple[Figure, tuple[Ax
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False, gridspec_kw={"wspace": 0.06})[0]
     return figure, tuple(axes)
+
+
+def new_grid(
+    rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Figure, tuple[tuple[Axes, ...], ...]]:
+    """A figure of `size` inches with rows of panels; `options` go to matplotlib's `subplots`."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, tuple(tuple(row) for row in grid)
+
+
+def set_layout(figure: Any, **options: Any) -> None:
+    """Options of the figure's constrained layout; nothing to do once it has been laid out."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(**options)
+
+
+def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """`places` moved as little as needed to lie `gap` apart between `low` and `high`, in their own order.
+
+    Where there is no room for the gap, they share what room there is.
+    """
+    count = len(places)
+    if count == 0:
+        return []
+    gap = min(gap, (high - low) / max(1, count - 1))
+    order = sorted(range(count), key=lambda index: places[index])
+    moved = [min(max(places[index], low), high) for index in order]
+    for position in range(1, count):
+        moved[position] = max(moved[position], moved[position - 1] + gap)
+    moved[-1] = min(moved[-1], high)
+    for position in range(count - 2, -1, -1):
+        moved[position] = min(moved[position], moved[position + 1] - gap)
+    result = [0.0] * count
+    for index, place in zip(order, moved, strict=True):
+        result[index] = place
+    return result
+
+
+def name_at_right(
+    axes: Axes, points: Sequence[tuple[float, float, str, str]], lines: int, size: float = 7.5, leaders: bool = True
+) -> None:
+    """Names beside the panel, level with their points (x, y, name, colour) and apart where those are close.
+
+    `lines` is how many names fit one below the other; with `leaders` a thin line joins each name to its point. To be
+    called when the limits of the axes are set.
+    """
+    low, high = axes.get_ylim()
+    gap = (high - low) / max(lines, 1)
+    places = spread_apart([y for _, y, _, _ in points], gap, low + gap / 4, high - gap / 4)
+    set_layout(axes.get_figure(), rect=(0, 0, 0.985, 1))  # the layout measures such names a little too short
+    for (x, y, name, colour), place in zip(points, places, strict=True):
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3,
+                "relpos": (0.0, 0.5)}  # fmt: skip
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(1.03, place),
+            textcoords=axes.get_yaxis_transform(),
+            color=colour,
+            fontsize=size,
+            va="center",
+            annotation_clip=False,
+            arrowprops=line if leaders else None,
+        )
 
 
 def add_legend(figure: Figure, panels: Sequence[Axes], title: str | None = None) -> None:

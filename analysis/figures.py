@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.drawing import Drawing, add_legend, looks_of, new_figure, styled
-from analysis.records import Experiment
+from analysis.records import Experiment, of_generation
 from analysis.results import ResultRow, experiment_labels
 from analysis.statistics import smooth
 from analysis.tables import METRIC_NAMES
@@ -19,7 +19,8 @@ SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
 
 def draw_all(experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> list[Drawing]:
-    """Every figure for which there is data, in the report's order."""
+    """Every figure of the generation experiments for which there is data, in the report's order."""
+    experiments = of_generation(experiments)
     drawings = [loss_curves(experiments)]
     drawings += [homotopy(experiment, experiment_labels(experiments)) for experiment in experiments]
     drawings.append(parameters_against_score(rows))
@@ -29,6 +30,7 @@ def draw_all(experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> li
 @styled
 def loss_curves(experiments: Sequence[Experiment]) -> Drawing | None:
     """Smoothed training loss and dev loss over steps: thick for the mean over seeds, thin for each seed."""
+    experiments = of_generation(experiments)
     shown = [experiment for experiment in experiments if experiment.curves]
     if not shown:
         return None

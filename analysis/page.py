@@ -5,48 +5,50 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from analysis.cells import CellComparison
-from analysis.costs import format_bytes
 from analysis.drawing import INK, Drawing
+from analysis.labels import backbone_name, experiment_labels
 from analysis.published import PublishedTable, Source
-from analysis.records import Experiment, Search
-from analysis.results import BACKBONE_NAMES, ResultRow, experiment_labels
-from analysis.tables import METRIC_NAMES, Block, format_count, format_score
+from analysis.records import Experiment, of_generation
+from analysis.results import ResultRow
+from analysis.tables import METRIC_NAMES, Block, format_score
 
 EXAMPLES = 4
 REFERENCES_SHOWN = 3
+CORPORA_NAMED = 2
+MISSING_NAMED = 3
 CONTENTS = (
-    ("about", "What this is"), ("results", "Results"), ("reading", "How to read"), ("figures", "Figures"),
-    ("claims", "Claims"), ("examples", "Examples"), ("cost", "Cost"), ("conditions", "Seeds and conditions"),
-    ("deviations", "Deviations"), ("sources", "Sources"),
+    ("about", "What this is"), ("solo", "Solo Connection"), ("weightlora", "WeightLoRA"), ("reading", "How to read"),
+    ("cost", "Cost"), ("conditions", "Seeds and conditions"), ("deviations", "Deviations"), ("sources", "Sources"),
 )  # fmt: skip
+SOLO_CONTENTS = (("results", "Results"), ("figures", "Figures"), ("claims", "Claims"), ("examples", "Examples"))
 ABOUT = {
     "quick": (
-        "The quick profile runs every stage of the pipeline in minutes: it pretrains a small GPT-2 on "
-        "the embedded "
-        "synthetic corpus, fine-tunes it with each method, decodes and scores. It is for teaching, "
-        "testing and seeing "
-        "that the methods work.",
-        "It is not a reproduction of any printed figure: the model, the corpus and the number of steps "
-        "are all other than "
-        "the paper's. Its scores say nothing about GPT-2 on E2E NLG, and no verdict on the paper is "
-        "drawn from them.",
+        "The quick profile runs every stage of the pipeline for both papers in minutes: it pretrains a small GPT-2, "
+        "DeBERTa, BART and Llama on an embedded synthetic corpus, fine-tunes them with each method, predicts and "
+        "scores. "
+        "It is for teaching, testing and seeing that the methods work.",
+        "It is not a reproduction of any printed figure: the models, the corpora and the number of steps are all other "
+        "than the papers'. Its scores say nothing about GPT-2 on E2E NLG or DeBERTaV3 on GLUE, and no verdict on a "
+        "paper "
+        "is drawn from them.",
     ),
     "cpu": (
-        "The cpu profile fine-tunes SmolLM2-135M, not GPT-2, on a part of the real E2E NLG corpus, on "
-        "two processor cores.",
-        "It is not a reproduction of any printed figure: the backbone is another one, and only a part of "
-        "the data and of "
-        "the training steps is used. No verdict on the paper is drawn from it.",
+        "The cpu profile fine-tunes weights that install from a package registry on real corpora, on two processor "
+        "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
+        "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
+        "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
+        "No "
+        "verdict on the Solo Connection paper is drawn from it. The WeightLoRA paper's claims are tested on its tasks, "
+        "and each verdict holds for these backbones and settings alone.",
     ),
     "paper": (
-        "The paper profile uses the paper's backbone, corpus, recipe and decoding. Its means are "
-        "compared with printed "
-        "cells within tolerances that were fixed before any run.",
+        "The paper profile uses the papers' backbones, corpora, recipes and decoding. Its means are compared with "
+        "printed cells within tolerances that were fixed before any run, and with the WeightLoRA authors' own logs, "
+        "whose single runs have no tolerance.",
     ),
 }
 
@@ -62,10 +64,12 @@ class Example:
 
 
 def subtitle(profile: str, experiments: Sequence[Experiment]) -> str:
-    """Profile, corpus and backbone in one line."""
+    """Profile, corpora (counted where there are many) and backbones in one line."""
     records = [experiment.record for experiment in experiments if experiment.record]
     corpora = sorted({record.corpus.label for record in records}) or ["no corpus yet"]
-    backbones = [BACKBONE_NAMES.get(name, name) for name in dict.fromkeys(record.backbone for record in records)]
+    if len(corpora) > CORPORA_NAMED:
+        corpora = [f"{len(corpora)} corpora"]
+    backbones = [backbone_name(name) for name in dict.fromkeys(record.backbone for record in records)]
     return " · ".join([f"{profile} profile", *corpora, *backbones])
 
 
@@ -77,9 +81,14 @@ def about(profile: str) -> tuple[str, ...]:
 def warnings(experiments: Sequence[Experiment], rows: Sequence[ResultRow], broken: Sequence[str]) -> list[str]:
     """What is missing or broken, so that no gap goes unseen; `broken` are further files that could not be read."""
     found = [] if experiments else ["There are no runs: `make reproduce` makes those of the quick profile."]
+    missing = [experiment.name for experiment in experiments if experiment.status == "missing"]
     for experiment in experiments:
+        if experiment.status == "missing" and len(missing) > MISSING_NAMED:
+            continue
         if experiment.status != "complete":
             found.append(f"{experiment.name} ({experiment.status}): {'; '.join(experiment.problems)}.")
+    if len(missing) > MISSING_NAMED:
+        found.append(f"{len(missing)} of {len(experiments)} experiments have not been run: {', '.join(missing)}.")
     found += broken
     if any("METEOR" in row.missing for row in rows):
         found.append("METEOR was not measured, because there was no Java; the other scores do not depend on it.")
@@ -93,7 +102,8 @@ def warnings(experiments: Sequence[Experiment], rows: Sequence[ResultRow], broke
 def reading(why_not: str | None) -> list[str]:
     """How to read the table and the figures."""
     lines = [
-        "Scores are on the official scripts' scale: BLEU 0.72, where papers print 72. Higher is better for all five.",
+        "Scores are on the official scripts' scale: BLEU 0.72, accuracy 0.86, where papers print 72 and 86. Higher is "
+        "better for all of them; Matthews, Pearson and Spearman are correlations.",
         "± is the sample standard deviation over training seeds: would another run score alike? It is "
         "not shown for one seed.",
         "“95 % over items” resamples the test items: would other items score alike? The two "
@@ -102,11 +112,15 @@ def reading(why_not: str | None) -> list[str]:
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "
         "adapter "
         "parameters, to LoRA's on the same backbone and to full fine-tuning's.",
+        "A task tests a claim about WeightLoRA only where LoRA clearly beats the frozen backbone, whose task head "
+        "alone "
+        "is trained; otherwise it is inconclusive: did not learn.",
         "Standings of printed figures: checked, found in two places the authors publish; read, read in "
         "the paper; quoted, "
         "read in the paper, which most likely takes it over from another; unverified, quoted without a "
         "copy at hand; "
-        "reported, posted by a user; unreadable, a digit could not be read.",
+        "reported, posted by a user; unreadable, a digit could not be read. For WeightLoRA: paper, read in the paper; "
+        "authors_code, from the authors' repositories and logs; third_party, counted or measured by others.",
     ]
     if why_not is not None:
         lines.append("The printed rows stand apart because they cannot be compared with this profile. " + why_not)
@@ -139,7 +153,8 @@ def inline_svg(drawing: Drawing) -> Markup:
 
 
 def examples(experiments: Sequence[Experiment], count: int = EXAMPLES) -> list[Example]:
-    """Items spread evenly over the test set, with every experiment's prediction of its first seed."""
+    """Items of the generation task, spread evenly, with every experiment's prediction of its first seed."""
+    experiments = of_generation(experiments)
     labels = experiment_labels(experiments)
     firsts = {e.name: next(iter(e.predictions.values())) for e in experiments if e.predictions}
     if not firsts:
@@ -164,97 +179,8 @@ def examples(experiments: Sequence[Experiment], count: int = EXAMPLES) -> list[E
 
 def examples_note(experiments: Sequence[Experiment]) -> str:
     """Which seed the examples are of."""
-    seeds = sorted({next(iter(e.predictions)) for e in experiments if e.predictions})
+    seeds = sorted({next(iter(e.predictions)) for e in of_generation(experiments) if e.predictions})
     return f"Test items spread evenly over the test set, not picked; seed {', '.join(map(str, seeds))}."
-
-
-def cost_block(experiments: Sequence[Experiment]) -> Block:
-    """What a run costs by count: the same on every machine."""
-    labels = experiment_labels(experiments)
-    rows = []
-    for experiment in experiments:
-        record = experiment.record
-        if record is None:
-            continue
-        losses = [r.result.dev_loss for r in experiment.records.values() if r.result.dev_loss is not None]
-        rows.append(
-            (
-                labels[experiment.name],
-                format_count(record.result.steps),
-                format_count(record.result.tokens_seen),
-                format_count(record.counts.trainable),
-                format_count(record.counts.total),
-                format_bytes(record.adapter.bytes) if record.adapter else "none",
-                f"{sum(losses) / len(losses):.4f}" if losses else "not measured",
-            )
-        )
-    headers = (
-        "Experiment",
-        "Steps",
-        "Tokens seen",
-        "Trainable parameters",
-        "Total parameters",
-        "Adapter file",
-        "Final dev loss, mean over seeds",
-    )
-    return Block("Cost by count, each seed", headers, tuple(rows))
-
-
-def seeds_block(experiments: Sequence[Experiment]) -> Block:
-    """Which seeds each experiment has, with their BLEU."""
-    labels = experiment_labels(experiments)
-    rows = []
-    for experiment in experiments:
-        scores = experiment.metrics.seeds if experiment.metrics else {}
-        shown = [
-            f"{seed}: {value:.4f}" if (value := scores.get(seed, {}).get("BLEU")) is not None else f"{seed}: not scored"
-            for seed in experiment.seeds
-        ]
-        rows.append((labels[experiment.name], experiment.status, ", ".join(shown) or "none"))
-    return Block("BLEU of each seed", ("Experiment", "Status", "Seed: BLEU"), tuple(rows))
-
-
-def search_block(searches: dict[str, Search], experiments: Sequence[Experiment]) -> Block:
-    """Which learning rates were tried for each method and which is used."""
-    labels = experiment_labels(experiments)
-    rows = []
-    for experiment in experiments:
-        search = searches.get(experiment.name)
-        if search is None or not search.tried:
-            continue
-        tried = ", ".join(
-            f"{entry.learning_rate:g}: "
-            f"{'diverged' if entry.held_out_loss is None else format(entry.held_out_loss, '.4f')}"
-            for entry in search.tried
-        )
-        used = experiment.record.training.get("learning_rate") if experiment.record else None
-        rows.append(
-            (
-                labels[experiment.name],
-                f"{used:g}" if used else "unknown",
-                f"{search.best:g}" if search.best else "none",
-                tried,
-            )
-        )
-    return Block(
-        "Learning rates: the same candidates for every method, compared on a held-out part of the training split",
-        ("Experiment", "Used", "Best", "Tried: loss on the held-out part"),
-        tuple(rows),
-    )
-
-
-def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
-    """What the results were computed with; several values stand side by side where runs differ."""
-    found: dict[str, set[str]] = {}
-    for experiment in experiments:
-        for record in experiment.records.values():
-            values: dict[str, Any] = {**record.conditions.model_dump(), **record.versions}
-            values["sha256 of the tolerances"] = record.tolerances_sha256
-            for name, digest in record.corpus.sha256.items():
-                values[f"sha256 of {name}"] = digest
-            for name, value in values.items():
-                found.setdefault(name.replace("_", " "), set()).add(str(value))
-    return [(name, "; ".join(sorted(values))) for name, values in found.items()]
 
 
 def cells_block(cells: Sequence[CellComparison]) -> Block:
@@ -275,7 +201,7 @@ def cells_block(cells: Sequence[CellComparison]) -> Block:
     return Block("Against printed cells, within paper_results/tolerances.json", headers, rows)
 
 
-def sources(tables: Sequence[PublishedTable]) -> list[Source]:
+def sources(tables: Sequence[PublishedTable], further: Sequence[Source] = ()) -> list[Source]:
     """Everything the page quotes."""
     listed = [source for table in tables for source in table.sources.values()]
     listed.append(
@@ -290,4 +216,4 @@ def sources(tables: Sequence[PublishedTable]) -> list[Source]:
             url="https://github.com/tuetschek/e2e-metrics",
         )
     )
-    return listed
+    return [*listed, *further]

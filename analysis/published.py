@@ -24,11 +24,13 @@ _Model = TypeVar("_Model", bound=BaseModel)
 Standing = Literal["checked", "read", "quoted", "unverified", "reported", "unreadable"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a file: unknown fields are refused, printed digits are kept."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=False)
 
 
-class Source(_Strict):
+class Source(Strict):
     """Where a figure was printed."""
 
     citation: str
@@ -36,7 +38,7 @@ class Source(_Strict):
     arxiv: str | None = None
 
 
-class Cell(_Strict):
+class Cell(Strict):
     """One printed figure on its source's scale; `value` is None exactly when a digit is unreadable."""
 
     value: Decimal | None
@@ -50,11 +52,11 @@ class Cell(_Strict):
     def _agrees_with_text(self) -> Cell:
         if (self.value is None) != (self.standing == "unreadable"):
             raise ValueError("value is null exactly when standing is unreadable")
-        if self.value is not None and _decimal(self.text) != self.value:
+        if self.value is not None and decimal_of(self.text) != self.value:
             raise ValueError(f"value {self.value} is not what text {self.text!r} says")
         if (self.spread is None) != (self.spread_text is None):
             raise ValueError("spread and spread_text go together")
-        if self.spread_text is not None and _decimal(self.spread_text) != self.spread:
+        if self.spread_text is not None and decimal_of(self.spread_text) != self.spread:
             raise ValueError(f"spread {self.spread} is not what spread_text {self.spread_text!r} says")
         return self
 
@@ -69,10 +71,10 @@ def printed_count(text: str) -> int:
     unit = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}.get(text[-1:])
     if unit is None:
         raise ValueError(f"{text!r} is not a count such as 0.35M")
-    return int(_decimal(text[:-1]) * unit)
+    return int(decimal_of(text[:-1]) * unit)
 
 
-class Parameters(_Strict):
+class Parameters(Strict):
     """A printed parameter count such as 0.35M."""
 
     value: int
@@ -87,7 +89,7 @@ class Parameters(_Strict):
         return self
 
 
-class Row(_Strict):
+class Row(Strict):
     """One row of a printed table."""
 
     id: str
@@ -99,7 +101,7 @@ class Row(_Strict):
     cells: dict[str, Cell]
 
 
-class PublishedTable(_Strict):
+class PublishedTable(Strict):
     """One printed table; `scale` gives, per metric, what to divide a printed figure by."""
 
     schema_version: Literal[1]
@@ -146,7 +148,7 @@ class PublishedTable(_Strict):
         return None if value is None else float(value / self.scale[metric])
 
 
-class Tolerance(_Strict):
+class Tolerance(Strict):
     """Half widths on the metric scripts' own scale."""
 
     half_width: float = Field(gt=0)
@@ -162,7 +164,7 @@ class Tolerance(_Strict):
         return self
 
 
-class Tolerances(_Strict):
+class Tolerances(Strict):
     """By how much a run may differ from a printed cell, and which profiles may be compared at all."""
 
     schema_version: Literal[1]
@@ -183,7 +185,7 @@ class Tolerances(_Strict):
         )
 
 
-class Claim(_Strict):
+class Claim(Strict):
     """A claim of the paper, what its test needs, and the rule of its verdict."""
 
     number: int
@@ -195,7 +197,7 @@ class Claim(_Strict):
     rule: str
 
 
-class CountedShape(_Strict):
+class CountedShape(Strict):
     """Exact parameter counts at one of the papers' own shapes."""
 
     backbone: str
@@ -222,7 +224,7 @@ class CountedShape(_Strict):
         return self
 
 
-class Claims(_Strict):
+class Claims(Strict):
     """All claims, and the counts at the papers' shapes."""
 
     schema_version: Literal[1]
@@ -256,7 +258,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def load_table(name: str, directory: str | Path = DIRECTORY) -> PublishedTable:
     """One of `TABLES`; DataError names file and field."""
-    return _validated(PublishedTable, Path(directory) / f"{name}.json")
+    return validated(PublishedTable, Path(directory) / f"{name}.json")
 
 
 def load_tables(directory: str | Path = DIRECTORY) -> list[PublishedTable]:
@@ -266,15 +268,16 @@ def load_tables(directory: str | Path = DIRECTORY) -> list[PublishedTable]:
 
 def load_tolerances(directory: str | Path = DIRECTORY) -> Tolerances:
     """The tolerances file; DataError names file and field."""
-    return _validated(Tolerances, Path(directory) / "tolerances.json")
+    return validated(Tolerances, Path(directory) / "tolerances.json")
 
 
 def load_claims(directory: str | Path = DIRECTORY) -> Claims:
     """The claims file; DataError names file and field."""
-    return _validated(Claims, Path(directory) / "claims.json")
+    return validated(Claims, Path(directory) / "claims.json")
 
 
-def _validated(model: type[_Model], path: Path) -> _Model:
+def validated(model: type[_Model], path: Path) -> _Model:
+    """A file of `paper_results/` as `model`; DataError names file and field."""
     try:
         return model.model_validate(read_exact_json(path))
     except ValidationError as error:
@@ -283,7 +286,8 @@ def _validated(model: type[_Model], path: Path) -> _Model:
         raise DataError(f"{path}, {place}: {first['msg']}") from error
 
 
-def _decimal(text: str) -> Decimal:
+def decimal_of(text: str) -> Decimal:
+    """The number that printed digits say; ValueError for anything else."""
     try:
         return Decimal(text)
     except InvalidOperation:

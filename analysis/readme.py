@@ -1,5 +1,7 @@
 """Copy the measured tables into README.md, between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`.
 
+`table:quick` is the Solo Connection table of the quick profile; `table:quick:glue` one of WeightLoRA's: glue, qa,
+summaries, choice, learned, parameters, selected, logs, or claims (the verdicts as sentences).
 `python -m analysis.readme` writes, `--check` only says whether README.md shows what the committed runs hold.
 """
 
@@ -9,26 +11,45 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from analysis.records import load_profile
 from analysis.results import result_rows
 from analysis.tables import results_block, to_markdown
+from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError
 from replication.fileio import write_text
 
-MARKED = re.compile(r"(?P<open><!-- table:(?P<profile>[a-z-]+) -->\n).*?(?P<close><!-- /table:(?P=profile) -->)", re.S)
+MARKED = re.compile(
+    r"(?P<open><!-- table:(?P<name>[a-z-]+(?::[a-z]+)?) -->\n).*?(?P<close><!-- /table:(?P=name) -->)", re.S
+)
 
 
-def with_tables(text: str, runs: str | Path = "runs") -> str:
-    """`text` with the table of every marked profile; DataError for a profile without runs."""
+def with_tables(text: str, root: str | Path = ".") -> str:
+    """`text` with every marked table, from runs/, searches/ and measurements/ under `root`.
+
+    DataError for a profile without runs, and for a table that is not known.
+    """
+
+    @cache
+    def section(profile: str) -> WeightLora:
+        folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
+        runs, searches, measurements = folders
+        return load_weightlora(profile, load_profile(runs), searches, measurements)
 
     def table(found: re.Match[str]) -> str:
-        profile = found["profile"]
-        folder = Path(runs) / profile
+        profile, _, name = found["name"].partition(":")
+        folder = Path(root) / "runs" / profile
         if not folder.is_dir():
-            raise DataError(f"{folder}: no runs for the table marked {profile!r}; `dvc repro` makes them")
-        block = to_markdown([results_block(result_rows(load_profile(folder)), profile)])
+            raise DataError(f"{folder}: no runs for the table marked {found['name']!r}; `dvc repro` makes them")
+        if not name:
+            block = to_markdown([results_block(result_rows(load_profile(folder)), profile)])
+        elif name == "claims":
+            block = section(profile).claims()
+        else:
+            blocks = [part for part in section(profile).block(name) if part.rows]
+            block = to_markdown(blocks) if blocks else "Not run yet."
         return f"{found['open']}{block.strip()}\n{found['close']}"
 
     return MARKED.sub(table, text)

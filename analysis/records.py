@@ -1,86 +1,45 @@
 """Find runs under a root, read what they wrote about themselves, and say how complete each one is.
 
-Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv},
+Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
 predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.published import METRICS
+from analysis.labels import SELECTING
+from analysis.scores import GENERATION, Metrics, check_place, read_metrics
+from analysis.selection import Selection, read_selection
+from analysis.task_predictions import Row, questions, read_rows
 from replication.errors import DataError
-from replication.fileio import read_json
-from replication.predictions import Prediction, read_predictions
 from replication.records import Cost, RunRecord, read_costs, read_record
 
 Status = Literal["complete", "incomplete", "failed", "missing"]
 _SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
-_ROUNDING = 1e-6
 
 
-class Metrics(BaseModel):
-    """metrics.json: means over seeds, spread, every seed; the metric scripts' own scale (BLEU 0.7203)."""
+@dataclass(frozen=True)
+class Planned:
+    """What params.yaml says of an experiment: its place in the tables when it has not run, and its search's case."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    profile: str
-    experiment: str
-    items: int = Field(ge=1)
-    BLEU: float | None
-    NIST: float | None
-    METEOR: float | None
-    ROUGE_L: float | None
-    CIDEr: float | None
-    spread: dict[str, float | None]
-    seeds: dict[int, dict[str, float | None]] = Field(min_length=1)
-    approximate: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _means_are_means(self) -> Metrics:
-        for metric in METRICS:
-            absent = [seed for seed, scores in self.seeds.items() if metric not in scores]
-            if absent:
-                raise ValueError(f"seeds.{absent[0]} has no {metric}")
-            values, mean = self.values(metric), getattr(self, metric)
-            if (mean is None) != (values is None):
-                raise ValueError(f"{metric} is {mean}, but its seeds say {values}")
-            if values is not None and abs(math.fsum(values) / len(values) - mean) > _ROUNDING:
-                raise ValueError(f"{metric} is {mean}, which is not the mean of its seeds {values}")
-        return self
-
-    def values(self, metric: str) -> list[float] | None:
-        """One score per seed, in the file's order; None when a seed has no score (METEOR without Java)."""
-        present = [value for scores in self.seeds.values() if (value := scores[metric]) is not None]
-        return present if len(present) == len(self.seeds) else None
+    backbone: str
+    task: str
+    method: str
+    form: str = GENERATION
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    corpus: str = ""
+    search: str | None = None
 
 
-class Candidate(BaseModel):
-    """One learning rate of a search; no loss where training diverged."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    learning_rate: float
-    held_out_loss: float | None
-
-
-class Search(BaseModel):
-    """search.json: the learning rates tried for one experiment."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    tried: tuple[Candidate, ...]
-    best: float | None
+Plan = Mapping[str, Planned]
 
 
 @dataclass(frozen=True)
@@ -94,13 +53,24 @@ class Experiment:
     problems: tuple[str, ...] = ()
     records: Mapping[int, RunRecord] = field(default_factory=dict)
     curves: Mapping[int, pd.DataFrame] = field(default_factory=dict)
-    predictions: Mapping[int, list[Prediction]] = field(default_factory=dict)
+    predictions: Mapping[int, list[Any]] = field(default_factory=dict)
     metrics: Metrics | None = None
+    selections: Mapping[int, Selection] = field(default_factory=dict)
+    planned: Planned | None = None
 
     @property
     def record(self) -> RunRecord | None:
         """The first seed's record: method, corpus and counts are the same for every seed."""
         return next(iter(self.records.values()), None)
+
+    @property
+    def form(self) -> str:
+        """The task's form; one that left nothing is what the plan says, and without a plan a generation task."""
+        if self.record is not None:
+            return self.record.corpus.form
+        if self.metrics is not None:
+            return self.metrics.form
+        return self.planned.form if self.planned else GENERATION
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -117,14 +87,25 @@ def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
     return [experiment for experiment in found if experiment.status != "missing"]
 
 
-def load_profile(directory: str | Path, experiments: Sequence[str] | None = None) -> list[Experiment]:
+def load_profile(directory: str | Path, experiments: Sequence[str] | Plan | None = None) -> list[Experiment]:
     """Experiments of one profile's folder (`runs/quick`): those named, in that order, or all there are."""
     directory = Path(directory)
     names = experiments if experiments is not None else [folder.name for folder in _subdirectories(directory)]
-    return [load_experiment(directory / name) for name in names]
+    plan = experiments if isinstance(experiments, Mapping) else {}
+    return [load_experiment(directory / name, plan.get(name)) for name in names]
 
 
-def load_experiment(directory: str | Path) -> Experiment:
+def of_generation(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments of generation tasks: those of the Solo Connection paper."""
+    return [experiment for experiment in experiments if experiment.form == GENERATION]
+
+
+def of_tasks(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments of every other form: those of the WeightLoRA paper."""
+    return [experiment for experiment in experiments if experiment.form != GENERATION]
+
+
+def load_experiment(directory: str | Path, planned: Planned | None = None) -> Experiment:
     """Read one experiment folder, whatever state it is in.
 
     Status: `complete`; `incomplete` (a part is not there yet); `failed` (a file is broken or contradicts
@@ -134,10 +115,14 @@ def load_experiment(directory: str | Path) -> Experiment:
     reader = _Reader(directory)
     records = reader.per_seed("training", lambda path: _read_record(path, directory), "record.json")
     curves = reader.per_seed("training", read_curves, "curves.csv")
-    predictions = reader.per_seed("predictions", read_predictions)
+    first = next(iter(records.values()), None)
+    selects = first is not None and first.method in SELECTING
+    selections = reader.per_seed("training", read_selection, "selection.json") if selects else {}
+    predictions = reader.per_seed("predictions", partial(read_rows, form=first.corpus.form if first else None))
     metrics = reader.read(directory / "metrics.json", lambda path: read_metrics(path, directory))
     if not records and not predictions and metrics is None and not reader.broken:
-        return Experiment(directory.parent.name, directory.name, directory, "missing", ("no results yet",))
+        absent = ("no results yet",)
+        return Experiment(directory.parent.name, directory.name, directory, "missing", absent, planned=planned)
     reader.compare(records, predictions, metrics)
     status: Status = "failed" if reader.broken else "incomplete" if reader.absent else "complete"
     return Experiment(
@@ -150,18 +135,9 @@ def load_experiment(directory: str | Path) -> Experiment:
         curves=curves,
         predictions=predictions,
         metrics=metrics,
+        selections=selections,
+        planned=planned,
     )
-
-
-def read_metrics(path: str | Path, directory: Path | None = None) -> Metrics:
-    """metrics.json, checked; DataError names file and field."""
-    try:
-        metrics = Metrics.model_validate(read_json(path))
-    except ValidationError as error:
-        raise DataError(f"{path}, {_first_fault(error)}") from error
-    if directory is not None:
-        _check_place(path, metrics.profile, metrics.experiment, directory)
-    return metrics
 
 
 def read_curves(path: str | Path) -> pd.DataFrame:
@@ -198,22 +174,6 @@ def read_all_costs(directory: str | Path) -> dict[str, dict[int, Cost]]:
             raise DataError(f"{path}: seeds are whole numbers, found {wrong[0]!r}")
         stages[path.stem] = {int(seed): cost for seed, cost in costs.items()}
     return stages
-
-
-def read_searches(experiments: Sequence[Experiment]) -> tuple[dict[str, Search], list[str]]:
-    """search.json of every experiment that has one, by experiment, and what could not be read."""
-    searches, broken = {}, []
-    for experiment in experiments:
-        path = experiment.directory / "search.json"
-        if not path.exists():
-            continue
-        try:
-            searches[experiment.name] = Search.model_validate(read_json(path))
-        except DataError as error:
-            broken.append(str(error))
-        except ValidationError as error:
-            broken.append(f"{path}, {_first_fault(error)}")
-    return searches, broken
 
 
 def disk_use(directory: str | Path) -> int:
@@ -259,7 +219,7 @@ class _Reader:
     def compare(
         self,
         records: Mapping[int, RunRecord],
-        predictions: Mapping[int, list[Prediction]],
+        predictions: Mapping[int, list[Row]],
         metrics: Metrics | None,
     ) -> None:
         """Note every seed that one part has and another lacks, and items that do not agree."""
@@ -271,9 +231,12 @@ class _Reader:
             lacking = [seed for seed in seeds if seed not in part]
             if lacking and list(part):
                 self.absent.append(f"{self.directory / name}: no seed {', '.join(map(str, lacking))}")
-        questions = {tuple((row["mr"], *row["references"]) for row in rows) for rows in predictions.values()}
-        if len(questions) > 1:
+        if len({questions(rows) for rows in predictions.values()}) > 1:
             self.broken.append(f"{self.directory / 'predictions'}: the seeds answer different items")
+        forms = {record.corpus.form for record in records.values()}
+        if metrics is not None and forms and forms != {metrics.form}:
+            where = self.directory / "metrics.json"
+            self.broken.append(f"{where}: form is {metrics.form}, but the records say {', '.join(sorted(forms))}")
         counts = {len(rows) for rows in predictions.values()}
         if metrics is not None and counts and counts != {metrics.items}:
             where = self.directory / "metrics.json"
@@ -282,21 +245,10 @@ class _Reader:
 
 def _read_record(path: Path, directory: Path) -> RunRecord:
     record = read_record(path)
-    _check_place(path, record.profile, record.experiment, directory)
+    check_place(path, record.profile, record.experiment, directory)
     if path.parent.name != f"seed-{record.seed}":
         raise DataError(f"{path}, seed: {record.seed} stands in a folder named {path.parent.name}")
     return record
-
-
-def _check_place(path: str | Path, profile: str, experiment: str, directory: Path) -> None:
-    if (profile, experiment) != (directory.parent.name, directory.name):
-        here = f"{directory.parent.name}/{directory.name}"
-        raise DataError(f"{path}: profile and experiment are {profile}/{experiment}, but it stands in {here}")
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
 
 
 def _subdirectories(directory: Path) -> list[Path]:

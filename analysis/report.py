@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import page
+from analysis import page, page_blocks
 from analysis.cells import compare_cells
 from analysis.costs import collect_costs, cost_block, cost_csv
 from analysis.drawing import Drawing
 from analysis.figures import draw_all
+from analysis.plot_data import write_plots
 from analysis.published import DIRECTORY, load_claims, load_tables, load_tolerances
-from analysis.records import Experiment, load_profile, read_searches
+from analysis.records import Experiment, Plan, load_profile
 from analysis.results import ResultRow, result_rows
 from analysis.sanity import sanity_checks
 from analysis.tables import (
@@ -35,12 +35,13 @@ from analysis.tables import (
     to_markdown,
 )
 from analysis.verdicts import judge
+from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError, ReplicationError
 from replication.fileio import replaced_directory, write_text
 
 # The browser itself refuses whatever the page would fetch: what it needs is inside it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-TITLE = "Solo Connection and LoRA on E2E NLG"
+TITLE = "Solo Connection and WeightLoRA, replicated"
 
 
 def build_report(
@@ -48,19 +49,26 @@ def build_report(
     profile: str,
     runs: str | Path,
     output: str | Path,
-    experiments: Sequence[str] | None = None,
+    experiments: Sequence[str] | Plan | None = None,
     deviations: Sequence[str] = (),
     published: str | Path = DIRECTORY,
+    searches: str | Path | None = None,
+    measurements: str | Path | None = None,
 ) -> Path:
     """Read `runs` (one profile's folder), write the report under `output`, return the path of index.html.
 
-    `experiments` names the rows and their order, and one without runs appears as missing; without it every
-    folder under `runs` is a row. An experiment that is incomplete or broken is shown with the reason.
-    DataError only for a `runs` folder of another profile or broken published figures.
+    `experiments` names the rows and their order, and one without runs appears as missing; as a mapping to `Planned` it
+    also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
+    or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
+    searches and memory measurements; without them the page says that nothing was searched or measured. DataError only
+    for a folder of another profile or broken published figures.
     """
     runs, output = Path(runs), Path(output)
-    if runs.name != profile:
-        raise DataError(f"{runs}: holds profile {runs.name!r}, not {profile!r}; give the folder runs/{profile}")
+    for folder in (runs, searches, measurements):
+        if folder is not None and Path(folder).name != profile:
+            raise DataError(
+                f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; give the folder <...>/{profile}"
+            )
     loaded = load_profile(runs, experiments)
     rows = result_rows(loaded)
     drawings = draw_all(loaded, rows)
@@ -68,16 +76,18 @@ def build_report(
     measured = results_block(rows, profile)
     methods = {row.method for row in rows if row.method}
     printed = published_block(tables, tolerances.why_not_comparable(profile), methods)
+    weightlora = load_weightlora(profile, loaded, searches, measurements, published)
+    further = weightlora.drawings()
 
-    _write_tables(output, rows, profile, [measured, printed], published_csv(tables))
+    _write_tables(output, rows, profile, [measured, printed], published_csv(tables), weightlora)
     with replaced_directory(output / "figures") as folder:
-        for drawing in drawings:
+        for drawing in (*drawings, *further):
             drawing.write(folder)
-    _write_plots(output, loaded, rows)
+    write_plots(output, loaded, rows)
     _write_costs(output, profile, loaded)
 
-    searches, broken = read_searches(loaded)
     checks = sanity_checks(rows) if profile == "quick" else []
+    warnings = page.warnings(loaded, rows, weightlora.broken)
     return write_text(
         output / "index.html",
         _render(
@@ -85,8 +95,9 @@ def build_report(
             title=f"{TITLE}: {profile} profile",
             subtitle=page.subtitle(profile, loaded),
             contents=page.CONTENTS,
+            solo_contents=page.SOLO_CONTENTS,
             about=page.about(profile),
-            warnings=[text.replace(str(runs), f"runs/{profile}") for text in page.warnings(loaded, rows, broken)],
+            warnings=[_portable(text, (runs, searches, measurements), profile) for text in warnings],
             sanity=checks,
             sanity_holds=all(check.holds for check in checks),
             results=measured,
@@ -97,14 +108,23 @@ def build_report(
             verdicts=judge(loaded, load_claims(published), tolerances),
             examples=page.examples(loaded),
             examples_note=page.examples_note(loaded),
-            cost=page.cost_block(loaded),
-            seeds=page.seeds_block(loaded),
-            search=page.search_block(searches, loaded),
-            conditions=page.conditions(loaded),
+            weightlora=weightlora.values([_shown(drawing) for drawing in further]),
+            cost=page_blocks.count_block(loaded),
+            seeds=page_blocks.seeds_block(loaded),
+            search=page_blocks.search_block(weightlora.searches, loaded),
+            conditions=page_blocks.conditions(loaded),
             deviations=list(deviations),
-            sources=page.sources(tables),
+            sources=page.sources(tables, weightlora.authors.sources),
         ),
     )
+
+
+def _portable(text: str, folders: Sequence[str | Path | None], profile: str) -> str:
+    """A warning without this machine's folders: the page is under version control."""
+    for folder, name in zip(folders, ("runs", "searches", "measurements"), strict=True):
+        if folder is not None:
+            text = text.replace(str(folder), f"{name}/{profile}")
+    return text
 
 
 def _shown(drawing: Drawing) -> dict[str, object]:
@@ -116,48 +136,15 @@ def _shown(drawing: Drawing) -> dict[str, object]:
     }
 
 
-def _write_tables(output: Path, rows: Sequence[ResultRow], profile: str, blocks: Sequence[Block], printed: str) -> None:
+def _write_tables(
+    output: Path, rows: Sequence[ResultRow], profile: str, blocks: Sequence[Block], printed: str, weightlora: WeightLora
+) -> None:
     with replaced_directory(output / "tables") as folder:
         write_text(folder / "results.csv", results_csv(rows, profile))
         write_text(folder / "published.csv", printed)
         write_text(folder / "results.md", to_markdown(blocks))
         write_text(folder / "results.tex", to_latex(blocks))
-
-
-def _write_plots(output: Path, experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> None:
-    """The data behind the figures, one observation a line: for `dvc plots` and for anyone's own drawing."""
-    losses, homotopy = [], []
-    for experiment in experiments:
-        for seed, curve in experiment.curves.items():
-            where = {"experiment": experiment.name, "seed": seed}
-            for record in curve.to_dict("records"):
-                losses.append({**where, **{k: record[k] for k in ("step", "loss", "dev_loss", "learning_rate")}})
-                for name, value in record.items():
-                    kind, bracket, link = str(name).partition("[")
-                    if bracket and pd.notna(value):
-                        homotopy.append(
-                            {
-                                **where,
-                                "step": record["step"],
-                                "connection": link[:-1],
-                                "quantity": kind,
-                                "value": value,
-                            }
-                        )
-    scores = [
-        {"experiment": row.experiment, "adapter": row.adapter, "BLEU": round(summary.mean, 6)}
-        for row in rows
-        if (summary := row.scores["BLEU"])
-    ]
-    columns = {
-        "losses": ["experiment", "seed", "step", "loss", "dev_loss", "learning_rate"],
-        "homotopy": ["experiment", "seed", "step", "connection", "quantity", "value"],
-        "scores": ["experiment", "adapter", "BLEU"],
-    }
-    with replaced_directory(output / "plots") as folder:
-        for name, data in (("losses", losses), ("homotopy", homotopy), ("scores", scores)):
-            frame = pd.DataFrame(data, columns=columns[name])
-            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+        weightlora.write_tables(folder)
 
 
 def _write_costs(output: Path, profile: str, experiments: Sequence[Experiment]) -> None:
@@ -186,6 +173,12 @@ def main(
         list[str] | None, typer.Option(help="A row, repeatable and in order; all by default.")
     ] = None,
     deviation: Annotated[list[str] | None, typer.Option(help="A deviation from the recipe; repeatable.")] = None,
+    searches: Annotated[
+        Path | None, typer.Option(help="The profile's searches; searches/<profile> by default.")
+    ] = None,
+    measurements: Annotated[
+        Path | None, typer.Option(help="The profile's measurements; measurements/<profile> by default.")
+    ] = None,
 ) -> None:
     """Build the report page, tables and figures of one profile."""
     path = build_report(
@@ -194,6 +187,8 @@ def main(
         output=output or Path("reports") / profile,
         experiments=experiment or None,
         deviations=deviation or (),
+        searches=searches or Path("searches") / profile,
+        measurements=measurements or Path("measurements") / profile,
     )
     print(path)
 

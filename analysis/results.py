@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from analysis.labels import BACKBONE_NAMES, METHOD_NAMES, METHOD_ORDER, experiment_labels
 from analysis.published import METRICS
-from analysis.records import Experiment, Status
+from analysis.records import Experiment, Status, of_generation
 from analysis.statistics import (
     Interval,
     PairedDifference,
@@ -23,21 +23,11 @@ from analysis.statistics import (
 from replication.metrics.bleu import bleu_from_statistics, segment_statistics
 from replication.records import RunRecord
 
-METHOD_NAMES = {
-    "full": "Full fine-tuning",
-    "frozen": "Frozen backbone",
-    "lora": "LoRA",
-    "solo_connection": "Solo Connection",
-}
-METHOD_ORDER = tuple(METHOD_NAMES)
-BACKBONE_NAMES = {
-    "gpt2": "GPT-2",
-    "gpt2-medium": "GPT-2 Medium",
-    "gpt2-large": "GPT-2 Large",
-    "microworld-gpt2": "small GPT-2",
-    "smollm2-135m": "SmolLM2-135M",
-}
 RESAMPLES = 2000
+__all__ = [
+    "BACKBONE_NAMES", "METHOD_NAMES", "METHOD_ORDER", "RESAMPLES", "ResultRow", "base_parameters", "bleu_difference",
+    "bleu_over_items", "experiment_labels", "is_reading", "reference_lora", "result_rows", "segment_stack",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,22 +56,10 @@ class ResultRow:
 
 
 def result_rows(experiments: Sequence[Experiment]) -> list[ResultRow]:
-    """One row per experiment, in the order given, also for experiments without results."""
+    """One row per generation experiment, in the order given, also for experiments without results."""
+    experiments = of_generation(experiments)
     labels = experiment_labels(experiments)
     return [_row(experiment, labels[experiment.name], experiments) for experiment in experiments]
-
-
-def experiment_labels(experiments: Sequence[Experiment]) -> dict[str, str]:
-    """Experiment -> what to call it: the method with its settings, and the name where two would be alike."""
-    labels = {experiment.name: _label(experiment) for experiment in experiments}
-    backbones = {experiment.record.backbone for experiment in experiments if experiment.record}
-    if len(backbones) > 1:
-        for experiment in experiments:
-            if experiment.record:
-                backbone = experiment.record.backbone
-                labels[experiment.name] += f", {BACKBONE_NAMES.get(backbone, backbone)}"
-    shared = Counter(labels.values())
-    return {name: label if shared[label] == 1 else f"{label} [{name}]" for name, label in labels.items()}
 
 
 def bleu_over_items(experiment: Experiment, method: str = "bca") -> Interval | None:
@@ -170,48 +148,6 @@ def _row(experiment: Experiment, label: str, experiments: Sequence[Experiment]) 
         score_notes=metrics.notes if metrics else (),
         missing=metrics.missing if metrics else (),
     )
-
-
-def _label(experiment: Experiment) -> str:
-    record = experiment.record
-    if record is None:
-        return experiment.name
-    name = METHOD_NAMES.get(record.method, record.method.replace("_", " "))
-    details = _details(record)
-    return f"{name} ({', '.join(details)})" if details else name
-
-
-def _details(record: RunRecord) -> list[str]:
-    """The settings that tell variants apart: rank and skip length, and whatever is not the default."""
-    config = record.method_config
-    if record.method == "lora":
-        return [f"r={config['rank']}"] if "rank" in config else []
-    if record.method != "solo_connection":
-        return []
-    details = [f"r={config['rank']}"] if "rank" in config else []
-    links = config.get("links")
-    if isinstance(links, str):
-        details.append(links.replace("_", " "))
-    elif links:
-        details.append("links " + " ".join(f"{start}→{end}" for start, end in links))
-    elif "skip_length" in config:
-        details.append(f"k={config['skip_length']}")
-    if config.get("sparsity"):
-        details.append(f"sparse {config['sparsity']:g}")
-    parameter = config.get("homotopy_parameter", 0.1)
-    if parameter is None:
-        details.append("no homotopy parameter")
-    elif parameter != 0.1:
-        details.append(f"a={parameter:g}")
-    if config.get("train_autoencoder") is False:
-        details.append("fixed random E and D")
-    if config.get("shared_autoencoder") is False:
-        details.append("own E and D per link")
-    if config.get("layer_norm"):
-        details.append("layer norm")
-    if config.get("lora"):
-        details.append("with LoRA")
-    return details
 
 
 def _questions(experiment: Experiment) -> list[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Floats], float]
+DRAWS_AT_ONCE = 4_000_000  # resamples x items held in memory together
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,14 @@ def bootstrap_replicates(rows: npt.ArrayLike, statistic: Statistic, *, resamples
     if resamples < 1:
         raise ValueError(f"resamples={resamples}; at least 1 is needed")
     items = stack.shape[1]
-    weights = np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=resamples)
-    sums = np.einsum("ri,sik->rsk", weights.astype(np.float64), stack, optimize=True)
-    return np.array([_score(draw, statistic) for draw in sums])
+    rng, chances = np.random.default_rng(seed), np.full(items, 1 / items)
+    portion = max(1, DRAWS_AT_ONCE // items)  # in portions, or the weights of a large test set would fill the memory
+    scores = []
+    for start in range(0, resamples, portion):
+        weights = rng.multinomial(items, chances, size=min(portion, resamples - start))
+        sums = np.einsum("ri,sik->rsk", weights.astype(np.float64), stack, optimize=True)
+        scores += [_score(draw, statistic) for draw in sums]
+    return np.array(scores)
 
 
 def jackknife(rows: npt.ArrayLike, statistic: Statistic) -> Floats:

@@ -48,6 +48,9 @@ _TEX = {
     "≈": r"$\approx$",
     "×": r"$\times$",
     "→": r"$\rightarrow$",
+    "−": r"$-$",
+    "†": r"\dag{}",
+    "³": r"$^3$",
     "–": "--",
     "—": "---",
     "£": r"\pounds{}",
@@ -149,23 +152,23 @@ def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
         }
         for metric in METRICS:
             summary = row.scores[metric]
-            record[metric] = _rounded(summary.mean if summary else None)
-            record[f"{metric}_spread"] = _rounded(summary.standard_deviation if summary else None)
+            record[metric] = rounded(summary.mean if summary else None)
+            record[f"{metric}_spread"] = rounded(summary.standard_deviation if summary else None)
         interval = row.bleu_over_items
-        record["BLEU_items_low"] = _rounded(interval.low if interval else None)
-        record["BLEU_items_high"] = _rounded(interval.high if interval else None)
+        record["BLEU_items_low"] = rounded(interval.low if interval else None)
+        record["BLEU_items_high"] = rounded(interval.high if interval else None)
         record |= {
             "trainable": row.trainable,
             "adapter": row.adapter,
-            "adapter_to_lora_adapter": _rounded(row.to_lora),
-            "adapter_to_full_adapter": _rounded(row.to_full),
+            "adapter_to_lora_adapter": rounded(row.to_lora),
+            "adapter_to_full_adapter": rounded(row.to_full),
             "items": row.items,
             "seeds": " ".join(map(str, row.seeds)),
             "approximate": " ".join(row.approximate),
             "missing": " ".join(row.missing),
         }
         records.append(record)
-    return _csv(records)
+    return csv_text(records)
 
 
 def published_csv(tables: Sequence[PublishedTable]) -> str:
@@ -189,7 +192,7 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
                     f"{metric}_standing": row.cells[metric].standing,
                 }
             records.append(record)
-    return _csv(records)
+    return csv_text(records)
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -282,13 +285,17 @@ def _published_cells(table: PublishedTable, row: Row) -> tuple[str, ...]:
     return (row.label, *scores, parameters, standing, table.place)
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Six decimals, for csv."""
     return None if value is None else round(value, 6)
 
 
-def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records with the same keys as csv with a header; nothing for no records."""
+    if not records:
+        return ""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return buffer.getvalue()

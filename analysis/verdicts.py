@@ -12,7 +12,7 @@ from typing import Literal
 
 from analysis.counted import reduction
 from analysis.published import Claim, Claims, Tolerances, printed_count
-from analysis.records import Experiment
+from analysis.records import Experiment, of_generation
 from analysis.results import (
     BACKBONE_NAMES,
     base_parameters,
@@ -43,8 +43,8 @@ class Verdict:
 
 
 def judge(experiments: Sequence[Experiment], claims: Claims, tolerances: Tolerances) -> list[Verdict]:
-    """One verdict per claim, in the claims' order. `experiments` are those of one profile."""
-    study = Study(tuple(experiments), claims, tolerances)
+    """One verdict per claim, in the claims' order, from one profile's `experiments`: its generation tasks alone."""
+    study = Study(tuple(of_generation(experiments)), claims, tolerances)
     return [JUDGES[claim.key](study, claim) for claim in claims.claims]
 
 

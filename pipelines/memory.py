@@ -59,11 +59,12 @@ def main(
 def measure(params: Path, plan: Plan, memory: Memory) -> None:
     """Every K in processes of its own, then the file."""
     everything = in_process(params, 2, 0, None)
-    rows = []
+    rows, adapters = [], 0
     for keep in memory.keep:
         with tempfile.TemporaryDirectory() as folder:
             first = in_process(params, 1, keep, Path(folder))
             second = in_process(params, 2, keep, Path(folder))
+        adapters = first["adapters"]
         rows.append(
             {
                 "keep": keep,
@@ -82,6 +83,7 @@ def measure(params: Path, plan: Plan, memory: Memory) -> None:
         "method": plan.experiment.method,
         "settings": dict(plan.experiment.settings),
         "rank": plan.experiment.settings.get("rank"),
+        "adapters": adapters,
         "batch": memory.batch_size,
         "length": memory.length,
         "phase1_steps": PHASE_1_STEPS,
@@ -156,8 +158,13 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
             loss_function=arguments["loss_function"],
             collate_function=stopping,
         )
-    survivors = (callback.summary() or {}).get("survivors") if callback else None
-    return {"baseline_bytes": baseline, "peak_bytes": peak_memory()[0], "survivors": survivors}
+    summary = (callback.summary() if callback else None) or {}
+    return {
+        "baseline_bytes": baseline,
+        "peak_bytes": peak_memory()[0],
+        "survivors": summary.get("survivors"),
+        "adapters": len(summary.get("adapters", ())),
+    }
 
 
 def longest_rows(plan: Plan, count: int) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pipelines.settings import load_settings
+from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 
 
@@ -21,10 +22,31 @@ def main(params: Params, dry_run: DryRun = False) -> None:
         profile=settings.profile,
         runs=Path("runs") / settings.profile,
         output=output,
-        experiments=list(settings.experiments),
+        experiments=planned(settings),
         deviations=list(settings.deviations),
+        searches=Path("searches") / settings.profile,
+        measurements=Path("measurements") / settings.profile,
     )
     say(f"report: {page}")
+
+
+def planned(settings: Settings) -> dict[str, Any]:
+    """What each experiment of the profile is, whether it has run or not."""
+    from analysis.records import Planned
+
+    plan = {}
+    for key, experiment in settings.experiments.items():
+        task = settings.task(experiment.task)
+        plan[key] = Planned(
+            experiment.backbone,
+            experiment.task,
+            experiment.method,
+            task.form,
+            experiment.settings,
+            task.corpus,
+            experiment.search,
+        )
+    return plan
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
+from analysis.authors import load_authors
 from analysis.published import METRICS, load_claims, load_table, load_tables, load_tolerances
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "paper_results"
@@ -155,8 +156,72 @@ def test_every_file_is_explained_and_read():
     for path in DIRECTORY.glob("*.json"):
         assert f"`{path.name}`" in readme
         assert json.loads(path.read_text(encoding="utf-8"))["schema_version"] == 1
-    for standing in ("checked", "read", "quoted", "unverified", "reported", "unreadable"):
+    for standing in ("checked", "read", "quoted", "unverified", "reported", "unreadable", "paper", "authors_code",
+                     "third_party"):  # fmt: skip
         assert f"| `{standing}` |" in readme
+
+
+# --- WeightLoRA: typed in a second time ------------------------------------------
+
+LOGS = {  # task: primary figure at K = 1, 5, 10
+    "cola": "0.5624 0.6491 0.6703", "mnli": "0.7912 0.8638 0.8706", "mrpc": "0.8309 0.8799 0.8775",
+    "qnli": "0.8724 0.9136 0.9167", "qqp": "0.8306 0.8685 0.8728", "rte": "0.5271 0.556 0.5343",
+    "sst2": "0.8876 0.9427 0.9472", "stsb": "0.8454 0.8859 0.8897",
+}  # fmt: skip
+FIRST = {"cola": "matthews_correlation", "stsb": "pearson"}
+
+
+def test_the_logs_stand_as_the_authors_notebook_shows_them():
+    logs = load_authors().logs
+    assert logs.keeps == (1, 5, 10)
+    found = {
+        task: " ".join(logs.row(task, keep).cells[FIRST.get(task, "accuracy")].text for keep in logs.keeps)
+        for task in logs.tasks
+    }
+    assert found == LOGS
+    assert {row.cells["peak_memory"].text for row in logs.rows} == {"6.533"}  # the same for every K
+    assert logs.row("cola", 5).selected.value == ("value#8", "value#9", "key#10", "value#10", "value#11")
+    assert logs.row("mnli", 5).selected.value == ("value#8", "key#10", "value#10", "query#11", "value#11")
+    assert {row.task for row in logs.rows if not row.comparable} == {"rte"}
+    figures = [figure for row in logs.rows for figure in row.cells.values()]
+    assert {figure.standing for figure in figures} == {"authors_code"}
+
+
+def test_the_memory_curves_are_whole_but_for_one_gap():
+    memory = load_authors().memory
+    counts = {series.rank: len(series.cells) for series in memory.series}
+    assert counts == {8: 35, 32: 36, 64: 36, 128: 36, 256: 36}
+    assert 25 not in memory.series[0].cells
+    ends = [(series.cells[1].text, series.cells[36].text) for series in memory.series]
+    assert ends[0] == ("11.738", "13.062")
+    assert ends[-1] == ("11.752", "13.556")
+    assert memory.added_by_their_figure.text == "3.5"
+    for series in memory.series:
+        values = [series.cells[keep].value for keep in sorted(series.cells)]
+        assert values == sorted(values)
+
+
+def test_the_inner_products_rank_the_late_values_first_only_when_raw():
+    cells = load_authors().products.cells
+    assert {kind: len(found) for kind, found in cells.items()} == {"raw": 36, "normalised": 36}
+    assert cells["raw"]["value#11"].text == "-3.213651"
+    first = {kind: max(found, key=lambda name: abs(found[name].value)) for kind, found in cells.items()}
+    assert first == {"raw": "value#11", "normalised": "query#4"}
+
+
+def test_the_facts_of_weightlora():
+    facts = load_authors().facts
+    assert [claim.number for claim in facts.claims] == [1, 2, 3, 4]
+    assert {claim.standing for claim in facts.claims} == {"paper"}
+    assert facts.counted.all.value == 442_368
+    assert {keep: int(figure.value) for keep, figure in facts.counted.kept.items()} == {5: 61_440, 10: 122_880}
+    fewer = 1 - (61_440 + 592_130) / (442_368 + 592_130)
+    assert fewer == pytest.approx(0.37, abs=0.005)
+    rates = {(r.backbone, r.method, r.version): r.cells for r in facts.learning_rates}
+    assert rates["deberta-v3-base", "weight_lora", "later"]["mrpc"].text == "3e-5"
+    assert rates["llama-3.1-8b", "lora", ""]["qqp"].text == "3e-4"
+    assert {figure.standing for figure in facts.unreadable} == {"unreadable"}
+    assert len(facts.faults) >= 9
 
 
 @pytest.mark.mirror

@@ -1,4 +1,4 @@
-"""`write_runs` writes a made-up runs folder; `quick_runs` and `paper_runs` are shared by tests that only read."""
+"""`write_runs` and `write_task_runs` write made-up runs folders; the others are shared by tests that only read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 
-def _module():
-    path = Path(__file__).with_name("synthetic_runs.py")
-    spec = importlib.util.spec_from_file_location("synthetic_runs", path)
+def _module(name="synthetic_runs"):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -58,3 +58,37 @@ def paper_runs(write_runs, tmp_path_factory):
         base_parameters=774_030_080,
     )
     return root / "paper"
+
+
+@pytest.fixture(scope="session")
+def tasks_module():
+    return _module("synthetic_tasks")
+
+
+@pytest.fixture(scope="session")
+def write_task_runs(tasks_module):
+    return tasks_module.write_task_runs
+
+
+@pytest.fixture(scope="session")
+def task_runs(write_task_runs, tmp_path_factory):
+    """The cpu profile on two tasks, of which LoRA learns one."""
+    root = tmp_path_factory.mktemp("synthetic_tasks") / "runs"
+    methods = ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3", "dora")
+    return write_task_runs(root, tasks=("cola", "rte"), methods=methods, quality={"rte": 0.55})
+
+
+@pytest.fixture(scope="session")
+def authors():
+    from analysis.authors import load_authors
+
+    return load_authors()
+
+
+@pytest.fixture(scope="session")
+def task_study(task_runs):
+    """The study of `task_runs`; its bootstrap replicates are shared."""
+    from analysis.records import load_profile
+    from analysis.task_results import TaskStudy
+
+    return TaskStudy.of(load_profile(task_runs))

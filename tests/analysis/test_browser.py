@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -39,9 +40,15 @@ def browse(page, tmp_path, *arguments):
 
 
 @pytest.fixture(scope="module")
-def page(quick_runs, tmp_path_factory):
-    output = tmp_path_factory.mktemp("browsed") / "quick"
-    return build_report(profile="quick", runs=quick_runs, output=output)
+def page(write_runs, write_task_runs, tmp_path_factory):
+    """Both papers on one page."""
+    root = tmp_path_factory.mktemp("browsed")
+    runs = write_runs(root / "runs", items=16)
+    write_task_runs(
+        root / "runs", profile="quick", backbone="microworld-deberta", tasks={"microworld_sentiment": "sst2"},
+        methods=("frozen", "lora", "weight_lora-k3", "random_lora-k3", "dora"), items=40,
+    )  # fmt: skip
+    return build_report(profile="quick", runs=runs, output=root / "quick")
 
 
 def test_the_page_is_drawn_without_errors_or_requests(page, tmp_path):
@@ -51,7 +58,9 @@ def test_the_page_is_drawn_without_errors_or_requests(page, tmp_path):
     table = table[: table.index("</table>")]
     assert table.count("<tr>") == 5
     assert "Solo Connection (r=12, k=2)" in table
-    assert done.stdout.count("<svg ") == 3
+    scores = done.stdout[done.stdout.index('<table class="scores">') :]
+    assert "WeightLoRA (r=8, K=3)" in scores[: scores.index("</table>")]
+    assert done.stdout.count("<svg ") == 8
     assert "CONSOLE" not in done.stderr, done.stderr
 
 
@@ -115,3 +124,25 @@ def test_nothing_but_tables_and_figures_scrolls_sideways(page, tmp_path, width):
     measured = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom)[1])
     assert measured["width"] == width
     assert measured["sideways"] <= 0
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_a_phone_does_not_scroll_sideways(page, tmp_path, width):
+    """The window itself cannot be narrower than about 500 pixels, so the page is measured in a frame of that width."""
+    probe = """<script>
+    addEventListener("load", () => {
+      const page = document.documentElement;
+      const found = {width: innerWidth, sideways: page.scrollWidth - page.clientWidth};
+      parent.document.getElementById("probe").textContent = JSON.stringify(found);
+    });
+    </script></body>"""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    inner = html.escape(text.replace("</body>", probe))
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        '<!doctype html><meta charset="utf-8"><pre id="probe"></pre>'
+        f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{inner}"></iframe>',
+        encoding="utf-8",
+    )
+    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1280,1000").stdout
+    assert json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom)[1]) == {"width": width, "sideways": 0}

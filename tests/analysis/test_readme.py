@@ -28,3 +28,38 @@ def test_only_the_marked_part_changes(project_root, monkeypatch):
 def test_a_profile_without_runs_is_named(tmp_path):
     with pytest.raises(DataError, match="runs for the table marked 'quick'"):
         with_tables("<!-- table:quick -->\n<!-- /table:quick -->", tmp_path)
+
+
+def marked(name):
+    return f"<!-- table:{name} -->\nold\n<!-- /table:{name} -->\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("glue", "| WeightLoRA (r=8, K=3) |"),
+        ("learned", "inconclusive: did not learn"),
+        ("parameters", "Adapter parameters at the end"),
+        ("selected", "3 of 18"),
+        ("claims", "- **Claim 3: "),
+        ("qa", "Not run yet."),
+    ],
+)
+def test_a_weightlora_table_has_a_marker_of_its_own(task_runs, name, words):
+    new = with_tables(marked(f"cpu:{name}"), task_runs.parents[1])
+    assert words in new
+    assert "old" not in new
+    assert with_tables(new, task_runs.parents[1]) == new
+
+
+def test_an_unknown_table_is_named(task_runs):
+    with pytest.raises(DataError, match=r"no WeightLoRA table 'glu'; there are glue, qa"):
+        with_tables(marked("cpu:glu"), task_runs.parents[1])
+
+
+def test_the_generation_table_leaves_other_tasks_out(task_runs, write_runs, write_task_runs, tmp_path):
+    write_runs(tmp_path / "runs", items=6, seeds=[18])
+    write_task_runs(tmp_path / "runs", profile="quick", tasks=("cola",), methods=("lora",), items=10, seeds=(18,))
+    new = with_tables(marked("quick"), tmp_path)
+    assert "Solo Connection" in new
+    assert "cola" not in new

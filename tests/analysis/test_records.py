@@ -11,7 +11,6 @@ from analysis.records import (
     read_all_costs,
     read_curves,
     read_metrics,
-    read_searches,
 )
 from replication.errors import DataError
 
@@ -166,18 +165,6 @@ def test_costs_may_be_absent_and_are_checked_when_there(run):
     shutil.rmtree(run / "cost")
     assert read_all_costs(run) == {}
     assert load_experiment(run).status == "complete"
-
-
-def test_searches_are_read_where_they_are(run):
-    tried = [{"learning_rate": 0.001, "held_out_loss": 1.5}, {"learning_rate": 0.1, "held_out_loss": None}]
-    path = run / "search.json"
-    path.write_text(json.dumps({"steps": 100, "tried": tried, "best": 0.001}), encoding="utf-8")
-    searches, broken = read_searches([load_experiment(run)])
-    assert (searches["lora"].best, searches["lora"].tried[1].held_out_loss, broken) == (0.001, None, [])
-    path.write_text('{"tried": 3}', encoding="utf-8")
-    searches, broken = read_searches([load_experiment(run)])
-    assert searches == {}
-    assert "search.json" in broken[0]
 
 
 def test_discovery_passes_over_folders_without_results(run):

@@ -61,6 +61,8 @@ class Tags(html.parser.HTMLParser):
 def quickly(monkeypatch):
     """For tests of the page's words: no figures, and a coarser bootstrap."""
     monkeypatch.setattr("analysis.report.draw_all", lambda *_: [])
+    monkeypatch.setattr("analysis.weightlora_section.WeightLora.drawings", lambda *_: [])
+    monkeypatch.setattr("analysis.task_results.RESAMPLES", 100)
     monkeypatch.setattr("analysis.results.RESAMPLES", 100)
 
 
@@ -80,32 +82,38 @@ def test_every_part_is_there(built):
     output, page = built
     text = text_of(page)
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert [heading.replace("&#39;", "'") for heading in headings] == [
+    assert headings == [
         "What this is, and what it is not",
-        "Results",
+        "Solo Connection",
+        "WeightLoRA",
         "How to read this page",
-        "Figures",
-        "The paper's claims",
-        "Examples",
         "Cost",
         "Seeds and conditions",
         "Deviations from the recipe",
         "Sources",
     ]
+    solo, weightlora = (part.split("</h2>")[0] for part in page.split("<h2>")[2:4])
+    assert (solo, weightlora) == ("Solo Connection", "WeightLoRA")
+    parts = re.findall(r"<h3>(.*?)</h3>", page)
+    assert parts == ["Results", "Figures", "The paper's claims", "Examples", "Results", "Parameters",
+                     "What was selected", "Figures", "The paper's claims", "The authors' code"]  # fmt: skip
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
     assert "0.4593" in text  # a printed METEOR on the scripts' scale
     assert "2.3?" in text
     assert "Sanity condition of the quick profile: holds" in text
-    assert page.count("<svg ") == 3
+    assert page.count("<svg ") == 6
+    assert "No experiment of this paper has been run in this profile yet" in text
     files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert files == {
         "index.html", "cost.html", "cost.csv",
         "tables/results.csv", "tables/results.md", "tables/results.tex", "tables/published.csv",
-        "plots/losses.csv", "plots/homotopy.csv", "plots/scores.csv",
-        *(f"figures/{name}.{kind}" for name in ("loss_curves", "homotopy_solo_connection", "parameters_score")
-          for kind in ("svg", "png")),
+        *(f"tables/weightlora{name}" for name in (".md", ".tex", "_scores.csv", "_selected.csv", "_authors.csv")),
+        "plots/losses.csv", "plots/task_losses.csv", "plots/homotopy.csv", "plots/scores.csv",
+        *(f"figures/{name}.{kind}" for kind in ("svg", "png") for name in (
+            "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap", "memory_adapters"
+        )),
     }  # fmt: skip
 
 
@@ -137,6 +145,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(built):
     assert "@import" not in page
 
 
+@pytest.mark.long
 def test_the_same_inputs_give_the_same_bytes(built, quick_runs, tmp_path):
     first, _ = built
     build(
@@ -200,7 +209,7 @@ def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypat
     assert str(tmp_path) not in (tmp_path / "absolute" / "index.html").read_text(encoding="utf-8")
 
 
-def test_no_runs_at_all_still_give_a_page(tmp_path):
+def test_no_runs_at_all_still_give_a_page(tmp_path, quickly):
     text = text_of(build(tmp_path / "runs" / "quick", tmp_path / "out"))
     assert "There are no runs" in text
     assert "make reproduce" in text
@@ -247,13 +256,14 @@ def test_a_folder_of_another_profile_is_refused(quick_runs, tmp_path):
 
 
 def test_learning_rates_that_were_tried_are_shown(quick_runs, tmp_path, quickly):
-    runs = shutil.copytree(quick_runs, tmp_path / "quick")
     tried = [{"learning_rate": 0.002, "held_out_loss": 1.25}, {"learning_rate": 0.5, "held_out_loss": None}]
-    (runs / "lora" / "search.json").write_text(json.dumps({"tried": tried, "best": 0.002}), encoding="utf-8")
-    (runs / "full" / "search.json").write_text("{", encoding="utf-8")
-    text = text_of(build(runs, tmp_path / "out"))
+    searches = tmp_path / "searches" / "quick"
+    searches.mkdir(parents=True)
+    (searches / "lora.json").write_text(json.dumps({"tried": tried, "best": 0.002}), encoding="utf-8")
+    (searches / "full.json").write_text("{", encoding="utf-8")
+    text = text_of(build(quick_runs, tmp_path / "out", searches=searches))
     assert "0.002: 1.2500, 0.5: diverged" in text
-    assert "full/search.json" in text
+    assert "full.json: not valid JSON" in text
 
 
 def test_plot_data_hold_every_observation(built, quick_runs):

@@ -1,0 +1,112 @@
+"""Small tables of the report page that hold for both papers: cost by count, seeds, searches, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.costs import format_bytes
+from analysis.labels import backbone_name, experiment_labels, score_name, task_name
+from analysis.records import Experiment
+from analysis.searches import Search, case_of
+from analysis.tables import Block, format_count
+
+
+def count_block(experiments: Sequence[Experiment]) -> Block:
+    """What a run costs by count: the same on every machine."""
+    labels = experiment_labels(experiments)
+    rows = []
+    for experiment in experiments:
+        record = experiment.record
+        if record is None:
+            continue
+        losses = [r.result.dev_loss for r in experiment.records.values() if r.result.dev_loss is not None]
+        rows.append(
+            (
+                labels[experiment.name],
+                format_count(record.result.steps),
+                format_count(record.result.tokens_seen),
+                format_count(record.counts.trainable),
+                format_count(record.counts.total),
+                format_bytes(record.adapter.bytes) if record.adapter else "none",
+                f"{sum(losses) / len(losses):.4f}" if losses else "not measured",
+            )
+        )
+    headers = (
+        "Experiment",
+        "Steps",
+        "Tokens seen",
+        "Trainable parameters",
+        "Total parameters",
+        "Adapter file",
+        "Final dev loss, mean over seeds",
+    )
+    return Block("Cost by count, each seed", headers, tuple(rows))
+
+
+def seeds_block(experiments: Sequence[Experiment]) -> Block:
+    """Which seeds each experiment has, with the primary score of each."""
+    labels = experiment_labels(experiments)
+    rows = []
+    for experiment in experiments:
+        metrics = experiment.metrics
+        scores = metrics.seeds if metrics else {}
+        metric = metrics.primary if metrics else ""
+        shown = [
+            f"{seed}: {value:.4f}" if (value := scores.get(seed, {}).get(metric)) is not None else f"{seed}: not scored"
+            for seed in experiment.seeds
+        ]
+        named = score_name(metric) if metric else "not scored"
+        rows.append((labels[experiment.name], experiment.status, named, ", ".join(shown) or "none"))
+    return Block("Primary score of each seed", ("Experiment", "Status", "Score", "Seed: score"), tuple(rows))
+
+
+def search_block(searches: Mapping[str, Search], experiments: Sequence[Experiment]) -> Block:
+    """Which learning rates were tried, on what, and which experiments use the outcome."""
+    users: dict[str, list[str]] = {}
+    for experiment in experiments:
+        case = case_of(experiment, searches)
+        if case is not None:
+            users.setdefault(case, []).append(experiment.name)
+    rows = []
+    for case, search in searches.items():
+        if not search.tried:
+            continue
+        tried = ", ".join(
+            f"{entry.learning_rate:g}: "
+            f"{'diverged' if entry.held_out_loss is None else format(entry.held_out_loss, '.4f')}"
+            for entry in search.tried
+        )
+        where = [task_name(search.task)] if search.task else []
+        where += [backbone_name(search.backbone)] if search.backbone else []
+        rows.append(
+            (
+                case,
+                " on ".join(where) or "the experiment's own task",
+                "unknown" if search.steps is None else str(search.steps),
+                f"{search.best:g}" if search.best else "none",
+                tried,
+                ", ".join(users.get(case, [])) or "none",
+            )
+        )
+    return Block(
+        "Learning rates: the same candidates for every method, compared on a held-out part of the training split",
+        ("Search", "On", "Steps", "Best", "Tried: loss on the held-out part", "Used by"),
+        tuple(rows),
+    )
+
+
+def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
+    """What the results were computed with; several values stand side by side where runs differ."""
+    found: dict[str, set[str]] = {}
+    corpora = {record.corpus.name for experiment in experiments for record in experiment.records.values()}
+    for experiment in experiments:
+        for record in experiment.records.values():
+            values: dict[str, Any] = {**record.conditions.model_dump(), **record.versions}
+            values["sha256 of the tolerances"] = record.tolerances_sha256
+            for name, digest in record.corpus.sha256.items():
+                of = f"{record.corpus.name}: {name}" if len(corpora) > 1 else name
+                values[f"sha256 of {of}"] = digest
+            for name, value in values.items():
+                found.setdefault(name.replace("_", " "), set()).add(str(value))
+    return [(name, "; ".join(sorted(values))) for name, values in found.items()]

@@ -1,0 +1,296 @@
+"""Experiments of the task forms: rows of tables, paired differences on the same items and seeds, what was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.items import item_statistics, statistic_of
+from analysis.labels import backbone_name, method_key, method_label, method_order, task_name
+from analysis.records import Experiment, Status, of_tasks
+from analysis.searches import Search, rate_found
+from analysis.statistics import (
+    Floats,
+    Interval,
+    PairedDifference,
+    SeedSummary,
+    bootstrap_replicates,
+    percentile_ends,
+    summarise_seeds,
+    t_interval,
+)
+from analysis.task_predictions import questions
+
+RESAMPLES = 2000
+LEAST_SEEDS = 3
+LearnedWord = Literal["learned", "did not learn", "not known"]
+# What two runs must share to be compared: the same work on the same data.
+BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One experiment as the task tables show it; scores as fractions and correlations."""
+
+    profile: str
+    experiment: str
+    method: str
+    label: str
+    backbone: str
+    task: str
+    corpus: str
+    corpus_label: str
+    licence: str
+    note: str
+    split: str
+    comparable: bool | None
+    form: str
+    status: Status
+    metrics: tuple[str, ...]
+    primary: str | None
+    scores: Mapping[str, SeedSummary | None]
+    items: int | None
+    counts: Mapping[str, int]
+    counts_at_start: Mapping[str, int]
+    seeds: tuple[int, ...]
+    steps: int | None
+    learning_rate: float | None
+    rate_found: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Backbone and task: what is compared is compared within one place."""
+        return self.backbone, self.task
+
+    @property
+    def task_title(self) -> str:
+        """`CoLA`, or the corpus's own name where it is no whole official corpus."""
+        return task_name(self.corpus or self.task)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """first minus second on one metric: over shared seeds and over test items."""
+
+    metric: str
+    effect: float
+    seeds: tuple[int, ...]
+    over_items: PairedDifference | None
+    over_seeds: Interval | None
+
+    def above(self, bound: float) -> bool:
+        """Whether every interval there is lies above `bound`; False without an interval over items or seeds."""
+        return bool(self._intervals) and all(interval.low > bound for interval in self._intervals)
+
+    def below(self, bound: float) -> bool:
+        """Whether every interval there is lies below `bound`."""
+        return bool(self._intervals) and all(interval.high < bound for interval in self._intervals)
+
+    @property
+    def _intervals(self) -> list[Interval]:
+        return [interval for interval in (self.over_items, self.over_seeds) if interval is not None]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Whether LoRA clearly beats the frozen backbone on one task of one backbone."""
+
+    backbone: str
+    task: str
+    word: LearnedWord
+    reason: str
+    lora: str | None = None
+    frozen: str | None = None
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class TaskStudy:
+    """The task experiments of one profile, with bootstrap replicates kept so that each run is resampled once."""
+
+    experiments: tuple[Experiment, ...]
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    _replicates: dict[Any, tuple[float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @staticmethod
+    def of(experiments: Sequence[Experiment], searches: Mapping[str, Search] | None = None) -> TaskStudy:
+        """The study of those among `experiments` that are no generation tasks."""
+        return TaskStudy(tuple(of_tasks(experiments)), dict(searches or {}))
+
+    @property
+    def profile(self) -> str:
+        """The experiments' profile."""
+        return self.experiments[0].profile if self.experiments else ""
+
+    @property
+    def rows(self) -> list[TaskRow]:
+        """One row per experiment, by backbone and method; experiments that have not run come from the plan."""
+        rows = [_row(experiment, self.searches) for experiment in self.experiments]
+        backbones = list(dict.fromkeys(row.backbone for row in rows))
+        return sorted(rows, key=lambda row: (backbones.index(row.backbone), method_order(row.method), row.label))
+
+    @property
+    def places(self) -> list[tuple[str, str]]:
+        """Every backbone and task, in the order of the experiments."""
+        return list(dict.fromkeys(place_of(experiment) for experiment in self.experiments))
+
+    def at(self, place: tuple[str, str], method: str) -> list[Experiment]:
+        """Scored experiments of one method on one backbone and task, smallest K first."""
+        found = [
+            experiment
+            for experiment in self.experiments
+            if experiment.record is not None
+            and experiment.metrics is not None
+            and experiment.status == "complete"
+            and place_of(experiment) == place
+            and method_key(experiment.record.method, experiment.record.method_config) == method
+        ]
+        return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
+
+    def difference(self, first: Experiment, second: Experiment) -> Difference | None:
+        """first minus second on the primary metric; None without shared seeds or on other items."""
+        a, b = first.metrics, second.metrics
+        if a is None or b is None or a.primary != b.primary or a.items != b.items:
+            return None
+        metric, seeds = a.primary, tuple(sorted(set(a.seeds) & set(b.seeds)))
+        pairs = [(a.seeds[seed][metric], b.seeds[seed][metric]) for seed in seeds]
+        values = [x - y for x, y in pairs if x is not None and y is not None]
+        if not values or len(values) < len(pairs):
+            return None
+        over_items = self._over_items(first, second, metric, seeds)
+        over_seeds = t_interval(values) if len(values) >= LEAST_SEEDS else None
+        return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds)
+
+    def learned(self, place: tuple[str, str]) -> Learned:
+        """The rule of `weightlora.json`: LoRA minus frozen lies above zero over test items, or over seeds."""
+        lora, frozen = (next(iter(self.at(place, method)), None) for method in ("lora", "frozen"))
+        if lora is None or frozen is None:
+            absent = " and ".join(name for name, run in (("LoRA", lora), ("frozen", frozen)) if run is None)
+            return Learned(*place, "not known", f"not run: {absent}")
+        if reason := unequal(lora, frozen):
+            return Learned(*place, "not known", reason, lora.name, frozen.name)
+        difference = self.difference(lora, frozen)
+        names = lora.name, frozen.name
+        if difference is None:
+            return Learned(*place, "not known", "no shared seeds on the same items", *names)
+        interval = difference.over_items or difference.over_seeds
+        if interval is None:
+            return Learned(*place, "not known", "one seed and no score of single items", *names, difference)
+        if interval.low > 0:
+            return Learned(*place, "learned", "LoRA clearly beats frozen", *names, difference)
+        return Learned(*place, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
+
+    def _over_items(
+        self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
+    ) -> PairedDifference | None:
+        rows = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
+        if not all(rows) or questions(rows[0]) != questions(rows[1]):
+            return None
+        a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
+        if a is None or b is None:
+            return None
+        differences = a[1] - b[1]
+        low, high = percentile_ends(differences, 0.95)
+        return PairedDifference(a[0] - b[0], low, high, float((differences > 0).mean()))
+
+    def _resampled(self, experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tuple[float, Floats] | None:
+        key = experiment.name, metric, seeds
+        if key not in self._replicates:
+            self._replicates[key] = _resample(experiment, metric, seeds)
+        return self._replicates[key]
+
+
+def unequal(first: Experiment, second: Experiment) -> str | None:
+    """Why two runs must not be compared: other data or another budget. None when they may be."""
+    a, b = first.record, second.record
+    if a is None or b is None:
+        return "one of the runs left no record"
+    if (a.corpus.sha256, a.corpus.train_examples) != (b.corpus.sha256, b.corpus.train_examples):
+        return f"{first.name} and {second.name} were not trained on the same data"
+    for name in BUDGET:
+        ours, theirs = a.training.get(name), b.training.get(name)
+        if ours != theirs:
+            return f"unequal {name.replace('_', ' ')}: {first.name} {ours}, {second.name} {theirs}"
+    return None
+
+
+def place_of(experiment: Experiment) -> tuple[str, str]:
+    """Backbone and task of an experiment, from its record or else from the plan."""
+    record, planned = experiment.record, experiment.planned
+    if record is not None:
+        return record.backbone, record.task
+    return (planned.backbone, planned.task) if planned else ("unknown backbone", "unknown task")
+
+
+def keep_of(experiment: Experiment) -> int | None:
+    """K, for the methods that keep K adapters."""
+    record = experiment.record
+    keep = record.method_config.get("keep") if record else None
+    return int(keep) if keep is not None else None
+
+
+def place_title(experiments: Sequence[Experiment], place: tuple[str, str]) -> str:
+    """`CoLA on MiniLM-L6`."""
+    names = [e.record.corpus.name for e in experiments if e.record is not None and place_of(e) == place]
+    planned = [e.planned.corpus for e in experiments if e.planned and e.planned.corpus and place_of(e) == place]
+    return f"{task_name(next(iter([*names, *planned]), place[1]))} on {backbone_name(place[0])}"
+
+
+def _resample(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tuple[float, Floats] | None:
+    corpus_metric = experiment.record.corpus.metric if experiment.record else None
+    stacks = []
+    for seed in seeds:
+        if seed not in experiment.predictions:
+            return None
+        rows = item_statistics(metric, experiment.form, experiment.predictions[seed], corpus_metric)
+        if rows is None:
+            return None
+        stacks.append(rows)
+    widths = {rows.shape[1] for rows in stacks}
+    if not stacks or len(widths) > 1:
+        return None
+    stack, statistic = np.stack(stacks), statistic_of(metric, experiment.form)
+    estimate = float(np.mean([statistic(rows.sum(axis=0)) for rows in stack]))
+    return estimate, bootstrap_replicates(stack, statistic, resamples=RESAMPLES, seed=0)
+
+
+def _row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow:
+    record, metrics, planned = experiment.record, experiment.metrics, experiment.planned
+    backbone, task = place_of(experiment)
+    method = record.method if record else planned.method if planned else ""
+    config = record.method_config if record else planned.settings if planned else {}
+    scores: dict[str, SeedSummary | None] = {}
+    for name in metrics.metrics if metrics else ():
+        values = metrics.values(name) if metrics else None
+        scores[name] = None if values is None else summarise_seeds(values)
+    corpus = record.corpus if record else None
+    start = record.counts_at_start if record else None
+    return TaskRow(
+        profile=experiment.profile,
+        experiment=experiment.name,
+        method=method_key(method, config),
+        label=method_label(method, config) if method else experiment.name,
+        backbone=backbone,
+        task=task,
+        corpus=corpus.name if corpus else planned.corpus if planned else "",
+        corpus_label=corpus.label if corpus else "",
+        licence=corpus.licence if corpus else "",
+        note=corpus.note if corpus else "",
+        split=corpus.reported_split if corpus else "",
+        comparable=corpus.comparable if corpus else None,
+        form=experiment.form,
+        status=experiment.status,
+        metrics=metrics.metrics if metrics else (),
+        primary=metrics.primary if metrics else None,
+        scores=scores,
+        items=metrics.items if metrics else None,
+        counts=record.counts.model_dump() if record else {},
+        counts_at_start=start.model_dump() if start else {},
+        seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
+        steps=record.training.get("steps") if record else None,
+        learning_rate=record.training.get("learning_rate") if record else None,
+        rate_found=rate_found(experiment, searches),
+    )
