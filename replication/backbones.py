@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from replication.errors import ConfigError
 from replication.fileio import read_json
-from replication.loading import check_architecture, check_complete, loading_error, location
+from replication.loading import check_architecture, check_complete, loading_error, location, quiet_transformers
 from replication.packaged_weights import PACKAGES, PackagedWeights
 
 if TYPE_CHECKING:
@@ -259,9 +259,10 @@ def load_model(
     task = task or get_backbone(name).task_class
     more = {"num_labels": num_labels} if task == "sequence_classification" else {}
     try:
-        model, report = auto.from_pretrained(
-            **where, **more, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
+        with quiet_transformers():
+            model, report = auto.from_pretrained(
+                **where, **more, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:
         raise loading_error(get_backbone(name), where, error) from error
     check_architecture(get_backbone(name), wanted, model.config, where)

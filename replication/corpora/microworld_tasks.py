@@ -91,8 +91,8 @@ DEFAULT_SHA256 = {
     "headlines/test.jsonl": "c6863151ee8eb937dbf1743ca07b1f0f249d76de7d3e75bbc52bd9c1e987e22c",
     "choice/train.jsonl": "f57c509f7709ac9c0cebdf61031fa8db38ae5957e75c7645d66164b9d9a66fa8",
     "choice/test.jsonl": "015864879946a0d48a969266c92ca5b3b09bc7172aa416daaf579013384de4c6",
-    "pretraining.txt": "4ebbc4ee8ed00a6dfb0510c3e4331eecfe46e46e8c1b05d13e212c314a4650fc",
-    "README.md": "d19667cbae87e929025f4f7c10e55815f7e50256a5a3ec6b04ef1d362c9748a7",
+    "pretraining.txt": "398d338e81080b7bffb9b8197e7d70ba86471701a4716a77ddc161248cfa13ca",
+    "README.md": "2e018f02f1ac6b66ed3cb03b1a0cfb7e98bb8eb1e2bcab3dc502e06441fafe3f",
 }
 FILES = tuple(DEFAULT_SHA256)
 

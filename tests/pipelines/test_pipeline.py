@@ -16,14 +16,17 @@ import pipelines.pretrain as pretrain
 import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
+import replication.training as training
 from replication.errors import DataError
-from replication.fileio import read_json, sha256_file
+from replication.fileio import read_json, read_jsonl, sha256_file
 from replication.predictions import read_predictions
 from replication.records import read_costs, read_record
 
 pytestmark = pytest.mark.long
 PARAMS = Path("params.yaml")
 EXPERIMENTS = ("frozen", "lora", "solo_connection")
+SELECTING = "sentiment-weight-lora"
+TASKS = (SELECTING, "sentiment-dora", "headlines-lora", "qa-lora", "llama-choice-lora")
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +44,31 @@ def home(tmp_path_factory):
     content["training"].update(short)
     content["decoding"].update(beams=2, max_new_tokens=6)
     content["search"]["e2e"].update(steps=1, held_out_examples=2)
-    content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS}
+    content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS + TASKS}
     for experiment in content["experiments"].values():
         experiment["seeds"] = [18, 52]
+    content["experiments"][SELECTING]["settings"].update(keep=2, selection_steps=3)
+    rows = str(root / "data/microworld-tasks")
+    for key in {content["experiments"][key]["task"] for key in TASKS}:
+        content["tasks"][key].update(source=rows, train_examples=12, dev_examples=4, test_items=6)
+        content["tasks"][key]["training"].update(short, steps=6, log_every=1)
+    for key in {content["experiments"][key]["backbone"] for key in TASKS}:
+        content["backbones"][key]["source"] = rows
+        content["backbones"][key]["pretraining"]["training"].update(short)
     (home / PARAMS).write_text(yaml.safe_dump(content))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        prepare.main(PARAMS, "microworld-e2e")
-        pretrain.main(PARAMS, "microworld-gpt2")
+        experiments = content["experiments"].values()
+        for task in sorted({experiment["task"] for experiment in experiments}):
+            prepare.main(PARAMS, task)
+        for backbone in sorted({experiment["backbone"] for experiment in experiments}):
+            pretrain.main(PARAMS, backbone)
         yield home
 
 
 @pytest.fixture(scope="module")
 def finished(home):
-    for key in EXPERIMENTS:
+    for key in EXPERIMENTS + TASKS:
         finetune.main(PARAMS, key)
         predict.main(PARAMS, key)
         score.main(PARAMS, key)
@@ -84,6 +98,57 @@ def test_every_output_is_there_and_valid(finished):
         assert set(read_costs(run / "cost/training.json")) == {"18", "52"}
     assert "embedded synthetic corpus" in (finished / "reports/quick/index.html").read_text()
     assert not list(finished.rglob(".*.replaced"))
+
+
+@pytest.mark.parametrize("key", TASKS)
+def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, key):
+    run = finished / "runs/quick" / key
+    metrics = read_json(run / "metrics.json")
+    assert metrics["items"] == 6
+    assert metrics["primary"] in metrics["metrics"]
+    assert all(metrics[name] is not None for name in metrics["metrics"])
+    for seed in (18, 52):
+        rows = read_jsonl(run / f"predictions/seed-{seed}.jsonl")
+        record = read_record(run / f"training/seed-{seed}/record.json")
+        assert [row["id"] for row in rows] == [row["id"] for row in read_jsonl(prepared_of(finished, key))]
+        assert (record.corpus.form, record.corpus.comparable) == (metrics["form"], False)
+        assert record.result.steps == 6
+        assert (run / f"training/seed-{seed}/selection.json").exists() == (key == SELECTING)
+
+
+def prepared_of(home: Path, key: str) -> Path:
+    task = yaml.safe_load((home / PARAMS).read_text())["experiments"][key]["task"]
+    return home / "prepared/quick" / task / "test.jsonl"
+
+
+def test_weight_lora_leaves_only_its_survivors(finished):
+    folder = finished / "runs/quick" / SELECTING / "training/seed-18"
+    record, chosen = read_record(folder / "record.json"), read_json(folder / "selection.json")
+    pair = 2 * 4 * 96
+    assert record.counts_at_start.adapter == 18 * pair
+    assert record.counts_at_start.importance == 18
+    assert record.counts.adapter == len(chosen["survivors"]) * pair <= 2 * pair
+    assert record.counts.importance == 0
+    assert chosen["removed_at"] == 3
+
+
+@pytest.mark.parametrize("killed_at", [2, 5], ids=["in phase 1", "in phase 2"])
+def test_a_run_killed_in_either_phase_ends_with_the_same_bytes(finished, monkeypatch, killed_at):
+    run = finished / "runs/quick" / SELECTING
+    before, real = repeatable(run), training.save_checkpoint
+
+    def dies(directory, identity, checkpoint):
+        path = real(directory, identity, checkpoint)
+        if checkpoint.step == killed_at:
+            raise KeyboardInterrupt
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", dies)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.main(PARAMS, SELECTING)
+    finetune.main(PARAMS, SELECTING)
+    assert repeatable(run) == before
 
 
 def test_a_second_run_gives_the_same_bytes(finished):
