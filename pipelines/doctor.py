@@ -179,7 +179,7 @@ def _row(colour: str, name: str, text: str) -> Any:
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=1)
-    grid.add_column(width=16)
+    grid.add_column(width=18)
     grid.add_column()
     mark = {"green": "+", "dim": " ", "yellow": "~", "red": "-"}[colour]
     grid.add_row(f"[{colour}]{mark}[/]", name, text)

@@ -22,7 +22,7 @@ import typer
 from pipelines.plan import Plan, plan_experiment, training_config
 from pipelines.settings import Memory, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import read_rows
+from pipelines.tasks import read_rows, stage_task
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import write_json
 from replication.records import machine_conditions, peak_memory, resident_memory
@@ -131,9 +131,10 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
     )
     model = attach(load_base(plan, seed=0), method)
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    plan.task.prepare_model(model, tokenizer)
-    examples = plan.task.encode(tokenizer, longest_rows(plan, training.batch_size * training.steps), memory.length)
-    arguments = plan.task.train_arguments(training)
+    task = stage_task(plan.settings, plan.settings.task(plan.experiment.task), plan.backbone, training)
+    task.prepare_model(model, tokenizer)
+    examples = task.encode(tokenizer, longest_rows(plan, training.batch_size * training.steps), memory.length)
+    arguments = task.train_arguments(training)
     collate, calls = arguments["collate_function"], 0
 
     def stopping(batch: Any, pad_id: int) -> Any:
@@ -152,7 +153,7 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
             [],
             training,
             seed=0,
-            pad_id=plan.task.pad_id(tokenizer),
+            pad_id=task.pad_id(tokenizer),
             checkpoint_directory=checkpoint,
             callback=callback,
             loss_function=arguments["loss_function"],

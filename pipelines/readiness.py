@@ -115,9 +115,9 @@ def examine(root: Path, probe: Probe | None = None) -> Examination:
             mend = (f"git {verb} {file.as_posix()}",)
             needs.append(Finding(f"{name} settings", "lacking", str(error), mend))
         else:
-            for key, task in used_tasks(settings):
-                corpora[task.corpus] = corpus(root, key, task, pipeline, probe)
-                needs.append(corpora[task.corpus])
+            for finding in corpus_findings(root, used_tasks(settings), pipeline, probe):
+                corpora[finding.name] = finding
+                needs.append(finding)
             for backbone in used_backbones(settings):
                 weights[backbone.name] = backbone_weights(root, backbone, probe)
                 needs.append(weights[backbone.name])
@@ -215,16 +215,26 @@ def accelerator(machine: Machine) -> Finding:
 # --- corpora
 
 
-def corpus(root: Path, key: str, task: Task, pipeline: str, probe: Probe | None) -> Finding:
-    """The corpus of one task."""
-    prepare = f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}"
-    if task.corpus == "microworld":
-        return embedded_corpus(root / task.source, task.source, microworld.DEFAULT_SHA256)
-    if task.corpus in EMBEDDED:
-        return embedded_corpus(root / task.source, task.source, microworld_tasks.DEFAULT_SHA256)
-    if task.corpus == "e2e":
-        return e2e_corpus(prepare, probe)
-    return task_corpus(task.corpus, prepare, probe)
+def corpus_findings(root: Path, tasks: list[tuple[str, Task]], pipeline: str, probe: Probe | None) -> list[Finding]:
+    """One finding for each folder of embedded files, for E2E, and for each family of task corpora."""
+    found: dict[str, Finding] = {}
+    families: dict[str, dict[str, str]] = {}
+    for key, task in tasks:
+        prepare = f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}"
+        if task.corpus == "microworld" or task.corpus in EMBEDDED:
+            hashes = microworld.DEFAULT_SHA256 if task.corpus == "microworld" else microworld_tasks.DEFAULT_SHA256
+            found.setdefault(task.source, embedded_corpus(root / task.source, task.source, hashes))
+        elif task.corpus == "e2e":
+            found[task.corpus] = e2e_corpus(prepare, probe)
+        else:
+            families.setdefault(_family(task.corpus), {}).setdefault(task.corpus, prepare)
+    return [*found.values(), *(task_corpora(name, members, probe) for name, members in families.items())]
+
+
+def _family(corpus: str) -> str:
+    """Where a corpus comes from, as a short name: its repository on the hub, or its own name."""
+    hub = REAL[corpus].hub
+    return hub.hub_id.rpartition("/")[2] if hub else corpus
 
 
 def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Finding:
@@ -240,18 +250,24 @@ def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Find
     return Finding(folder.name, "ok", f"{shown}, embedded synthetic corpus")
 
 
-def task_corpus(name: str, prepare: str, probe: Probe | None) -> Finding:
-    """A corpus of the registry: its files by sha256, or the hub at a pinned revision."""
-    known = REAL[name]
-    files = [source_table.FILES[file] for file, _ in known.files.values()]
-    if files and all(file.find(None) for file in files):
+def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> Finding:
+    """A family of task corpora: files by sha256, or the hub; `members` maps each to the stage that prepares it."""
+    absent = [corpus for corpus in members if not _files_found(corpus)]
+    if not absent:
         return Finding(name, "ok", "found by sha256")
-    if known.hub is None:
-        mend = (f"export {MIRROR_VARIABLE}=<folder with {', '.join(file.name for file in files)}>",)
-        return Finding(name, "lacking", "not found by sha256, and on no hub", mend)
-    answer = probe.hub(known.hub.hub_id, known.hub.revision or "main") if probe else None
-    where = f"not found by sha256; on the hub as {known.hub.hub_id}"
-    return _over_network(name, where, (f"{prepare}  # with network",), answer, asked=probe is not None)
+    first = REAL[absent[0]]
+    if first.hub is None:
+        files = ", ".join(file for file, _ in first.files.values())
+        return Finding(name, "lacking", "not found by sha256", (f"export {MIRROR_VARIABLE}=<folder with {files}>",))
+    where = f"{len(absent)} of {len(members)} not found by sha256; on the hub" if len(members) > 1 else "on the hub"
+    answer = probe.hub(first.hub.hub_id, first.hub.revision or "main") if probe else None
+    mend = (f"{members[absent[0]]}  # with network",)
+    return _over_network(name, where, mend, answer, asked=probe is not None)
+
+
+def _files_found(corpus: str) -> bool:
+    files = [source_table.FILES[file] for file, _ in REAL[corpus].files.values()]
+    return bool(files) and all(file.find(None) for file in files)
 
 
 def e2e_corpus(prepare: str, probe: Probe | None) -> Finding:

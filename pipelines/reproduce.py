@@ -47,9 +47,9 @@ def sources(settings: Settings) -> list[str]:
 
 
 def experiments(settings: Settings) -> list[str]:
-    """The last stage of every experiment, the longest first: DVC runs what comes before it."""
+    """The stages of every experiment in the order they need, the longest experiment first."""
     keys = sorted(settings.experiments, key=lambda key: -expected_work(settings, key))
-    return [f"score@{key}" for key in keys]
+    return [" ".join(f"{stage}@{key}" for stage in ("finetune", "predict", "score")) for key in keys]
 
 
 def expected_work(settings: Settings, key: str) -> float:
@@ -81,10 +81,14 @@ def run_wave(file: Path, wave: Sequence[str], jobs: int, *, keep_going: bool) ->
 
 
 def command(file: Path, stages: Sequence[str], keep_going: bool) -> list[str]:
-    """`dvc repro` of these stages and what they need."""
-    targets = [stage if file.parent == Path() else f"{file}:{stage}" for stage in stages]
-    options = ["--wait-for-lock", *(["--keep-going"] if keep_going else [])]
-    return [sys.executable, "-m", "dvc", "repro", *options, *targets]
+    """`dvc repro` of exactly these stages, in this order.
+
+    Not of what they need: each process would want to write-lock what all of them read, data.dvc among it.
+    """
+    names = [name for stage in stages for name in stage.split()]
+    targets = [name if file.parent == Path() else f"{file}:{name}" for name in names]
+    options = ["--single-item", *(["--keep-going"] if keep_going else [])]
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, *targets]
 
 
 def finish(file: Path, *, keep_going: bool) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 import pipelines.finetune as finetune
 import pipelines.fitting as fitting
+import pipelines.memory as memory
 import pipelines.predict as predict
 import pipelines.prepare as prepare
 import pipelines.pretrain as pretrain
@@ -17,6 +18,7 @@ import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
 import replication.training as training
+from analysis.measurements import read_memory
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
 from replication.predictions import read_predictions
@@ -48,6 +50,7 @@ def home(tmp_path_factory):
     for experiment in content["experiments"].values():
         experiment["seeds"] = [18, 52]
     content["experiments"][SELECTING]["settings"].update(keep=2, selection_steps=3)
+    content["memory"] = {"experiment": SELECTING, "keep": [1, 4], "batch_size": 2, "length": 24}
     rows = str(root / "data/microworld-tasks")
     for key in {content["experiments"][key]["task"] for key in TASKS}:
         content["tasks"][key].update(source=rows, train_examples=12, dev_examples=4, test_items=6)
@@ -190,6 +193,19 @@ def test_search_tries_the_same_rates_for_each_method(home):
         assert set(result["learning_rates"]) <= set(tried)
         assert result["best"] in tried
         assert result["method"] == key
+
+
+def test_memory_is_measured_in_fresh_processes(home):
+    memory.main(PARAMS)
+    found = read_json(home / "measurements/quick/memory.json")
+    assert found["adapters"] == 18
+    assert [row["keep"] for row in found["rows"]] == [1, 4]
+    for row in found["rows"]:
+        assert 1 <= len(row["survivors"]) <= row["keep"]
+        assert 0 < row["baseline_bytes"] <= row["phase2_peak_bytes"]
+    series, problems = read_memory(home / "measurements/quick")
+    assert problems == []
+    assert [row.keep for row in series.rows] == [1, 4]
 
 
 def test_decoding_without_an_adapter_names_the_stage_that_makes_it(home, tmp_path):

@@ -25,14 +25,26 @@ def test_the_waves_reach_every_stage(project_root, file):
     settings = load_settings(project_root / file)
     sources, last = set(reproduce.sources(settings)), reproduce.experiments(settings)
     assert sources == {f"pretrain@{key}" for key in settings.backbones} | {f"prepare@{key}" for key in settings.tasks}
-    assert sorted(last) == sorted(f"score@{key}" for key in settings.experiments)
+    assert sorted(last) == sorted(f"finetune@{key} predict@{key} score@{key}" for key in settings.experiments)
 
 
 def test_commands_name_the_profile_of_a_linked_dvc_file():
     own = reproduce.command(Path("dvc.yaml"), ["score@lora"], False)
     other = reproduce.command(Path("pipelines/cpu/dvc.yaml"), ["score@lora"], True)
-    assert own == [sys.executable, "-m", "dvc", "repro", "--wait-for-lock", "score@lora"]
+    assert own == [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "score@lora"]
     assert other[-2:] == ["--keep-going", "pipelines/cpu/dvc.yaml:score@lora"]
+    several = reproduce.command(Path("dvc.yaml"), ["finetune@a score@a", "score@b"], False)
+    assert several[-3:] == ["finetune@a", "score@a", "score@b"]
+
+
+def test_the_command_is_one_that_dvc_understands():
+    from dvc.cli import parse_args
+
+    parsed = parse_args(reproduce.command(Path("dvc.yaml"), ["score@lora"], True)[3:])
+    assert parsed.targets == ["score@lora"]
+    assert parsed.wait_for_lock
+    assert parsed.single_item
+    assert parsed.on_error == "keep-going"
 
 
 def test_a_failed_share_is_named_after_the_others_have_ended(monkeypatch, tmp_path):
