@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from replication.decoding import DecodingConfig
+from replication.decoding_config import DecodingConfig
 from replication.errors import ConfigError
 from replication.fileio import read_jsonl
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -38,6 +37,7 @@ from transformers import (
 )
 
 from replication.backbones import separator_id
+from replication.decoding_config import DecodingConfig
 from replication.errors import ConfigError, DataError
 from replication.predictions import Prediction, read_predictions, write_predictions
 
@@ -52,29 +52,6 @@ __all__ = [
 ]
 
 DOUBLE_NEWLINE = "\n\n"
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How text is generated; the defaults are the recipe's.
-
-    `beams=1` is greedy search, `no_repeat_ngram=0` bans nothing; `batch_size` counts contexts, not beams.
-    """
-
-    beams: int = 10
-    length_penalty: float = 0.8
-    no_repeat_ngram: int = 4
-    max_new_tokens: int = 64
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        for field, least in (("beams", 1), ("no_repeat_ngram", 0), ("max_new_tokens", 1), ("batch_size", 1)):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"decoding: {field}={value!r}; valid is a whole number of at least {least}")
-        penalty = self.length_penalty
-        if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not math.isfinite(penalty):
-            raise ConfigError(f"decoding: length_penalty={penalty!r}; valid is a finite number (the recipe's is 0.8)")
 
 
 def generate(
