@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PARAMS ?= params.yaml
-# Stages at a time in `make reproduce`; every stage uses as many threads as its profile says.
+# Processes at a time in `make reproduce` and `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
 .PHONY: help search memory reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
 
@@ -40,11 +40,11 @@ memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: mak
 
 test: $(VENV)/.installed-dev ## environment and all tests
 	dvc pull data.dvc
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
-	python -m pytest -m "not long and not browser"
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not long and not browser"
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	ruff check .

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -39,33 +39,42 @@ def main(
     finish(file, keep_going=keep_going)
 
 
-def sources(settings: Settings) -> list[str]:
-    """Stages that others read from: backbones and prepared tasks; backbones trained here first, they take longest."""
-    trained = [key for key, backbone in settings.backbones.items() if backbone.pretraining]
-    obtained = [key for key in settings.backbones if key not in trained]
-    return [f"pretrain@{key}" for key in trained + obtained] + [f"prepare@{key}" for key in settings.tasks]
+def sources(settings: Settings) -> dict[str, float]:
+    """Stages that others read from, backbones and prepared tasks, with a rough measure of their length."""
+    work = {f"prepare@{key}": 1.0 for key in settings.tasks}
+    for key, backbone in settings.backbones.items():
+        work[f"pretrain@{key}"] = float((backbone.pretraining or {}).get("training", {}).get("steps", 10))
+    return work
 
 
-def experiments(settings: Settings) -> list[str]:
-    """The stages of every experiment in the order they need, the longest experiment first."""
-    keys = sorted(settings.experiments, key=lambda key: -expected_work(settings, key))
-    return [" ".join(f"{stage}@{key}" for stage in ("finetune", "predict", "score")) for key in keys]
+def experiments(settings: Settings) -> dict[str, float]:
+    """The stages of every experiment in the order they need, with a rough measure of their length."""
+    stages = ("finetune", "predict", "score")
+    return {
+        " ".join(f"{stage}@{key}" for stage in stages): expected_work(settings, key) for key in settings.experiments
+    }
 
 
 def expected_work(settings: Settings, key: str) -> float:
-    """A rough measure of an experiment's length, to share the stages out: seeds x steps, text counted twice."""
+    """Seeds x steps, counted twice where text is generated."""
     experiment = settings.experiments[key]
     task = settings.task(experiment.task)
     steps = task.training.get("steps", settings.training.get("steps", 1))
     return float(len(experiment.seeds) * steps * (2 if task.form == GENERATION else 1))
 
 
-def shares(wave: Sequence[str], jobs: int) -> list[list[str]]:
-    """Deal the stages out like cards, so that each process gets long and short ones."""
-    return [list(wave[start::jobs]) for start in range(min(jobs, len(wave)))]
+def shares(work: Mapping[str, float], jobs: int) -> list[list[str]]:
+    """Longest first, each to the process with the least to do so far."""
+    dealt: list[list[str]] = [[] for _ in range(min(jobs, len(work)))]
+    loads = [0.0] * len(dealt)
+    for stage in sorted(work, key=lambda stage: -work[stage]):
+        least = loads.index(min(loads))
+        dealt[least].append(stage)
+        loads[least] += work[stage]
+    return dealt
 
 
-def run_wave(file: Path, wave: Sequence[str], jobs: int, *, keep_going: bool) -> None:
+def run_wave(file: Path, wave: Mapping[str, float], jobs: int, *, keep_going: bool) -> None:
     """Run one wave to its end; ReplicationError names the shares that failed."""
     running = [(share, subprocess.Popen(command(file, share, keep_going))) for share in shares(wave, jobs)]
     try:

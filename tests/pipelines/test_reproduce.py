@@ -12,18 +12,20 @@ from pipelines.settings import load_settings
 from replication.errors import ReplicationError
 
 
-@given(wave=st.lists(st.text(min_size=1), unique=True, max_size=20), jobs=st.integers(1, 6))
-def test_every_stage_is_dealt_once_and_evenly(wave, jobs):
-    dealt = reproduce.shares(wave, jobs)
-    assert sorted(stage for share in dealt for stage in share) == sorted(wave)
-    assert len(dealt) == min(jobs, len(wave))
-    assert not dealt or max(map(len, dealt)) - min(map(len, dealt)) <= 1
+@given(work=st.dictionaries(st.text(min_size=1), st.floats(0.1, 9), max_size=20), jobs=st.integers(1, 6))
+def test_every_stage_is_dealt_once_and_evenly(work, jobs):
+    dealt = reproduce.shares(work, jobs)
+    assert sorted(stage for share in dealt for stage in share) == sorted(work)
+    assert len(dealt) == min(jobs, len(work))
+    loads = [sum(work[stage] for stage in share) for share in dealt]
+    assert not dealt or max(loads) - min(loads) <= max(work.values()) + 1e-9
 
 
 @pytest.mark.parametrize("file", ["params.yaml", "pipelines/cpu/params.yaml", "pipelines/paper/params.yaml"])
 def test_the_waves_reach_every_stage(project_root, file):
     settings = load_settings(project_root / file)
     sources, last = set(reproduce.sources(settings)), reproduce.experiments(settings)
+    assert all(length > 0 for length in {**reproduce.sources(settings), **last}.values())
     assert sources == {f"pretrain@{key}" for key in settings.backbones} | {f"prepare@{key}" for key in settings.tasks}
     assert sorted(last) == sorted(f"finetune@{key} predict@{key} score@{key}" for key in settings.experiments)
 
@@ -54,6 +56,6 @@ def test_a_failed_share_is_named_after_the_others_have_ended(monkeypatch, tmp_pa
 
     monkeypatch.setattr(reproduce, "command", stand_in)
     with pytest.raises(ReplicationError, match="bad"):
-        reproduce.run_wave(Path("dvc.yaml"), ["bad", "good"], 2, keep_going=False)
+        reproduce.run_wave(Path("dvc.yaml"), {"bad": 1, "good": 1}, 2, keep_going=False)
     assert (tmp_path / "good").exists()
-    reproduce.run_wave(Path("dvc.yaml"), ["bad", "good"], 2, keep_going=True)
+    reproduce.run_wave(Path("dvc.yaml"), {"bad": 1, "good": 1}, 2, keep_going=True)
