@@ -159,7 +159,6 @@ BACKBONES = {
             "package",
             "[SEP]",
             package=PACKAGES["minilm-l6"],
-            made_by="dvc repro pipelines/cpu/dvc.yaml:pretrain@minilm-l6",
             note="all-MiniLM-L6-v2, a BERT fine-tuned to embed sentences: it is not DeBERTa.",
         ),
         Backbone(

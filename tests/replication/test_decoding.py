@@ -440,9 +440,21 @@ def test_progress_counts_every_context() -> None:
     assert done == [3, 3, 2]
 
 
+SMALL = {
+    "lora": {"rank": 2},
+    "solo_connection": {"rank": 4, "skip_length": 1},
+    "weight_lora": {"rank": 2, "keep": 2},
+    "weight_lora_plus": {"rank": 2, "expansions": 1},
+    "random_lora": {"rank": 2, "keep": 2},
+    "peft_baselines": {"name": "rslora", "settings": {"r": 2}, "targets": ("c_attn",)},
+}
+
+
 def adapted_model(method: str, family: str, positions: int = 64):
     """A random model with the method's parameters moved well away from their start."""
-    settings = {"lora": {"rank": 2}, "solo_connection": {"rank": 4, "skip_length": 1}}.get(method, {})
+    settings = SMALL.get(method, {})
+    if method == "peft_baselines" and family == "llama":
+        settings = {**settings, "targets": ("query", "value")}  # GPT-2 fuses these in c_attn
     model = attach(random_model(family, 12, seed=1, positions=positions), method_config(method, **settings))
     torch.manual_seed(7)
     with torch.no_grad():

@@ -27,7 +27,8 @@ def test_a_task_head_is_saved_and_loaded(tmp_path):
         return BertForSequenceClassification(BertConfig(vocab_size=9, hidden_size=8, num_labels=3, **sizes)).eval()
 
     one, other = attach(build(0), FrozenConfig()), build(0)
-    assert list(trainable_parameters(one)) == ["classifier.weight", "classifier.bias"]
+    pooler = ["bert.pooler.dense.weight", "bert.pooler.dense.bias"]
+    assert list(trainable_parameters(one)) == [*pooler, "classifier.weight", "classifier.bias"]
     with torch.no_grad():
         one.classifier.weight.normal_()
     save(one, tmp_path)
