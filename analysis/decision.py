@@ -7,7 +7,9 @@ A comparison is first minus second on one metric, on the same test items and ove
 2. seeds: the paired 95 % t-interval over seeds, n - 1 degrees of freedom.
 
 Otherwise it is `inconclusive`. Each test alone is blind to the other's noise: the item bootstrap to another training
-run, the t-interval to other test items.
+run, the t-interval to other test items. With 630 shared items, three seeds and no true difference, items alone decide
+wrongly in 5 to 22 % of the cases simulated in the tests, seeds alone in 7 to 16 %, both together in at most 5 %; in the
+worst case, where every seed errs on the very same items, in 5.8 % (2.9 % in either direction).
 
 Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons with equal
 budgets, at least three shared seeds and scores of single items (and, for WeightLoRA, a task that LoRA learned). A claim
