@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -124,7 +125,7 @@ class Finding:
         """What was asked about."""
         return self.question.difference
 
-    @property
+    @cached_property
     def detectable(self) -> float | None:
         """`smallest_detectable` with these seeds and items; None with fewer than three seeds or no items' scores."""
         found = self.difference
