@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from analysis.claims import Claim, Claims, load_claims
+from analysis.claims import Claim, Claims, CountedShape, load_all_claims, load_claims
 from analysis.counted import lora_parameters, solo_parameters_of
 from analysis.paper_figures import (
     METRICS,
@@ -33,10 +33,10 @@ from analysis.paper_figures import (
 from analysis.paper_files import DIRECTORY, Strict, decimal_of, read_exact_json, validated
 
 __all__ = [
-    "DIRECTORY", "METRICS", "TABLES", "Cell", "Claim", "Claims", "Counted", "Figure", "MetricExample", "Parameters",
-    "PublishedTable", "Row", "Source", "Standing", "Strict", "Tolerance", "Tolerances", "decimal_of", "load_claims",
-    "load_metric_example", "load_table", "load_tables", "load_tolerances", "printed_count", "read_exact_json",
-    "validated",
+    "DIRECTORY", "METRICS", "TABLES", "Cell", "Claim", "Claims", "Counted", "CountedShape", "Figure", "MetricExample",
+    "Parameters", "PublishedTable", "Row", "Source", "Standing", "Strict", "Tolerance", "Tolerances", "decimal_of",
+    "load_all_claims", "load_claims", "load_metric_example", "load_table", "load_tables", "load_tolerances",
+    "printed_count", "read_exact_json", "validated",
 ]  # fmt: skip
 TABLES = ("solo_connection", "lora_e2e", "lora_e2e_user_reports")
 SCALE_UNITS = {100: "points", 1: "score"}
