@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -111,8 +111,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _ExactLoader(yaml.SafeLoader):
     """Safe YAML: JSON's scalars, decimals for floats, every key once."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # none of YAML 1.1's; the four of JSON are added below
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -126,6 +124,7 @@ class _ExactLoader(yaml.SafeLoader):
         return decimal_of(str(self.construct_scalar(node)))
 
 
+_ExactLoader.yaml_implicit_resolvers = {}  # none of YAML 1.1's; the four of JSON are added below
 _ExactLoader.add_constructor("tag:yaml.org,2002:float", _ExactLoader.construct_decimal)
 for _tag, _pattern, _first in (
     ("null", r"null|~|", ("n", "~", "")),
