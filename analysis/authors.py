@@ -1,4 +1,4 @@
-"""What the WeightLoRA authors published, logged and measured, as data: read from `paper_results/weightlora*.json`.
+"""What the WeightLoRA authors published, logged and measured, as data: read from `paper_results/weightlora*.yaml`.
 
 Every figure has a value, a unit, a standing and its source. None is a printed cell of the paper, whose tables could
 not be read: they are the authors' own logs and measurement files.
@@ -6,45 +6,43 @@ not be read: they are the authors' own logs and measurement files.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from analysis.published import DIRECTORY, Source, Strict, decimal_of, validated
+from analysis.claims import Claim, load_all_claims
+from analysis.paper_figures import (
+    Backbone,
+    Fault,
+    Figure,
+    Method,
+    NamedFigure,
+    Source,
+    SourcedFile,
+    Standing,
+    Task,
+    check_share,
+)
+from analysis.paper_files import DIRECTORY, Strict, one_of, unknown, validated
 
-Standing = Literal["paper", "authors_code", "third_party", "unverified", "unreadable"]
+__all__ = [
+    "LOG_METRICS", "PROJECTION_ORDER", "Authors", "Claim", "Counted", "Fault", "Figure", "InnerProducts", "LogRow",
+    "LoggedAdapters", "Logs", "MemoryCurves", "MemorySeries", "NamedFigure", "Rates", "Rules", "Selected", "Variant",
+    "VariantCell", "WeightLoraFacts", "WeightLoraFile", "load_authors",
+]  # fmt: skip
 # What a metric is called in the authors' logs and in metrics.json; MNLI was evaluated on its mismatched split alone.
 LOG_METRICS = {"matthews_correlation": "matthews_correlation", "accuracy": "accuracy", "f1": "f1", "pearson": "pearson",
                "spearman": "spearmanr", "accuracy_mismatched": "accuracy"}  # fmt: skip
+# Every name of a logged figure, and those that each run has.
+LOGGED = ("accuracy", "combined_score", "f1", "loss", "matthews_correlation", "pearson", "peak_memory", "samples",
+          "spearmanr", "train_loss")  # fmt: skip
+ALWAYS_LOGGED = ("loss", "samples", "train_loss", "peak_memory")
 PROJECTION_ORDER = ("query", "key", "value")
-
-
-class Figure(Strict):
-    """One figure with its unit, standing and source; `value` is None where `text` is no single number."""
-
-    value: Decimal | None
-    text: str
-    unit: str
-    standing: Standing
-    sources: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _agrees_with_text(self) -> Figure:
-        if self.value is not None and decimal_of(self.text) != self.value:
-            raise ValueError(f"value {self.value} is not what text {self.text!r} says")
-        if self.standing == "unreadable" and self.value is not None:
-            raise ValueError("an unreadable figure has no value")
-        return self
-
-    @property
-    def number(self) -> float:
-        """The value as a float; ValueError where there is none."""
-        if self.value is None:
-            raise ValueError(f"{self.text!r} is no number")
-        return float(self.value)
+VERSIONS = ("code_2025_02", "code_2025_02_second", "code_2025_08", "code_2025_11")
+Logged = Annotated[str, one_of("metric", LOGGED)]
+Version = Annotated[str, one_of("version", VERSIONS)]
 
 
 class Selected(Strict):
@@ -60,17 +58,19 @@ class LogRow(Strict):
     """One logged run: one task at one K."""
 
     id: str
-    task: str
+    task: Task
     split: str
     keep: int
     comparable: bool
     why_not: str | None
     selected: Selected
-    cells: dict[str, Figure]
+    cells: dict[Logged, Figure]
 
     @model_validator(mode="after")
     def _keeps_k(self) -> LogRow:
         kept = self.selected.value
+        if missing := [name for name in ALWAYS_LOGGED if name not in self.cells]:
+            raise ValueError(f"row {self.id}: cells: {', '.join(missing)} is missing")
         if len(kept) != self.keep or len(set(kept)) != self.keep:
             raise ValueError(f"row {self.id}: keep is {self.keep}, selected names {len(set(kept))} adapters")
         if list(kept) != sorted(kept, key=_log_order):
@@ -95,17 +95,15 @@ class LoggedAdapters(Strict):
     alpha: int
 
 
-class Logs(Strict):
+class Logs(SourcedFile):
     """The authors' run logs on GLUE."""
 
-    schema_version: Literal[1]
     id: str
     title: str
-    backbone: str
+    backbone: Backbone
     adapters: LoggedAdapters
     setup: str
     corpus: str
-    sources: dict[str, Source]
     notes: tuple[str, ...]
     rows: tuple[LogRow, ...]
 
@@ -130,42 +128,46 @@ class MemorySeries(Strict):
     rank: int
     cells: dict[int, Figure]
 
+    @model_validator(mode="after")
+    def _is_in_gb(self) -> MemorySeries:
+        for keep, figure in self.cells.items():
+            if figure.unit != "GB" or figure.value is None:
+                raise ValueError(
+                    f"rank {self.rank}, cells.{keep}: must be a number in GB, not {figure.text} {figure.unit}"
+                )
+        return self
 
-class MemoryCurves(Strict):
+
+class MemoryCurves(SourcedFile):
     """The authors' measured peak memory; `added_by_their_figure` is not in the values."""
 
-    schema_version: Literal[1]
     id: str
     title: str
     setup: str
-    sources: dict[str, Source]
     added_by_their_figure: Figure
     notes: tuple[str, ...]
     series: tuple[MemorySeries, ...]
 
 
-class InnerProducts(Strict):
+class InnerProducts(SourcedFile):
     """Inner products of gradient and update: kind (raw, normalised) -> projection#block -> figure."""
 
-    schema_version: Literal[1]
     id: str
     title: str
     setup: str
-    sources: dict[str, Source]
     notes: tuple[str, ...]
     cells: dict[Literal["raw", "normalised"], dict[str, Figure]]
 
-
-class Claim(Strict):
-    """A claim of the paper, what its test needs, and the rule of its verdict."""
-
-    number: int
-    key: str
-    text: str
-    standing: Standing
-    source: str
-    needs: str
-    rule: str
+    @model_validator(mode="after")
+    def _names_every_projection(self) -> InnerProducts:
+        names = [f"{projection}#{block}" for block in range(12) for projection in PROJECTION_ORDER]
+        for kind, cells in self.cells.items():
+            for name in cells:
+                if name not in names:
+                    raise ValueError(f"cells.{kind}: {unknown('projection', name, names)}")
+            if missing := [name for name in names if name not in cells]:
+                raise ValueError(f"cells.{kind}: {', '.join(missing)} is missing")
+        return self
 
 
 class Rules(Strict):
@@ -181,9 +183,12 @@ class Rules(Strict):
 
 
 class Counted(Strict):
-    """Parameter counts by arithmetic: LoRA on every q, k, v projection, and on K of them."""
+    """Parameter counts by arithmetic: LoRA on every q, k, v projection, and on K of them.
 
-    backbone: str
+    `fewer` says by how many per cent K adapters lie below all of them, `fewer_with_head` the same of whole counts.
+    """
+
+    backbone: Backbone
     width: int
     adapters: int
     rank: int
@@ -191,6 +196,8 @@ class Counted(Strict):
     all: Figure
     head: Figure
     kept: dict[int, Figure]
+    fewer: dict[int, Figure]
+    fewer_with_head: dict[int, Figure]
 
     @model_validator(mode="after")
     def _follows_the_closed_forms(self) -> Counted:
@@ -202,22 +209,20 @@ class Counted(Strict):
         for keep, figure in self.kept.items():
             if figure.value != keep * one:
                 raise ValueError(f"kept.{keep} is {figure.text}, the closed form gives {keep * one}")
+        for keep, figure in self.fewer.items():
+            check_share(figure, keep * one, expected["all"])
+        for keep, figure in self.fewer_with_head.items():
+            check_share(figure, keep * one + expected["head"], expected["all"] + expected["head"])
         return self
-
-
-class NamedFigure(Figure):
-    """A setting of the authors' code, or something that could not be read."""
-
-    name: str
 
 
 class Rates(Strict):
     """Learning rates of the authors' scripts, by task."""
 
-    backbone: str
-    method: str
-    version: str
-    cells: dict[str, Figure]
+    backbone: Backbone
+    method: Method
+    version: Literal["", "early", "later"]
+    cells: dict[Task, Figure]
 
 
 class VariantCell(Strict):
@@ -227,35 +232,30 @@ class VariantCell(Strict):
     standing: Standing
     sources: tuple[str, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _is_readable_or_says_so(self) -> VariantCell:
+        if (self.text == "?") != (self.standing == "unreadable"):
+            raise ValueError(f"text {self.text!r} with standing {self.standing}: `?` stands exactly for unreadable")
+        return self
+
 
 class Variant(Strict):
     """One choice that differs between versions of the authors' code."""
 
     choice: str
-    cells: dict[str, VariantCell]
+    cells: dict[Version, VariantCell]
 
 
-class Fault(Strict):
-    """Something seen in the authors' code that is documented and tested here, not copied."""
+class WeightLoraFile(SourcedFile):
+    """weightlora.yaml: rules of verdicts, counts, settings, variants and faults."""
 
-    number: int
-    text: str
-    standing: Standing
-
-
-class WeightLoraFacts(Strict):
-    """weightlora.json: claims, rules of verdicts, counts, settings, variants and faults."""
-
-    schema_version: Literal[1]
     id: str
     paper: str
     title: str
-    sources: dict[str, Source]
     comparable_profiles: tuple[str, ...]
     never_comparable: dict[str, str]
     claims_not_tested_in: dict[str, str]
     rules: Rules
-    claims: tuple[Claim, ...]
     unreadable: tuple[NamedFigure, ...]
     counted: Counted
     settings: tuple[NamedFigure, ...]
@@ -268,6 +268,16 @@ class WeightLoraFacts(Strict):
         if profile in self.comparable_profiles:
             return None
         return self.never_comparable.get(profile, "This profile does not use the paper's backbones and settings.")
+
+
+class WeightLoraFacts(WeightLoraFile):
+    """weightlora.yaml with the paper's claims, which stand in claims.yaml."""
+
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _sources_are_described(self) -> WeightLoraFacts:
+        return self  # in both files, each with sources of its own, that is checked already
 
 
 class Authors(Strict):
@@ -286,13 +296,14 @@ class Authors(Strict):
 
 
 def load_authors(directory: str | Path = DIRECTORY) -> Authors:
-    """The four files; DataError names file and field."""
+    """The four files, and the claims; DataError names file and field."""
     folder = Path(directory)
+    file, claims = validated(WeightLoraFile, folder / "weightlora.yaml"), load_all_claims(folder).of("weightlora")
     return Authors(
-        facts=validated(WeightLoraFacts, folder / "weightlora.json"),
-        logs=validated(Logs, folder / "weightlora_logs.json"),
-        memory=validated(MemoryCurves, folder / "weightlora_memory.json"),
-        products=validated(InnerProducts, folder / "weightlora_inner_products.json"),
+        facts=WeightLoraFacts(**dict(file), claims=claims),
+        logs=validated(Logs, folder / "weightlora_logs.yaml"),
+        memory=validated(MemoryCurves, folder / "weightlora_memory.yaml"),
+        products=validated(InnerProducts, folder / "weightlora_inner_products.yaml"),
     )
 
 

@@ -5,6 +5,8 @@ Sources: Hu et al. 2021 for LoRA, the first author's development code (harsh306/
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 
 def lora_parameters(width: int, blocks: int, rank: int) -> int:
     """LoRA on query and value of every block: two pairs of matrices, rank x width and width x rank."""
@@ -18,8 +20,12 @@ def connections(blocks: int, skip_length: int) -> int:
 
 def solo_parameters(width: int, blocks: int, rank: int, skip_length: int) -> int:
     """Dense, shared encoder and decoder with biases; v (width), a (1) and e (rank) per connection."""
-    n = connections(blocks, skip_length)
-    return 2 * width * rank + rank + width + n * (width + 1 + rank)
+    return solo_parameters_of(width, rank, connections(blocks, skip_length))
+
+
+def solo_parameters_of(width: int, rank: int, count: int, sparsity: Decimal = Decimal(0)) -> int:
+    """The same for `count` connections, with a share `sparsity` of the encoder's and decoder's entries masked away."""
+    return round(2 * width * rank * (1 - sparsity)) + rank + width + count * (width + 1 + rank)
 
 
 def reduction(fewer: float, than: float) -> float:

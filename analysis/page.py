@@ -115,12 +115,10 @@ def reading(why_not: str | None) -> list[str]:
         "A task tests a claim about WeightLoRA only where LoRA clearly beats the frozen backbone, whose task head "
         "alone "
         "is trained; otherwise it is inconclusive: did not learn.",
-        "Standings of printed figures: checked, found in two places the authors publish; read, read in "
-        "the paper; quoted, "
-        "read in the paper, which most likely takes it over from another; unverified, quoted without a "
-        "copy at hand; "
-        "reported, posted by a user; unreadable, a digit could not be read. For WeightLoRA: paper, read in the paper; "
-        "authors_code, from the authors' repositories and logs; third_party, counted or measured by others.",
+        "Standings of published figures: paper, read in the paper, or quoted from it and found again in what its "
+        "authors publish; authors_code, from the authors' repositories: logs, measurement files, scripts; third_party, "
+        "posted, counted or measured by others; unverified, quoted without a copy at hand; unreadable, a digit could "
+        "not be read. What else is known of a figure stands as a note in paper_results.",
     ]
     if why_not is not None:
         lines.append("The printed rows stand apart because they cannot be compared with this profile. " + why_not)
@@ -206,14 +204,8 @@ def sources(tables: Sequence[PublishedTable], further: Sequence[Source] = ()) ->
     listed = [source for table in tables for source in table.sources.values()]
     listed.append(
         Source(
-            citation="First author's development code of Solo Connection, branch dev-clora: equations and counts",
-            url="https://github.com/harsh306/CLoRA",
-        )
-    )
-    listed.append(
-        Source(
             citation="Official E2E metric scripts (Python mteval mode): definitions of the five scores",
             url="https://github.com/tuetschek/e2e-metrics",
         )
     )
-    return [*listed, *further]
+    return list({source.citation: source for source in (*listed, *further)}.values())

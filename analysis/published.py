@@ -1,4 +1,4 @@
-"""Published figures, tolerances and claims, read from `paper_results/` and checked.
+"""Published tables and tolerances, read from `paper_results/` and checked.
 
 The one place where a printed figure (BLEU 70.4) becomes one on the metric scripts' own scale (0.704); printed
 digits are kept as they are, so a figure never gains precision here.
@@ -6,87 +6,40 @@ digits are kept as they are, so a figure never gains precision here.
 
 from __future__ import annotations
 
-import json
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from analysis.counted import lora_parameters, solo_parameters
-from replication.errors import DataError
+from analysis.claims import Claim, Claims, CountedShape, load_all_claims, load_claims
+from analysis.counted import lora_parameters, solo_parameters_of
+from analysis.paper_figures import (
+    METRICS,
+    Backbone,
+    Cell,
+    Fault,
+    Figure,
+    Method,
+    Metric,
+    NamedFigure,
+    Parameters,
+    Source,
+    SourcedFile,
+    Standing,
+    check_share,
+    printed_count,
+)
+from analysis.paper_files import DIRECTORY, Strict, decimal_of, read_exact_json, validated
 
-DIRECTORY = Path(__file__).resolve().parents[1] / "paper_results"
-METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
+__all__ = [
+    "DIRECTORY", "METRICS", "TABLES", "Cell", "Claim", "Claims", "Counted", "CountedShape", "Figure", "MetricExample",
+    "Parameters", "PublishedTable", "Row", "Source", "Standing", "Strict", "Tolerance", "Tolerances", "decimal_of",
+    "load_all_claims", "load_claims", "load_metric_example", "load_table", "load_tables", "load_tolerances",
+    "printed_count", "read_exact_json", "validated",
+]  # fmt: skip
 TABLES = ("solo_connection", "lora_e2e", "lora_e2e_user_reports")
-
-_Model = TypeVar("_Model", bound=BaseModel)
-Standing = Literal["checked", "read", "quoted", "unverified", "reported", "unreadable"]
-
-
-class Strict(BaseModel):
-    """A part of a file: unknown fields are refused, printed digits are kept."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=False)
-
-
-class Source(Strict):
-    """Where a figure was printed."""
-
-    citation: str
-    url: str
-    arxiv: str | None = None
-
-
-class Cell(Strict):
-    """One printed figure on its source's scale; `value` is None exactly when a digit is unreadable."""
-
-    value: Decimal | None
-    text: str
-    spread: Decimal | None = None
-    spread_text: str | None = None
-    standing: Standing
-    sources: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _agrees_with_text(self) -> Cell:
-        if (self.value is None) != (self.standing == "unreadable"):
-            raise ValueError("value is null exactly when standing is unreadable")
-        if self.value is not None and decimal_of(self.text) != self.value:
-            raise ValueError(f"value {self.value} is not what text {self.text!r} says")
-        if (self.spread is None) != (self.spread_text is None):
-            raise ValueError("spread and spread_text go together")
-        if self.spread_text is not None and decimal_of(self.spread_text) != self.spread:
-            raise ValueError(f"spread {self.spread} is not what spread_text {self.spread_text!r} says")
-        return self
-
-    def rescaled(self, scale: int) -> tuple[str, str | None]:
-        """The printed digits over `scale` (a power of ten), and the spread; an unreadable digit stays `?`."""
-        value = _shift(self.text, scale)
-        return value, None if self.spread_text is None else _shift(self.spread_text, scale)
-
-
-def printed_count(text: str) -> int:
-    """The number behind a printed parameter count: "0.35M" -> 350,000; ValueError for any other form."""
-    unit = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}.get(text[-1:])
-    if unit is None:
-        raise ValueError(f"{text!r} is not a count such as 0.35M")
-    return int(decimal_of(text[:-1]) * unit)
-
-
-class Parameters(Strict):
-    """A printed parameter count such as 0.35M."""
-
-    value: int
-    text: str
-    standing: Standing
-    sources: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _agrees_with_text(self) -> Parameters:
-        if printed_count(self.text) != self.value:
-            raise ValueError(f"value {self.value} is not what text {self.text!r} says")
-        return self
+SCALE_UNITS = {100: "points", 1: "score"}
 
 
 class Row(Strict):
@@ -94,26 +47,65 @@ class Row(Strict):
 
     id: str
     label: str
-    backbone: str
-    method: str
+    backbone: Backbone
+    method: Method
     note: str | None = None
     parameters: Parameters | None = None
-    cells: dict[str, Cell]
+    cells: dict[Metric, Cell]
 
 
-class PublishedTable(Strict):
-    """One printed table; `scale` gives, per metric, what to divide a printed figure by."""
+class Counted(Strict):
+    """An adapter count by arithmetic at one of the papers' shapes, and by how much it lies below the printed LoRA."""
 
-    schema_version: Literal[1]
+    method: Literal["solo_connection", "lora"]
+    backbone: Backbone
+    width: int
+    blocks: int
+    rank: int
+    connections: int | None = None
+    sparsity: Decimal | None = None
+    adapter: Figure
+    below: Parameters | None = None
+    fewer: Figure | None = None
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _follows_the_closed_form(self) -> Counted:
+        if (self.method == "solo_connection") != (self.connections is not None and self.sparsity is not None):
+            raise ValueError("connections and sparsity are given exactly for solo_connection")
+        if (self.below is None) != (self.fewer is None):
+            raise ValueError("below and fewer go together")
+        expected = (
+            solo_parameters_of(self.width, self.rank, self.connections, self.sparsity)
+            if self.connections is not None and self.sparsity is not None
+            else lora_parameters(self.width, self.blocks, self.rank)
+        )
+        if self.adapter.value != expected:
+            raise ValueError(f"adapter is {self.adapter.text}, the closed form gives {expected}")
+        if self.below is not None and self.below.value is not None and self.fewer is not None:
+            check_share(self.fewer, expected, self.below.value)
+        return self
+
+
+class PublishedTable(SourcedFile):
+    """One printed table; `scale` gives, per metric, what to divide a printed figure by.
+
+    `settings`, `counts`, `unreadable` and `faults` are what else is known from the same sources.
+    """
+
     id: str
     title: str
     table: str
     task: str
     corpus: str
-    scale: dict[str, Literal[1, 100]]
-    sources: dict[str, Source]
+    scale: dict[Metric, Literal[1, 100]]
     gaps: str | None = None
+    notes: tuple[str, ...] = ()
     rows: tuple[Row, ...]
+    settings: tuple[NamedFigure, ...] = ()
+    counts: tuple[Counted, ...] = ()
+    unreadable: tuple[NamedFigure, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> PublishedTable:
@@ -123,13 +115,12 @@ class PublishedTable(Strict):
         for row in self.rows:
             if set(row.cells) != set(self.scale):
                 raise ValueError(f"row {row.id}: cells {sorted(row.cells)} but scale names {sorted(self.scale)}")
-            given: list[Cell | Parameters] = [*row.cells.values()]
-            if row.parameters is not None:
-                given.append(row.parameters)
-            for item in given:
-                unknown = set(item.sources) - set(self.sources)
-                if unknown:
-                    raise ValueError(f"row {row.id}: sources {sorted(unknown)} are not among {sorted(self.sources)}")
+            for metric, cell in row.cells.items():
+                if cell.unit != SCALE_UNITS[self.scale[metric]]:
+                    raise ValueError(
+                        f"row {row.id}, {metric}: unit {cell.unit!r}, but scale {self.scale[metric]} means "
+                        f"{SCALE_UNITS[self.scale[metric]]!r}"
+                    )
         return self
 
     @property
@@ -185,80 +176,25 @@ class Tolerances(Strict):
         )
 
 
-class Claim(Strict):
-    """A claim of the paper, what its test needs, and the rule of its verdict."""
+class MetricExample(SourcedFile):
+    """What the official E2E scripts give on the example files, and what was measured about scoring."""
 
-    number: int
-    key: str
-    text: str
-    standing: Standing
-    source: str
-    needs: str
-    rule: str
-
-
-class CountedShape(Strict):
-    """Exact parameter counts at one of the papers' own shapes."""
-
-    backbone: str
-    width: int
-    blocks: int
-    full: int
-    lora_rank: int
-    lora: int
-    lora_printed: str
-    solo_rank: int
-    skip_length: int
-    solo: int
-    solo_printed: str | None
+    id: str
+    title: str
+    example: dict[Metric, Cell]
+    facts: tuple[NamedFigure, ...]
+    notes: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _follows_the_closed_forms(self) -> CountedShape:
-        expected = {
-            "lora": lora_parameters(self.width, self.blocks, self.lora_rank),
-            "solo": solo_parameters(self.width, self.blocks, self.solo_rank, self.skip_length),
-        }
-        for name, count in expected.items():
-            if getattr(self, name) != count:
-                raise ValueError(f"{self.backbone}: {name} is {getattr(self, name)}, the closed form gives {count}")
+    def _has_every_metric(self) -> MetricExample:
+        if missing := [metric for metric in METRICS if metric not in self.example]:
+            raise ValueError(f"example: {', '.join(missing)} is missing")
         return self
-
-
-class Claims(Strict):
-    """All claims, and the counts at the papers' shapes."""
-
-    schema_version: Literal[1]
-    paper: str
-    claims: tuple[Claim, ...]
-    counting_rule: str
-    counted: tuple[CountedShape, ...]
-
-
-def read_exact_json(path: str | Path) -> Any:
-    """Parse JSON, keeping printed digits (Decimal); DataError names a missing or malformed file."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_float=Decimal, object_pairs_hook=_unique_keys)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except ValueError as error:  # malformed JSON, a repeated key, or bytes that are not UTF-8
-        raise DataError(f"{path}: {error}") from error
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key given twice, which would silently drop a figure."""
-    value: dict[str, Any] = {}
-    for key, item in pairs:
-        if key in value:
-            raise ValueError(f"key {key!r} is given twice")
-        value[key] = item
-    return value
 
 
 def load_table(name: str, directory: str | Path = DIRECTORY) -> PublishedTable:
     """One of `TABLES`; DataError names file and field."""
-    return validated(PublishedTable, Path(directory) / f"{name}.json")
+    return validated(PublishedTable, Path(directory) / f"{name}.yaml")
 
 
 def load_tables(directory: str | Path = DIRECTORY) -> list[PublishedTable]:
@@ -271,38 +207,11 @@ def load_tolerances(directory: str | Path = DIRECTORY) -> Tolerances:
     return validated(Tolerances, Path(directory) / "tolerances.json")
 
 
-def load_claims(directory: str | Path = DIRECTORY) -> Claims:
-    """The claims file; DataError names file and field."""
-    return validated(Claims, Path(directory) / "claims.json")
-
-
-def validated(model: type[_Model], path: Path) -> _Model:
-    """A file of `paper_results/` as `model`; DataError names file and field."""
-    try:
-        return model.model_validate(read_exact_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise DataError(f"{path}, {place}: {first['msg']}") from error
-
-
-def decimal_of(text: str) -> Decimal:
-    """The number that printed digits say; ValueError for anything else."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{text!r} is not a number") from None
+def load_metric_example(directory: str | Path = DIRECTORY) -> MetricExample:
+    """The scores of the metric scripts' example; DataError names file and field."""
+    return validated(MetricExample, Path(directory) / "e2e_metrics.yaml")
 
 
 def _places(value: float) -> int:
     exponent = Decimal(str(value)).as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def _shift(text: str, scale: int) -> str:
-    """Move the decimal point of printed digits left: ("70.4", 100) -> "0.704"; a `?` keeps its place."""
-    places = {1: 0, 10: 1, 100: 2, 1000: 3}[scale]
-    unknown = "?" in text
-    shifted = Decimal(text.replace("?", "0")).scaleb(-places)
-    digits = f"{shifted:f}"
-    return digits[:-1] + "?" if unknown else digits

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-import json
 from decimal import Decimal
 from pathlib import Path
 from zipfile import ZipFile
@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from analysis.authors import load_authors
-from analysis.published import METRICS, load_claims, load_table, load_tables, load_tolerances
+from analysis.paper_figures import UNITS, Figure
+from analysis.paper_folder import FILES, load_folder
+from analysis.published import (
+    METRICS,
+    load_claims,
+    load_metric_example,
+    load_table,
+    load_tables,
+    load_tolerances,
+)
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "paper_results"
 
@@ -74,21 +83,76 @@ def test_only_the_readmes_bleu_is_checked():
     listed = {"ft", "prelayer", "lora"}
     for row in load_table("lora_e2e").rows:
         in_readme = row.id.split("-gpt2")[0] in listed or row.parameters.text in ("0.37M", "0.88M")
-        assert row.cells["BLEU"].standing == ("checked" if in_readme else "unverified"), row.id
-        assert {row.cells[metric].standing for metric in METRICS[1:]} == {"unverified"}, row.id
+        for figure in (row.cells["BLEU"], row.parameters):
+            assert figure.standing == ("paper" if in_readme else "unverified"), row.id
+            assert ("readme" in figure.sources) == in_readme == ((figure.note or "").startswith("checked: ")), row.id
+        for metric in METRICS[1:]:
+            assert (row.cells[metric].standing, row.cells[metric].note) == ("unverified", None), row.id
 
 
-def test_the_solo_papers_ft_row_equals_the_lora_papers_and_is_called_quoted():
+def test_every_printed_spread_is_over_runs_and_no_other_table_has_one():
+    lora = [cell for row in load_table("lora_e2e").rows for cell in row.cells.values() if cell.spread is not None]
+    assert len(lora) == 25
+    assert {cell.spread_means for cell in lora} == {"runs"}
+    others = [row for name in ("solo_connection", "lora_e2e_user_reports") for row in load_table(name).rows]
+    assert all(cell.spread is None for row in others for cell in row.cells.values())
+
+
+def test_the_solo_papers_ft_row_equals_the_lora_papers_and_the_note_says_it_is_probably_quoted():
     solo, lora = load_table("solo_connection").rows[0], load_table("lora_e2e").rows[0]
     assert {metric: cell.text for metric, cell in solo.cells.items()} == {
         metric: cell.text for metric, cell in lora.cells.items()
     }
-    assert {cell.standing for cell in solo.cells.values()} == {"quoted"}
+    assert {cell.standing for cell in solo.cells.values()} == {"paper"}
+    assert "probably taken over from there" in solo.note
 
 
-def test_user_reports_are_reported():
-    rows = load_table("lora_e2e_user_reports").rows
-    assert {cell.standing for row in rows for cell in row.cells.values()} == {"reported"}
+def test_user_reports_are_third_party():
+    table = load_table("lora_e2e_user_reports")
+    assert {cell.standing for row in table.rows for cell in row.cells.values()} == {"third_party"}
+    assert table.sources["issue165"].issue == 165
+
+
+def test_the_recipe_of_lora():
+    settings = {figure.name: figure for figure in load_table("lora_e2e").settings}
+    assert {name: figure.text for name, figure in settings.items()} == {
+        "adapted projections": "query and value", "rank": "4", "alpha": "32", "scale alpha / rank": "8",
+        "dropout": "0.1", "optimizer": "AdamW", "learning rate": "2e-4", "schedule": "linear decay", "warm-up": "500",
+        "weight decay": "0.01", "batch": "8", "epochs": "5", "label smoothing": "0.1", "sequence length": "512",
+        "gradient clipping": "none", "beams": "10", "length penalty": "0.8", "no repeated n-gram of": "4",
+        "longest output": "64", "stop": "end of text or a double newline", "seed of the command": "110",
+        "step of the decoded checkpoint": "26289",
+    }  # fmt: skip
+    assert {figure.standing for figure in settings.values()} == {"authors_code"}
+    assert settings["learning rate"].value == Decimal("0.0002")
+
+
+def test_the_counts_and_settings_of_solo_connection():
+    table = load_table("solo_connection")
+    assert [(c.backbone, c.rank, c.connections, c.adapter.text, c.fewer and c.fewer.text) for c in table.counts] == [
+        ("gpt2-medium", 120, 11, "259499", None), ("gpt2-large", 120, 17, "332417", "56.8"),
+        ("gpt2-medium", 120, 3, "250339", None), ("gpt2-large", 120, 5, "315605", "59.0"),
+        ("gpt2-medium", 300, 11, "261659", None), ("gpt2-large", 300, 5, "316685", "58.9"),
+        ("gpt2-medium", 4, None, "393216", None), ("gpt2-large", 4, None, "737280", None),
+    ]  # fmt: skip
+    settings = {figure.name: figure.text for figure in table.settings if figure.standing == "authors_code"}
+    assert settings["step of the decoded checkpoint"] == "17525" == str(5 * (42_061 // 12))
+    assert (settings["homotopy parameter at the start"], settings["homotopy vector at the start"]) == ("0.1", "0")
+    assert [settings[f"connections on 24 blocks, k={k}"] for k in (2, 4, 6)] == ["11", "5", "3"]
+    inferred = {figure.text for figure in table.settings if figure.standing == "unverified"}
+    assert inferred == {"120", "0", "2", "6"}  # the reading r=120, dense, k=2 or 6 is stated by no source
+    assert len(table.faults) == 4
+    assert {figure.standing for figure in table.unreadable} == {"unreadable"}
+
+
+def test_the_metric_scripts_example():
+    found = load_metric_example()
+    assert {metric: cell.text for metric, cell in found.example.items()} == {
+        "BLEU": "0.7203", "NIST": "7.7889", "METEOR": "0.4801", "ROUGE_L": "0.7910", "CIDEr": "2.3039",
+    }  # fmt: skip
+    assert [figure.text for figure in found.facts] == ["630", "616", "585", "1.7", "1.2"]
+    half = float(found.facts[3].value) / 100
+    assert half == pytest.approx(load_tolerances().metrics["BLEU"].item_half_width)
 
 
 @pytest.mark.parametrize("table", load_tables(), ids=lambda table: table.id)
@@ -151,40 +215,129 @@ def test_claims_are_the_four_of_the_paper():
     }
 
 
-def test_every_file_is_explained_and_read():
+def figures(part):
+    """Every figure of a file."""
+    if isinstance(part, Figure):
+        yield part
+    elif isinstance(part, dict):
+        for item in part.values():
+            yield from figures(item)
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from figures(item)
+    elif hasattr(part, "model_fields_set"):
+        for name in type(part).model_fields:
+            yield from figures(getattr(part, name))
+
+
+def test_no_figure_is_lost():
+    """How many figures each file holds, and how many of them are read in a paper."""
+    found = {name: list(figures(file)) for name, file in load_folder().items()}
+    counts = {name: (len(each), sum(f.standing == "paper" for f in each)) for name, each in found.items() if each}
+    assert counts == {
+        "claims.yaml": (2, 2), "e2e_metrics.yaml": (10, 0), "lora_e2e.yaml": (94, 16),
+        "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (62, 20), "weightlora.yaml": (116, 0),
+        "weightlora_inner_products.yaml": (72, 0), "weightlora_logs.yaml": (138, 0), "weightlora_memory.yaml": (180, 0),
+    }  # fmt: skip
+
+
+def test_every_file_unit_and_standing_is_explained():
     readme = (DIRECTORY / "README.md").read_text(encoding="utf-8")
-    for path in DIRECTORY.glob("*.json"):
-        assert f"`{path.name}`" in readme
-        assert json.loads(path.read_text(encoding="utf-8"))["schema_version"] == 1
-    for standing in ("checked", "read", "quoted", "unverified", "reported", "unreadable", "paper", "authors_code",
-                     "third_party"):  # fmt: skip
+    for name in FILES:
+        assert f"| `{name}` |" in readme
+    for standing in ("paper", "authors_code", "third_party", "unverified", "unreadable"):
         assert f"| `{standing}` |" in readme
+    for unit, meaning in UNITS.items():
+        assert f"| {unit} | {meaning} |" in readme
+
+
+def test_the_tolerances_are_the_bytes_that_records_name():
+    """Runs record this hash: a changed file would cut them from their tolerances."""
+    digest = hashlib.sha256((DIRECTORY / "tolerances.json").read_bytes()).hexdigest()
+    assert digest == "ceff7619371208629db5fb36d8fd6e9fb9c16ad97d016f174207d3af9b5e5ebb"
 
 
 # --- WeightLoRA: typed in a second time ------------------------------------------
 
-LOGS = {  # task: primary figure at K = 1, 5, 10
-    "cola": "0.5624 0.6491 0.6703", "mnli": "0.7912 0.8638 0.8706", "mrpc": "0.8309 0.8799 0.8775",
-    "qnli": "0.8724 0.9136 0.9167", "qqp": "0.8306 0.8685 0.8728", "rte": "0.5271 0.556 0.5343",
-    "sst2": "0.8876 0.9427 0.9472", "stsb": "0.8454 0.8859 0.8897",
-}  # fmt: skip
-FIRST = {"cola": "matthews_correlation", "stsb": "pearson"}
+LOGS = {  # every figure but the peak memory, which is the same everywhere
+    "cola-k1": "loss=0.4372 matthews_correlation=0.5624 samples=1043 train_loss=0.4419",
+    "cola-k5": "loss=0.3877 matthews_correlation=0.6491 samples=1043 train_loss=0.3539",
+    "cola-k10": "loss=0.4279 matthews_correlation=0.6703 samples=1043 train_loss=0.2964",
+    "mnli-k1": "accuracy=0.7912 loss=0.569 samples=9832 train_loss=0.8188",
+    "mnli-k5": "accuracy=0.8638 loss=0.3649 samples=9832 train_loss=0.5594",
+    "mnli-k10": "accuracy=0.8706 loss=0.3444 samples=9832 train_loss=0.529",
+    "mrpc-k1": "accuracy=0.8309 combined_score=0.8567 f1=0.8825 loss=0.3816 samples=408 train_loss=0.46",
+    "mrpc-k5": "accuracy=0.8799 combined_score=0.8973 f1=0.9148 loss=0.3585 samples=408 train_loss=0.2265",
+    "mrpc-k10": "accuracy=0.8775 combined_score=0.8938 f1=0.9101 loss=0.3723 samples=408 train_loss=0.1798",
+    "qnli-k1": "accuracy=0.8724 loss=0.3167 samples=5463 train_loss=0.4622",
+    "qnli-k5": "accuracy=0.9136 loss=0.2219 samples=5463 train_loss=0.3703",
+    "qnli-k10": "accuracy=0.9167 loss=0.2127 samples=5463 train_loss=0.3519",
+    "qqp-k1": "accuracy=0.8306 combined_score=0.806 f1=0.7813 loss=0.374 samples=40430 train_loss=0.45",
+    "qqp-k5": "accuracy=0.8685 combined_score=0.8488 f1=0.8292 loss=0.3015 samples=40430 train_loss=0.3742",
+    "qqp-k10": "accuracy=0.8728 combined_score=0.8545 f1=0.8362 loss=0.293 samples=40430 train_loss=0.3585",
+    "rte-k1": "accuracy=0.5271 loss=0.6926 samples=277 train_loss=0.6937",
+    "rte-k5": "accuracy=0.556 loss=0.7349 samples=277 train_loss=0.5541",
+    "rte-k10": "accuracy=0.5343 loss=0.828 samples=277 train_loss=0.4925",
+    "sst2-k1": "accuracy=0.8876 loss=0.2713 samples=872 train_loss=0.3876",
+    "sst2-k5": "accuracy=0.9427 loss=0.1694 samples=872 train_loss=0.2762",
+    "sst2-k10": "accuracy=0.9472 loss=0.1559 samples=872 train_loss=0.2507",
+    "stsb-k1": "combined_score=0.8596 loss=0.6634 pearson=0.8454 samples=1500 spearmanr=0.8739 train_loss=1.9646",
+    "stsb-k5": "combined_score=0.892 loss=0.5808 pearson=0.8859 samples=1500 spearmanr=0.8981 train_loss=1.1494",
+    "stsb-k10": "combined_score=0.8952 loss=0.5759 pearson=0.8897 samples=1500 spearmanr=0.9007 train_loss=1.1014",
+}
+KEPT = {  # first letter of the projection, block
+    "cola-k1": "v11",
+    "cola-k5": "v8 v9 k10 v10 v11",
+    "cola-k10": "v4 v6 v7 v8 v9 q10 k10 v10 k11 v11",
+    "mnli-k1": "v10",
+    "mnli-k5": "v8 k10 v10 q11 v11",
+    "mnli-k10": "q3 k3 v4 v8 v9 k10 v10 q11 k11 v11",
+    "mrpc-k1": "v11",
+    "mrpc-k5": "v8 v9 v10 k11 v11",
+    "mrpc-k10": "v4 v7 v8 v9 q10 k10 v10 q11 k11 v11",
+    "qnli-k1": "v10",
+    "qnli-k5": "v6 v7 v8 v10 v11",
+    "qnli-k10": "v2 q3 v3 v6 v7 v8 v9 v10 k11 v11",
+    "qqp-k1": "v11",
+    "qqp-k5": "v8 v9 k10 v10 v11",
+    "qqp-k10": "v6 v7 v8 v9 q10 k10 v10 q11 k11 v11",
+    "rte-k1": "q4",
+    "rte-k5": "q0 k3 v3 q4 v5",
+    "rte-k10": "q0 q1 k3 v3 q4 k4 v4 q5 k5 v5",
+    "sst2-k1": "v11",
+    "sst2-k5": "v8 v9 v10 k11 v11",
+    "sst2-k10": "v5 v6 v7 v8 v9 k10 v10 q11 k11 v11",
+    "stsb-k1": "v10",
+    "stsb-k5": "v8 v9 k10 v10 v11",
+    "stsb-k10": "v4 v6 v7 v8 v9 q10 k10 v10 k11 v11",
+}
 
 
 def test_the_logs_stand_as_the_authors_notebook_shows_them():
     logs = load_authors().logs
     assert logs.keeps == (1, 5, 10)
     found = {
-        task: " ".join(logs.row(task, keep).cells[FIRST.get(task, "accuracy")].text for keep in logs.keeps)
-        for task in logs.tasks
+        row.id: " ".join(
+            f"{name}={row.cells[name].text}"
+            for name in sorted(row.cells, key=lambda name: (name == "train_loss", name))
+            if name != "peak_memory"
+        )
+        for row in logs.rows
     }
     assert found == LOGS
+    kept = {row.id: " ".join(name[0] + name.partition("#")[2] for name in row.selected.value) for row in logs.rows}
+    assert kept == KEPT
     assert {row.cells["peak_memory"].text for row in logs.rows} == {"6.533"}  # the same for every K
     assert logs.row("cola", 5).selected.value == ("value#8", "value#9", "key#10", "value#10", "value#11")
     assert logs.row("mnli", 5).selected.value == ("value#8", "key#10", "value#10", "query#11", "value#11")
     assert {row.task for row in logs.rows if not row.comparable} == {"rte"}
     figures = [figure for row in logs.rows for figure in row.cells.values()]
     assert {figure.standing for figure in figures} == {"authors_code"}
+
+
+def digest(pairs):
+    """A short hash of names and digits, taken from the authors' files when the figures were entered."""
+    return hashlib.sha256("\n".join(f"{name}={text}" for name, text in pairs).encode()).hexdigest()[:16]
 
 
 def test_the_memory_curves_are_whole_but_for_one_gap():
@@ -195,6 +348,13 @@ def test_the_memory_curves_are_whole_but_for_one_gap():
     ends = [(series.cells[1].text, series.cells[36].text) for series in memory.series]
     assert ends[0] == ("11.738", "13.062")
     assert ends[-1] == ("11.752", "13.556")
+    sums = {series.rank: str(sum(figure.value for figure in series.cells.values())) for series in memory.series}
+    assert sums == {8: "436.393", 32: "449.970", 64: "451.071", 128: "453.495", 256: "458.175"}
+    digests = {s.rank: digest(sorted((keep, figure.text) for keep, figure in s.cells.items())) for s in memory.series}
+    assert digests == {
+        8: "6c8bd7ecb90b147a", 32: "18295737517b478c", 64: "4580aa3e1edb398b", 128: "68719e44204b6677",
+        256: "c6d09ff587c227b3",
+    }  # fmt: skip
     assert memory.added_by_their_figure.text == "3.5"
     for series in memory.series:
         values = [series.cells[keep].value for keep in sorted(series.cells)]
@@ -205,8 +365,67 @@ def test_the_inner_products_rank_the_late_values_first_only_when_raw():
     cells = load_authors().products.cells
     assert {kind: len(found) for kind, found in cells.items()} == {"raw": 36, "normalised": 36}
     assert cells["raw"]["value#11"].text == "-3.213651"
+    sums = {kind: str(sum(figure.value for figure in found.values())) for kind, found in cells.items()}
+    assert sums == {"raw": "-4.734169", "normalised": "-0.083016"}
+    digests = {kind: digest(sorted((name, f.text) for name, f in found.items())) for kind, found in cells.items()}
+    assert digests == {"raw": "474f17c50aa5837b", "normalised": "22fc6299f5a4d30d"}
     first = {kind: max(found, key=lambda name: abs(found[name].value)) for kind, found in cells.items()}
     assert first == {"raw": "value#11", "normalised": "query#4"}
+
+
+RATES = [
+    "deberta-v3-base lora cola=8e-4 mnli=1e-3 mrpc=1e-3 qnli=1e-3 qqp=1e-3 rte=5e-4 sst2=1e-3 stsb=3e-4",
+    "deberta-v3-base weight_lora early cola=5e-4 mnli=1e-3 mrpc=5e-4 qnli=1e-3 qqp=1e-3 rte=8e-4 sst2=1e-3 stsb=8e-4",
+    "deberta-v3-base weight_lora_plus early "
+    "cola=5e-4 mnli=3e-4 mrpc=1e-4 qnli=3e-4 qqp=3e-4 rte=3e-4 sst2=3e-4 stsb=5e-4",
+    "deberta-v3-base weight_lora later cola=8e-5 mnli=8e-5 mrpc=3e-5 qnli=1e-4 qqp=8e-5 rte=5e-4 sst2=5e-5 stsb=8e-4",
+    "deberta-v3-base weight_lora_plus later "
+    "cola=5e-5 mnli=1e-4 mrpc=5e-5 qnli=1e-4 qqp=3e-5 rte=5e-4 sst2=1e-4 stsb=5e-4",
+    "deberta-v3-base lora squad_v1=1e-4 squad_v2=1e-3",
+    "deberta-v3-base weight_lora squad_v1=1e-4 squad_v2=1e-4",
+    "deberta-v3-base weight_lora_plus squad_v1=3e-4 squad_v2=8e-5",
+    "bart-large lora cnn_dailymail=1e-3 xsum=1e-3",
+    "bart-large weight_lora cnn_dailymail=1e-4 xsum=5e-5",
+    "bart-large weight_lora_plus cnn_dailymail=8e-5 xsum=3e-5",
+    "llama-3.1-8b lora mnli=1e-4 sst2=8e-5 cola=5e-5 qqp=3e-4 qnli=8e-5 rte=3e-4 mrpc=8e-5 stsb=3e-4",
+    "llama-3.1-8b weight_lora mnli=5e-4 sst2=1e-4 cola=8e-5 qqp=3e-4 qnli=5e-4 rte=3e-4 mrpc=3e-4 stsb=1e-4",
+    "qwen3-8b weight_lora boolq=3e-4 hellaswag=3e-4",
+    "deberta-v3-base vera every task=8e-3",
+    "deberta-v3-base full every task=8e-5",
+    *(f"deberta-v3-base {method} every task=8e-4" for method in ("adalora", "dora", "rslora", "loha", "lokr")),
+]
+SETTINGS = {
+    "alpha": "32",
+    "dropout": "0.05",
+    "weight decay": "0.01",
+    "gradient accumulation": "6",
+    "seeds": "18, 52, 1917",
+    "learning rate of w, later": "5",
+    "learning rate of w, earlier": "8 to 10",
+    "rank": "1, 2, 4, 8",
+    "K": "10 or 20, also 1 and 5",
+    "GLUE: batch": "32 x 6",
+    "GLUE: schedule": "linear",
+    "GLUE: warm-up": "100",
+    "GLUE: warm-up of WeightLoRA+": "50",
+    "GLUE: steps": "512",
+    "GLUE, later runs": "by epochs",
+    "SQuAD: K": "20",
+    "SQuAD: length": "10 epochs (LoRA 3) or 1,024 steps",
+    "XSum: training documents": "5,000 (LoRA 7,000)",
+    "BART: length": "15 epochs (LoRA 20)",
+    "BART: beams": "8",
+    "BART: source length": "256 (LoRA 128)",
+    "BART: target length": "160 (LoRA 64)",
+    "Qwen3-8B: K": "85",
+    "Qwen3-8B: rank": "8 or 16",
+    "VeRA: rank": "1024",
+    "AdaLoRA, DoRA, rsLoRA, LoHa, LoKr: rank": "8",
+    "w at the start": "1",
+    "A, B and head: optimizer": "AdamW",
+    "w: optimizer": "plain SGD, same schedule",
+    "WeightLoRA+: expansion": "every fat_step steps, max_fat_steps rounds: K halves, the rank doubles",
+}
 
 
 def test_the_facts_of_weightlora():
@@ -217,9 +436,18 @@ def test_the_facts_of_weightlora():
     assert {keep: int(figure.value) for keep, figure in facts.counted.kept.items()} == {5: 61_440, 10: 122_880}
     fewer = 1 - (61_440 + 592_130) / (442_368 + 592_130)
     assert fewer == pytest.approx(0.37, abs=0.005)
-    rates = {(r.backbone, r.method, r.version): r.cells for r in facts.learning_rates}
-    assert rates["deberta-v3-base", "weight_lora", "later"]["mrpc"].text == "3e-5"
-    assert rates["llama-3.1-8b", "lora", ""]["qqp"].text == "3e-4"
+    assert {keep: figure.text for keep, figure in facts.counted.fewer.items()} == {5: "86"}
+    assert {keep: figure.text for keep, figure in facts.counted.fewer_with_head.items()} == {5: "37"}
+    assert facts.claims[0].scope.startswith("GLUE, SQuAD, XSum and CNN/DailyMail")
+    rates = [
+        " ".join(
+            [r.backbone, r.method, *([r.version] if r.version else []), *(f"{t}={f.text}" for t, f in r.cells.items())]
+        )
+        for r in facts.learning_rates
+    ]
+    assert rates == RATES
+    settings = {figure.name: figure.text for figure in facts.settings}
+    assert settings == SETTINGS
     assert {figure.standing for figure in facts.unreadable} == {"unreadable"}
     assert len(facts.faults) >= 9
 

@@ -92,3 +92,29 @@ def task_study(task_runs):
     from analysis.task_results import TaskStudy
 
     return TaskStudy.of(load_profile(task_runs))
+
+
+@pytest.fixture
+def published_folder(tmp_path):
+    """A copy of `paper_results/` that a test may change."""
+    import shutil
+
+    from analysis.paper_files import DIRECTORY
+
+    return shutil.copytree(DIRECTORY, tmp_path / "paper_results")
+
+
+@pytest.fixture
+def change(published_folder):
+    """`change(name, edit)` rewrites one YAML file of `published_folder` with `edit` applied to its content."""
+    import json
+
+    import yaml
+
+    def rewrite(name, edit):
+        path = published_folder / f"{name}.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        edit(content)
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")  # JSON is YAML, its text in quotes
+
+    return rewrite

@@ -1,10 +1,12 @@
 """Closed forms against the real architectures, built without memory."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.counted import connections, lora_parameters, reduction, solo_parameters
+from analysis.counted import connections, lora_parameters, reduction, solo_parameters, solo_parameters_of
 
 
 def test_the_papers_shapes():
@@ -12,6 +14,8 @@ def test_the_papers_shapes():
     assert solo_parameters(1024, 24, 120, 6) == 250_339
     assert solo_parameters(1280, 36, 120, 2) == 332_417
     assert solo_parameters(1280, 36, 120, 6) == 315_605
+    assert solo_parameters_of(1024, 300, 11, Decimal("0.6")) == 261_659
+    assert solo_parameters_of(1280, 300, 5, Decimal("0.6")) == 316_685
     assert lora_parameters(1024, 24, 4) == 393_216
     assert lora_parameters(1280, 36, 4) == 737_280
     assert [connections(24, skip) for skip in (2, 4, 6)] == [11, 5, 3]

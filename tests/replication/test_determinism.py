@@ -67,6 +67,13 @@ def test_settings_hold_inside_and_return_outside():
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
+def test_fresh_memory_is_not_filled_inside_and_the_setting_returns():
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    with deterministic_algorithms():
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory is filled
+
+
 @pytest.mark.parametrize("threads", [0, -2, 1.5, True])
 def test_impossible_thread_counts_are_refused(threads):
     with pytest.raises(ConfigError, match="threads"), deterministic_algorithms(threads):
