@@ -2,7 +2,8 @@
 
 Every metric is a function of a sum over items, as `statistics.paired_bootstrap` wants it: accuracy of (right, counted),
 F1 of (true positive, false positive, false negative), Matthews of the confusion matrix, Pearson of moments. Spearman
-is Pearson of ranks, and the ranks stay those of the whole test set while items are resampled.
+is Pearson of ranks, and the ranks stay those of the whole test set while items are resampled. The functions score many
+sums at once, shape (..., k) to (...). Metrics of generated texts stand in `generation_items.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.statistics import Floats, Statistic
+from analysis.bootstrap import Floats, Rowwise
+from analysis.generation_items import GENERATION_SCORES, generation_statistics, share
+from analysis.scores import GENERATION
 
 Row = Mapping[str, Any]
 ItemScorer = Callable[[str, list[Row]], Mapping[str, float]]
@@ -26,6 +29,8 @@ def item_statistics(metric: str, form: str, rows: Sequence[Row], corpus_metric: 
 
     `corpus_metric` (squad_v1, squad_v2, rouge) names the official scorer of question answering and summarisation.
     """
+    if form == GENERATION:
+        return generation_statistics(metric, rows)
     if form in ("question_answering", "summarisation"):
         return _mean_of_items(metric, rows, corpus_metric)
     if not rows:
@@ -51,15 +56,17 @@ def item_statistics(metric: str, form: str, rows: Sequence[Row], corpus_metric: 
     return None
 
 
-def statistic_of(metric: str, form: str) -> Statistic:
-    """The function from a sum of `item_statistics` to the score; a score that is undefined counts as 0."""
+def statistic_of(metric: str, form: str) -> Rowwise:
+    """The function from sums of `item_statistics` to scores; a score that is undefined counts as 0."""
+    if form == GENERATION and metric in GENERATION_SCORES:
+        return GENERATION_SCORES[metric]
     if metric in ("pearson", "spearman"):
-        return _pearson
+        return PEARSON
     if metric == "matthews_correlation":
-        return _matthews
+        return MATTHEWS
     if metric == "f1" and form == "classification":
-        return _f1
-    return _share
+        return F1
+    return SHARE
 
 
 def _mean_of_items(metric: str, rows: Sequence[Row], corpus_metric: str | None) -> Floats | None:
@@ -84,26 +91,31 @@ def _confusion(predicted: npt.NDArray[np.int64], true: npt.NDArray[np.int64], cl
     return cells
 
 
-def _share(sums: Floats) -> float:
-    return float(sums[0] / sums[1]) if sums[1] else 0.0
+def _f1(sums: Floats) -> Floats:
+    hit, false, missed = np.moveaxis(sums, -1, 0)
+    return _divided(2 * hit, 2 * hit + false + missed)
 
 
-def _f1(sums: Floats) -> float:
-    hit, false, missed = sums
-    return float(2 * hit / (2 * hit + false + missed)) if hit else 0.0
-
-
-def _pearson(sums: Floats) -> float:
-    count, x, y, xx, yy, xy = (float(value) for value in sums)
+def _pearson(sums: Floats) -> Floats:
+    count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread = (count * xx - x * x) * (count * yy - y * y)
-    return (count * xy - x * y) / math.sqrt(spread) if spread > 1e-12 * count**4 else 0.0
+    defined = spread > 1e-12 * count**4
+    return np.where(defined, _divided(count * xy - x * y, np.sqrt(np.where(defined, spread, 1.0))), 0.0)
 
 
-def _matthews(sums: Floats) -> float:
+def _matthews(sums: Floats) -> Floats:
     """Gorodkin 2004, which for two classes is Matthews' own: from the confusion matrix, rows the true class."""
-    classes = math.isqrt(len(sums))
-    table = sums.reshape(classes, classes)
-    count, right = table.sum(), np.trace(table)
-    said, true = table.sum(axis=0), table.sum(axis=1)
-    spread = (count**2 - (said**2).sum()) * (count**2 - (true**2).sum())
-    return float((right * count - (said * true).sum()) / math.sqrt(spread)) if spread > 0 else 0.0
+    classes = math.isqrt(sums.shape[-1])
+    table = sums.reshape(*sums.shape[:-1], classes, classes)
+    count, right = table.sum(axis=(-2, -1)), np.trace(table, axis1=-2, axis2=-1)
+    said, true = table.sum(axis=-2), table.sum(axis=-1)
+    spread = (count**2 - (said**2).sum(axis=-1)) * (count**2 - (true**2).sum(axis=-1))
+    return _divided(right * count - (said * true).sum(axis=-1), np.sqrt(np.maximum(spread, 0.0)))
+
+
+def _divided(over: Floats, under: Floats) -> Floats:
+    """`over` by `under`, and 0 where that divides by zero."""
+    return np.asarray(np.where(under == 0, 0.0, over / np.where(under == 0, 1.0, under)))
+
+
+SHARE, F1, PEARSON, MATTHEWS = (Rowwise(function) for function in (share, _f1, _pearson, _matthews))

@@ -5,28 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
+from analysis.bootstrap import (
+    RESAMPLES,
+    Floats,
+    Interval,
+    PairedDifference,
+    bca_ends,
+    jackknife,
+    paired_from_replicates,
+    percentile_ends,
+    seed_replicates,
+)
+from analysis.decision import LEAST_SEEDS, Difference
+from analysis.generation_items import APPROXIMATE, GENERATION_SCORES, generation_statistics
 from analysis.labels import BACKBONE_NAMES, METHOD_NAMES, METHOD_ORDER, experiment_labels
 from analysis.published import METRICS
 from analysis.records import Experiment, Status, of_generation
-from analysis.statistics import (
-    Interval,
-    PairedDifference,
-    SeedSummary,
-    bootstrap_interval,
-    paired_bootstrap,
-    summarise_seeds,
-)
-from replication.metrics.bleu import bleu_from_statistics, segment_statistics
+from analysis.statistics import SeedSummary, summarise_seeds, t_interval
 from replication.records import RunRecord
 
-RESAMPLES = 2000
 __all__ = [
     "BACKBONE_NAMES", "METHOD_NAMES", "METHOD_ORDER", "RESAMPLES", "ResultRow", "base_parameters", "bleu_difference",
-    "bleu_over_items", "experiment_labels", "is_reading", "reference_lora", "result_rows", "segment_stack",
+    "bleu_over_items", "experiment_labels", "generation_difference", "is_reading", "metric_over_items", "metric_stack",
+    "reference_lora", "result_rows", "segment_stack",
 ]  # fmt: skip
 
 
@@ -64,39 +69,100 @@ def result_rows(experiments: Sequence[Experiment]) -> list[ResultRow]:
 
 def bleu_over_items(experiment: Experiment, method: str = "bca") -> Interval | None:
     """95 % interval of the seeds' mean BLEU over test items; None without predictions."""
-    stack = segment_stack(experiment)
+    return metric_over_items(experiment, "BLEU", method)
+
+
+def metric_over_items(experiment: Experiment, metric: str, method: str = "bca") -> Interval | None:
+    """95 % interval of the seeds' mean score over test items; None without predictions, and for METEOR.
+
+    ROUGE_L and CIDEr are approximate (`generation_items`): their estimate may differ from metrics.json in its last
+    digits.
+    """
+    stack = metric_stack(experiment, metric)
     if stack is None:
         return None
-    return bootstrap_interval(stack, bleu_from_statistics, method=method, resamples=RESAMPLES)
+    score = GENERATION_SCORES[metric]
+    estimate = float(np.mean(score(stack.sum(axis=1))))
+    replicates = _replicates(experiment, metric, tuple(experiment.predictions)).mean(axis=1)
+    if method == "percentile":
+        return Interval(estimate, *percentile_ends(replicates, 0.95))
+    return Interval(estimate, *bca_ends(replicates, estimate, jackknife(stack, score), 0.95))
 
 
 def bleu_difference(first: Experiment, second: Experiment) -> PairedDifference | None:
     """first minus second on the same items and shared seeds; None where there are none."""
-    seeds = [seed for seed in first.predictions if seed in second.predictions]
-    if not seeds or _questions(first) != _questions(second):
-        return None
-    a, b = segment_stack(first, tuple(seeds)), segment_stack(second, tuple(seeds))
-    if a is None or b is None:
-        return None
-    return paired_bootstrap(a, b, bleu_from_statistics, resamples=RESAMPLES)
+    return _difference_over_items(first, second, "BLEU", _shared(first.predictions, second.predictions))
 
 
-def segment_stack(experiment: Experiment, seeds: tuple[int, ...] | None = None) -> npt.NDArray[np.float64] | None:
-    """BLEU statistics of every seed's predictions, shape (n_seeds, n_items, 10)."""
-    chosen = [rows for seed, rows in experiment.predictions.items() if seeds is None or seed in seeds]
-    if not chosen or not chosen[0] or len({len(rows) for rows in chosen}) > 1:
+def generation_difference(first: Experiment, second: Experiment, metric: str = "BLEU") -> Difference | None:
+    """first minus second on one of the E2E metrics; None without shared seeds that were scored on the same items."""
+    a, b = first.metrics, second.metrics
+    if a is None or b is None or a.items != b.items or _questions(first) != _questions(second):
         return None
-    return np.stack(
-        [
-            _segments(tuple((row["prediction"], tuple(row["references"])) for row in rows)).astype(np.float64)
-            for rows in chosen
-        ]
+    seeds = _shared(a.seeds, b.seeds)
+    pairs = [(a.seeds[seed][metric], b.seeds[seed][metric]) for seed in seeds]
+    values = tuple(x - y for x, y in pairs if x is not None and y is not None)
+    if not values or len(values) < len(pairs):
+        return None
+    return Difference(
+        metric,
+        float(np.mean(values)),
+        seeds,
+        _difference_over_items(first, second, metric, seeds),
+        t_interval(values) if len(values) >= LEAST_SEEDS else None,
+        values,
+        metric in APPROXIMATE,
     )
 
 
-@lru_cache(maxsize=256)
-def _segments(pairs: tuple[tuple[str, tuple[str, ...]], ...]) -> npt.NDArray[np.int64]:
-    return segment_statistics([text for text, _ in pairs], [references for _, references in pairs])
+def segment_stack(experiment: Experiment, seeds: tuple[int, ...] | None = None) -> Floats | None:
+    """BLEU statistics of every seed's predictions, shape (n_seeds, n_items, 10)."""
+    return metric_stack(experiment, "BLEU", seeds)
+
+
+def metric_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
+    """`generation_statistics` of every seed's predictions, shape (n_seeds, n_items, k); None without predictions."""
+    wanted = tuple(experiment.predictions) if seeds is None else seeds
+    chosen = [experiment.predictions[seed] for seed in wanted if seed in experiment.predictions]
+    if not chosen or not chosen[0] or len({len(rows) for rows in chosen}) > 1:
+        return None
+    found = [generation_statistics(metric, rows) for rows in chosen]
+    return None if any(rows is None for rows in found) else np.stack(cast(list[Floats], found))
+
+
+def _difference_over_items(
+    first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
+) -> PairedDifference | None:
+    there = all(seed in run.predictions for run in (first, second) for seed in seeds)
+    if not seeds or not there or _questions(first) != _questions(second):
+        return None
+    a, b = metric_stack(first, metric, seeds), metric_stack(second, metric, seeds)
+    if a is None or b is None:
+        return None
+    score = GENERATION_SCORES[metric]
+    estimate = float(np.mean(score(a.sum(axis=1))) - np.mean(score(b.sum(axis=1))))
+    return paired_from_replicates(estimate, _replicates(first, metric, seeds), _replicates(second, metric, seeds))
+
+
+def _replicates(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> Floats:
+    """`seed_replicates` of one experiment, kept: every comparison it takes part in uses the same draws."""
+    texts = tuple(
+        tuple((row["prediction"], tuple(row["references"])) for row in experiment.predictions[seed]) for seed in seeds
+    )
+    return _kept_replicates(metric, texts, RESAMPLES)
+
+
+@lru_cache(maxsize=64)
+def _kept_replicates(metric: str, texts: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...], resamples: int) -> Floats:
+    rows = [
+        generation_statistics(metric, [{"prediction": text, "references": references} for text, references in seed])
+        for seed in texts
+    ]
+    return seed_replicates(np.stack(cast(list[Floats], rows)), GENERATION_SCORES[metric], resamples=resamples)
+
+
+def _shared(first: Mapping[int, object], second: Mapping[int, object]) -> tuple[int, ...]:
+    return tuple(sorted(set(first) & set(second)))
 
 
 def base_parameters(record: RunRecord) -> int:

@@ -8,24 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from analysis.bootstrap import RESAMPLES, Floats, PairedDifference, paired_from_replicates, seed_replicates
+from analysis.decision import LEAST_SEEDS, Difference
 from analysis.items import item_statistics, statistic_of
 from analysis.labels import backbone_name, method_key, method_label, method_order, task_name
 from analysis.records import Experiment, Status, of_tasks
 from analysis.searches import Search, rate_found
-from analysis.statistics import (
-    Floats,
-    Interval,
-    PairedDifference,
-    SeedSummary,
-    bootstrap_replicates,
-    percentile_ends,
-    summarise_seeds,
-    t_interval,
-)
+from analysis.statistics import SeedSummary, summarise_seeds, t_interval
 from analysis.task_predictions import questions
 
-RESAMPLES = 2000
-LEAST_SEEDS = 3
+__all__ = [
+    "BUDGET", "LEAST_SEEDS", "RESAMPLES", "Difference", "Learned", "TaskRow", "TaskStudy", "keep_of", "place_of",
+    "place_title", "unequal",
+]  # fmt: skip
 LearnedWord = Literal["learned", "did not learn", "not known"]
 # What two runs must share to be compared: the same work on the same data.
 BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
@@ -69,29 +64,6 @@ class TaskRow:
     def task_title(self) -> str:
         """`CoLA`, or the corpus's own name where it is no whole official corpus."""
         return task_name(self.corpus or self.task)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """first minus second on one metric: over shared seeds and over test items."""
-
-    metric: str
-    effect: float
-    seeds: tuple[int, ...]
-    over_items: PairedDifference | None
-    over_seeds: Interval | None
-
-    def above(self, bound: float) -> bool:
-        """Whether every interval there is lies above `bound`; False without an interval over items or seeds."""
-        return bool(self._intervals) and all(interval.low > bound for interval in self._intervals)
-
-    def below(self, bound: float) -> bool:
-        """Whether every interval there is lies below `bound`."""
-        return bool(self._intervals) and all(interval.high < bound for interval in self._intervals)
-
-    @property
-    def _intervals(self) -> list[Interval]:
-        return [interval for interval in (self.over_items, self.over_seeds) if interval is not None]
 
 
 @dataclass(frozen=True)
@@ -162,7 +134,7 @@ class TaskStudy:
             return None
         over_items = self._over_items(first, second, metric, seeds)
         over_seeds = t_interval(values) if len(values) >= LEAST_SEEDS else None
-        return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds)
+        return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds, tuple(values))
 
     def learned(self, place: tuple[str, str]) -> Learned:
         """The rule of `weightlora.json`: LoRA minus frozen lies above zero over test items, or over seeds."""
@@ -192,9 +164,7 @@ class TaskStudy:
         a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
         if a is None or b is None:
             return None
-        differences = a[1] - b[1]
-        low, high = percentile_ends(differences, 0.95)
-        return PairedDifference(a[0] - b[0], low, high, float((differences > 0).mean()))
+        return paired_from_replicates(a[0] - b[0], a[1], b[1])
 
     def _resampled(self, experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tuple[float, Floats] | None:
         key = experiment.name, metric, seeds
@@ -253,8 +223,8 @@ def _resample(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tu
     if not stacks or len(widths) > 1:
         return None
     stack, statistic = np.stack(stacks), statistic_of(metric, experiment.form)
-    estimate = float(np.mean([statistic(rows.sum(axis=0)) for rows in stack]))
-    return estimate, bootstrap_replicates(stack, statistic, resamples=RESAMPLES, seed=0)
+    estimate = float(np.mean(statistic(stack.sum(axis=1))))
+    return estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
 
 
 def _row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow:

@@ -1,45 +1,49 @@
-"""What the runs of one profile say about the paper's claims, by rules fixed in `paper_results/`.
+"""What the runs of one profile say about the Solo Connection paper's claims, by rules fixed in `paper_results/`.
 
-Only a profile that the tolerances name as comparable gets a verdict. Every other profile gets
-`not_tested` with what was observed in it, and the counts at the papers' own shapes, which need no training.
+The paper profile is judged on the paper's own backbones. The cpu profile is judged too, on its own backbone and part of
+the data, reading by reading (`solo_study.SKIP_LENGTHS`), and says that it speaks of nothing else; its absolute values
+are never set against a printed cell (`cells.py`). The quick profile, and any other, gets `not_tested` with what was
+observed in it. Counts at the papers' own shapes need no training and stand in every profile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from analysis.cases import Case, Draft, Judged, settle
 from analysis.counted import reduction
+from analysis.decision import LEAST_SEEDS, Difference, Finding, Question, Word
+from analysis.labels import backbone_name
 from analysis.published import Claim, Claims, Tolerances, printed_count
 from analysis.records import Experiment, of_generation
-from analysis.results import (
-    BACKBONE_NAMES,
-    base_parameters,
-    bleu_difference,
-    experiment_labels,
-    is_reading,
-    reference_lora,
+from analysis.results import BACKBONE_NAMES, base_parameters, generation_difference
+from analysis.solo_study import (
+    TESTED,
+    Study,
+    ablation,
+    loss_rises,
+    parameter_range,
+    parameters_against,
+    parameters_against_full,
+    scores_against,
+    unequal_runs,
 )
-from analysis.statistics import largest_rise, smooth, summarise_seeds, t_interval
-from analysis.tables import METRIC_NAMES, format_score
+from analysis.statistics import summarise_seeds, t_interval
+from analysis.tables import format_score
+from analysis.wording import percent, signed, span
 
-Word = Literal["supported", "contradicted", "inconclusive", "not_tested"]
-SMOOTHING_WINDOW = 10  # logged values
+__all__ = ["Case", "Study", "Verdict", "Word", "judge", "loss_rises"]
 CLAIMED_REDUCTION_FROM_LORA = 0.585  # 59 % after rounding
 CLAIMED_REDUCTION_FROM_FULL = 0.99
+RISE = "largest rise of the smoothed loss"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One claim: the word, the reason for it, what was observed or counted, and which runs were used."""
+class Verdict(Judged):
+    """One claim of `claims.json`, judged."""
 
     claim: Claim
-    word: Word
-    reason: str
-    observed: tuple[str, ...] = ()
-    counted: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
 
 
 def judge(experiments: Sequence[Experiment], claims: Claims, tolerances: Tolerances) -> list[Verdict]:
@@ -48,180 +52,198 @@ def judge(experiments: Sequence[Experiment], claims: Claims, tolerances: Toleran
     return [JUDGES[claim.key](study, claim) for claim in claims.claims]
 
 
-@dataclass(frozen=True)
-class Study:
-    """The experiments of one profile with the files they are judged by."""
-
-    experiments: tuple[Experiment, ...]
-    claims: Claims
-    tolerances: Tolerances
-
-    @property
-    def why_not(self) -> str | None:
-        """Why this profile is never set against the paper; None when it may be."""
-        profile = self.experiments[0].profile if self.experiments else ""
-        return self.tolerances.why_not_comparable(profile)
-
-    def solo(self) -> list[Experiment]:
-        """Experiments with Solo Connection that left a record."""
-        return [e for e in self.experiments if e.record is not None and e.record.method == "solo_connection"]
-
-    def lora_of(self, experiment: Experiment) -> Experiment | None:
-        """The LoRA experiment on the same backbone and task."""
-        if experiment.record is None:
-            return None
-        reference = reference_lora(self.experiments, experiment.record)
-        return next((e for e in self.experiments if reference is not None and reference in e.records.values()), None)
-
-    def reading(self, backbone: str, rank: int, skip_length: int) -> Experiment | None:
-        """The complete run of one reading of the method on one backbone."""
-        return next(
-            (
-                e
-                for e in self.solo()
-                if e.status == "complete"
-                and e.record is not None
-                and e.record.backbone == backbone
-                and is_reading(e, rank, skip_length)
-            ),
-            None,
-        )
-
-    def label(self, experiment: Experiment) -> str:
-        """What tables call it."""
-        return experiment_labels(self.experiments)[experiment.name]
-
-
 def _outperforms_lora(study: Study, claim: Claim) -> Verdict:
-    observed, runs = [], []
+    """The only claim with test items, so its cases alone are Holm's family."""
+    observed, seen = [], []
     for solo in study.solo():
         lora = study.lora_of(solo)
         if lora is not None and solo.metrics and lora.metrics:
-            observed.append(_scores_against(study, solo, lora))
-            runs += [solo.name, lora.name]
-    evidence = tuple(observed), (), tuple(dict.fromkeys(runs))
-    if study.why_not:
-        return Verdict(claim, "not_tested", study.why_not, *evidence)
-    chosen = study.reading("gpt2-medium", 120, 2)
-    lora = study.lora_of(chosen) if chosen else None
-    if chosen is None or lora is None or lora.status != "complete":
-        return Verdict(
-            claim,
-            "not_tested",
-            "LoRA and Solo Connection (r=120, k=2) on GPT-2 Medium are not both complete.",
-            *evidence,
+            observed.append(scores_against(study, solo, lora))
+            seen += [solo.name, lora.name]
+    evidence = tuple(observed), (), tuple(dict.fromkeys(seen))
+    cases = settle(_bleu_drafts(study), tested=study.never_tests is None)
+    if study.never_tests or not cases:
+        reason = study.never_tests or (
+            "LoRA and Solo Connection (r=120, k=2) on GPT-2 Medium are not both complete."
+            if study.why_not is None
+            else "LoRA and a reading of Solo Connection on one backbone are not both complete."
         )
-    items, seeds = bleu_difference(chosen, lora), _seed_differences(chosen, lora)
-    over_seeds = t_interval(seeds) if len(seeds) >= 3 else None
-    if items is None or over_seeds is None:
-        return Verdict(claim, "inconclusive", "Fewer than three shared seeds on the same items.", *evidence)
-    reason = (
-        f"BLEU difference {_signed(items.estimate)}: over items {_signed(items.low)} to "
-        f"{_signed(items.high)}, "
-        f"over {len(seeds)} seeds {_signed(over_seeds.low)} to {_signed(over_seeds.high)}."
-    )
-    word: Word = "inconclusive"
-    if min(items.low, over_seeds.low) > 0:
-        word = "supported"
-    elif max(items.high, over_seeds.high) < 0:
-        word = "contradicted"
-    return Verdict(claim, word, reason, *evidence)
+        return Verdict(claim, "not_tested", reason, *evidence, tuple(cases), study.profile)
+    word = _together([case.word for case in cases])
+    reason = " ".join(case.text for case in cases) + study.scope(_backbones(study, cases))
+    if word == "inconclusive" and all(case.untested for case in cases):
+        few = [case.untested for case in cases if case.untested and "seeds" in case.untested]
+        reason += " A verdict needs three shared seeds on the same items." if few else ""
+    return Verdict(claim, word, reason, *evidence, tuple(cases), study.profile)
+
+
+def _bleu_drafts(study: Study) -> list[Draft]:
+    """Solo minus LoRA on BLEU: the paper profile's one reading, elsewhere every reading on every backbone.
+
+    A profile that tests nothing shows every complete run.
+    """
+    if study.never_tests:
+        runs = [experiment for experiment in study.solo() if experiment.status == "complete"]
+    elif study.why_not is None:
+        chosen = study.reading("gpt2-medium", 2)
+        runs = [chosen] if chosen else []
+    else:
+        runs = [experiment for experiment, _ in study.readings]
+    drafts = []
+    for solo in runs:
+        lora = study.lora_of(solo)
+        if lora is None or lora.status != "complete":
+            continue
+        title, names = study.label(solo), (solo.name, lora.name)
+        what = "Solo Connection minus LoRA"
+        difference = generation_difference(solo, lora)
+        if reason := unequal_runs(solo, lora):
+            drafts.append(Draft(title, (), names, f"{what} not compared, {reason}", "", reason, "not_tested"))
+        elif difference is None:
+            reason = "no shared seeds on the same items"
+            drafts.append(Draft(title, (), names, f"{what} not compared, {reason}", "", reason))
+        else:
+            question = Question(what, difference)
+            drafts.append(Draft(title, (question,), names, "", "", difference.why_undecidable))
+    return drafts
 
 
 def _fewer_than_lora(study: Study, claim: Claim) -> Verdict:
     counted = tuple(
         f"{BACKBONE_NAMES[shape.backbone]}, r={shape.solo_rank}, k={shape.skip_length}: {shape.solo:,} "
-        "against LoRA's "
-        f"{shape.lora:,}, {_percent(reduction(shape.solo, shape.lora))} fewer by exact count and "
-        f"{_percent(reduction(shape.solo, printed_count(shape.lora_printed)))} fewer than the printed "
+        f"against LoRA's {shape.lora:,}, {percent(reduction(shape.solo, shape.lora))} fewer by exact count and "
+        f"{percent(reduction(shape.solo, printed_count(shape.lora_printed)))} fewer than the printed "
         f"{shape.lora_printed}."
         for shape in study.claims.counted
     )
-    observed, runs = [], []
-    for solo in study.solo():
-        lora = study.lora_of(solo)
-        if solo.record is not None and lora is not None and lora.record is not None:
-            ours, theirs = solo.record.counts.adapter, lora.record.counts.adapter
-            observed.append(
-                f"{study.label(solo)}: {ours:,} adapter parameters against {theirs:,} of "
-                f"{study.label(lora)}, "
-                f"{_percent(reduction(ours, theirs))} fewer on this backbone."
-            )
-            runs += [solo.name, lora.name]
-    evidence = tuple(observed), counted, tuple(dict.fromkeys(runs))
-    chosen = study.reading("gpt2-large", 120, 6)
+    pairs = [
+        (solo, lora) for solo in study.solo() if (lora := study.lora_of(solo)) is not None and lora.record is not None
+    ]
+    observed = tuple(parameters_against(study, solo, lora) for solo, lora in pairs)
+    runs = tuple(dict.fromkeys(run.name for pair in pairs for run in pair))
+    if study.profile == TESTED:
+        return _fewer_elsewhere(study, claim, pairs, observed, counted)
+    chosen = study.reading("gpt2-large", 6)
     lora = study.lora_of(chosen) if chosen else None
-    if study.why_not or chosen is None or lora is None or chosen.record is None or lora.record is None:
+    if study.never_tests or chosen is None or lora is None or chosen.record is None or lora.record is None:
         reason = "No backbone of this profile has GPT-2 Large's shapes. There the claim is counted, not trained."
-        return Verdict(claim, "not_tested", reason, *evidence)
+        return Verdict(claim, "not_tested", reason, observed, counted, runs, profile=study.profile)
     ours, theirs = chosen.record.counts.adapter, lora.record.counts.adapter
     printed = next(shape.lora_printed for shape in study.claims.counted if shape.backbone == "gpt2-large")
     exact, rounded = reduction(ours, theirs), reduction(ours, printed_count(printed))
-    reason = f"{_percent(exact)} fewer by exact count, {_percent(rounded)} fewer than the printed {printed}."
+    reason = f"{percent(exact)} fewer by exact count, {percent(rounded)} fewer than the printed {printed}."
+    word: Word = "contradicted"
     if exact >= CLAIMED_REDUCTION_FROM_LORA:
-        return Verdict(claim, "supported", reason, *evidence)
-    return Verdict(
-        claim, "inconclusive" if rounded >= CLAIMED_REDUCTION_FROM_LORA else "contradicted", reason, *evidence
-    )
+        word = "supported"
+    elif rounded >= CLAIMED_REDUCTION_FROM_LORA:
+        word = "inconclusive"
+    case = Case(study.label(chosen), word, reason.rstrip("."), "", (chosen.name, lora.name), (exact,))
+    return Verdict(claim, word, reason, observed, counted, runs, (case,), study.profile)
+
+
+def _fewer_elsewhere(
+    study: Study,
+    claim: Claim,
+    pairs: Sequence[tuple[Experiment, Experiment]],
+    observed: tuple[str, ...],
+    counted: tuple[str, ...],
+) -> Verdict:
+    """The count on another backbone: its direction can be supported by 59 % or contradicted, the figure is GPT-2's."""
+    readings = [experiment.name for experiment, _ in study.readings]
+    cases = []
+    for solo, lora in pairs:
+        if solo.name not in readings or solo.record is None or lora.record is None:
+            continue
+        share = reduction(solo.record.counts.adapter, lora.record.counts.adapter)
+        word: Word = "contradicted" if share <= 0 else "inconclusive"
+        word = "supported" if share >= CLAIMED_REDUCTION_FROM_LORA else word
+        found = f"{percent(share)} fewer than {study.label(lora)}"
+        cases.append(Case(study.label(solo), word, found, word, (solo.name, lora.name), (share,)))
+    runs = tuple(dict.fromkeys(run for case in cases for run in case.runs))
+    if not cases:
+        reason = "LoRA and a reading of Solo Connection on one backbone are not both complete."
+        return Verdict(claim, "not_tested", reason, observed, counted, runs, profile=study.profile)
+    word = _together([case.word for case in cases])
+    reason = " ".join(case.text for case in cases)
+    if word == "inconclusive":
+        reason += " Fewer, but not by 59 %: that is a figure of GPT-2 Large's shapes, where it is counted."
+    reason += study.scope(_backbones(study, cases))
+    return Verdict(claim, word, reason, observed, counted, runs, tuple(cases), study.profile)
 
 
 def _fewer_than_full(study: Study, claim: Claim) -> Verdict:
     counted = tuple(
         f"{BACKBONE_NAMES[shape.backbone]}, r={shape.solo_rank}, k={shape.skip_length}: {shape.solo:,} "
-        "against "
-        f"{shape.full:,}, {_percent(reduction(shape.solo, shape.full), 2)} fewer."
+        f"against {shape.full:,}, {percent(reduction(shape.solo, shape.full), 2)} fewer."
         for shape in study.claims.counted
     )
-    observed = tuple(
-        f"{study.label(solo)}: {solo.record.counts.adapter:,} adapter parameters against "
-        f"{base_parameters(solo.record):,} "
-        "of the whole backbone, "
-        f"{_percent(reduction(solo.record.counts.adapter, base_parameters(solo.record)), 2)} fewer."
-        for solo in study.solo()
-        if solo.record is not None
-    )
+    observed = tuple(parameters_against_full(study, solo) for solo in study.solo())
     evidence = observed, counted, tuple(solo.name for solo in study.solo())
-    chosen = study.reading("gpt2-medium", 120, 2)
-    if study.why_not or chosen is None or chosen.record is None:
+    if study.profile == TESTED:
+        chosen = [experiment for experiment, _ in study.readings]
+    else:
+        medium = study.reading("gpt2-medium", 2)
+        chosen = [medium] if medium and not study.never_tests else []
+    cases = []
+    for solo in chosen:
+        assert solo.record is not None
+        share = reduction(solo.record.counts.adapter, base_parameters(solo.record))
+        word: Word = "supported" if share > CLAIMED_REDUCTION_FROM_FULL else "contradicted"
+        found = f"{percent(share, 2)} fewer than full fine-tuning on {_name(solo)}"
+        cases.append(Case(study.label(solo), word, found, word, (solo.name,), (share,)))
+    if not cases:
         reason = "No backbone of this profile has GPT-2 Medium's shapes; the share depends on the backbone's size."
-        return Verdict(claim, "not_tested", reason, *evidence)
-    share = reduction(chosen.record.counts.adapter, base_parameters(chosen.record))
-    word: Word = "supported" if share > CLAIMED_REDUCTION_FROM_FULL else "contradicted"
-    return Verdict(claim, word, f"{_percent(share, 2)} fewer on GPT-2 Medium.", *evidence)
+        return Verdict(claim, "not_tested", reason, *evidence, profile=study.profile)
+    reason = " ".join(case.text for case in cases) + study.scope(_backbones(study, cases))
+    word = _together([case.word for case in cases])
+    return Verdict(claim, word, reason, *evidence, tuple(cases), study.profile)
 
 
 def _smooth_and_stable(study: Study, claim: Claim) -> Verdict:
     rises = {e.name: loss_rises(e) for e in study.experiments}
     observed = [
-        f"{study.label(e)}: largest rise of the smoothed training loss above its lowest value so far "
+        f"{study.label(e)}: {RISE.replace('loss', 'training loss')} above its lowest value so far "
         f"{format_score(summarise_seeds(list(rises[e.name].values())))} nats per token."
         for e in study.experiments
         if rises[e.name]
     ]
-    observed += [text for solo in study.solo() if (text := _parameter_range(study, solo))]
+    observed += [text for solo in study.solo() if (text := parameter_range(study, solo))]
     evidence = tuple(observed), (), tuple(e.name for e in study.experiments if rises[e.name])
-    if study.why_not:
-        return Verdict(claim, "not_tested", study.why_not, *evidence)
-    pair = _ablation(study)
+    if study.never_tests:
+        return Verdict(claim, "not_tested", study.never_tests, *evidence, profile=study.profile)
+    pair = ablation(study)
     if pair is None:
-        return Verdict(
-            claim,
-            "not_tested",
-            "No run of Solo Connection without its homotopy parameter to compare with.",
-            *evidence,
-        )
-    with_it, without = (rises[experiment.name] for experiment in pair)
-    shared = sorted(set(with_it) & set(without))
-    if len(shared) < 3:
-        return Verdict(claim, "inconclusive", f"Only {len(shared)} shared seeds; three are needed.", *evidence)
-    smaller = sum(with_it[seed] < without[seed] for seed in shared)
-    larger = sum(with_it[seed] > without[seed] for seed in shared)
-    reason = (
-        f"With the homotopy parameter the largest rise is smaller on {smaller} and larger on "
-        f"{larger} of {len(shared)} seeds."
-    )
-    word: Word = "supported" if smaller == len(shared) else "contradicted" if larger == len(shared) else "inconclusive"
-    return Verdict(claim, word, reason, *evidence)
+        reason = "No run of Solo Connection without its homotopy parameter to compare with."
+        return Verdict(claim, "not_tested", reason, *evidence, profile=study.profile)
+    case = _rise_case(study, *pair, *(rises[experiment.name] for experiment in pair))
+    reason = f"{case.text}{study.scope([_name(pair[0])])}"
+    return Verdict(claim, case.word, reason, *evidence, (case,), study.profile)
+
+
+def _rise_case(
+    study: Study, with_it: Experiment, without: Experiment, ours: dict[int, float], theirs: dict[int, float]
+) -> Case:
+    """A training loss has no test items: the interval over seeds decides alone, and smaller is better."""
+    seeds = tuple(sorted(set(ours) & set(theirs)))
+    title, names = study.label(with_it), (with_it.name, without.name)
+    values = tuple(ours[seed] - theirs[seed] for seed in seeds)
+    if not values:
+        return Case(title, "inconclusive", "no shared seeds", "", names, untested="no shared seeds")
+    over_seeds = t_interval(values) if len(values) >= LEAST_SEEDS else None
+    difference = Difference(RISE, sum(values) / len(values), seeds, None, over_seeds, values)
+    word: Word = "inconclusive"
+    if over_seeds is not None and over_seeds.high < 0:
+        word = "supported"
+    elif over_seeds is not None and over_seeds.low > 0:
+        word = "contradicted"
+    few = None if over_seeds is not None else f"only {len(seeds)} shared seeds; three are needed"
+    smaller = sum(value < 0 for value in values)
+    found = f"with minus without its homotopy parameter, {RISE} {signed(difference.effect)} nats per token ("
+    found += f"95 % over {len(seeds)} seeds {span(over_seeds)}, " if over_seeds is not None else ""
+    found += f"smaller on {smaller} of {len(seeds)} seeds)"
+    finding = Finding(Question("with minus without homotopy parameter", difference), word, few)
+    ending = f"{word}: {few}" if few else word
+    return Case(title, word, found, ending, names, (difference.effect,), few, (finding,))
 
 
 JUDGES: dict[str, Callable[[Study, Claim], Verdict]] = {
@@ -232,89 +254,18 @@ JUDGES: dict[str, Callable[[Study, Claim], Verdict]] = {
 }
 
 
-def loss_rises(experiment: Experiment) -> dict[int, float]:
-    """Seed -> largest rise of the smoothed training loss, nats per token; only seeds that were trained."""
-    rises = {}
-    for seed, curve in experiment.curves.items():
-        losses = curve["loss"].dropna().to_numpy()
-        if losses.size > SMOOTHING_WINDOW:
-            rises[seed] = largest_rise(smooth(losses, SMOOTHING_WINDOW)[SMOOTHING_WINDOW - 1 :])
-    return rises
+def _together(words: Sequence[Word]) -> Word:
+    """A claim over several cases: all must agree, and what was not comparable tests nothing."""
+    if all(word == "not_tested" for word in words):
+        return "not_tested"
+    found = {word for word in words if word != "not_tested"}
+    return found.pop() if len(found) == 1 else "inconclusive"
 
 
-def _scores_against(study: Study, solo: Experiment, lora: Experiment) -> str:
-    text = "; ".join(
-        f"{METRIC_NAMES['BLEU']} of {study.label(e)} {format_score(summarise_seeds(values))}"
-        for e in (solo, lora)
-        if e.metrics and (values := e.metrics.values("BLEU"))
-    )
-    items, seeds = bleu_difference(solo, lora), _seed_differences(solo, lora)
-    if items is not None:
-        text += f"; difference {_signed(items.estimate)}, 95 % over items {_signed(items.low)} to {_signed(items.high)}"
-    over_seeds = t_interval(seeds)
-    if over_seeds is not None:
-        text += f", 95 % over {len(seeds)} seeds {_signed(over_seeds.low)} to {_signed(over_seeds.high)}"
-    return f"{text}."
+def _backbones(study: Study, cases: Sequence[Case]) -> list[str]:
+    runs = {run for case in cases for run in case.runs}
+    return [_name(experiment) for experiment in study.experiments if experiment.name in runs]
 
 
-def _seed_differences(first: Experiment, second: Experiment) -> list[float]:
-    """BLEU of first minus second for every seed that both were scored with."""
-    if first.metrics is None or second.metrics is None:
-        return []
-    a, b = first.metrics.seeds, second.metrics.seeds
-    pairs = [(a[seed]["BLEU"], b[seed]["BLEU"]) for seed in sorted(set(a) & set(b))]
-    return [x - y for x, y in pairs if x is not None and y is not None]
-
-
-def _parameter_range(study: Study, solo: Experiment) -> str:
-    lasts = [
-        float(curve[name].dropna().iloc[-1])
-        for curve in solo.curves.values()
-        for name in curve.columns
-        if name.startswith("homotopy_parameter[") and curve[name].notna().any()
-    ]
-    if not lasts:
-        return ""
-    start = solo.record.method_config.get("homotopy_parameter") if solo.record else None
-    return (
-        f"{study.label(solo)}: homotopy parameters went from {start:g} to between {min(lasts):.3f} "
-        f"and {max(lasts):.3f}."
-    )
-
-
-def _ablation(study: Study) -> tuple[Experiment, Experiment] | None:
-    """Complete Solo runs that differ in nothing but the homotopy parameter's presence."""
-
-    def rest(experiment: Experiment) -> tuple[object, ...]:
-        record = experiment.record
-        assert record is not None
-        config = {
-            name: value
-            for name, value in record.method_config.items()
-            if name not in ("homotopy_parameter", "init_seed")
-        }
-        return (
-            record.backbone,
-            record.task,
-            repr(sorted(config.items())),
-            repr(sorted(record.training.items())),
-        )
-
-    complete = [e for e in study.solo() if e.status == "complete" and e.record is not None]
-    for without in complete:
-        assert without.record is not None
-        if without.record.method_config.get("homotopy_parameter", 0.1) is not None:
-            continue
-        for with_it in complete:
-            assert with_it.record is not None
-            if with_it.record.method_config.get("homotopy_parameter", 0.1) == 0.1 and rest(with_it) == rest(without):
-                return with_it, without
-    return None
-
-
-def _percent(share: float, places: int = 1) -> str:
-    return f"{100 * share:.{places}f} %"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+def _name(experiment: Experiment) -> str:
+    return backbone_name(experiment.record.backbone) if experiment.record else "this backbone"

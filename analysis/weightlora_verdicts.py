@@ -1,8 +1,9 @@
 """What the runs of one profile say about the WeightLoRA paper's claims, by the rules of `weightlora.json`.
 
-A claim is judged case by case (a backbone, a task, a K). A case whose task LoRA did not clearly learn is `inconclusive:
-did not learn` and tests nothing, like one with fewer than three seeds. The quick profile never tests a claim: there the
-cases are shown without a word.
+A claim is judged case by case (a backbone, a task, a K) by the rule of `decision.py`; the comparisons of all its claims
+that can decide a case are one family of Holm's. A case whose task LoRA did not clearly learn is `inconclusive: did not
+learn` and tests nothing, like one with fewer than three seeds. The quick profile never tests a claim: there the cases
+are shown without a word.
 """
 
 from __future__ import annotations
@@ -12,43 +13,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.authors import Authors, Claim
+from analysis.cases import Case, Draft, Judged, settle
 from analysis.counted import reduction
+from analysis.decision import Question, Word
 from analysis.labels import backbone_name
 from analysis.measurements import Memory
 from analysis.records import Experiment
-from analysis.task_results import LEAST_SEEDS, Difference, TaskStudy, keep_of, place_title, unequal
-from analysis.verdicts import Word
-from analysis.wording import difference_text, listed, percent, signed
+from analysis.task_results import TaskStudy, keep_of, place_title, unequal
+from analysis.wording import listed, percent, signed
+
+__all__ = ["Bench", "Case", "ClaimVerdict", "judge_weightlora"]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One claim in one place: its word, what was found (effect, intervals, seeds), and why it tests nothing."""
-
-    title: str
-    word: Word
-    found: str
-    ending: str = ""
-    runs: tuple[str, ...] = ()
-    effects: tuple[float, ...] = ()
-    untested: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The case as a sentence."""
-        return f"{self.title}: {self.found}{f': {self.ending}' if self.ending else ''}."
-
-
-@dataclass(frozen=True)
-class ClaimVerdict:
-    """One claim: the word, the sentence that says why, each case, what was counted, and which runs were used."""
+class ClaimVerdict(Judged):
+    """One claim of `weightlora.json`, judged."""
 
     claim: Claim
-    word: Word
-    reason: str
-    observed: tuple[str, ...] = ()
-    counted: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,36 +68,44 @@ def judge_weightlora(
 ) -> list[ClaimVerdict]:
     """One verdict per claim of `weightlora.json`, in its order."""
     bench = Bench(profile, study, authors, memory)
-    return [JUDGES[claim.key](bench, claim) for claim in authors.facts.claims]
+    drafts = {claim.key: DRAFTERS[claim.key](bench) for claim in authors.facts.claims if claim.key in DRAFTERS}
+    cases = iter(settle([draft for found in drafts.values() for draft in found], tested=bench.never_tests is None))
+    of_claim = {key: [next(cases) for _ in found] for key, found in drafts.items()}
+    return [
+        _verdict(bench, claim, of_claim[claim.key]) if claim.key in of_claim else _saves_memory(bench, claim)
+        for claim in authors.facts.claims
+    ]
 
 
-def _fewer_and_as_good(bench: Bench, claim: Claim) -> ClaimVerdict:
-    rules, cases = bench.authors.facts.rules, []
+def _fewer_and_as_good(bench: Bench) -> list[Draft]:
+    rules, drafts = bench.authors.facts.rules, []
     for place in bench.study.places:
         for lora in bench.study.at(place, "lora")[:1]:
             for ours in bench.study.at(place, "weight_lora"):
-                title = bench.title(place, ours)
-                difference = bench.study.difference(ours, lora)
+                title, runs = bench.title(place, ours), (ours.name, lora.name)
                 share, text = _parameters(ours, lora)
                 if share > 1 - rules.fewer_share:
-                    runs, few = (ours.name, lora.name), "more than half of LoRA's adapter parameters"
-                    cases.append(Case(title, "not_tested", f"{text}, {few}", "", runs, untested=few))
+                    few = "more than half of LoRA's adapter parameters"
+                    drafts.append(Draft(title, (), runs, f"{text}, {few}", "", few, "not_tested"))
                     continue
-                word = _word(difference, -rules.margin, 0.0)
-                cases.append(_case(bench, place, title, "WeightLoRA minus LoRA", ours, lora, difference, word, text))
+                draft = _draft(bench, place, title, "WeightLoRA minus LoRA", ours, lora, -rules.margin, text)
+                drafts.append(draft)
+    return drafts
+
+
+def _counted(bench: Bench) -> tuple[str, ...]:
     counted = bench.authors.facts.counted
     whole, head = counted.all.number, counted.head.number
-    lines = tuple(
+    return tuple(
         f"DeBERTaV3-base, r={counted.rank}, K={keep} of {counted.adapters}: {int(figure.number):,} adapter parameters "
         f"against {int(whole):,}, {percent(reduction(figure.number, whole))} fewer; with the task head ({int(head):,}) "
         f"{percent(reduction(figure.number + head, whole + head))} fewer."
         for keep, figure in counted.kept.items()
     )
-    return _verdict(bench, claim, cases, lines)
 
 
-def _plus_is_best(bench: Bench, claim: Claim) -> ClaimVerdict:
-    cases = []
+def _plus_is_best(bench: Bench) -> list[Draft]:
+    drafts = []
     for place in bench.study.places:
         rivals = [*bench.study.at(place, "lora")[:1], *bench.study.at(place, "weight_lora")]
         for plus in bench.study.at(place, "weight_lora_plus"):
@@ -124,36 +113,31 @@ def _plus_is_best(bench: Bench, claim: Claim) -> ClaimVerdict:
                 continue
             parts = []
             for rival in rivals:
-                keep, title = keep_of(rival), bench.title(place)
+                keep = keep_of(rival)
                 against = "minus LoRA" if keep is None else f"minus WeightLoRA K={keep}"
-                difference = bench.study.difference(plus, rival)
-                word = _word(difference, 0.0, 0.0)
-                parts.append(_case(bench, place, title, against, plus, rival, difference, word))
-            cases.append(_joined(bench, parts))
-    return _verdict(bench, claim, cases)
+                parts.append(_draft(bench, place, bench.title(place), against, plus, rival))
+            drafts.append(_joined(parts))
+    return drafts
 
 
-def _better_than_random(bench: Bench, claim: Claim) -> ClaimVerdict:
-    cases = []
+def _better_than_random(bench: Bench) -> list[Draft]:
+    drafts = []
     for place in bench.study.places:
         controls = {keep_of(control): control for control in bench.study.at(place, "random_lora")}
         for ours in bench.study.at(place, "weight_lora"):
             control = controls.get(keep_of(ours))
             if control is not None:
-                difference = bench.study.difference(ours, control)
-                word = _word(difference, 0.0, 0.0)
                 title = bench.title(place, ours)
-                cases.append(_case(bench, place, title, "WeightLoRA minus random", ours, control, difference, word))
-    return _verdict(bench, claim, cases)
+                drafts.append(_draft(bench, place, title, "WeightLoRA minus random", ours, control))
+    return drafts
 
 
 def _saves_memory(bench: Bench, claim: Claim) -> ClaimVerdict:
     memory, rules = bench.memory, bench.authors.facts.rules
     remainder = "That no intuition about layers is needed is no measurable statement; claim 3's control bears on it."
     if memory is None:
-        return ClaimVerdict(
-            claim, "not_tested", f"Peak memory was not measured in the {bench.profile} profile. {remainder}"
-        )
+        reason = f"Peak memory was not measured in the {bench.profile} profile. {remainder}"
+        return ClaimVerdict(claim, "not_tested", reason, profile=bench.profile)
     everything = memory.adapters or bench.adapters_of(memory.backbone)
     savings = {
         row.keep: reduction(row.phase2_peak_bytes, row.all_adapters_peak_bytes)
@@ -169,7 +153,8 @@ def _saves_memory(bench: Bench, claim: Claim) -> ClaimVerdict:
         for row in memory.rows
     )
     if bench.never_tests or not savings:
-        return ClaimVerdict(claim, "not_tested", bench.never_tests or "No peak with all adapters to compare.", observed)
+        reason = bench.never_tests or "No peak with all adapters to compare."
+        return ClaimVerdict(claim, "not_tested", reason, observed, profile=bench.profile)
     enough = [saving >= rules.memory_share for saving in savings.values()]
     none = [saving <= 0 for saving in savings.values()]
     word: Word = "supported" if all(enough) else "contradicted" if all(none) else "inconclusive"
@@ -178,55 +163,40 @@ def _saves_memory(bench: Bench, claim: Claim) -> ClaimVerdict:
         f"{bench.profile} profile, {where}: phase-2 peaks lie {percent(least)} to {percent(most)} below the peak with "
         f"all adapters, for K of {', '.join(map(str, savings))}. One measurement per K, so no interval. {remainder}"
     )
-    return ClaimVerdict(claim, word, reason, observed)
+    return ClaimVerdict(claim, word, reason, observed, profile=bench.profile)
 
 
-JUDGES: dict[str, Callable[[Bench, Claim], ClaimVerdict]] = {
+DRAFTERS: dict[str, Callable[[Bench], list[Draft]]] = {
     "fewer_and_as_good": _fewer_and_as_good,
     "plus_is_best": _plus_is_best,
     "better_than_random": _better_than_random,
-    "saves_memory": _saves_memory,
 }
 
 
-def _word(difference: Difference | None, bound: float, zero: float) -> Word:
-    """Supported above `bound`, contradicted below `zero`, by both intervals; inconclusive with few seeds."""
-    if difference is None or len(difference.seeds) < LEAST_SEEDS:
-        return "inconclusive"
-    return "supported" if difference.above(bound) else "contradicted" if difference.below(zero) else "inconclusive"
-
-
-def _case(
+def _draft(
     bench: Bench,
     place: tuple[str, str],
     title: str,
     what: str,
     ours: Experiment,
     other: Experiment,
-    difference: Difference | None,
-    word: Word,
+    above: float = 0.0,
     more: str = "",
-) -> Case:
-    """A case of two runs; unequal budgets and tasks that were not learned override the word."""
+) -> Draft:
+    """A case of two runs; unequal budgets, few seeds and tasks that were not learned keep it from being tested."""
     runs = ours.name, other.name
     if reason := unequal(ours, other) or _other_rank(ours, other):
-        return Case(title, "not_tested", f"{what} not compared, {reason}", "", runs, untested=reason)
+        return Draft(title, (), runs, f"{what} not compared, {reason}", "", reason, "not_tested")
+    difference = bench.study.difference(ours, other)
     if difference is None:
         reason = "no shared seeds on the same items"
-        return Case(title, "inconclusive", f"{what} not compared, {reason}", "", runs, untested=reason)
-    learned = bench.study.learned(place)
-    untested = None
+        return Draft(title, (), runs, f"{what} not compared, {reason}", "", reason)
+    learned, untested = bench.study.learned(place), difference.why_undecidable
     if learned.word == "did not learn":
         untested = "did not learn"
     elif learned.word == "not known":
         untested = f"whether the task was learned is not known, {learned.reason}"
-    elif len(difference.seeds) < LEAST_SEEDS:
-        untested = f"fewer than {LEAST_SEEDS} seeds"
-    if untested:
-        word = "inconclusive"
-    ending = "" if bench.never_tests else f"{word}: {untested}" if untested else word
-    found = f"{what} {difference_text(difference)}" + (f", {more}" if more else "")
-    return Case(title, word, found, ending, runs, (difference.effect,), untested)
+    return Draft(title, (Question(what, difference, above),), runs, "", more, untested)
 
 
 def _other_rank(ours: Experiment, other: Experiment) -> str | None:
@@ -238,31 +208,27 @@ def _other_rank(ours: Experiment, other: Experiment) -> str | None:
     return None if ranks[0] == ranks[1] else f"unequal ranks: {ours.name} {ranks[0]}, {other.name} {ranks[1]}"
 
 
-def _joined(bench: Bench, parts: Sequence[Case]) -> Case:
+def _joined(parts: Sequence[Draft]) -> Draft:
     """Better than both: every difference must be above zero, and one below zero is enough against it."""
-    words = [part.word for part in parts]
-    word: Word = "inconclusive"
-    if all(found == "supported" for found in words):
-        word = "supported"
-    elif "not_tested" in words:
-        word = "not_tested"
-    elif "contradicted" in words:
-        word = "contradicted"
-    untested = next((part.untested for part in parts if part.untested), None)
-    return Case(
+    untested = next((part for part in parts if part.word == "not_tested"), None)
+    untested = untested or next((part for part in parts if part.untested), None)
+    return Draft(
         parts[0].title,
-        word,
-        "WeightLoRA+ " + "; ".join(part.found for part in parts),
-        "" if bench.never_tests else f"{word.replace('_', ' ')}: {untested}" if untested else word,
+        tuple(question for part in parts for question in part.questions),
         tuple(dict.fromkeys(run for part in parts for run in part.runs)),
-        tuple(effect for part in parts for effect in part.effects),
-        untested,
+        "; ".join(part.found for part in parts if part.found),
+        "",
+        untested.untested if untested else None,
+        untested.word if untested else "inconclusive",
+        "WeightLoRA+ ",
     )
 
 
-def _verdict(bench: Bench, claim: Claim, cases: Sequence[Case], counted: tuple[str, ...] = ()) -> ClaimVerdict:
+def _verdict(bench: Bench, claim: Claim, cases: Sequence[Case]) -> ClaimVerdict:
     """The cases of one claim together, by the rule `overall`."""
-    evidence = tuple(case.text for case in cases), counted, tuple(dict.fromkeys(run for c in cases for run in c.runs))
+    counted = _counted(bench) if claim.key == "fewer_and_as_good" else ()
+    runs = tuple(dict.fromkeys(run for case in cases for run in case.runs))
+    evidence = tuple(case.text for case in cases), counted, runs, tuple(cases), bench.profile
     if bench.never_tests:
         return ClaimVerdict(claim, "not_tested", bench.never_tests, *evidence)
     tested = [case for case in cases if case.untested is None]

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,32 +7,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.statistics import (
-    bca_ends,
-    bootstrap_interval,
-    bootstrap_replicates,
-    jackknife,
+    bootstrap_p_value,
+    holm,
+    interquartile_mean,
     largest_rise,
-    paired_bootstrap,
-    percentile_ends,
+    paired_seed_differences,
+    sign_flip_test,
     smooth,
+    stratified_bootstrap,
     summarise_seeds,
     t_interval,
 )
-from replication.metrics.bleu import bleu, bleu_from_statistics, segment_statistics
 
 scores = st.floats(-10, 10, allow_nan=False).map(lambda value: round(value, 6))
 samples = st.lists(scores, min_size=2, max_size=30)
-
-
-def ratio(sums):
-    """A corpus score of shape (2,) sums that, like BLEU, is not a mean over items."""
-    return float(sums[0] / max(sums[1], 1.0))
-
-
-def rows_of(seed, items=25):
-    rng = np.random.default_rng(seed)
-    tried = rng.integers(5, 15, items)
-    return np.stack([rng.binomial(tried, 0.6), tried], axis=1)
+chances = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
 @given(samples)
@@ -59,137 +50,6 @@ def test_t_interval_agrees_with_scipy(values, confidence):
     assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", ["percentile", "BCa"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_bootstrap_agrees_with_scipy_on_the_same_resamples(method, seed):
-    """scipy builds its interval from our replicates, so only the interval's construction is compared: exactly."""
-    values = np.random.default_rng(seed).gamma(1.5, size=30)
-    replicates = bootstrap_replicates(values[:, None], lambda sums: sums[0] / 30, resamples=999, seed=seed)
-
-    class Ours:
-        bootstrap_distribution = replicates
-
-    expected = stats.bootstrap((values,), np.mean, n_resamples=0, method=method, bootstrap_result=Ours())
-    interval = bootstrap_interval(
-        values[:, None], lambda sums: sums[0] / 30, method=method.lower(), resamples=999, seed=seed
-    )
-    assert interval.estimate == pytest.approx(values.mean())
-    assert (interval.low, interval.high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-9)
-
-
-def test_bootstrap_of_a_mean_has_scipys_width():
-    values = np.random.default_rng(5).normal(size=60)
-    ours = bootstrap_interval(values[:, None], lambda sums: sums[0] / 60, resamples=4000, seed=1)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
-    assert ours.half_width == pytest.approx((theirs.high - theirs.low) / 2, rel=0.08)
-
-
-def test_bleu_replicates_are_bleu_of_resampled_texts():
-    """The sufficient statistics give what scoring the drawn items again would give."""
-    predictions = ["a red house stands here", "the dog barks", "we eat fish and chips", "blue sky over the sea"]
-    references = [["a red house is here"], ["the dog barks loudly", "a dog barks"], ["we eat fish"], ["blue sky"]]
-    rows = segment_statistics(predictions, references)
-    replicates = bootstrap_replicates(rows, bleu_from_statistics, resamples=20, seed=3)
-    draws = np.random.default_rng(3).multinomial(4, [0.25] * 4, size=20)
-    for weights, replicate in zip(draws, replicates, strict=True):
-        chosen = [index for index, count in enumerate(weights) for _ in range(count)]
-        expected = bleu([predictions[i] for i in chosen], [references[i] for i in chosen])
-        assert replicate == pytest.approx(expected, rel=1e-12)
-
-
-@given(st.integers(0, 1000))
-def test_order_of_items_does_not_change_an_estimate(seed):
-    rows = rows_of(seed)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    first = bootstrap_interval(rows, ratio, resamples=50)
-    second = bootstrap_interval(rows[order], ratio, resamples=50)
-    assert first.estimate == second.estimate
-
-
-@given(st.integers(0, 1000), st.sampled_from(["percentile", "bca"]))
-def test_intervals_are_ordered_and_repeat(seed, method):
-    rows = rows_of(seed)
-    first = bootstrap_interval(rows, ratio, method=method, resamples=200)
-    assert first == bootstrap_interval(rows, ratio, method=method, resamples=200)
-    assert first.low <= first.high
-    assert first.low >= 0
-    assert first.high <= 1
-
-
-@given(st.integers(0, 1000))
-def test_more_confidence_is_wider(seed):
-    rows = rows_of(seed)
-    narrow, wide = (bootstrap_interval(rows, ratio, confidence=level, resamples=300) for level in (0.5, 0.95))
-    assert wide.low <= narrow.low
-    assert narrow.high <= wide.high
-
-
-@given(st.integers(0, 1000))
-def test_seeds_of_the_same_items_are_averaged(seed):
-    first, second = rows_of(seed), rows_of(seed + 5000)
-    both = bootstrap_interval(np.stack([first, second]), ratio, resamples=20)
-    alone = [bootstrap_replicates(rows, ratio, resamples=20, seed=0) for rows in (first, second)]
-    assert both.estimate == pytest.approx((ratio(first.sum(axis=0)) + ratio(second.sum(axis=0))) / 2)
-    assert (both.low, both.high) == pytest.approx(percentile_ends(np.mean(alone, axis=0), 0.95))
-
-
-@given(st.integers(0, 1000))
-def test_a_method_does_not_differ_from_itself(seed):
-    rows = rows_of(seed)
-    difference = paired_bootstrap(rows, rows, ratio, resamples=50)
-    assert (difference.estimate, difference.low, difference.high, difference.share_above_zero) == (0, 0, 0, 0)
-
-
-@given(st.integers(0, 1000))
-def test_swapping_the_methods_turns_the_difference_round(seed):
-    first, second = rows_of(seed), rows_of(seed + 5000)
-    there = paired_bootstrap(first, second, ratio, resamples=100)
-    back = paired_bootstrap(second, first, ratio, resamples=100)
-    assert back.estimate == -there.estimate
-    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
-
-
-def test_pairing_is_narrower_than_two_separate_intervals():
-    rng = np.random.default_rng(0)
-    difficulty = rng.integers(1, 15, 80)
-    first = np.stack([difficulty, np.full(80, 15)], axis=1)
-    second = np.stack([np.maximum(difficulty - rng.integers(0, 2, 80), 0), np.full(80, 15)], axis=1)
-    paired = paired_bootstrap(first, second, ratio)
-    assert paired.low > 0
-    assert paired.half_width < bootstrap_interval(first, ratio).half_width / 2
-
-
-def test_a_comparison_on_different_items_is_refused():
-    with pytest.raises(ValueError, match="first has 25 items, second 24"):
-        paired_bootstrap(rows_of(0), rows_of(1, items=24), ratio)
-
-
-def test_jackknife_leaves_out_each_item_once():
-    rows = rows_of(4, items=6)
-    expected = [ratio(np.delete(rows, item, axis=0).sum(axis=0)) for item in range(6)]
-    assert jackknife(rows, ratio) == pytest.approx(expected)
-
-
-def test_bca_falls_back_where_it_is_undefined():
-    replicates = np.linspace(0, 1, 101)
-    assert bca_ends(replicates, 0.5, np.full(10, 0.5), 0.9) == percentile_ends(replicates, 0.9)
-    assert bca_ends(replicates, 2.0, np.arange(10), 0.9) == percentile_ends(replicates, 0.9)
-
-
-@pytest.mark.parametrize(
-    "change", [{"confidence": 1.0}, {"confidence": 0}, {"method": "normal"}, {"resamples": 0}], ids=str
-)
-def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        bootstrap_interval(rows_of(0), ratio, **change)
-
-
-@pytest.mark.parametrize("shape", [(0, 2), (3,), (0, 3, 2)])
-def test_rows_of_a_wrong_shape_are_refused(shape):
-    with pytest.raises(ValueError, match="shape"):
-        bootstrap_interval(np.zeros(shape), ratio)
-
-
 @given(st.lists(scores, min_size=1, max_size=40), st.integers(1, 10))
 def test_smoothing_stays_between_the_extremes_and_never_looks_ahead(values, window):
     smoothed = smooth(values, window)
@@ -211,3 +71,129 @@ def test_a_rise_is_zero_exactly_for_a_falling_curve(values):
 def test_largest_rise_counts_from_the_lowest_value_so_far():
     assert largest_rise([5, 3, 4, 2, 2.5, 1]) == 1
     assert largest_rise([]) == 0
+
+
+def test_seed_differences_are_paired():
+    assert paired_seed_differences([0.5, 0.25], [0.25, 0.5]).tolist() == [0.25, -0.25]
+    with pytest.raises(ValueError, match="one score per seed"):
+        paired_seed_differences([0.5, 0.25], [0.25])
+
+
+@given(st.lists(scores, min_size=2, max_size=9))
+def test_sign_flips_agree_with_scipys_permutation_test(values):
+    expected = stats.permutation_test(
+        (np.array(values), np.zeros(len(values))), lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples", n_resamples=np.inf,
+    ).pvalue  # fmt: skip
+    assert sign_flip_test(values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(3, 0.25), (6, 0.03125), (14, 2**-13)])
+def test_the_smallest_sign_flip_p_is_two_of_all_patterns(seeds, least):
+    assert sign_flip_test([0.1] * seeds) == least
+    assert sign_flip_test([0.1] * (seeds - 1) + [-5.0]) > least
+
+
+def test_many_seeds_are_flipped_at_random_and_repeat():
+    values = np.random.default_rng(0).normal(0.4, 1, size=20).tolist()
+    found = sign_flip_test(values)
+    assert found == sign_flip_test(values)
+    expected = stats.permutation_test(
+        (np.array(values), np.zeros(20)), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples",
+        n_resamples=20_000, rng=1,
+    ).pvalue  # fmt: skip
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+@given(st.integers(1, 6), st.integers(1, 7), st.integers(0, 1000))
+def test_interquartile_mean_is_scipys_trimmed_mean(seeds, tasks, seed):
+    """rliable's definition: scipy.stats.trim_mean(scores, 0.25, axis=None)."""
+    values = np.random.default_rng(seed).normal(size=(seeds, tasks))
+    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25, axis=None))
+    many = np.stack([values, values + 1])
+    one = float(interquartile_mean(values))
+    assert interquartile_mean(many) == pytest.approx(np.array([one, one + 1]))
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "low", "high"),
+    [
+        (np.random.default_rng(7).gamma(2.0, size=(5, 8)).round(3), 1.46005, 1.21145, 1.77585),
+        (np.random.default_rng(8).normal(size=(3, 4)).round(3), -0.3535, -1.023, 0.52833),
+    ],
+    ids=["5x8", "3x4"],
+)
+def test_stratified_bootstrap_gives_rliables_interval(values, mean, low, high):
+    """Golden: rliable 1.2.0 with arch 7.2.0 and pandas 2.3.3, get_interval_estimates, 50,000 repetitions, seed 0.
+
+    rliable 1.2.0 wants arch below 8, which does not import with the pandas pinned here, so it was run apart.
+    """
+    found = stratified_bootstrap(values, resamples=20_000)
+    assert found.estimate == pytest.approx(mean)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_strata_are_kept_apart():
+    """Every task has one value, so drawing seeds within a task changes nothing; across tasks it would."""
+    found = stratified_bootstrap(np.tile([0.0, 1.0, 2.0, 10.0], (3, 1)), resamples=50)
+    assert (found.low, found.estimate, found.high) == (1.5, 1.5, 1.5)
+
+
+def test_stratified_replicates_have_the_written_out_distribution():
+    """Two seeds, two tasks: all 16 draws, by hand."""
+    values = np.array([[0.0, 10.0], [1.0, 30.0]])
+    every = [
+        np.mean([values[a, 0], values[b, 0], values[c, 1], values[d, 1]])
+        for a, b, c, d in itertools.product((0, 1), repeat=4)
+    ]
+    found = stratified_bootstrap(values, lambda scores: scores.mean(axis=(-2, -1)), resamples=5000, confidence=0.4)
+    assert (found.low, found.high) == (np.quantile(every, 0.3), np.quantile(every, 0.7)) == (10.0, 10.5)
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((0, 3)), np.zeros(3), np.full((2, 2), np.nan)], ids=["none", "flat", "nan"]
+)
+def test_aggregates_refuse_other_shapes(values):
+    with pytest.raises(ValueError, match="n_seeds, n_tasks"):
+        stratified_bootstrap(values)
+
+
+def test_holm_by_hand():
+    """Holm 1979: 0.01 x 4, 0.02 x 3, then 0.03 x 2 = 0.06 and 0.04 x 1 lifted to 0.06."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert holm([0.02]).tolist() == [0.02]
+    assert holm([]).tolist() == []
+
+
+@given(chances)
+def test_holm_follows_its_step_down_definition(values):
+    """Rejecting at level a: go up the ordered p-values while p(i) <= a / (m - i), stop at the first that is not."""
+    adjusted = holm(values)
+    for level in (0.01, 0.05, 0.2):
+        rejected = set()
+        for rank, index in enumerate(np.argsort(values, kind="stable")):
+            if values[index] * (len(values) - rank) > level:
+                break
+            rejected.add(int(index))
+        assert {index for index, p in enumerate(adjusted) if p <= level} == rejected
+
+
+@given(chances, st.randoms())
+def test_holm_lies_between_the_raw_and_bonferronis_and_knows_no_order(values, random):
+    adjusted = holm(values)
+    assert (adjusted >= np.array(values)).all()
+    assert (adjusted <= np.minimum(1, len(values) * np.array(values)) + 1e-12).all()
+    order = list(range(len(values)))
+    random.shuffle(order)
+    assert np.array_equal(holm([values[index] for index in order]), adjusted[order])
+
+
+@pytest.mark.parametrize("values", [[1.2], [-0.1], [float("nan")], [[0.1]]], ids=str)
+def test_holm_refuses_what_is_no_p_value(values):
+    with pytest.raises(ValueError, match="numbers from 0 to 1"):
+        holm(values)
+
+
+def test_the_bootstrap_is_handed_on():
+    assert bootstrap_p_value([1.0, 1.0, 1.0]) == 0.5

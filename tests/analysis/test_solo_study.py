@@ -1,0 +1,53 @@
+import dataclasses
+
+import pytest
+
+from analysis.published import load_claims, load_tolerances
+from analysis.records import load_profile
+from analysis.solo_study import Study, unequal_runs
+from replication.fileio import write_json
+
+
+def study(experiments):
+    return Study(tuple(experiments), load_claims(), load_tolerances())
+
+
+@pytest.fixture
+def pair(write_runs, tmp_path):
+    runs = write_runs(tmp_path, profile="cpu", experiments=("lora", "solo_connection"), items=6)
+    return {experiment.name: experiment for experiment in load_profile(runs)}
+
+
+def test_only_the_papers_and_the_cpu_profile_test_claims(pair):
+    for profile, tests in (("paper", True), ("cpu", True), ("quick", False), ("another", False)):
+        experiments = [dataclasses.replace(experiment, profile=profile) for experiment in pair.values()]
+        assert (study(experiments).never_tests is None) == tests
+    assert (
+        "quick profile never tests"
+        in study([dataclasses.replace(experiment, profile="quick") for experiment in pair.values()]).never_tests
+    )
+    assert study([]).never_tests is not None
+
+
+def test_only_the_paper_profile_speaks_of_the_paper(pair):
+    assert "of no printed cell" in study(pair.values()).scope(["SmolLM2-135M"])
+    paper = [dataclasses.replace(experiment, profile="paper") for experiment in pair.values()]
+    assert study(paper).scope(["GPT-2 Medium"]) == ""
+
+
+def test_readings_are_the_papers_rank_with_either_skip_length(paper_runs):
+    found = study(load_profile(paper_runs))
+    assert [(experiment.name, skip) for experiment, skip in found.readings] == [("large-solo", 6), ("solo-k2", 2)]
+    assert found.reading("gpt2-medium", 2).name == "solo-k2"
+    assert found.reading("gpt2-medium", 6) is None
+    assert found.lora_of(found.reading("gpt2-large", 6)).name == "large-lora"
+
+
+def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    assert unequal_runs(solo, lora) is None
+    for run, beams in ((lora, 10), (solo, 1)):
+        write_json(run.directory / "predictions" / "decoding.json", {"decoding": {"beams": beams}})
+    assert "decoded with other settings" in unequal_runs(solo, lora)
+    write_json(solo.directory / "predictions" / "decoding.json", {"decoding": {"beams": 10}})
+    assert unequal_runs(solo, lora) is None
