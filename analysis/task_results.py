@@ -137,7 +137,7 @@ class TaskStudy:
         return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds, tuple(values))
 
     def learned(self, place: tuple[str, str]) -> Learned:
-        """The rule of `weightlora.json`: LoRA minus frozen lies above zero over test items, or over seeds."""
+        """The rule of `weightlora.yaml`: LoRA minus frozen lies above zero over test items, or over seeds."""
         lora, frozen = (next(iter(self.at(place, method)), None) for method in ("lora", "frozen"))
         if lora is None or frozen is None:
             absent = " and ".join(name for name, run in (("LoRA", lora), ("frozen", frozen)) if run is None)

@@ -41,7 +41,7 @@ RISE = "largest rise of the smoothed loss"
 
 @dataclass(frozen=True)
 class Verdict(Judged):
-    """One claim of `claims.json`, judged."""
+    """One claim of `claims.yaml`, judged."""
 
     claim: Claim
 

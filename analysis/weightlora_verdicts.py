@@ -1,4 +1,4 @@
-"""What the runs of one profile say about the WeightLoRA paper's claims, by the rules of `weightlora.json`.
+"""What the runs of one profile say about the WeightLoRA paper's claims, by the rules of `weightlora.yaml`.
 
 A claim is judged case by case (a backbone, a task, a K) by the rule of `decision.py`; the comparisons of all its claims
 that can decide a case are one family of Holm's. A case whose task LoRA did not clearly learn is `inconclusive: did not
@@ -27,7 +27,7 @@ __all__ = ["Bench", "Case", "ClaimVerdict", "judge_weightlora"]
 
 @dataclass(frozen=True)
 class ClaimVerdict(Judged):
-    """One claim of `weightlora.json`, judged."""
+    """One claim of `weightlora.yaml`, judged."""
 
     claim: Claim
 
@@ -66,7 +66,7 @@ class Bench:
 def judge_weightlora(
     profile: str, study: TaskStudy, authors: Authors, memory: Memory | None = None
 ) -> list[ClaimVerdict]:
-    """One verdict per claim of `weightlora.json`, in its order."""
+    """One verdict per claim of `weightlora.yaml`, in its order."""
     bench = Bench(profile, study, authors, memory)
     drafts = {claim.key: DRAFTERS[claim.key](bench) for claim in authors.facts.claims if claim.key in DRAFTERS}
     cases = iter(settle([draft for found in drafts.values() for draft in found], tested=bench.never_tests is None))
