@@ -1,4 +1,4 @@
-"""The peak of a training step as torch's allocator really saw it, on this machine's CPU: what predictions are held to."""
+"""The peak of a training step as torch's allocator really saw it, on this CPU: what predictions are held to."""
 
 from __future__ import annotations
 

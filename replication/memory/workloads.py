@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from replication.adapters.blocks import head_parameters
 from replication.adapters.lora import LoraConfig, LowRankUpdate, lora_layers
 from replication.adapters.projections import replace_module
 from replication.backbones import backbone_config, build_empty, get_backbone
+from replication.counting import IMPORTANCE_NAME
 from replication.errors import ConfigError
 from replication.memory.ledger import MemoryPrediction
 from replication.memory.step import Batch, TrainingStep, predict_step
@@ -65,7 +66,8 @@ class Workload:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "method": config_to_dict(self.method), "task": self.form, "changes": dict(self.changes)}
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**fields, "method": config_to_dict(self.method), "task": self.form, "changes": dict(self.changes)}
 
 
 def predict(workload: Workload) -> MemoryPrediction:
@@ -97,7 +99,10 @@ def _model(workload: Workload) -> nn.Module:
 
 
 def keep_adapters(model: nn.Module, count: int, order: str) -> None:
-    """Leave `count` pairs of a LoRA-like method, the first in module order or the last, and take the others out."""
+    """Leave `count` pairs of a LoRA-like method, the first in module order or the last, and take the others out.
+
+    Importance weights, where there are any, no longer train: it is the model of WeightLoRA's phase 2.
+    """
     layers = lora_layers(model)
     pairs = [(name, piece.label) for name, layer in layers.items() for piece in layer.slices]
     if count > len(pairs):
@@ -109,6 +114,9 @@ def keep_adapters(model: nn.Module, count: int, order: str) -> None:
     for layer in layers.values():
         if not layer.slices:
             replace_module(model, layer, layer.base_layer)
+    for name, parameter in model.named_parameters():
+        if name.endswith(IMPORTANCE_NAME):
+            parameter.requires_grad_(False)
 
 
 def _batch(model: nn.Module, workload: Workload) -> Batch:
@@ -157,6 +165,8 @@ class OutputWeightedLoraConfig(LoraConfig):
     dropout: float = 0.0
     targets: tuple[str, ...] = ("query", "key", "value")
 
+    method: ClassVar[str] = "authors_layer"
+
     def new_update(self, inputs: int, outputs: int, like: torch.Tensor, generator: torch.Generator) -> LowRankUpdate:
         """A pair with a scalar on its output."""
         return _OutputWeighted(inputs, outputs, self, like, generator)
@@ -172,11 +182,10 @@ class _OutputWeighted(LowRankUpdate):
         return self.weight * F.linear(F.linear(x, self.lora_A), self.lora_B)
 
 
-def form_of(name: str, settings: Mapping[str, Any]) -> MethodConfig:
+def method_of(name: str, settings: Mapping[str, Any]) -> MethodConfig:
     """Method `name`, or "authors_layer" for `OutputWeightedLoraConfig`."""
-    return OutputWeightedLoraConfig(**settings) if name == "authors_layer" else method_config(name, **settings)
-
-
-def names(forms: Sequence[str]) -> str:
-    """For messages."""
-    return ", ".join(forms)
+    return (
+        OutputWeightedLoraConfig(**settings)
+        if name == OutputWeightedLoraConfig.method
+        else method_config(name, **settings)
+    )
