@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from replication.commands.count import parse_settings
-from replication.fileio import write_text
+from replication.fileio import read_json, write_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -71,31 +71,36 @@ def check(as_json: AsJson = False) -> None:
         typer.echo(json.dumps({"rows": rows}, ensure_ascii=False))
         return
     for row in rows:
-        ratio = row["predicted_bytes"] / row["measured_bytes"]
         predicted, measured = row["predicted_bytes"], row["measured_bytes"]
         typer.echo(f"{row['backbone']:20} {row['what']:36} {predicted:>12,} {measured:>12,} {predicted / measured:.4f}")
 
 
 def full_scale(
     output: Annotated[Path, typer.Option(help="File to write.")] = Path("measurements/full_scale/memory.json"),
+    fresh: Annotated[bool, typer.Option(help="Predict everything again, also what the file holds.")] = False,
 ) -> None:
-    """Write every prediction at full scale, and the check: about fifteen minutes on one core."""
+    """Write every prediction at full scale, and the check: minutes on one core. What the file has is kept."""
     _quiet()
     import torch
     import transformers
 
-    from replication.memory.full_scale import checks, predictions
+    from replication.memory.full_scale import all_series, checks, predictions
 
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    content = {
+    content: dict[str, Any] = {
         "schema_version": 1,
         "made_by": "replicate memory full-scale",
         "unit": "bytes of device memory in use at the peak of one training step (fp32, AdamW), by component",
-        "versions": versions,
-        "checks": list(checks(_tell)),
-        "series": list(predictions(_tell)),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    write_text(output, one_row_a_line(content))
+    before = read_json(output) if output.is_file() and not fresh else {}
+    if any(before.get(name) != value for name, value in content.items()):
+        before = {}
+    known = {series["key"]: series for series in before.get("series", ())}
+    content |= {"checks": before.get("checks") or list(checks(_tell)), "series": []}
+    for series in predictions(known, _tell):
+        content["series"].append(series)
+        rest = [known[s.key] for s in all_series()[len(content["series"]) :] if s.key in known]
+        write_text(output, one_row_a_line({**content, "series": [*content["series"], *rest]}))
     typer.echo(str(output))
 
 

@@ -19,10 +19,10 @@ from replication.adapters import MethodConfig, config_to_dict, method_config
 from replication.memory.profiled import measured_peak
 from replication.memory.workloads import OutputWeightedLoraConfig, Workload, predict, training_step
 
-RANKS = (8, 32, 64, 128, 256)
-ALL = 36
-EVERY = tuple(range(1, ALL + 1))
-SOME = (1, 2, 3, 4, 5, 6, 9, 10, 12, 15, 18, 21, 24, 27, 30, 33, 36)
+MOST = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 18, 24, 30, 33, 34, 35, 36)
+"""Every place where the authors' curve bends, and some between, where it is straight."""
+SOME = (1, 3, 6, 12, 18, 24, 30, 33, 36)
+FEW = (1, 3, 18, 33, 36)
 QKV = ("query", "key", "value")
 
 
@@ -55,19 +55,19 @@ def all_series() -> list[Series]:
     """Every series of measurements/full_scale/memory.json."""
     theirs = [
         Series(f"authors_layer_r{rank}", "the authors' script: their layer, from block 0 upwards, head frozen",
-               OutputWeightedLoraConfig(rank=rank), EVERY, shared=_THEIRS)
-        for rank in RANKS
+               OutputWeightedLoraConfig(rank=rank), counts, shared=_THEIRS)
+        for rank, counts in ((8, MOST), (32, FEW), (64, FEW), (128, FEW), (256, SOME))
     ]  # fmt: skip
     return [
         *theirs,
         Series("authors_layer_r8_top", "the same layer, from the last block downwards",
-               OutputWeightedLoraConfig(rank=8), EVERY, "top", _THEIRS),
+               OutputWeightedLoraConfig(rank=8), SOME, "top", _THEIRS),
         Series("lora_r8", "LoRA with dropout 0.05, from block 0 upwards, head trained",
-               method_config("lora", rank=8, dropout=0.05, targets=QKV), SOME, shared=_MNLI),
+               method_config("lora", rank=8, dropout=0.05, targets=QKV), FEW, shared=_MNLI),
         Series("weight_lora_r8", "WeightLoRA's phase 2, survivors from block 0 upwards, head trained",
-               _PHASE_2, SOME, shared=_MNLI),
+               _PHASE_2, FEW, shared=_MNLI),
         Series("weight_lora_r8_top", "WeightLoRA's phase 2, survivors from the last block downwards, head trained",
-               _PHASE_2, SOME, "top", _MNLI),
+               _PHASE_2, (*FEW, 5, 10), "top", _MNLI),
         Series("weight_lora_r8_phase1", "WeightLoRA's phase 1: all adapters and their weights train",
                _PHASE_2, shared=_MNLI),
         Series("gpt2_medium_full", "full fine-tuning", method_config("full"), shared=_E2E),
@@ -80,17 +80,33 @@ def all_series() -> list[Series]:
     ]  # fmt: skip
 
 
-def predictions(tell: Callable[[str], None] = lambda text: None) -> Iterator[dict[str, Any]]:
-    """Each series as JSON values: its settings, and one row of bytes for each number of adapters."""
+def predictions(
+    known: Mapping[str, Any] | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Iterator[dict[str, Any]]:
+    """Each series as JSON values: its settings, and one row of bytes for each number of adapters.
+
+    Rows of `known`, a series by key as this function gave it, are taken over where the settings are the same.
+    """
     for series in all_series():
-        rows = []
+        described = describe(series)
+        before = (known or {}).get(series.key, {})
+        same = {name: before.get(name) for name in described} == described
+        rows = {row["adapters"]: row for row in before.get("rows", ())} if same else {}
         for workload in series.workloads():
-            rows.append({"adapters": workload.adapters, **predict(workload).to_dict()})
-            tell(f"{series.key}: {workload.adapters or 'all'} adapters, {rows[-1]['total']:,} bytes")
-        described = workload.to_dict()
-        for name in ("adapters", "changes"):
-            del described[name]
-        yield {"key": series.key, "about": series.about, **described, "rows": rows}
+            if workload.adapters not in rows:
+                rows[workload.adapters] = {"adapters": workload.adapters, **predict(workload).to_dict()}
+                tell(f"{series.key}: {workload.adapters or 'all'} adapters, {rows[workload.adapters]['total']:,} bytes")
+        wanted = [workload.adapters for workload in series.workloads()]
+        yield {**described, "rows": [rows[count] for count in wanted]}
+
+
+def describe(series: Series) -> dict[str, Any]:
+    """Settings of a series as JSON values."""
+    settings = series.workloads()[0].to_dict()
+    for name in ("adapters", "changes"):
+        del settings[name]
+    settings["method"] = {k: list(v) if isinstance(v, tuple) else v for k, v in settings["method"].items()}
+    return {"key": series.key, "about": series.about, **settings}
 
 
 _SMALL = {

@@ -14,7 +14,7 @@ from replication.adapters import MethodConfig, attach, config_to_dict, method_co
 from replication.adapters.blocks import head_parameters
 from replication.adapters.lora import LoraConfig, LowRankUpdate, lora_layers
 from replication.adapters.projections import replace_module
-from replication.backbones import backbone_config, build_empty, get_backbone
+from replication.backbones import backbone_config, get_backbone
 from replication.counting import IMPORTANCE_NAME
 from replication.errors import ConfigError
 from replication.memory.ledger import MemoryPrediction
@@ -22,6 +22,11 @@ from replication.memory.step import Batch, TrainingStep, predict_step
 
 ORDERS = ("bottom", "top")
 ATTENTIONS = (None, "eager", "sdpa")
+_AUTO_CLASSES = {
+    "causal_lm": "AutoModelForCausalLM",
+    "seq2seq_lm": "AutoModelForSeq2SeqLM",
+    "sequence_classification": "AutoModelForSequenceClassification",
+}
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,16 @@ def training_step(workload: Workload) -> TrainingStep:
 
 
 def _model(workload: Workload) -> nn.Module:
-    kind = type(build_empty(workload.backbone, workload.form))
+    import transformers
+
+    if workload.form not in _LOSSES or workload.form not in get_backbone(workload.backbone).tasks:
+        raise ConfigError(f"workload: task={workload.form!r}: not among the tasks predicted for {workload.backbone}")
     config = backbone_config(workload.backbone, **workload.changes)
     if workload.form == "sequence_classification":
         config.num_labels = workload.labels
-    if workload.attention is not None:
-        config._attn_implementation = workload.attention
-    return kind(config)
+    more = {} if workload.attention is None else {"attn_implementation": workload.attention}
+    model: nn.Module = getattr(transformers, _AUTO_CLASSES[workload.form]).from_config(config, **more)
+    return model
 
 
 def keep_adapters(model: nn.Module, count: int, order: str) -> None:
