@@ -155,7 +155,7 @@ def _lora(cell: str, backbone: str) -> Cell:
           for vectors in ((14, 15) if backbone == MEDIUM else (16, 17))),
     )  # fmt: skip
     remark = (
-        "microsoft/LoRA, issue 172, asks about the same difference on GPT-2 Medium and has no answer by the authors."
+        "microsoft/LoRA, issue 172, asks about this difference on GPT-2 Medium; no answer of the authors was found."
     )
     count = method_count(backbone, "lora", settings)["adapter"]
     return Cell(cell, backbone, "lora", COUNTED, count, settings, tuple(Candidate(*pair) for pair in others), remark)
@@ -191,7 +191,7 @@ def _lora_paper(backbone: str) -> Iterator[Cell]:
             {"blocks": (blocks - 2, blocks - 1)},
             (Candidate("the last two blocks and the final layer norm",
                        module_count(backbone, rf"transformer\.(h\.({blocks - 2}|{blocks - 1})\.|ln_f)")),),
-            "All parameters of the last two blocks: the answer to microsoft/LoRA, issue 148.",
+            "All parameters of the last two blocks; microsoft/LoRA, issue 148, asks for this count.",
         )  # fmt: skip
     tokens = (14, 15) if backbone == MEDIUM else (16, 17)
     yield Cell(
