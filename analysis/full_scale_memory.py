@@ -150,6 +150,11 @@ class Comparison:
     correlation: float
 
     @property
+    def straight_points(self) -> int:
+        """How many points the slopes come from."""
+        return int(_straight(self.adapters).sum())
+
+    @property
     def slope_ratio(self) -> float:
         """Predicted over measured."""
         return self.predicted_slope / self.measured_slope
@@ -168,7 +173,7 @@ class Comparison:
 
 def compare(adapters: np.ndarray, predicted: np.ndarray, measured: np.ndarray, rank: int) -> Comparison:
     """All of it from arrays (points,), ascending in adapters; at least two points of the straight part are needed."""
-    straight = (adapters >= STRAIGHT[0]) & (adapters <= STRAIGHT[1])
+    straight = _straight(adapters)
     if straight.sum() < 2:
         raise DataError(f"rank {rank}: fewer than two numbers of adapters from {STRAIGHT[0]} to {STRAIGHT[1]}")
     x = adapters[straight]
@@ -176,6 +181,10 @@ def compare(adapters: np.ndarray, predicted: np.ndarray, measured: np.ndarray, r
     linearities = [float(np.corrcoef(x, y[straight])[0, 1] ** 2) for y in (predicted, measured)]
     correlation = float(np.corrcoef(predicted, measured)[0, 1])
     return Comparison(rank, adapters, predicted, measured, *slopes, *linearities, correlation)
+
+
+def _straight(adapters: np.ndarray) -> np.ndarray:
+    return (adapters >= STRAIGHT[0]) & (adapters <= STRAIGHT[1])
 
 
 def comparisons(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -> list[Comparison]:

@@ -38,7 +38,7 @@ def memory_block(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -
                 f"{item.predicted[-1]:.3f} / {item.measured[-1]:.3f} ({last})",
                 f"{item.predicted_slope:.2f} / {item.measured_slope:.2f}",
                 f"{item.slope_ratio:.3f}",
-                f"{item.predicted_linearity:.5f} / {item.measured_linearity:.5f}",
+                _linearity(item),
                 f"{item.correlation:.5f}",
                 percent(item.largest_error, 2),
             )
@@ -79,6 +79,13 @@ def memory_words(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -
         f"On {len(ratios)} small models the predictor gives {percent(min(ratios), 2)} to {percent(max(ratios), 2)} of "
         "the bytes that torch's profiler saw.",
     )
+
+
+def _linearity(item: Comparison) -> str:
+    """Two points are always on a line."""
+    if item.straight_points < 3:
+        return "two points"
+    return f"{item.predicted_linearity:.5f} / {item.measured_linearity:.5f}"
 
 
 def _agreement(compared: list[Comparison]) -> str:

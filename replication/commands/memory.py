@@ -52,7 +52,7 @@ def predict(
     )  # fmt: skip
     result = predict_workload(workload).to_dict()
     if as_json:
-        typer.echo(json.dumps({**workload.to_dict(), **result}, ensure_ascii=False))
+        typer.echo(json.dumps({"workload": workload.to_dict(), **result}, ensure_ascii=False))
         return
     for name, value in result.items():
         typer.echo(
