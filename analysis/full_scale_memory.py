@@ -56,6 +56,11 @@ class Row(Strict):
         """The peak in GiB."""
         return self.total / GIB
 
+    @property
+    def accumulating_gib(self) -> float:
+        """The same moment with the gradients of an earlier micro-batch in place, as in gradient accumulation."""
+        return (self.total + self.all_gradients - self.gradients) / GIB
+
 
 class Series(Strict):
     """Predictions that differ in the number of adapters alone."""
@@ -188,21 +193,29 @@ def _straight(adapters: np.ndarray) -> np.ndarray:
 
 
 def comparisons(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -> list[Comparison]:
-    """The authors' layer at every rank that they measured."""
+    """The authors' layer at every rank that they measured; their script accumulates six micro-batches."""
     predictions, authors = read_predictions(path), load_authors(directory).memory
     found = []
     for series in authors.series:
         rows = predictions.named(f"authors_layer_r{series.rank}").by_adapters
         shared = sorted(set(rows) & set(series.cells))
         measured = np.array([series.cells[count].number for count in shared])
-        predicted = np.array([rows[count].gib for count in shared])
+        predicted = np.array([rows[count].accumulating_gib for count in shared])
         found.append(compare(np.array(shared), predicted, measured, series.rank))
     return found
 
 
 def slope_by_rank(compared: list[Comparison]) -> tuple[float, float]:
-    """MiB an adapter for each further unit of rank, by least squares over ranks: predicted and measured."""
-    ranks = np.array([item.rank for item in compared])
-    predicted = np.polyfit(ranks, [item.predicted_slope for item in compared], 1)[0]
-    measured = np.polyfit(ranks, [item.measured_slope for item in compared], 1)[0]
-    return float(predicted), float(measured)
+    """KiB an adapter for each further unit of rank, predicted and measured, at one number of adapters.
+
+    Least squares over ranks, at the smallest number in the straight part that every rank has.
+    """
+    shared = set.intersection(*(set(item.adapters[_straight(item.adapters)].tolist()) for item in compared))
+    if not shared:
+        raise DataError(f"the ranks share no number of adapters from {STRAIGHT[0]} to {STRAIGHT[1]}")
+    count, ranks = min(shared), [item.rank for item in compared]
+    slopes = []
+    for name in ("predicted", "measured"):
+        peaks = [getattr(item, name)[item.adapters.tolist().index(count)] for item in compared]
+        slopes.append(float(np.polyfit(ranks, peaks, 1)[0]) / count * GIB / 1024)
+    return slopes[0], slopes[1]
