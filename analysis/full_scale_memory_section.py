@@ -124,7 +124,8 @@ def orders_block(path: str | Path = MEMORY) -> Block:
     """What it matters where the adapters are: from block 0 upwards, or from the last block downwards."""
     predictions = read_predictions(path)
     columns = [(label, predictions.named(key).by_adapters) for key, label in _ORDERS]
-    counts = sorted({count for _, rows in columns for count in rows if sum(count in r for _, r in columns) > 1})
+    tops = (key for key, _ in _ORDERS if key.endswith("_top"))
+    counts = sorted({count for key in tops for count in predictions.named(key).by_adapters})
     rows = tuple(
         (str(count), *(f"{found[count].gib:.2f}" if count in found else "not predicted" for _, found in columns))
         for count in counts
@@ -210,7 +211,7 @@ def memory_drawing(path: str | Path = MEMORY, directory: str | Path = DIRECTORY)
         left.plot(counts, [series.cells[count].number for count in counts], color=shade, linewidth=1.3)
         left.plot(item.adapters, item.predicted, "o", color=shade, markersize=3.6, markerfacecolor="none")
         ends.append((float(counts[-1]), series.cells[counts[-1]].number, f"r={item.rank}", shade))
-    left.set_title("Lines: measured by the authors; rings: predicted")
+    left.set_title("Measured: lines; predicted: rings")
     left.set_ylabel("peak, GiB")
     left.set_xlim(0, 37.5)
     name_at_right(left, ends, 16, leaders=False)
@@ -224,7 +225,7 @@ def memory_drawing(path: str | Path = MEMORY, directory: str | Path = DIRECTORY)
                    markersize=3, label=label)  # fmt: skip
     right.set_title("Predicted, r=8: where they are")
     right.set_ylim(bottom=0)
-    right.legend(loc="lower right", fontsize=7)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 0.62), fontsize=7)
     for axes in (left, right):
         axes.set_xlabel("number of adapters")
     return Drawing(
