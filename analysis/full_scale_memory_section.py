@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.authors import load_authors
-from analysis.drawing import COLOURS, Drawing, name_at_right, new_figure, styled
+from analysis.drawing import COLOURS, Drawing, add_legend, name_at_right, new_figure, styled
 from analysis.full_scale_memory import (
     GIB,
     MEMORY,
@@ -225,7 +225,7 @@ def memory_drawing(path: str | Path = MEMORY, directory: str | Path = DIRECTORY)
                    markersize=3, label=label)  # fmt: skip
     right.set_title("Predicted, r=8: where they are")
     right.set_ylim(bottom=0)
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 0.62), fontsize=7)
+    add_legend(figure, (right,))
     for axes in (left, right):
         axes.set_xlabel("number of adapters")
     return Drawing(
