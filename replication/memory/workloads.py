@@ -1,0 +1,199 @@
+"""What is predicted: a backbone with a method, and a batch; built from its configuration, without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from replication.adapters import MethodConfig, attach, config_to_dict, method_config, trainable_parameters
+from replication.adapters.blocks import head_parameters
+from replication.adapters.lora import LoraConfig, LowRankUpdate, lora_layers
+from replication.adapters.projections import replace_module
+from replication.backbones import backbone_config, get_backbone
+from replication.counting import IMPORTANCE_NAME
+from replication.errors import ConfigError
+from replication.memory.ledger import MemoryPrediction
+from replication.memory.step import Batch, TrainingStep, predict_step
+
+ORDERS = ("bottom", "top")
+ATTENTIONS = (None, "eager", "sdpa")
+_AUTO_CLASSES = {
+    "causal_lm": "AutoModelForCausalLM",
+    "seq2seq_lm": "AutoModelForSeq2SeqLM",
+    "sequence_classification": "AutoModelForSequenceClassification",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training step in fp32 with AdamW.
+
+    `adapters`: how many of a LoRA-like method's adapters stay, counted from block 0 upwards (`order` "bottom") or
+    from the last block downwards ("top"); None: all. `train_head` False freezes a task head too. `attention` None
+    leaves the choice to the library. `changes` alter the backbone's configuration. `fused_dropout`: masks as on a
+    GPU. A causal model's loss is taken over every position, a sequence-to-sequence model's over every position of
+    a target as long as its source.
+    """
+
+    backbone: str
+    method: MethodConfig
+    batch: int
+    length: int
+    adapters: int | None = None
+    order: str = "bottom"
+    task: str | None = None
+    labels: int = 2
+    train_head: bool = True
+    attention: str | None = "eager"
+    fused_dropout: bool = True
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "length", "labels"):
+            if isinstance(getattr(self, name), bool) or getattr(self, name) < 1:
+                raise ConfigError(f"workload: {name}={getattr(self, name)!r}: must be at least 1")
+        if self.adapters is not None and self.adapters < 1:
+            raise ConfigError(f"workload: adapters={self.adapters}: must be at least 1, or left out for all")
+        for name, valid in (("order", ORDERS), ("attention", ATTENTIONS)):
+            if getattr(self, name) not in valid:
+                listed = ", ".join(map(str, valid))
+                raise ConfigError(f"workload: {name}={getattr(self, name)!r}: must be one of {listed}")
+
+    @property
+    def form(self) -> str:
+        """The task that the model is built for."""
+        return self.task or get_backbone(self.backbone).task_class
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**fields, "method": config_to_dict(self.method), "task": self.form, "changes": dict(self.changes)}
+
+
+def predict(workload: Workload) -> MemoryPrediction:
+    """Predicted peak of the workload's training step; ConfigError or AdapterError for what cannot be built."""
+    return predict_step(lambda: training_step(workload), fused_dropout=workload.fused_dropout)
+
+
+def training_step(workload: Workload) -> TrainingStep:
+    """Model with method, batch, loss and optimizer: fake under `FakeTensorMode`, else with random weights."""
+    model = _model(workload)
+    attach(model, workload.method)
+    if workload.adapters is not None:
+        keep_adapters(model, workload.adapters, workload.order)
+    if not workload.train_head:
+        for parameter in head_parameters(model).values():
+            parameter.requires_grad_(False)
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=1e-4, foreach=False)
+    return TrainingStep(model.train(), _batch(model, workload), _LOSSES[workload.form], optimizer)
+
+
+def _model(workload: Workload) -> nn.Module:
+    import transformers
+
+    if workload.form not in _LOSSES or workload.form not in get_backbone(workload.backbone).tasks:
+        raise ConfigError(f"workload: task={workload.form!r}: not among the tasks predicted for {workload.backbone}")
+    config = backbone_config(workload.backbone, **workload.changes)
+    if workload.form == "sequence_classification":
+        config.num_labels = workload.labels
+    more = {} if workload.attention is None else {"attn_implementation": workload.attention}
+    model: nn.Module = getattr(transformers, _AUTO_CLASSES[workload.form]).from_config(config, **more)
+    return model
+
+
+def keep_adapters(model: nn.Module, count: int, order: str) -> None:
+    """Leave `count` pairs of a LoRA-like method, the first in module order or the last, and take the others out.
+
+    Importance weights, where there are any, no longer train: it is the model of WeightLoRA's phase 2.
+    """
+    layers = lora_layers(model)
+    pairs = [(name, piece.label) for name, layer in layers.items() for piece in layer.slices]
+    if count > len(pairs):
+        raise ConfigError(f"workload: adapters={count}: the method puts only {len(pairs)} into this model")
+    kept = set(pairs[:count] if order == "bottom" else pairs[len(pairs) - count :])
+    for name, label in pairs:
+        if (name, label) not in kept:
+            layers[name].drop(label)
+    for layer in layers.values():
+        if not layer.slices:
+            replace_module(model, layer, layer.base_layer)
+    for name, parameter in model.named_parameters():
+        if name.endswith(IMPORTANCE_NAME):
+            parameter.requires_grad_(False)
+
+
+def _batch(model: nn.Module, workload: Workload) -> Batch:
+    """Token ids and a mask with one padded place, so that no library skips the mask."""
+    shape = (workload.batch, workload.length)
+    mask = torch.ones(shape, dtype=torch.long)
+    mask[-1, -1] = 0
+    batch = {"input_ids": torch.full(shape, 5, dtype=torch.long), "attention_mask": mask}
+    if workload.form == "seq2seq_lm":
+        batch["decoder_input_ids"] = torch.full(shape, 5, dtype=torch.long)
+    labels = (workload.batch,) if workload.form == "sequence_classification" else shape
+    return {**batch, "labels": torch.zeros(labels, dtype=torch.long)}
+
+
+def _class_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return F.cross_entropy(logits.float(), batch["labels"])
+
+
+def _causal_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    return _token_loss(output.logits[:, :-1], batch["labels"][:, 1:])
+
+
+def _seq2seq_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids")}
+    return _token_loss(model(**inputs, use_cache=False).logits, batch["labels"])
+
+
+def _token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), label_smoothing=0.1)
+
+
+_LOSSES = {"sequence_classification": _class_loss, "causal_lm": _causal_loss, "seq2seq_lm": _seq2seq_loss}
+
+
+@dataclass(frozen=True)
+class OutputWeightedLoraConfig(LoraConfig):
+    """LoRA as the WeightLoRA authors' memory script attaches it: w * B(A(x)), no scale, no dropout.
+
+    Their `AdapterLayer` (Vepricov/WLoRA, src/utils.py) multiplies the whole output by a trained scalar, so autograd
+    keeps a tensor of the projection's full width for each adapter. For predictions alone: no method by this name.
+    """
+
+    rank: int = 8
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("query", "key", "value")
+
+    method: ClassVar[str] = "authors_layer"
+
+    def new_update(self, inputs: int, outputs: int, like: torch.Tensor, generator: torch.Generator) -> LowRankUpdate:
+        """A pair with a scalar on its output."""
+        return _OutputWeighted(inputs, outputs, self, like, generator)
+
+
+class _OutputWeighted(LowRankUpdate):
+    def __init__(self, inputs: int, outputs: int, config: LoraConfig, like: torch.Tensor, generator: torch.Generator):
+        super().__init__(inputs, outputs, config, like, generator)
+        self.weight = nn.Parameter(torch.ones((), dtype=like.dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) -> (..., out)."""
+        return self.weight * F.linear(F.linear(x, self.lora_A), self.lora_B)
+
+
+def method_of(name: str, settings: Mapping[str, Any]) -> MethodConfig:
+    """Method `name`, or "authors_layer" for `OutputWeightedLoraConfig`."""
+    return (
+        OutputWeightedLoraConfig(**settings)
+        if name == OutputWeightedLoraConfig.method
+        else method_config(name, **settings)
+    )
