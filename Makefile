@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Processes at a time in `make reproduce` and `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help search memory reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+.PHONY: help search memory count-full-scale memory-full-scale reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
@@ -38,6 +38,12 @@ search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)
 
+count-full-scale: $(VENV)/.installed ## every printed parameter count again, on the real architectures
+	replicate count-published --output measurements/full_scale/parameters.json
+
+memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' shapes, without a GPU
+	replicate memory full-scale --output measurements/full_scale/memory.json
+
 test: $(VENV)/.installed-dev ## environment and all tests
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile
@@ -53,6 +59,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 
 bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py
+	python benchmarks/bootstrap.py
 
 notebooks: $(VENV)/.installed-dev ## open the notebooks
 	$(PIP_INSTALL) --editable ".[notebooks]"
