@@ -1,47 +1,45 @@
 """Build the report of one profile: `python -m analysis.report --profile quick`.
 
-The same inputs give the same bytes in index.html, tables/, figures/ and plots/. Timings go to cost.html and
-cost.csv only.
+The same inputs give the same bytes in index.html, tables/, figures/ and plots/. Timings of the machine at hand go to
+cost.html and cost.csv only. Everything is written aside and takes its place together.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from analysis import page, page_blocks
+from analysis.beside import beside_block, beside_cells
+from analysis.blocks import Block, to_csv, to_latex, to_markdown
 from analysis.cells import compare_cells
-from analysis.costs import collect_costs, cost_block, cost_csv
+from analysis.claim_rows import claim_rows, claims_block, counts_line
+from analysis.corpora import corpora_block
+from analysis.costs import collect_costs, cost_block, cost_csv, cost_note, training_costs
 from analysis.drawing import Drawing
 from analysis.figures import draw_all
 from analysis.plot_data import write_plots
+from analysis.provenance import page_command, record_paths
+from analysis.publish import replaced_parts
 from analysis.published import DIRECTORY, load_claims, load_tables, load_tolerances
-from analysis.records import Experiment, Plan, load_profile
-from analysis.results import ResultRow, result_rows
+from analysis.records import Experiment, Plan, load_profile, of_generation
+from analysis.render import render
+from analysis.results import result_rows
 from analysis.sanity import sanity_checks
-from analysis.tables import (
-    Block,
-    published_block,
-    published_csv,
-    results_block,
-    results_csv,
-    to_latex,
-    to_markdown,
-)
+from analysis.sections import Section, further_sections
+from analysis.tables import published_csv, results_block, results_csv
 from analysis.verdicts import judge
-from analysis.weightlora_section import WeightLora, load_weightlora
+from analysis.weightlora_section import load_weightlora
 from replication.errors import DataError, ReplicationError
-from replication.fileio import replaced_directory, write_text
+from replication.fileio import write_text
 
-# The browser itself refuses whatever the page would fetch: what it needs is inside it.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 TITLE = "Solo Connection and WeightLoRA, replicated"
+PARTS = ("tables", "figures", "plots", "cost.html", "cost.csv", "index.html")
 
 
 def build_report(
@@ -54,69 +52,121 @@ def build_report(
     published: str | Path = DIRECTORY,
     searches: str | Path | None = None,
     measurements: str | Path | None = None,
+    sections: Sequence[Section] | None = None,
 ) -> Path:
     """Read `runs` (one profile's folder), write the report under `output`, return the path of index.html.
 
     `experiments` names the rows and their order, and one without runs appears as missing; as a mapping to `Planned` it
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
-    searches and memory measurements; without them the page says that nothing was searched or measured. DataError only
-    for a folder of another profile or broken published figures.
+    searches and memory measurements; without them the page says that nothing was searched or measured. `sections` stand
+    below the papers; by default those of `sections.FURTHER`. DataError only for a folder of another profile or broken
+    published figures, and then nothing that stood under `output` has changed.
     """
     runs, output = Path(runs), Path(output)
-    for folder in (runs, searches, measurements):
+    folders = (runs, searches, measurements)
+    for folder in folders:
         if folder is not None and Path(folder).name != profile:
             raise DataError(
                 f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; give the folder <...>/{profile}"
             )
     loaded = load_profile(runs, experiments)
     rows = result_rows(loaded)
-    drawings = draw_all(loaded, rows)
     tables, tolerances = load_tables(published), load_tolerances(published)
-    measured = results_block(rows, profile)
-    methods = {row.method for row in rows if row.method}
-    printed = published_block(tables, tolerances.why_not_comparable(profile), methods)
+    why_not = tolerances.why_not_comparable(profile)
+    compared = compare_cells(loaded, tables, tolerances)
     weightlora = load_weightlora(profile, loaded, searches, measurements, published)
-    further = weightlora.drawings()
+    seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
+    solo_claims = claim_rows("solo", judge(loaded, load_claims(published), tolerances), profile, seeds_of)
+    weightlora_claims = claim_rows("weightlora", weightlora.verdicts, profile, seeds_of)
 
-    _write_tables(output, rows, profile, [measured, printed], published_csv(tables), weightlora)
-    with replaced_directory(output / "figures") as folder:
-        for drawing in (*drawings, *further):
-            drawing.write(folder)
-    write_plots(output, loaded, rows)
-    _write_costs(output, profile, loaded)
+    solo_records = record_paths(of_generation(loaded))
+    command = page_command(profile)
+    measured = replace(results_block(rows, profile, training_costs(loaded)), records=solo_records)
+    beside = beside_block(beside_cells(tables, rows, why_not, compared), tables, why_not)
+    blocks = {
+        "results": replace(measured, notes=(*measured.notes, cost_note(profile))),
+        "beside": replace(beside, records=(*solo_records, *_published_files(published, [t.id for t in tables]))),
+        "cells": replace(page.cells_block(compared), records=solo_records),
+        "claims_table": claims_block([*solo_claims, *weightlora_claims]),
+        "corpora": corpora_block(loaded),
+        "cost": replace(page_blocks.count_block(loaded), records=record_paths(loaded)),
+        "seeds": replace(page_blocks.seeds_block(loaded), records=record_paths(loaded)),
+        "search": page_blocks.search_block(weightlora.searches, loaded),
+    }
+    blocks = {name: replace(block, command=command) for name, block in blocks.items()}
+    scores = [replace(block, command=command) for block in weightlora.scores]
+    further = {name: replace(block, command=command) for name, block in weightlora.tables.items()}
 
-    checks = sanity_checks(rows) if profile == "quick" else []
+    drawings, weightlora_drawings = draw_all(loaded, rows), weightlora.drawings()
+    added = further_sections(profile) if sections is None else list(sections)
+    shown = [*drawings, *weightlora_drawings, *(drawing for section in added for drawing in section.drawings)]
     warnings = page.warnings(loaded, rows, weightlora.broken)
-    return write_text(
-        output / "index.html",
-        _render(
-            "report.html",
-            title=f"{TITLE}: {profile} profile",
-            subtitle=page.subtitle(profile, loaded),
-            contents=page.CONTENTS,
-            solo_contents=page.SOLO_CONTENTS,
-            about=page.about(profile),
-            warnings=[_portable(text, (runs, searches, measurements), profile) for text in warnings],
-            sanity=checks,
-            sanity_holds=all(check.holds for check in checks),
-            results=measured,
-            published=printed,
-            cells=page.cells_block(compare_cells(loaded, tables, tolerances)),
-            reading=page.reading(tolerances.why_not_comparable(profile)),
-            figures=[_shown(drawing) for drawing in drawings],
-            verdicts=judge(loaded, load_claims(published), tolerances),
-            examples=page.examples(loaded),
-            examples_note=page.examples_note(loaded),
-            weightlora=weightlora.values([_shown(drawing) for drawing in further]),
-            cost=page_blocks.count_block(loaded),
-            seeds=page_blocks.seeds_block(loaded),
-            search=page_blocks.search_block(weightlora.searches, loaded),
-            conditions=page_blocks.conditions(loaded),
-            deviations=list(deviations),
-            sources=page.sources(tables, weightlora.authors.sources),
-        ),
+    checks = sanity_checks(rows) if profile == "quick" else []
+    text = render(
+        "report.html",
+        title=f"{TITLE}: {profile} profile",
+        profile=profile,
+        subtitle=page.subtitle(profile, loaded),
+        contents=page.contents(added),
+        solo_contents=page.SOLO_CONTENTS,
+        tally=page.tally(profile, counts_line([*solo_claims, *weightlora_claims])),
+        solo_claims=solo_claims,
+        weightlora_claims=weightlora_claims,
+        about=page.about(profile),
+        warnings=[_portable(warning, folders, profile) for warning in warnings],
+        sanity=checks,
+        sanity_holds=all(check.holds for check in checks),
+        reading=page.reading(why_not),
+        figures=[_shown(drawing) for drawing in drawings],
+        examples=page.examples(loaded),
+        examples_note=page.examples_note(loaded),
+        weightlora=weightlora.values([_shown(drawing) for drawing in weightlora_drawings]),
+        weightlora_scores=scores,
+        weightlora_tables=further,
+        sections=_sections(added, len(drawings) + len(weightlora_drawings)),
+        conditions=page_blocks.conditions(loaded),
+        deviations=list(deviations),
+        sources=page.sources(tables, weightlora.authors.sources),
+        **blocks,
     )
+    with replaced_parts(output, PARTS) as aside:
+        section_blocks = [block for section in added for block in section.named_blocks]
+        _write_tables(aside / "tables", [*blocks.values(), *scores, *further.values(), *section_blocks])
+        write_text(aside / "tables" / "results.csv", results_csv(rows, profile))
+        write_text(aside / "tables" / "published.csv", published_csv(tables))
+        weightlora.write_data(aside / "tables")
+        for drawing in shown:
+            drawing.write(aside / "figures")
+        (aside / "figures").mkdir(exist_ok=True)
+        write_plots(aside, loaded, rows)
+        _write_costs(aside, profile, loaded)
+        write_text(aside / "index.html", text)
+    return output / "index.html"
+
+
+def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
+    """Every table that has rows as csv, Markdown and LaTeX, by its key."""
+    for block in blocks:
+        if block.rows:
+            write_text(folder / f"{block.key}.csv", to_csv(block))
+            write_text(folder / f"{block.key}.md", to_markdown([block]))
+            write_text(folder / f"{block.key}.tex", to_latex([block]))
+
+
+def _sections(sections: Sequence[Section], before: int) -> list[dict[str, object]]:
+    """What the template shows of further sections; figures are numbered on from `before`."""
+    shown = []
+    for section in sections:
+        figures = [_shown(drawing) for drawing in section.drawings]
+        shown.append({"key": section.key, "title": section.title, "intro": section.intro, "figures": figures,
+                      "blocks": section.named_blocks, "before": before})  # fmt: skip
+        before += len(figures)
+    return shown
+
+
+def _published_files(folder: str | Path, names: Sequence[str]) -> list[str]:
+    return [f"paper_results/{path.name}" for path in sorted(Path(folder).iterdir()) if path.stem in names]
 
 
 def _portable(text: str, folders: Sequence[str | Path | None], profile: str) -> str:
@@ -136,33 +186,12 @@ def _shown(drawing: Drawing) -> dict[str, object]:
     }
 
 
-def _write_tables(
-    output: Path, rows: Sequence[ResultRow], profile: str, blocks: Sequence[Block], printed: str, weightlora: WeightLora
-) -> None:
-    with replaced_directory(output / "tables") as folder:
-        write_text(folder / "results.csv", results_csv(rows, profile))
-        write_text(folder / "published.csv", printed)
-        write_text(folder / "results.md", to_markdown(blocks))
-        write_text(folder / "results.tex", to_latex(blocks))
-        weightlora.write_tables(folder)
-
-
 def _write_costs(output: Path, profile: str, experiments: Sequence[Experiment]) -> None:
     entries, problems = collect_costs(experiments)
     title = f"Cost of the {profile} profile's runs"
-    text = _render("cost.html", title=title, block=cost_block(entries, experiments), problems=problems)
+    text = render("cost.html", title=title, block=cost_block(entries, experiments), problems=problems)
     write_text(output / "cost.html", text)
     write_text(output / "cost.csv", cost_csv(entries))
-
-
-def _render(template: str, **values: object) -> str:
-    environment = Environment(
-        loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["tied"] = page.tied
-    style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    text = environment.get_template(template).render(style=Markup(style), policy=Markup(POLICY), **values)
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
 def main(
