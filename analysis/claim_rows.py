@@ -63,8 +63,17 @@ class ClaimRow:
         return meaning(self.standing)
 
     @property
+    def headline(self) -> str:
+        """One line of what was found: the effect, or else what was seen or counted and gives no verdict."""
+        if self.effect is not None:
+            return self.effect_line
+        kind = "Seen here" if self.cases else "Counted, not trained"
+        untested = ", without a verdict" if self.word == "not_tested" and self.cases else ""
+        return f"{kind}{untested}: {self.effect_line}" if self.effect_line else ""
+
+    @property
     def effect_line(self) -> str:
-        """The effect with its intervals; without one the first thing observed or counted, cut at a sentence's end."""
+        """The effect with its intervals; without one the first thing observed or counted, cut after a clause."""
         if self.effect is not None:
             unit = f" {score_name(self.metric)}" if self.metric else ""
             intervals = [
@@ -110,7 +119,7 @@ def counts_line(rows: Sequence[ClaimRow]) -> str:
 def claims_block(rows: Sequence[ClaimRow]) -> Block:
     """The claims with their verdicts as a table, for files."""
     lines = [
-        (f"{row.paper} {row.number}", row.claim, row.shown_word, row.effect_line or "none", row.seeds_line or "none",
+        (f"{row.paper} {row.number}", row.claim, row.shown_word, row.headline or "none", row.seeds_line or "none",
          row.profile)
         for row in rows
     ]  # fmt: skip
