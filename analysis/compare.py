@@ -4,10 +4,11 @@
 
 - `profile`; `comparable` (whether its figures may stand beside printed ones) and `why_not_comparable`;
 - `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile, metric,
-  effect, over_items and over_seeds (ends of 95 % intervals), adjusted_p, detectable, seeds, seed_count, cases, counted,
-  runs, needs, rule, source, standing;
-- `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means, source,
-  measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run, unreadable);
+  effect, over_items and over_seeds (ends of 95 % intervals), adjusted_p, detectable, seeds, seed_count, cases,
+  counted, runs, needs, rule, source, standing;
+- `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
+  source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
+  unreadable);
 - `problems`: what could not be read.
 """
 

@@ -150,6 +150,11 @@ def tied(text: str) -> str:
         ("± ", "±\u00a0"),
         (" to ", " to\u00a0"),
         (" %", "\u00a0%"),
+        (" kFLOP", "\u00a0kFLOP"),
+        (" MFLOP", "\u00a0MFLOP"),
+        (" GFLOP", "\u00a0GFLOP"),
+        (" TFLOP", "\u00a0TFLOP"),
+        (" PFLOP", "\u00a0PFLOP"),
         ("≈ ", "≈\u00a0"),
         ("ROUGE-L", "ROUGE\u2011L"),
     ):
