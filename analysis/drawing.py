@@ -220,7 +220,7 @@ def name_at_right(
             (x, y),
             xytext=(1.03, place),
             textcoords=axes.get_yaxis_transform(),
-            color=colour,
+            color=INK,  # coloured letters would be too faint on white or on black
             fontsize=size,
             va="center",
             annotation_clip=False,

@@ -18,8 +18,8 @@ from analysis.statistics import Interval, SeedSummary
 
 __all__ = [
     "HEADERS", "METRIC_NAMES", "Block", "Cell", "csv_text", "escape_latex", "format_count", "format_interval",
-    "format_ratio", "format_score", "published_block", "published_csv", "results_block", "results_csv", "rounded", "spread_places",
-    "to_latex", "to_markdown",
+    "format_ratio", "format_score", "published_block", "published_csv", "results_block", "results_csv", "rounded",
+    "spread_places", "to_latex", "to_markdown",
 ]  # fmt: skip
 
 METRIC_NAMES = {"BLEU": "BLEU", "NIST": "NIST", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}

@@ -10,7 +10,8 @@ from replication.errors import DataError
 
 CLAIM_KEYS = {
     "id", "paper", "number", "claim", "word", "reason", "profile", "metric", "effect", "over_items", "over_seeds",
-    "adjusted_p", "detectable", "seeds", "seed_count", "cases", "counted", "runs", "needs", "rule", "source", "standing",
+    "adjusted_p", "detectable", "seeds", "seed_count", "cases", "counted", "runs", "needs", "rule", "source",
+    "standing",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from analysis.records import (
+    Planned,
     discover,
     disk_use,
     load_experiment,

@@ -101,8 +101,9 @@ def test_every_part_is_there(built):
     solo, weightlora = (part.split("</h2>")[0] for part in page.split("<h2>")[3:5])
     assert (solo, weightlora) == ("Solo Connection", "WeightLoRA")
     parts = re.findall(r"<h3>(.*?)</h3>", page)
-    assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples", "Results", "Parameters",
-                     "What was selected", "Figures", "The paper's claims", "The authors' code"]  # fmt: skip
+    assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples",
+                     "Results", "Parameters", "What was selected", "Figures", "The paper's claims",
+                     "The authors' code"]  # fmt: skip
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
