@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis import cells as judges
 from analysis.blocks import Block, Cell
-from analysis.published import METRICS, PublishedTable, Row
+from analysis.published import METRICS, PublishedTable, Row, Tolerances
+from analysis.records import Experiment
 from analysis.results import ResultRow
 from analysis.standings import meaning
 from analysis.tables import METRIC_NAMES, format_score
@@ -46,7 +48,7 @@ def beside_cells(
     tables: Sequence[PublishedTable], rows: Sequence[ResultRow], why_not: str | None, judged: Sequence[Any] = ()
 ) -> list[BesideCell]:
     """Every printed cell of a method that was run. `judged` are the cells that `cells.py` compared."""
-    words = {(cell.printed_row, cell.metric): _word(cell) for cell in judged}
+    words = {(_place(cell), cell.metric): _word(cell) for cell in judged}
     methods = {row.method for row in rows if row.method}
     found = []
     for table in tables:
@@ -56,7 +58,8 @@ def beside_cells(
             ours = _measured(printed, rows)
             for metric in METRICS:
                 if metric in printed.cells:
-                    judged_as = words.get((f"{printed.label} ({table.place})", metric))
+                    judged_as = words.get((f"{table.id}/{printed.id}", metric))
+                    judged_as = judged_as or words.get((f"{printed.label} ({table.place})", metric))
                     found.append(_cell(table, printed, metric, ours, why_not, judged_as))
     return found
 
@@ -99,10 +102,10 @@ def _cell(
 ) -> BesideCell:
     value, spread = table.scaled(printed, metric)
     standing = printed.cells[metric].standing
-    if standing == "unreadable":
-        word = "unreadable"
-    elif why_not is not None:
+    if why_not is not None:  # whatever the cell holds
         word = "not_comparable"
+    elif standing == "unreadable":
+        word = "unreadable"
     else:
         word = judged or ("not_run" if ours is None or ours.backbone != printed.backbone else "not_comparable")
     summary = ours.scores.get(metric) if ours else None
@@ -127,6 +130,21 @@ def _words(cells: Sequence[BesideCell]) -> str:
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in found.items())
+
+
+def judged_cells(
+    experiments: Sequence[Experiment], tables: Sequence[PublishedTable], tolerances: Tolerances, profile: str
+) -> Sequence[Any]:
+    """The words of `cells.py`: of every cell where it judges every cell, else of those it compared."""
+    judge = getattr(judges, "judge_cells", None)
+    if judge is not None:
+        return list(judge(experiments, tables, tolerances, profile))
+    return judges.compare_cells(experiments, tables, tolerances)
+
+
+def _place(cell: Any) -> str:
+    """Table and row of a judged cell, or the printed row as the older form calls it."""
+    return f"{cell.table}/{cell.row}" if hasattr(cell, "table") else str(cell.printed_row)
 
 
 def _word(cell: Any) -> str:

@@ -20,7 +20,7 @@ WORDS = ("supported", "contradicted", "inconclusive", "not_tested")
 # What a verdict, or the difference it holds, may call the same thing.
 OVER_ITEMS = ("over_items", "item_interval", "items_interval")
 OVER_SEEDS = ("over_seeds", "seed_interval", "seeds_interval")
-ADJUSTED_P = ("adjusted_p", "p_adjusted", "holm_p", "p_holm", "p_value")
+ADJUSTED_P = ("adjusted_p", "p_adjusted", "p_holm", "holm_p")
 DETECTABLE = ("detectable", "smallest_detectable", "detectable_difference", "smallest_detectable_difference")
 LONGEST = 190  # characters of a headline taken from what was observed
 
@@ -36,6 +36,7 @@ class ClaimRow:
     word: str
     reason: str
     profile: str
+    comparison: str | None
     metric: str | None
     effect: float | None
     over_items: tuple[float, float] | None
@@ -66,7 +67,7 @@ class ClaimRow:
     def headline(self) -> str:
         """One line of what was found: the effect, or else what was seen or counted and gives no verdict."""
         if self.effect is not None:
-            return self.effect_line
+            return ("Seen here, without a verdict: " if self.word == "not_tested" else "") + self.effect_line
         kind = "Seen here" if self.cases else "Counted, not trained"
         untested = ", without a verdict" if self.word == "not_tested" and self.cases else ""
         return f"{kind}{untested}: {self.effect_line}" if self.effect_line else ""
@@ -82,7 +83,8 @@ class ClaimRow:
                 if interval is not None
                 for low, high in [interval]
             ]
-            line = f"{_signed(self.effect)}{unit}" + (f" ({'; '.join(intervals)})" if intervals else "")
+            place = f"{self.comparison} " if self.comparison else ""
+            line = f"{place}{_signed(self.effect)}{unit}" + (f" ({'; '.join(intervals)})" if intervals else "")
             if self.adjusted_p is not None:
                 line += f", Holm-adjusted p {self.adjusted_p:.2g}"
             return line
@@ -129,10 +131,11 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 
 def _row(paper: str, verdict: Any, profile: str, seeds_of: dict[str, tuple[int, ...]]) -> ClaimRow:
     claim = verdict.claim
-    parts = (verdict, getattr(verdict, "difference", None))
+    first = getattr(verdict, "headline", None)  # the comparison to show, where the judge names one
+    parts = (verdict, first, getattr(first, "difference", None), getattr(verdict, "difference", None))
     runs = tuple(verdict.runs)
-    told = _first(parts, ("seeds",))
-    seeds = _seeds(told, runs, seeds_of)
+    told = [value for part in parts if (value := getattr(part, "seeds", None)) is not None]
+    seeds = _seeds(next((value for value in told if not isinstance(value, int)), None), runs, seeds_of)
     return ClaimRow(
         id=str(getattr(claim, "id", f"{paper}-{claim.number}")),
         paper=PAPERS[paper][0],
@@ -141,6 +144,7 @@ def _row(paper: str, verdict: Any, profile: str, seeds_of: dict[str, tuple[int, 
         word=verdict.word,
         reason=verdict.reason,
         profile=str(_first(parts, ("profile",)) or profile),
+        comparison=_comparison(verdict, first),
         metric=_first(parts, ("metric",)),
         effect=_number(_first(parts, ("effect",))),
         over_items=_interval(_first(parts, OVER_ITEMS)),
@@ -148,7 +152,7 @@ def _row(paper: str, verdict: Any, profile: str, seeds_of: dict[str, tuple[int, 
         adjusted_p=_number(_first(parts, ADJUSTED_P)),
         detectable=_number(_first(parts, DETECTABLE)),
         seeds=seeds,
-        seed_count=told if isinstance(told, int) else len(seeds),
+        seed_count=next((value for value in told if isinstance(value, int)), len(seeds)),
         cases=tuple(str(getattr(case, "text", case)) for case in verdict.observed),
         counted=tuple(verdict.counted),
         runs=runs,
@@ -157,6 +161,16 @@ def _row(paper: str, verdict: Any, profile: str, seeds_of: dict[str, tuple[int, 
         source=claim.source,
         standing=claim.standing,
     )
+
+
+def _comparison(verdict: Any, finding: Any) -> str | None:
+    """What the effect is of: the case that holds the finding, and what was compared there."""
+    name = getattr(getattr(finding, "question", None), "name", None)
+    if name is None:
+        return None
+    cases = (case for case in getattr(verdict, "cases", ()) if finding in getattr(case, "findings", ()))
+    title = next((case.title for case in cases), None)
+    return f"{title}: {name}" if title else str(name)
 
 
 def _first(parts: Sequence[Any], names: Sequence[str]) -> Any:

@@ -3,7 +3,8 @@
 `--json` prints one object with these keys, which do not change within `schema_version` 1:
 
 - `profile`; `comparable` (whether its figures may stand beside printed ones) and `why_not_comparable`;
-- `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile, metric,
+- `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile,
+  comparison (what the effect is of), metric,
   effect, over_items and over_seeds (ends of 95 % intervals), adjusted_p, detectable, seeds, seed_count, cases,
   counted, runs, needs, rule, source, standing;
 - `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
@@ -100,8 +101,7 @@ class Comparison:
 
 def comparison(profile: str, root: str | Path = ".") -> Comparison:
     """Claims and printed cells of one profile, from runs/, searches/ and measurements/ under `root`."""
-    from analysis.beside import beside_cells
-    from analysis.cells import compare_cells
+    from analysis.beside import beside_cells, judged_cells
     from analysis.claim_rows import claim_rows
     from analysis.published import load_claims, load_tables, load_tolerances
     from analysis.records import load_profile
@@ -119,7 +119,7 @@ def comparison(profile: str, root: str | Path = ".") -> Comparison:
         *claim_rows("weightlora", weightlora.verdicts, profile, seeds_of),
     ]
     why_not = tolerances.why_not_comparable(profile)
-    cells = beside_cells(tables, result_rows(loaded), why_not, compare_cells(loaded, tables, tolerances))
+    cells = beside_cells(tables, result_rows(loaded), why_not, judged_cells(loaded, tables, tolerances, profile))
     problems = [f"{e.name} ({e.status}): {problem}" for e in loaded for problem in e.problems]
     return Comparison(profile, claims, cells, why_not, [*problems, *weightlora.broken])
 

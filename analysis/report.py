@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from analysis import page, page_blocks
-from analysis.beside import beside_block, beside_cells
+from analysis.beside import beside_block, beside_cells, judged_cells
 from analysis.blocks import Block, to_csv, to_latex, to_markdown
 from analysis.cells import compare_cells
 from analysis.claim_rows import claim_rows, claims_block, counts_line
@@ -75,6 +75,7 @@ def build_report(
     tables, tolerances = load_tables(published), load_tolerances(published)
     why_not = tolerances.why_not_comparable(profile)
     compared = compare_cells(loaded, tables, tolerances)
+    judged = judged_cells(loaded, tables, tolerances, profile)
     weightlora = load_weightlora(profile, loaded, searches, measurements, published)
     seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
     solo_claims = claim_rows("solo", judge(loaded, load_claims(published), tolerances), profile, seeds_of)
@@ -83,7 +84,7 @@ def build_report(
     solo_records = record_paths(of_generation(loaded))
     command = page_command(profile)
     measured = replace(results_block(rows, profile, training_costs(loaded)), records=solo_records)
-    beside = beside_block(beside_cells(tables, rows, why_not, compared), tables, why_not)
+    beside = beside_block(beside_cells(tables, rows, why_not, judged), tables, why_not)
     blocks = {
         "results": replace(measured, notes=(*measured.notes, cost_note(profile))),
         "beside": replace(beside, records=(*solo_records, *_published_files(published, [t.id for t in tables]))),
