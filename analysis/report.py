@@ -20,7 +20,7 @@ from analysis.blocks import Block, to_csv, to_latex, to_markdown
 from analysis.cells import compare_cells
 from analysis.claim_rows import claim_rows, claims_block, counts_line
 from analysis.corpora import corpora_block
-from analysis.costs import collect_costs, cost_block, cost_csv, cost_note, training_costs
+from analysis.costs import collect_costs, cost_block, cost_csv, training_costs
 from analysis.drawing import Drawing
 from analysis.figures import draw_all
 from analysis.plot_data import write_plots
@@ -86,7 +86,7 @@ def build_report(
     measured = replace(results_block(rows, profile, training_costs(loaded)), records=solo_records)
     beside = beside_block(beside_cells(tables, rows, why_not, judged), tables, why_not)
     blocks = {
-        "results": replace(measured, notes=(*measured.notes, cost_note(profile))),
+        "results": measured,
         "beside": replace(beside, records=(*solo_records, *_published_files(published, [t.id for t in tables]))),
         "cells": replace(page.cells_block(compared), records=solo_records),
         "claims_table": claims_block([*solo_claims, *weightlora_claims]),

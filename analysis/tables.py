@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.blocks import Block, Cell, csv_text, escape_latex, to_latex, to_markdown, with_best
-from analysis.costs import COST_HEADER
+from analysis.costs import COST_HEADER, cost_note
 from analysis.published import METRICS, PublishedTable, Row
 from analysis.results import ResultRow
 from analysis.statistics import Interval, SeedSummary
@@ -91,7 +91,7 @@ def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, s
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
         headers=HEADERS,
         rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
-        notes=tuple(_notes(rows)),
+        notes=(*_notes(rows), *((cost_note(profile),) if costs else ())),
         key="results",
     )
 

@@ -9,7 +9,8 @@ from analysis.compare import WIDTH, register
 from replication.errors import DataError
 
 CLAIM_KEYS = {
-    "id", "paper", "number", "claim", "word", "reason", "profile", "comparison", "metric", "effect", "over_items", "over_seeds",
+    "id", "paper", "number", "claim", "word", "reason", "profile", "comparison", "metric", "effect",
+    "over_items", "over_seeds",
     "adjusted_p", "detectable", "seeds", "seed_count", "cases", "counted", "runs", "needs", "rule", "source",
     "standing",
 }  # fmt: skip
