@@ -7,8 +7,8 @@ cost.html and cost.csv only. Everything is written aside and takes its place tog
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from analysis import page, page_blocks
 from analysis.beside import beside_block, beside_cells, judged_cells
 from analysis.blocks import Block, to_csv, to_latex, to_markdown
 from analysis.cells import compare_cells
-from analysis.claim_rows import claim_rows, claims_block, counts_line
+from analysis.claim_rows import ClaimRow, claim_rows, claims_block, counts_line
 from analysis.corpora import corpora_block
 from analysis.costs import collect_costs, cost_block, cost_csv, training_costs
 from analysis.drawing import Drawing
@@ -26,15 +26,15 @@ from analysis.figures import draw_all
 from analysis.plot_data import write_plots
 from analysis.provenance import page_command, record_paths
 from analysis.publish import replaced_parts
-from analysis.published import DIRECTORY, load_claims, load_tables, load_tolerances
+from analysis.published import DIRECTORY, PublishedTable, Tolerances, load_claims, load_tables, load_tolerances
 from analysis.records import Experiment, Plan, load_profile, of_generation
 from analysis.render import render
-from analysis.results import result_rows
+from analysis.results import ResultRow, result_rows
 from analysis.sanity import sanity_checks
 from analysis.sections import Section, further_sections
 from analysis.tables import published_csv, results_block, results_csv
 from analysis.verdicts import judge
-from analysis.weightlora_section import load_weightlora
+from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError, ReplicationError
 from replication.fileio import write_text
 
@@ -70,80 +70,130 @@ def build_report(
             raise DataError(
                 f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; give the folder <...>/{profile}"
             )
-    loaded = load_profile(runs, experiments)
-    rows = result_rows(loaded)
-    tables, tolerances = load_tables(published), load_tolerances(published)
-    why_not = tolerances.why_not_comparable(profile)
-    compared = compare_cells(loaded, tables, tolerances)
-    judged = judged_cells(loaded, tables, tolerances, profile)
-    weightlora = load_weightlora(profile, loaded, searches, measurements, published)
-    seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
-    solo_claims = claim_rows("solo", judge(loaded, load_claims(published), tolerances), profile, seeds_of)
-    weightlora_claims = claim_rows("weightlora", weightlora.verdicts, profile, seeds_of)
-
-    solo_records = record_paths(of_generation(loaded))
-    command = page_command(profile)
-    measured = replace(results_block(rows, profile, training_costs(loaded)), records=solo_records)
-    beside = beside_block(beside_cells(tables, rows, why_not, judged), tables, why_not)
-    blocks = {
-        "results": measured,
-        "beside": replace(beside, records=(*solo_records, *_published_files(published, [t.id for t in tables]))),
-        "cells": replace(page.cells_block(compared), records=solo_records),
-        "claims_table": claims_block([*solo_claims, *weightlora_claims]),
-        "corpora": corpora_block(loaded),
-        "cost": replace(page_blocks.count_block(loaded), records=record_paths(loaded)),
-        "seeds": replace(page_blocks.seeds_block(loaded), records=record_paths(loaded)),
-        "search": page_blocks.search_block(weightlora.searches, loaded),
-    }
-    blocks = {name: replace(block, command=command) for name, block in blocks.items()}
-    scores = [replace(block, command=command) for block in weightlora.scores]
-    further = {name: replace(block, command=command) for name, block in weightlora.tables.items()}
-
-    drawings, weightlora_drawings = draw_all(loaded, rows), weightlora.drawings()
+    found = _load(profile, load_profile(runs, experiments), published, searches, measurements)
+    blocks = {name: replace(block, command=page_command(profile)) for name, block in _blocks(found).items()}
     added = further_sections(profile) if sections is None else list(sections)
-    shown = [*drawings, *weightlora_drawings, *(drawing for section in added for drawing in section.drawings)]
-    warnings = page.warnings(loaded, rows, weightlora.broken)
+    drawings = draw_all(found.experiments, found.rows), found.weightlora.drawings()
+    warnings = [
+        _portable(warning, folders, profile)
+        for warning in page.warnings(found.experiments, found.rows, found.weightlora.broken)
+    ]
+    text = _page(found, blocks, drawings, added, warnings, deviations)
+    with replaced_parts(output, PARTS) as aside:
+        section_blocks = [block for section in added for block in section.named_blocks]
+        _write_tables(aside / "tables", [*blocks.values(), *section_blocks])
+        write_text(aside / "tables" / "results.csv", results_csv(found.rows, profile))
+        write_text(aside / "tables" / "published.csv", published_csv(found.tables))
+        found.weightlora.write_data(aside / "tables")
+        (aside / "figures").mkdir()
+        for drawing in (*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)):
+            drawing.write(aside / "figures")
+        write_plots(aside, found.experiments, found.rows)
+        _write_costs(aside, profile, found.experiments)
+        write_text(aside / "index.html", text)
+    return output / "index.html"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Everything the page is made from."""
+
+    profile: str
+    experiments: list[Experiment]
+    rows: list[ResultRow]
+    tables: list[PublishedTable]
+    tolerances: Tolerances
+    published: Path
+    weightlora: WeightLora
+    solo_claims: list[ClaimRow]
+    weightlora_claims: list[ClaimRow]
+
+    @property
+    def why_not(self) -> str | None:
+        """Why the profile may not be set against printed figures."""
+        return self.tolerances.why_not_comparable(self.profile)
+
+
+def _load(
+    profile: str,
+    experiments: list[Experiment],
+    published: str | Path,
+    searches: str | Path | None,
+    measurements: str | Path | None,
+) -> _Found:
+    """Published figures and verdicts for the experiments; DataError for broken published figures."""
+    tables, tolerances = load_tables(published), load_tolerances(published)
+    weightlora = load_weightlora(profile, experiments, searches, measurements, published)
+    seeds_of = {experiment.name: experiment.seeds for experiment in experiments}
+    solo_claims = claim_rows("solo", judge(experiments, load_claims(published), tolerances), profile, seeds_of)
+    weightlora_claims = claim_rows("weightlora", weightlora.verdicts, profile, seeds_of)
+    rows = result_rows(experiments)
+    return _Found(
+        profile, experiments, rows, tables, tolerances, Path(published), weightlora, solo_claims, weightlora_claims
+    )
+
+
+def _blocks(found: _Found) -> dict[str, Block]:
+    """Every table of the page but those of further sections, by the name that the template gives it."""
+    experiments, tables, why_not = found.experiments, found.tables, found.why_not
+    records, solo_records = record_paths(experiments), record_paths(of_generation(experiments))
+    judged = judged_cells(experiments, tables, found.tolerances, found.profile)
+    beside = beside_block(beside_cells(tables, found.rows, why_not, judged), tables, why_not)
+    quoted = _published_files(found.published, [table.id for table in tables])
+    scores = {f"scores_{block.key}": block for block in found.weightlora.scores}
+    return {
+        "results": replace(results_block(found.rows, found.profile, training_costs(experiments)), records=solo_records),
+        "beside": replace(beside, records=(*solo_records, *quoted)),
+        "cells": replace(page.cells_block(compare_cells(experiments, tables, found.tolerances)), records=solo_records),
+        "claims_table": claims_block([*found.solo_claims, *found.weightlora_claims]),
+        "corpora": corpora_block(experiments),
+        "cost": replace(page_blocks.count_block(experiments), records=records),
+        "seeds": replace(page_blocks.seeds_block(experiments), records=records),
+        "search": page_blocks.search_block(found.weightlora.searches, experiments),
+        **scores,
+        **{f"weightlora_{name}": block for name, block in found.weightlora.tables.items()},
+    }
+
+
+def _page(
+    found: _Found,
+    blocks: Mapping[str, Block],
+    drawings: tuple[list[Drawing], list[Drawing]],
+    added: Sequence[Section],
+    warnings: Sequence[str],
+    deviations: Sequence[str],
+) -> str:
+    """index.html; `drawings` are those of the two papers."""
+    profile, experiments, rows = found.profile, found.experiments, found.rows
     checks = sanity_checks(rows) if profile == "quick" else []
-    text = render(
+    solo_figures, weightlora_figures = ([_shown(drawing) for drawing in part] for part in drawings)
+    return render(
         "report.html",
         title=f"{TITLE}: {profile} profile",
         profile=profile,
-        subtitle=page.subtitle(profile, loaded),
+        subtitle=page.subtitle(profile, experiments),
         contents=page.contents(added),
         solo_contents=page.SOLO_CONTENTS,
-        tally=page.tally(profile, counts_line([*solo_claims, *weightlora_claims])),
-        solo_claims=solo_claims,
-        weightlora_claims=weightlora_claims,
+        tally=page.tally(profile, counts_line([*found.solo_claims, *found.weightlora_claims])),
+        solo_claims=found.solo_claims,
+        weightlora_claims=found.weightlora_claims,
         about=page.about(profile),
-        warnings=[_portable(warning, folders, profile) for warning in warnings],
+        warnings=warnings,
         sanity=checks,
         sanity_holds=all(check.holds for check in checks),
-        reading=page.reading(why_not),
-        figures=[_shown(drawing) for drawing in drawings],
-        examples=page.examples(loaded),
-        examples_note=page.examples_note(loaded),
-        weightlora=weightlora.values([_shown(drawing) for drawing in weightlora_drawings]),
-        weightlora_scores=scores,
-        weightlora_tables=further,
-        sections=_sections(added, len(drawings) + len(weightlora_drawings)),
-        conditions=page_blocks.conditions(loaded),
+        reading=page.reading(found.why_not),
+        figures=solo_figures,
+        examples=page.examples(experiments),
+        examples_note=page.examples_note(experiments),
+        weightlora=found.weightlora.values(weightlora_figures),
+        weightlora_scores=[block for name, block in blocks.items() if name.startswith("scores_")],
+        weightlora_tables={name: blocks[f"weightlora_{name}"] for name in found.weightlora.tables},
+        sections=_sections(added, len(solo_figures) + len(weightlora_figures)),
+        conditions=page_blocks.conditions(experiments),
         deviations=list(deviations),
-        sources=page.sources(tables, weightlora.authors.sources),
-        **blocks,
+        sources=page.sources(found.tables, found.weightlora.authors.sources),
+        **{name: block for name, block in blocks.items() if not name.startswith(("scores_", "weightlora_"))},
     )
-    with replaced_parts(output, PARTS) as aside:
-        section_blocks = [block for section in added for block in section.named_blocks]
-        _write_tables(aside / "tables", [*blocks.values(), *scores, *further.values(), *section_blocks])
-        write_text(aside / "tables" / "results.csv", results_csv(rows, profile))
-        write_text(aside / "tables" / "published.csv", published_csv(tables))
-        weightlora.write_data(aside / "tables")
-        for drawing in shown:
-            drawing.write(aside / "figures")
-        (aside / "figures").mkdir(exist_ok=True)
-        write_plots(aside, loaded, rows)
-        _write_costs(aside, profile, loaded)
-        write_text(aside / "index.html", text)
-    return output / "index.html"
 
 
 def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
