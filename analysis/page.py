@@ -48,9 +48,8 @@ ABOUT = {
         "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
         "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
         "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
-        "No "
-        "verdict on the Solo Connection paper is drawn from it. The WeightLoRA paper's claims are tested on its tasks, "
-        "and each verdict holds for these backbones and settings alone.",
+        "The papers' claims are tested on its tasks where the runs allow it, and each verdict holds for these backbones "
+        "and settings alone.",
     ),
     "paper": (
         "The paper profile uses the papers' backbones, corpora, recipes and decoding. Its means are compared with "
