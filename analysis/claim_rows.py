@@ -22,6 +22,7 @@ OVER_ITEMS = ("over_items", "item_interval", "items_interval")
 OVER_SEEDS = ("over_seeds", "seed_interval", "seeds_interval")
 ADJUSTED_P = ("adjusted_p", "p_adjusted", "p_holm", "holm_p")
 DETECTABLE = ("detectable", "smallest_detectable", "detectable_difference", "smallest_detectable_difference")
+SUBJECT = 20  # characters of what a case calls itself
 LONGEST = 190  # characters of a headline taken from what was observed
 
 
@@ -169,8 +170,11 @@ def _comparison(verdict: Any, finding: Any) -> str | None:
     if name is None:
         return None
     cases = (case for case in getattr(verdict, "cases", ()) if finding in getattr(case, "findings", ()))
-    title = next((case.title for case in cases), None)
-    return f"{title}: {name}" if title else str(name)
+    case = next(cases, None)
+    if case is None:
+        return str(name)
+    subject = str(getattr(case, "found", "")).partition(str(name))[0]  # `WeightLoRA+ ` before `minus LoRA`
+    return f"{case.title}: {subject if len(subject) <= SUBJECT else ''}{name}"
 
 
 def _first(parts: Sequence[Any], names: Sequence[str]) -> Any:

@@ -91,11 +91,14 @@ def test_the_comparison_that_the_judge_names_is_the_headline():
                                  over_seeds=Interval(0.03, 0.02, 0.04))  # fmt: skip
     question = SimpleNamespace(name="WeightLoRA minus LoRA")
     finding = SimpleNamespace(difference=difference, question=question, p_holm=0.004, detectable=0.02)
-    case = SimpleNamespace(title="CoLA on MiniLM-L6, K=3", findings=(finding,))
+    case = SimpleNamespace(title="CoLA on MiniLM-L6, K=3", findings=(finding,), found="WeightLoRA minus LoRA +0.030")
     found = row(headline=finding, cases=(case,), seeds=3)
     assert found.headline == (
         "CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA +0.030 accuracy (95 % over items +0.010 to +0.050; 95 % over "
         "seeds +0.020 to +0.040), Holm-adjusted p 0.004"
     )
     assert (found.seed_count, found.seeds, found.detectable) == (3, (1, 2, 3), 0.02)
+    question.name = "minus LoRA"
+    assert ", K=3: WeightLoRA minus LoRA +0.030 accuracy" in row(headline=finding, cases=(case,)).headline
+    question.name = "WeightLoRA minus LoRA"
     assert row("not_tested", headline=finding, seeds=3).headline.startswith("Seen here, without a verdict: WeightLoRA")
