@@ -48,7 +48,7 @@ ABOUT = {
         "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
         "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
         "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
-        "The papers' claims are tested on its tasks where the runs allow it, and each verdict holds for these backbones "
+        "The papers' claims are tested where the runs allow it, and each verdict holds for these backbones "
         "and settings alone.",
     ),
     "paper": (
