@@ -166,7 +166,8 @@ def to_latex(blocks: Sequence[Block]) -> str:
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(block.headers), r"\midrule"]
         lines += [_tex_row(row) for row in block.rows]
         lines += [r"\bottomrule", r"\end{tabular}}"]
-        lines += [rf"\par\footnotesize {escape_latex(note)}" for note in (*block.notes, *block.legend)]
+        notes = (*block.notes, *block.legend)
+        lines += [rf"\par\smallskip\footnotesize\raggedright {escape_latex(note)}" for note in notes]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
