@@ -7,15 +7,17 @@ every figure; variants of a method share its colour and differ in line and marke
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -65,12 +67,16 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.hashsalt": "replication",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud, and a page is a fifth of the size
     "lines.linewidth": 1.8,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
 }
 
+
+NO_METADATA = {"Date": None, "Creator": None}
+FONTS = "'DejaVu Sans', Verdana, sans-serif"
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 _Drawn = TypeVar("_Drawn")
 
@@ -100,30 +106,51 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The figure as SVG text."""
+        """The figure as SVG text; labels are text in DejaVu Sans or what stands in for it."""
         buffer = io.StringIO()
-        self._save(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+        self._print(FigureCanvasSVG, 72, lambda canvas: canvas.print_svg(buffer, metadata=NO_METADATA))
+        return tidy_svg(buffer.getvalue())
 
     @cached_property
     def png(self) -> bytes:
         """The figure as PNG on white, 160 dots per inch."""
         buffer = io.BytesIO()
-        self._save(buffer, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        with_ground = {"Software": None}
+        self._print(FigureCanvasAgg, 160, lambda canvas: canvas.print_png(buffer, metadata=with_ground), "white")
         return buffer.getvalue()
 
     @styled
-    def _save(self, buffer: IO[Any], **options: Any) -> None:
-        if isinstance(self.figure.get_layout_engine(), ConstrainedLayoutEngine):
+    def _print(self, canvas: Any, dpi: int, draw: Callable[[Any], Any], ground: str = "none") -> None:
+        """Draw once: `savefig` would draw every figure a second time to lay it out again."""
+        figure = self.figure
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
             # Laid out once: a layout engine that runs again moves what it has placed by fractions of a point.
-            self.figure.draw_without_rendering()
-            self.figure.set_layout_engine("none")
-        self.figure.savefig(buffer, **options)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        before = figure.dpi, figure.get_facecolor()
+        try:
+            figure.dpi = dpi
+            figure.set_facecolor(ground)
+            draw(canvas(figure))
+        finally:
+            figure.dpi = before[0]
+            figure.set_facecolor(before[1])
 
     def write(self, directory: Path) -> None:
         """`<name>.svg` and `<name>.png` in `directory`."""
         write_text(directory / f"{self.name}.svg", self.svg)
         write_bytes(directory / f"{self.name}.png", self.png)
+
+
+def tidy_svg(text: str) -> str:
+    """SVG as matplotlib wrote it with two decimals, fonts to fall back on, and no comments."""
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
+    text = text.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
+    text = re.sub(r' transform="rotate\(-?0 [^)]*\)"|<g id="[^"]*"/>', "", text)
+    text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), text)
+    text = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip(".") or "0", text)
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
 
 
 def new_figure(panels: int, size: tuple[float, float]) -> tuple[Figure, tuple[Axes, ...]]:
@@ -193,7 +220,7 @@ def name_at_right(
             (x, y),
             xytext=(1.03, place),
             textcoords=axes.get_yaxis_transform(),
-            color=colour,
+            color=INK,  # coloured letters would be too faint on white or on black
             fontsize=size,
             va="center",
             annotation_clip=False,

@@ -9,21 +9,28 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from analysis.cells import CellComparison
-from analysis.drawing import INK, Drawing
+from analysis.drawing import FONTS, INK, Drawing
 from analysis.labels import backbone_name, experiment_labels
 from analysis.published import PublishedTable, Source
 from analysis.records import Experiment, of_generation
 from analysis.results import ResultRow
+from analysis.sections import Section
 from analysis.tables import METRIC_NAMES, Block, format_score
+from replication.fileio import sha256_bytes
 
 EXAMPLES = 4
 REFERENCES_SHOWN = 3
 CORPORA_NAMED = 2
 MISSING_NAMED = 3
-CONTENTS = (
-    ("about", "What this is"), ("solo", "Solo Connection"), ("weightlora", "WeightLoRA"), ("reading", "How to read"),
-    ("cost", "Cost"), ("conditions", "Seeds and conditions"), ("deviations", "Deviations"), ("sources", "Sources"),
-)  # fmt: skip
+PAPERS = (("verdicts", "Verdicts"), ("about", "What this is"), ("solo", "Solo Connection"),
+          ("weightlora", "WeightLoRA"))  # fmt: skip
+CONTENTS = (("corpora", "Corpora"), ("reading", "How to read"), ("cost", "Cost"),
+            ("conditions", "Seeds and conditions"), ("deviations", "Deviations"), ("sources", "Sources"))  # fmt: skip
+TALLIES = {
+    "quick": "Toy models on a synthetic corpus: nothing here says whether a paper holds.",
+    "cpu": "Other backbones than the papers' and fewer steps: a verdict holds for these settings alone, and none is a "
+    "reproduction of a printed figure.",
+}
 SOLO_CONTENTS = (("results", "Results"), ("figures", "Figures"), ("claims", "Claims"), ("examples", "Examples"))
 ABOUT = {
     "quick": (
@@ -41,9 +48,8 @@ ABOUT = {
         "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
         "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
         "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
-        "No "
-        "verdict on the Solo Connection paper is drawn from it. The WeightLoRA paper's claims are tested on its tasks, "
-        "and each verdict holds for these backbones and settings alone.",
+        "The papers' claims are tested where the runs allow it, and each verdict holds for these backbones "
+        "and settings alone.",
     ),
     "paper": (
         "The paper profile uses the papers' backbones, corpora, recipes and decoding. Its means are compared with "
@@ -71,6 +77,16 @@ def subtitle(profile: str, experiments: Sequence[Experiment]) -> str:
         corpora = [f"{len(corpora)} corpora"]
     backbones = [backbone_name(name) for name in dict.fromkeys(record.backbone for record in records)]
     return " · ".join([f"{profile} profile", *corpora, *backbones])
+
+
+def contents(sections: Sequence[Section]) -> list[tuple[str, str]]:
+    """Places on the page and what the table of contents calls them."""
+    return [*PAPERS, *((section.key, section.title) for section in sections), *CONTENTS]
+
+
+def tally(profile: str, counts: str) -> str:
+    """The first line of the page: how many verdicts of which kind, and what the profile is."""
+    return f"{profile} profile: {counts or 'no claims'}. {TALLIES.get(profile, '')}".strip()
 
 
 def about(profile: str) -> tuple[str, ...]:
@@ -131,6 +147,11 @@ def tied(text: str) -> str:
         ("± ", "±\u00a0"),
         (" to ", " to\u00a0"),
         (" %", "\u00a0%"),
+        (" kFLOP", "\u00a0kFLOP"),
+        (" MFLOP", "\u00a0MFLOP"),
+        (" GFLOP", "\u00a0GFLOP"),
+        (" TFLOP", "\u00a0TFLOP"),
+        (" PFLOP", "\u00a0PFLOP"),
         ("≈ ", "≈\u00a0"),
         ("ROUGE-L", "ROUGE\u2011L"),
     ):
@@ -139,15 +160,18 @@ def tied(text: str) -> str:
 
 
 def inline_svg(drawing: Drawing) -> Markup:
-    """A figure for the page: unique ids, ink in the page's text colour, a name for screen readers."""
+    """A figure for the page: unique ids, ink in the page's text colour, a title and a description."""
     svg = drawing.svg[drawing.svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    prefix = re.sub(r"[^A-Za-z0-9]", "-", drawing.name)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = svg.replace(f"font-family: {FONTS}; ", "").replace(f" {FONTS}", " sans-serif")  # the page's style names them
+    prefix = "f" + sha256_bytes(drawing.name.encode())[:6]  # short: every marker and line names it
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = svg.replace(INK, "currentColor")
-    label = str(Markup.escape(drawing.alternative))
-    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+    title, description = (Markup.escape(text) for text in (drawing.title, drawing.alternative))
+    named = f'role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc"'
+    inside = f'<title id="{prefix}-title">{title}</title>\n<desc id="{prefix}-desc">{description}</desc>'
+    return Markup(re.sub(r"<svg ([^>]*)>", lambda tag: f"<svg {named} {tag[1]}>\n{inside}", svg, count=1))
 
 
 def examples(experiments: Sequence[Experiment], count: int = EXAMPLES) -> list[Example]:
@@ -196,7 +220,7 @@ def cells_block(cells: Sequence[CellComparison]) -> Block:
         for cell in cells
     )
     headers = ("Run", "Printed row", "Metric", "Measured", "Printed", "Tolerance", "Verdict")
-    return Block("Against printed cells, within paper_results/tolerances.json", headers, rows)
+    return Block("Against printed cells, within paper_results/tolerances.json", headers, rows, key="cells")
 
 
 def sources(tables: Sequence[PublishedTable], further: Sequence[Source] = ()) -> list[Source]:

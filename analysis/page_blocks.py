@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.costs import format_bytes
+from analysis.blocks import Block
+from analysis.costs import cost_note, cpu_seconds, format_bytes, format_flop, training_compute
 from analysis.labels import backbone_name, experiment_labels, score_name, task_name
 from analysis.records import Experiment
 from analysis.searches import Search, case_of
-from analysis.tables import Block, format_count
+from analysis.tables import format_count
 
 
 def count_block(experiments: Sequence[Experiment]) -> Block:
@@ -20,12 +21,15 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
         record = experiment.record
         if record is None:
             continue
+        compute, seconds = training_compute(experiment), cpu_seconds(experiment)
         losses = [r.result.dev_loss for r in experiment.records.values() if r.result.dev_loss is not None]
         rows.append(
             (
                 labels[experiment.name],
                 format_count(record.result.steps),
                 format_count(record.result.tokens_seen),
+                "none" if compute is None else format_flop(compute),
+                "not versioned" if seconds is None else f"{seconds:,.0f} s",
                 format_count(record.counts.trainable),
                 format_count(record.counts.total),
                 format_bytes(record.adapter.bytes) if record.adapter else "none",
@@ -36,12 +40,15 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
         "Experiment",
         "Steps",
         "Tokens seen",
+        "Training compute, estimated",
+        "Training, CPU seconds",
         "Trainable parameters",
         "Total parameters",
         "Adapter file",
         "Final dev loss, mean over seeds",
     )
-    return Block("Cost by count, each seed", headers, tuple(rows))
+    notes = tuple(cost_note(profile) for profile in dict.fromkeys(e.profile for e in experiments))
+    return Block("Cost, each seed", headers, tuple(rows), notes, key="cost")
 
 
 def seeds_block(experiments: Sequence[Experiment]) -> Block:
@@ -58,7 +65,8 @@ def seeds_block(experiments: Sequence[Experiment]) -> Block:
         ]
         named = score_name(metric) if metric else "not scored"
         rows.append((labels[experiment.name], experiment.status, named, ", ".join(shown) or "none"))
-    return Block("Primary score of each seed", ("Experiment", "Status", "Score", "Seed: score"), tuple(rows))
+    headers = ("Experiment", "Status", "Score", "Seed: score")
+    return Block("Primary score of each seed", headers, tuple(rows), key="seeds")
 
 
 def search_block(searches: Mapping[str, Search], experiments: Sequence[Experiment]) -> Block:
@@ -93,6 +101,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
         "Learning rates: the same candidates for every method, compared on a held-out part of the training split",
         ("Search", "On", "Steps", "Best", "Tried: loss on the held-out part", "Used by"),
         tuple(rows),
+        key="learning_rates",
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from analysis.costs import training_costs
 from analysis.records import load_profile
 from analysis.results import result_rows
 from analysis.tables import results_block, to_markdown
@@ -44,7 +45,8 @@ def with_tables(text: str, root: str | Path = ".") -> str:
         if not folder.is_dir():
             raise DataError(f"{folder}: no runs for the table marked {found['name']!r}; `dvc repro` makes them")
         if not name:
-            block = to_markdown([results_block(result_rows(load_profile(folder)), profile)])
+            loaded = load_profile(folder)
+            block = to_markdown([results_block(result_rows(loaded), profile, training_costs(loaded))])
         elif name == "claims":
             block = section(profile).claims()
         else:

@@ -1,17 +1,21 @@
 """Find runs under a root, read what they wrote about themselves, and say how complete each one is.
 
+A record of another schema version, a seed that the plan names and nothing stands for, and two records for one cell are
+problems that name file and field; no such experiment counts as complete.
+
 Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
 predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -20,6 +24,7 @@ from analysis.scores import GENERATION, Metrics, check_place, read_metrics
 from analysis.selection import Selection, read_selection
 from analysis.task_predictions import Row, questions, read_rows
 from replication.errors import DataError
+from replication.fileio import read_json
 from replication.records import Cost, RunRecord, read_costs, read_record
 
 Status = Literal["complete", "incomplete", "failed", "missing"]
@@ -37,6 +42,7 @@ class Planned:
     settings: Mapping[str, Any] = field(default_factory=dict)
     corpus: str = ""
     search: str | None = None
+    seeds: tuple[int, ...] = ()
 
 
 Plan = Mapping[str, Planned]
@@ -83,7 +89,7 @@ def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
     """Every experiment under `root` that left results, by profile and name."""
     root = Path(root)
     profiles = [root / profile] if profile else _subdirectories(root)
-    found = [load_experiment(folder) for directory in profiles for folder in _subdirectories(directory)]
+    found = [experiment for directory in profiles for experiment in load_profile(directory)]
     return [experiment for experiment in found if experiment.status != "missing"]
 
 
@@ -92,7 +98,34 @@ def load_profile(directory: str | Path, experiments: Sequence[str] | Plan | None
     directory = Path(directory)
     names = experiments if experiments is not None else [folder.name for folder in _subdirectories(directory)]
     plan = experiments if isinstance(experiments, Mapping) else {}
-    return [load_experiment(directory / name, plan.get(name)) for name in names]
+    return one_record_a_cell([load_experiment(directory / name, plan.get(name)) for name in names])
+
+
+def one_record_a_cell(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments, those marked as failed that repeat an earlier one's cell.
+
+    A cell is backbone, task, method, all settings and the seed: counted twice it would pass for two runs.
+    """
+    first: dict[str, Path] = {}
+    checked = []
+    for experiment in experiments:
+        twice = []
+        for seed, record in experiment.records.items():
+            path = experiment.directory / "training" / f"seed-{seed}" / "record.json"
+            other = first.setdefault(_cell_of(record), path)
+            if other != path:
+                twice.append(f"{path}, seed: the same backbone, task, method, settings and seed as {other}; remove one")
+        if twice:
+            experiment = replace(experiment, status="failed", problems=(*twice, *experiment.problems))
+        checked.append(experiment)
+    return checked
+
+
+def _cell_of(record: RunRecord) -> str:
+    """What tells two runs apart; the seed of the initial weights follows the run's own."""
+    config = {name: value for name, value in record.method_config.items() if name != "init_seed"}
+    parts = record.backbone, record.task, record.corpus.name, record.method, config, record.training, record.seed
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def of_generation(experiments: Iterable[Experiment]) -> list[Experiment]:
@@ -123,7 +156,7 @@ def load_experiment(directory: str | Path, planned: Planned | None = None) -> Ex
     if not records and not predictions and metrics is None and not reader.broken:
         absent = ("no results yet",)
         return Experiment(directory.parent.name, directory.name, directory, "missing", absent, planned=planned)
-    reader.compare(records, predictions, metrics)
+    reader.compare(records, predictions, metrics, planned.seeds if planned else ())
     status: Status = "failed" if reader.broken else "incomplete" if reader.absent else "complete"
     return Experiment(
         profile=directory.parent.name,
@@ -221,12 +254,13 @@ class _Reader:
         records: Mapping[int, RunRecord],
         predictions: Mapping[int, list[Row]],
         metrics: Metrics | None,
+        planned: Iterable[int] = (),
     ) -> None:
-        """Note every seed that one part has and another lacks, and items that do not agree."""
+        """Note every seed that is planned or that one part has and another lacks, and items that do not agree."""
         parts: dict[str, Iterable[int]] = {"training": records, "predictions": predictions}
         if metrics is not None:
             parts["metrics.json"] = metrics.seeds
-        seeds = sorted({seed for part in parts.values() for seed in part})
+        seeds = sorted({*planned, *(seed for part in parts.values() for seed in part)})
         for name, part in parts.items():
             lacking = [seed for seed in seeds if seed not in part]
             if lacking and list(part):
@@ -244,11 +278,25 @@ class _Reader:
 
 
 def _read_record(path: Path, directory: Path) -> RunRecord:
+    check_schema(path)
     record = read_record(path)
     check_place(path, record.profile, record.experiment, directory)
     if path.parent.name != f"seed-{record.seed}":
         raise DataError(f"{path}, seed: {record.seed} stands in a folder named {path.parent.name}")
     return record
+
+
+def check_schema(path: str | Path) -> None:
+    """DataError when a record is of a schema version that this code does not read, before its fields are looked at."""
+    content = read_json(path)
+    known = get_args(RunRecord.model_fields["schema_version"].annotation)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(content, dict) and version not in known:
+        given = "missing" if version is None else f"is {version!r}"
+        raise DataError(
+            f"{path}, schema_version: {given}, this release reads {' and '.join(map(str, known))}; read it with the "
+            "release that wrote it, or run the stage again"
+        )
 
 
 def _subdirectories(directory: Path) -> list[Path]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.authors import Authors, Figure
+from analysis.blocks import Block, Cell, csv_text
 from analysis.labels import experiment_labels
+from analysis.provenance import record_paths
 from analysis.records import Experiment
 from analysis.selection import Selection, agreement_of_seeds, short_names
-from analysis.tables import Block, csv_text
 
 NO_SCORE = ("samples", "peak_memory", "combined_score")
 
@@ -44,7 +45,10 @@ def selected_block(experiments: Sequence[Experiment]) -> Block:
         "v11: the value projection of block 11; q and k likewise; enc, dec and cross are stacks of an encoder-decoder.",
         "Agreement of seeds: adapters that two seeds share over K, mean over pairs; random sets share K / n.",
     )
-    return Block("What was selected", headers, tuple(lines), notes if lines else ())
+    return Block(
+        "What was selected", headers, tuple(lines), notes if lines else (), key="selected",
+        records=record_paths([e for e in experiments if e.selections]),
+    )  # fmt: skip
 
 
 def kept_names(selection: Selection) -> list[str]:
@@ -62,11 +66,18 @@ def logs_block(authors: Authors) -> Block:
         memory = row.cells["peak_memory"]
         kept = " ".join(f"{name[0]}{name.partition('#')[2]}" for name in row.selected.value)
         lines.append(
-            (row.task, row.split, str(row.keep), scores, f"{memory.text} {memory.unit}", kept, memory.standing)
+            (
+                row.task,
+                row.split,
+                str(row.keep),
+                Cell(scores, standing=memory.standing),
+                Cell(f"{memory.text} {memory.unit}", standing=memory.standing),
+                Cell(kept, standing=row.selected.standing),
+            )
         )
     caption = f"{authors.logs.title}: {authors.logs.setup}"
-    headers = ("Task", "Split", "K", "Figures", "Peak memory", "Selected", "Standing")
-    return Block(caption, headers, tuple(lines), authors.logs.notes)
+    headers = ("Task", "Split", "K", "Figures", "Peak memory", "Selected")
+    return Block(caption, headers, tuple(lines), authors.logs.notes, key="authors_logs")
 
 
 def selected_csv(experiments: Sequence[Experiment]) -> str:

@@ -1,4 +1,4 @@
-"""The main table as csv, Markdown and LaTeX, with the printed rows in a block of their own.
+"""The main table, and the printed rows with what was measured beside them.
 
 A number is never shown with more digits than it carries: a spread has two significant digits and sets the
 places of its mean; one seed has no spread; a printed figure keeps its printed digits.
@@ -6,16 +6,21 @@ places of its mean; one seed has no spread; a printed figure keeps its printed d
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from analysis.blocks import Block, Cell, csv_text, escape_latex, to_latex, to_markdown, with_best
+from analysis.costs import COST_HEADER, cost_note
 from analysis.published import METRICS, PublishedTable, Row
 from analysis.results import ResultRow
 from analysis.statistics import Interval, SeedSummary
+
+__all__ = [
+    "HEADERS", "METRIC_NAMES", "Block", "Cell", "csv_text", "escape_latex", "format_count", "format_interval",
+    "format_ratio", "format_score", "published_block", "published_csv", "results_block", "results_csv", "rounded",
+    "spread_places", "to_latex", "to_markdown",
+]  # fmt: skip
 
 METRIC_NAMES = {"BLEU": "BLEU", "NIST": "NIST", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}
 PLACES = 4  # what the official scripts print
@@ -28,45 +33,9 @@ HEADERS = (
     "Adapter parameters",
     "of LoRA's adapter",
     "of full's adapter",
+    COST_HEADER,
     "Seeds",
 )
-PUBLISHED_HEADERS = ("Printed row", *METRIC_NAMES.values(), "Parameters", "Standing of the figures", "Source")
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "≈": r"$\approx$",
-    "×": r"$\times$",
-    "→": r"$\rightarrow$",
-    "−": r"$-$",
-    "†": r"\dag{}",
-    "³": r"$^3$",
-    "–": "--",
-    "—": "---",
-    "£": r"\pounds{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A table ready to be shown: a caption, headers and rows of text."""
-
-    caption: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def format_score(summary: SeedSummary | None) -> str:
@@ -110,16 +79,20 @@ def format_ratio(ratio: float | None) -> str:
     return f"{percent:,.{places}f} %"
 
 
-def results_block(rows: Sequence[ResultRow], profile: str) -> Block:
-    """The measured rows of one profile."""
+def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, str] | None = None) -> Block:
+    """The measured rows of one profile; `costs` gives an experiment's training cost as text."""
     corpora = sorted({row.corpus for row in rows if row.corpus}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test items" if items else ""
+    scored = {HEADERS.index(name): True for name in METRIC_NAMES.values()}
+    lines = with_best([_result_cells(row, (costs or {}).get(row.experiment)) for row in rows], scored)
+    fewest = {HEADERS.index("Adapter parameters"): False, HEADERS.index(COST_HEADER): False}
     return Block(
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
         headers=HEADERS,
-        rows=tuple(_result_cells(row) for row in rows),
-        notes=tuple(_notes(rows)),
+        rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
+        notes=(*_notes(rows), *((cost_note(profile),) if costs else ())),
+        key="results",
     )
 
 
@@ -129,13 +102,23 @@ def published_block(tables: Sequence[PublishedTable], reason: str | None, method
     if reason is not None:
         caption += f"; not comparable with this profile. {reason}"
     rows = [
-        _published_cells(table, row)
+        (row.label, *(_printed(table, row, metric) for metric in METRICS), _parameters(row), table.place)
         for table in tables
         for row in table.rows
         if methods is None or row.method in methods
     ]
     gaps = tuple(f"{table.place}: {table.gaps}" for table in tables if table.gaps)
-    return Block(caption, PUBLISHED_HEADERS, tuple(rows), gaps)
+    headers = ("Printed row", *METRIC_NAMES.values(), "Parameters", "Source")
+    return Block(caption, headers, tuple(rows), gaps, key="published")
+
+
+def _printed(table: PublishedTable, row: Row, metric: str) -> Cell:
+    value, spread = table.scaled(row, metric)
+    return Cell(value if spread is None else f"{value} ± {spread}", standing=row.cells[metric].standing)
+
+
+def _parameters(row: Row) -> str:
+    return Cell(row.parameters.text, standing=row.parameters.standing) if row.parameters else "not stated"
 
 
 def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
@@ -195,38 +178,7 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
     return csv_text(records)
 
 
-def to_markdown(blocks: Sequence[Block]) -> str:
-    """Blocks one below the other, each under its caption."""
-    parts = []
-    for block in blocks:
-        lines = [f"**{_md(block.caption)}**", "", _md_row(block.headers), "|" + " --- |" * len(block.headers)]
-        lines += [_md_row(row) for row in block.rows]
-        if block.notes:
-            lines += ["", *(f"- {_md(note)}" for note in block.notes)]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def to_latex(blocks: Sequence[Block]) -> str:
-    r"""One `table` per block; needs \usepackage{booktabs} and \usepackage[T1]{fontenc}."""
-    parts = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}"]
-    for block in blocks:
-        columns = "l" + "r" * (len(block.headers) - 1)
-        lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{escape_latex(block.caption)}}}"]
-        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(block.headers), r"\midrule"]
-        lines += [_tex_row(row) for row in block.rows]
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\footnotesize {escape_latex(note)}" for note in block.notes]
-        parts.append("\n".join([*lines, r"\end{table}"]))
-    return "\n\n".join(parts) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Text in which no character has a meaning to LaTeX."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _result_cells(row: ResultRow) -> tuple[str, ...]:
+def _result_cells(row: ResultRow, cost: str | None) -> tuple[str, ...]:
     scores = {metric: _marked(row, metric) for metric in METRICS}
     first, *others = (scores[metric] for metric in METRICS)
     return (
@@ -238,6 +190,7 @@ def _result_cells(row: ResultRow) -> tuple[str, ...]:
         format_count(row.adapter),
         format_ratio(row.to_lora),
         format_ratio(row.to_full),
+        cost or "not measured",
         {0: "none", 1: "one seed"}.get(len(row.seeds), str(len(row.seeds))),
     )
 
@@ -270,46 +223,6 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
     return notes
 
 
-def _published_cells(table: PublishedTable, row: Row) -> tuple[str, ...]:
-    scores = []
-    standings: dict[str, list[str]] = {}
-    for metric in METRICS:
-        value, spread = table.scaled(row, metric)
-        scores.append(value if spread is None else f"{value} ± {spread}")
-        standings.setdefault(row.cells[metric].standing, []).append(METRIC_NAMES[metric])
-    if len(standings) == 1:
-        standing = next(iter(standings))
-    else:
-        standing = "; ".join(f"{', '.join(names)} {name}" for name, names in standings.items())
-    parameters = row.parameters.text if row.parameters else "not stated"
-    return (row.label, *scores, parameters, standing, table.place)
-
-
 def rounded(value: float | None) -> float | None:
     """Six decimals, for csv."""
     return None if value is None else round(value, 6)
-
-
-def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
-    """Records with the same keys as csv with a header; nothing for no records."""
-    if not records:
-        return ""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return buffer.getvalue()
-
-
-def _md(text: str) -> str:
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return text
-
-
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
-
-
-def _tex_row(cells: Sequence[str]) -> str:
-    return " & ".join(escape_latex(cell) for cell in cells) + r" \\"

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.authors import Authors
+from analysis.blocks import Block, csv_text, with_best
+from analysis.costs import COST_HEADER, cost_note, training_costs
 from analysis.counted import reduction
 from analysis.labels import backbone_name, score_name
+from analysis.provenance import record_paths
 from analysis.statistics import SeedSummary
-from analysis.tables import Block, csv_text, format_count, format_ratio, format_score, rounded
+from analysis.tables import format_count, format_ratio, format_score, rounded
 from analysis.task_results import TaskRow, TaskStudy, place_title
 from analysis.wording import percent, span
 
@@ -33,7 +36,9 @@ def score_blocks(study: TaskStudy, authors: Authors, group: str) -> list[Block]:
     forms, title, every_metric = GROUPS[group]
     rows = [row for row in study.rows if row.form in forms]
     return [
-        _score_block(study, authors, [row for row in rows if row.backbone == backbone], title, every_metric)
+        _score_block(study, authors, [row for row in rows if row.backbone == backbone], title, every_metric).named(
+            f"{group}_{backbone}".replace("-", "_")
+        )
         for backbone in dict.fromkeys(row.backbone for row in rows)
     ]
 
@@ -42,20 +47,24 @@ def _score_block(study: TaskStudy, authors: Authors, rows: Sequence[TaskRow], ti
     tasks = _tasks(study, rows)
     columns = [(task, metric) for task in tasks for metric in _metrics(rows, task, every_metric)]
     headers = tuple(_header(study, rows, task, metric, every_metric) for task, metric in columns)
+    costs = training_costs(study.experiments)
     lines = []
     for label, found in grouped(rows).items():
         scores = [_score(found.get(task), metric) for task, metric in columns]
-        lines.append((label, *scores, *_counts(found), *_conditions(found)))
+        cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
+        lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
+    scored = dict.fromkeys(range(1, 1 + len(columns)), True)
     profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
     caption = f"Measured here: {profile} profile, {backbone}, {title}"
     if why := authors.facts.why_not_comparable(profile):
         caption += f"; not comparable with the authors' figures. {why}"
     return Block(
         caption,
-        ("Method", *headers, "Adapter parameters", "Importance weights", "Head parameters", "Seeds", "Steps",
-         "Learning rate", "How the rate was found"),
-        tuple(lines),
-        tuple(_notes(study, rows, tasks)),
+        ("Method", *headers, "Adapter parameters", "Importance weights", "Head parameters", COST_HEADER,
+         "Seeds", "Steps", "Learning rate", "How the rate was found"),
+        with_best(lines, scored),
+        (*_notes(study, rows, tasks), cost_note(profile)),
+        records=record_paths([e for e in study.experiments if e.name in {row.experiment for row in rows}]),
     )  # fmt: skip
 
 
@@ -83,8 +92,9 @@ def learned_block(study: TaskStudy, authors: Authors) -> Block:
         )
     headers = ("Task", "LoRA minus frozen", "95 % over items", "95 % over seeds", "Shared seeds", "Verdict")
     return Block(
-        "Was the task learned? Only then does it test a claim", headers, tuple(lines), (authors.facts.rules.learned,)
-    )
+        "Was the task learned? Only then does it test a claim", headers, tuple(lines), (authors.facts.rules.learned,),
+        key="learned", records=record_paths(study.experiments),
+    )  # fmt: skip
 
 
 def parameters_block(study: TaskStudy) -> Block:
@@ -113,7 +123,10 @@ def parameters_block(study: TaskStudy) -> Block:
         "A ratio of adapter parameters leaves the task head out; a ratio of all trainable parameters includes it. Both "
         "are of counts at the end of training. In phase 1 WeightLoRA trains every adapter and its importance weight.",
     )
-    return Block("Trained parameters, exact counts", headers, tuple(lines), notes if lines else ())
+    return Block(
+        "Trained parameters, exact counts", headers, tuple(lines), notes if lines else (), key="parameters",
+        records=record_paths(study.experiments),
+    )  # fmt: skip
 
 
 def counted_block(authors: Authors) -> Block:
@@ -130,8 +143,9 @@ def counted_block(authors: Authors) -> Block:
     headers = ("Method", "Adapters", "Adapter parameters", "fewer", "With the task head", "fewer")
     caption = f"Counted, not trained: {backbone_name(counted.backbone)}, r={counted.rank}, query, key and value"
     return Block(
-        caption, headers, tuple(lines), (f"The head has {int(head):,} parameters. Standing: {counted.all.standing}.",)
-    )
+        caption, headers, tuple(lines), (f"The head has {int(head):,} parameters. Standing: {counted.all.standing}.",),
+        key="parameters_counted",
+    )  # fmt: skip
 
 
 def scores_csv(study: TaskStudy) -> str:
@@ -278,4 +292,7 @@ def against_logs_block(study: TaskStudy, authors: Authors) -> Block:
                     )
     headers = ("Run", "Log", "Metric", "Measured", "Logged", "Difference")
     note = "One logged run without a spread: no tolerance is fixed, so the difference stands without a verdict."
-    return Block("Beside the authors' own logs", headers, tuple(lines), (note,) if lines else ())
+    return Block(
+        "Beside the authors' own logs", headers, tuple(lines), (note,) if lines else (), key="beside_logs",
+        records=record_paths(study.experiments),
+    )  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from analysis.authors import Authors, load_authors
+from analysis.authors import Authors, VariantCell, load_authors
+from analysis.blocks import Block, Cell, to_markdown
 from analysis.budget_figures import memory_against_adapters, score_against_parameters
 from analysis.drawing import Drawing
 from analysis.importance_figures import Variant, importance_weights, rank_growth, variants
@@ -16,7 +18,6 @@ from analysis.published import DIRECTORY
 from analysis.records import Experiment
 from analysis.searches import Search, read_searches, unequal_searches
 from analysis.selection_tables import logs_block, logs_csv, selected_block, selected_csv
-from analysis.tables import Block, to_latex, to_markdown
 from analysis.task_results import TaskStudy
 from analysis.task_tables import (
     GROUPS,
@@ -52,12 +53,12 @@ class WeightLora:
     memory: Memory | None
     broken: tuple[str, ...]
 
-    @property
+    @cached_property
     def scores(self) -> list[Block]:
         """Scores by method and task, one table per kind of task and backbone."""
         return [block for group in GROUPS for block in score_blocks(self.study, self.authors, group)]
 
-    @property
+    @cached_property
     def verdicts(self) -> list[ClaimVerdict]:
         """One verdict per claim."""
         return judge_weightlora(self.profile, self.study, self.authors, self.memory)
@@ -98,34 +99,36 @@ class WeightLora:
         ]
         return [drawing for drawing in drawn if drawing is not None]
 
-    def write_tables(self, folder: Path) -> None:
-        """weightlora.md, weightlora.tex, and csv of scores, of what was selected and of the authors' figures."""
-        names = (*GROUPS, "learned", "parameters", "selected", "logs")
-        blocks = [block for name in names for block in self.block(name) if block.rows]
-        write_text(folder / "weightlora.md", to_markdown(blocks) + "\n" + self.claims())
-        write_text(folder / "weightlora.tex", to_latex(blocks))
-        write_text(folder / "weightlora_scores.csv", scores_csv(self.study))
-        write_text(folder / "weightlora_selected.csv", selected_csv(self.study.experiments))
-        write_text(folder / "weightlora_authors.csv", logs_csv(self.authors))
-
-    def values(self, drawings: Sequence[object]) -> dict[str, object]:
-        """What the template shows."""
+    @cached_property
+    def tables(self) -> dict[str, Block]:
+        """The tables below the scores, by what the page calls them."""
         return {
-            "contents": CONTENTS,
-            "ran": bool(self.study.rows and any(row.status != "missing" for row in self.study.rows)),
-            "scores": self.scores,
             "against": against_logs_block(self.study, self.authors),
             "learned": learned_block(self.study, self.authors),
             "parameters": parameters_block(self.study),
             "counted": counted_block(self.authors),
             "selected": selected_block(self.study.experiments),
             "logs": logs_block(self.authors),
+            "variants": _variants_block(self.authors),
+        }
+
+    def write_data(self, folder: Path) -> None:
+        """weightlora.md, and csv of every metric, of every adapter selected and of every figure of the authors."""
+        blocks = [block for block in (*self.scores, *self.tables.values()) if block.rows]
+        write_text(folder / "weightlora.md", to_markdown(blocks) + "\n" + self.claims())
+        write_text(folder / "weightlora_scores.csv", scores_csv(self.study))
+        write_text(folder / "weightlora_selected.csv", selected_csv(self.study.experiments))
+        write_text(folder / "weightlora_authors.csv", logs_csv(self.authors))
+
+    def values(self, drawings: Sequence[object]) -> dict[str, object]:
+        """What the template shows besides tables."""
+        return {
+            "contents": CONTENTS,
+            "ran": bool(self.study.rows and any(row.status != "missing" for row in self.study.rows)),
             "figures": drawings,
-            "verdicts": self.verdicts,
             "rules": self.authors.facts.rules,
             "unreadable": self.authors.facts.unreadable,
             "faults": self.authors.facts.faults,
-            "variants": _variants_block(self.authors),
         }
 
     def _lora(self, variant: Variant) -> int | None:
@@ -160,5 +163,12 @@ def _method(variant: Variant) -> str:
 
 def _variants_block(authors: Authors) -> Block:
     names = list(authors.facts.variants[0].cells)
-    rows = tuple((variant.choice, *(variant.cells[name].text for name in names)) for variant in authors.facts.variants)
-    return Block("Versions of the authors' code; each choice is a setting here", ("Choice", *names), rows)
+    rows = tuple(
+        (variant.choice, *(_variant_cell(variant.cells[name]) for name in names)) for variant in authors.facts.variants
+    )
+    headers = ("Choice", *(name.replace("_", " ") for name in names))
+    return Block("Versions of the authors' code; each choice is a setting here", headers, rows, key="authors_code")
+
+
+def _variant_cell(cell: VariantCell) -> Cell:
+    return Cell(cell.text, standing=cell.standing)

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,11 +56,11 @@ def page(write_runs, write_task_runs, tmp_path_factory):
 def test_the_page_is_drawn_without_errors_or_requests(page, tmp_path):
     """The page's own policy forbids every request, and the browser logs each one it refuses."""
     done = browse(page, tmp_path, "--dump-dom", "--enable-logging=stderr")
-    table = done.stdout[done.stdout.index('<table class="measured">') :]
+    table = done.stdout[done.stdout.index('<table id="table-results"') :]
     table = table[: table.index("</table>")]
     assert table.count("<tr>") == 5
     assert "Solo Connection (r=12, k=2)" in table
-    scores = done.stdout[done.stdout.index('<table class="scores">') :]
+    scores = done.stdout[done.stdout.index('<table id="table-glue_') :]
     assert "WeightLoRA (r=8, K=3)" in scores[: scores.index("</table>")]
     assert done.stdout.count("<svg ") == 8
     assert "CONSOLE" not in done.stderr, done.stderr
@@ -100,49 +102,76 @@ def test_the_committed_report_is_drawn(project_root, tmp_path, profile):
         pytest.skip(f"not run: there is no report of the {profile} profile yet")
     done = browse(path, tmp_path, "--dump-dom", "--enable-logging=stderr")
     assert "CONSOLE" not in done.stderr, done.stderr
-    assert '<table class="measured">' in done.stdout
+    assert '<table id="table-results"' in done.stdout
     assert done.stdout.count("<svg ") >= 2
 
 
-@pytest.mark.parametrize("width", [1280, 500])
-def test_nothing_but_tables_and_figures_scrolls_sideways(page, tmp_path, width):
-    """The browser itself measures: a probe appended to a copy of the page writes what sticks out into the DOM."""
-    probe = """<script>
-    addEventListener("load", () => {
-      const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-      const pre = document.createElement("pre");
-      pre.id = "probe";
-      pre.textContent = JSON.stringify({width: innerWidth, sideways: wide});
-      document.body.appendChild(pre);
-    });
-    </script></body>"""
-    copy = page.with_name(f"probe-{width}.html")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    copy.write_text(text.replace("</body>", probe), encoding="utf-8")
-    dom = browse(copy, tmp_path, "--dump-dom", f"--window-size={width},1000").stdout
-    copy.unlink()
-    measured = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom)[1])
-    assert measured["width"] == width
-    assert measured["sideways"] <= 0
+PROBE = Path(__file__).with_name("probe.js")
 
 
-@pytest.mark.parametrize("width", [390, 768])
-def test_a_phone_does_not_scroll_sideways(page, tmp_path, width):
-    """The window itself cannot be narrower than about 500 pixels, so the page is measured in a frame of that width."""
-    probe = """<script>
-    addEventListener("load", () => {
-      const page = document.documentElement;
-      const found = {width: innerWidth, sideways: page.scrollWidth - page.clientWidth};
-      parent.document.getElementById("probe").textContent = JSON.stringify(found);
-    });
-    </script></body>"""
+@pytest.fixture(scope="module", params=[(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")], ids=str)
+def probed(request, page, tmp_path_factory):
+    """What the browser finds on the page in a frame of that width: a window cannot be as narrow as a phone."""
+    width, scheme = request.param
+    folder = tmp_path_factory.mktemp("probed")
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    inner = html.escape(text.replace("</body>", probe))
-    frame = tmp_path / "frame.html"
+    inner = html.escape(text.replace("</body>", f"<script>{PROBE.read_text(encoding='utf-8')}</script></body>"))
+    frame = folder / "frame.html"
     frame.write_text(
-        '<!doctype html><meta charset="utf-8"><pre id="probe"></pre>'
+        '<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><pre id="probe"></pre>'
         f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{inner}"></iframe>',
         encoding="utf-8",
     )
-    dom = browse(frame, tmp_path, "--dump-dom", "--window-size=1280,1000").stdout
-    assert json.loads(re.search(r'<pre id="probe">(.*?)</pre>', dom)[1]) == {"width": width, "sideways": 0}
+    dark = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    dom = browse(frame, folder, "--dump-dom", "--window-size=1400,1000", dark).stdout
+    found = json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', dom)[1]))
+    assert found["width"] == width
+    assert (sum(found["ground"]) < 150) == (scheme == "dark")
+    return found
+
+
+def test_nothing_but_tables_and_figures_scrolls_sideways(probed):
+    assert probed["sideways"] <= 0
+    assert probed["outside"] == []
+    assert probed["unscrollable"] == 0
+
+
+def test_every_text_has_contrast(probed):
+    """At least 4.5 to 1 (WCAG 2, level AA), labels of figures included."""
+    assert probed["texts"] > 500
+    assert probed["faint"] == []
+
+
+def test_headings_tables_and_figures_are_there_for_a_screen_reader(probed):
+    levels = probed["headings"]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert probed["tables"] >= 10
+    assert (probed["uncaptioned"], probed["unscoped"], probed["rowless"]) == (0, 0, 0)
+    assert probed["svgs"] == 8
+    assert probed["unnamed"] == 0
+
+
+def test_the_best_value_is_marked_and_not_by_colour_alone(probed):
+    assert probed["best"] > 5
+    assert probed["marked"]
+
+
+def test_a_table_sorts_by_its_header_buttons(probed):
+    """A native button: Enter and the space bar press it like a click."""
+    assert probed["focused"]
+    start, up, down, again = probed["sorted"]
+    assert [state["aria"] for state in probed["sorted"]] == [None, "ascending", "descending", None]
+    assert up["order"] == sorted(start["order"])
+    assert down["order"] == sorted(start["order"], reverse=True)
+    assert again["order"] == start["order"]
+
+
+def test_print_shows_standings_and_where_tables_come_from(page, tmp_path):
+    if shutil.which("pdftotext") is None:
+        pytest.skip("not run: no pdftotext here (Debian: apt-get install poppler-utils)")
+    browse(page, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    done = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True)
+    assert "Standing of a printed figure" in done.stdout
+    assert "runs/quick/lora/training/seed-{18,52,1917}/record.json" in done.stdout

@@ -16,11 +16,11 @@ def test_the_readme_shows_the_committed_runs(project_root, monkeypatch):
 
 def test_only_the_marked_part_changes(project_root, monkeypatch):
     monkeypatch.chdir(project_root)
-    text = "before\n<!-- table:quick -->\nold\n<!-- /table:quick -->\nafter\n"
+    text = "before\n<!-- table:quick -->\nstale\n<!-- /table:quick -->\nafter\n"
     new = with_tables(text)
     assert new.startswith("before\n<!-- table:quick -->\n")
     assert new.endswith("<!-- /table:quick -->\nafter\n")
-    assert "old" not in new
+    assert "stale" not in new
     assert "BLEU" in new
     assert with_tables(new) == new
 
@@ -31,7 +31,7 @@ def test_a_profile_without_runs_is_named(tmp_path):
 
 
 def marked(name):
-    return f"<!-- table:{name} -->\nold\n<!-- /table:{name} -->\n"
+    return f"<!-- table:{name} -->\nstale\n<!-- /table:{name} -->\n"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def marked(name):
 def test_a_weightlora_table_has_a_marker_of_its_own(task_runs, name, words):
     new = with_tables(marked(f"cpu:{name}"), task_runs.parents[1])
     assert words in new
-    assert "old" not in new
+    assert "stale" not in new
     assert with_tables(new, task_runs.parents[1]) == new
 
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from analysis.records import (
+    Planned,
     discover,
     disk_use,
     load_experiment,
@@ -182,3 +183,55 @@ def test_disk_use_counts_every_file(tmp_path):
     (tmp_path / "a" / "x").write_bytes(b"1234")
     (tmp_path / "y").write_bytes(b"56")
     assert disk_use(tmp_path) == 6
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.update(schema_version=2), "schema_version: is 2, this release reads 1"),
+        (lambda c: c.pop("schema_version"), "schema_version: missing"),
+        (lambda c: c.update(schema_version="1"), "schema_version: is '1'"),
+    ],
+)
+def test_a_record_of_another_schema_version_names_file_and_field(run, edit, message):
+    change(run / "training" / "seed-52" / "record.json", edit)
+    experiment = load_experiment(run)
+    assert experiment.status == "failed"
+    (problem,) = [problem for problem in experiment.problems if "schema_version" in problem]
+    assert "seed-52/record.json, " in problem
+    assert message in problem
+
+
+def test_a_seed_of_the_plan_that_was_never_run_is_missed(run):
+    assert load_experiment(run, Planned("b", "t", "lora", seeds=(18, 52, 1917))).status == "complete"
+    experiment = load_experiment(run, Planned("b", "t", "lora", seeds=(18, 52, 1917, 7)))
+    assert experiment.status == "incomplete"
+    assert any(problem.endswith("training: no seed 7") for problem in experiment.problems)
+
+
+def rename(folder, name):
+    """A copy of an experiment that calls itself by its new name everywhere."""
+    other = shutil.copytree(folder, folder.with_name(name))
+    for path in [other / "metrics.json", *other.glob("training/*/record.json")]:
+        change(path, lambda c: c.update(experiment=name))
+    return other
+
+
+def test_two_records_for_one_cell_are_found(run):
+    rename(run, "lora-again")
+    first, second = load_profile(run.parent)
+    assert (first.status, second.status) == ("complete", "failed")
+    assert "lora-again/training/seed-18/record.json, seed: the same backbone" in second.problems[0]
+    assert "as " + str(run / "training" / "seed-18" / "record.json") in second.problems[0]
+    assert [e.status for e in discover(run.parents[1])] == ["complete", "failed"]
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda c: c["method_config"].update(rank=5), lambda c: c["training"].update(learning_rate=0.5),
+             lambda c: c.update(backbone="another"), lambda c: c["corpus"].update(name="another")],
+)  # fmt: skip
+def test_runs_that_differ_in_anything_are_two_cells(run, edit):
+    other = rename(run, "lora-other")
+    for path in other.glob("training/*/record.json"):
+        change(path, edit)
+    assert [e.status for e in load_profile(run.parent)] == ["complete", "complete"]

@@ -16,7 +16,7 @@ def build(runs, output, **changes):
 
 
 def text_of(page):
-    page = re.sub(r"<style>.*?</style>|<svg .*?</svg>", " ", page, flags=re.DOTALL)
+    page = re.sub(r"<style>.*?</style>|<script>.*?</script>|<svg .*?</svg>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").replace("\u2011", "-")
 
 
@@ -49,6 +49,9 @@ def test_both_papers_stand_on_one_page(write_runs, write_task_runs, tmp_path, qu
     assert "WeightLoRA (r=8, K=3)" in text
     assert "quick profile never tests a claim" in text
     assert weightlora.count('<span class="verdict not_tested">') == 4
+    assert 'id="table-glue_microworld_deberta"' in weightlora
+    assert "<code>runs/quick/microworld_sentiment-lora/training/seed-{18,52,1917}/record.json</code>" in weightlora
+    assert (tmp_path / "out" / "tables" / "glue_microworld_deberta.tex").is_file()
     assert "Sanity condition of the quick profile: holds" in text_of(solo)
     losses = (tmp_path / "out" / "plots" / "losses.csv").read_text(encoding="utf-8")
     assert "microworld_sentiment" not in losses
