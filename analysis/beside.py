@@ -136,10 +136,7 @@ def judged_cells(
     experiments: Sequence[Experiment], tables: Sequence[PublishedTable], tolerances: Tolerances, profile: str
 ) -> Sequence[Any]:
     """The words of `cells.py`: of every cell where it judges every cell, else of those it compared."""
-    judge = getattr(judges, "judge_cells", None)
-    if judge is not None:
-        return list(judge(experiments, tables, tolerances, profile))
-    return judges.compare_cells(experiments, tables, tolerances)
+    return list(judges.judge_cells(experiments, tables, tolerances, profile))
 
 
 def _place(cell: Any) -> str:

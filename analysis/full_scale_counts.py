@@ -239,7 +239,7 @@ def _fifty_nine(parameters: Parameters, printed: dict[str, Printed]) -> tuple[tu
 
 def _which(shares: dict[tuple[str, int], float]) -> tuple[str, str]:
     true = [key for key, share in shares.items() if round(100 * share) == 59]
-    most = {}
+    most: dict[str, tuple[float, int]] = {}
     for (backbone, length), share in shares.items():
         if share > most.get(backbone, (-9.0, 0))[0]:
             most[backbone] = (share, length)

@@ -182,10 +182,25 @@ def compare(adapters: np.ndarray, predicted: np.ndarray, measured: np.ndarray, r
     if straight.sum() < 2:
         raise DataError(f"rank {rank}: fewer than two numbers of adapters from {STRAIGHT[0]} to {STRAIGHT[1]}")
     x = adapters[straight]
-    slopes = [float(np.polyfit(x, y[straight], 1)[0]) * GIB / MIB for y in (predicted, measured)]
-    linearities = [float(np.corrcoef(x, y[straight])[0, 1] ** 2) for y in (predicted, measured)]
-    correlation = float(np.corrcoef(predicted, measured)[0, 1])
-    return Comparison(rank, adapters, predicted, measured, *slopes, *linearities, correlation)
+
+
+    def slope(curve: np.ndarray) -> float:
+        return float(np.polyfit(x, curve[straight], 1)[0]) * GIB / MIB
+
+    def linearity(curve: np.ndarray) -> float:
+        return float(np.corrcoef(x, curve[straight])[0, 1] ** 2)
+
+    return Comparison(
+        rank,
+        adapters,
+        predicted,
+        measured,
+        predicted_slope=slope(predicted),
+        measured_slope=slope(measured),
+        predicted_linearity=linearity(predicted),
+        measured_linearity=linearity(measured),
+        correlation=float(np.corrcoef(predicted, measured)[0, 1]),
+    )
 
 
 def _straight(adapters: np.ndarray) -> np.ndarray:

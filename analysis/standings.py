@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-# name -> letter, what it means. Both vocabularies of `paper_results/` are known.
+# name -> letter, what it means.
 STANDINGS: dict[str, tuple[str, str]] = {
     "paper": ("p", "read in the paper"),
     "authors_code": ("a", "from the authors' repositories and logs"),
     "third_party": ("t", "counted, measured or posted by others"),
     "unverified": ("u", "quoted without a copy at hand"),
     "unreadable": ("x", "unreadable: a digit could not be read"),
-    "checked": ("c", "checked: found in two places the authors publish"),
-    "read": ("r", "read in the paper"),
-    "quoted": ("q", "quoted: read in the paper, which most likely takes it over from another"),
-    "reported": ("o", "reported by a user"),
 }
 
 

@@ -45,6 +45,7 @@ def planned(settings: Settings) -> dict[str, Any]:
             experiment.settings,
             task.corpus,
             experiment.search,
+            seeds=tuple(experiment.seeds),
         )
     return plan
 

@@ -13,6 +13,8 @@ import torch
 
 from replication.errors import CheckpointError, ConfigError
 
+_deterministic: Any = torch.utils.deterministic  # its setting is a property that torch's stubs leave out
+
 
 def seed_everything(seed: int) -> None:
     """Seed every global source of chance: random, numpy, torch, and each CUDA device where there is one."""
@@ -40,14 +42,14 @@ def deterministic_algorithms(threads: int | None = None, *, enabled: bool = True
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.benchmark,
         torch.get_num_threads(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        _deterministic.fill_uninitialized_memory,
     )
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         torch.use_deterministic_algorithms(True)
         # Filling every fresh tensor with NaN serves to find programming errors and costs a tenth of a small step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        _deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
     if threads is not None:
         torch.set_num_threads(threads)
@@ -57,7 +59,7 @@ def deterministic_algorithms(threads: int | None = None, *, enabled: bool = True
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = before[2]
         torch.set_num_threads(before[3])
-        torch.utils.deterministic.fill_uninitialized_memory = before[4]
+        _deterministic.fill_uninitialized_memory = before[4]
 
 
 def capture_random_states() -> dict[str, Any]:

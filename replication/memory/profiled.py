@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -38,6 +39,6 @@ def _allocations(profiler: profile) -> list[int]:
     inner = profiler.profiler
     assert inner is not None
     assert inner.kineto_results is not None
-    events = [event for event in inner.kineto_results.events() if event.name() == "[memory]"]
+    events: list[Any] = [event for event in inner.kineto_results.events() if event.name() == "[memory]"]
     cpu = torch._C._autograd.DeviceType.CPU
     return [e.nbytes() for e in sorted(events, key=lambda event: event.start_ns()) if e.device_type() == cpu]
