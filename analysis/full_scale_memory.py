@@ -183,7 +183,6 @@ def compare(adapters: np.ndarray, predicted: np.ndarray, measured: np.ndarray, r
         raise DataError(f"rank {rank}: fewer than two numbers of adapters from {STRAIGHT[0]} to {STRAIGHT[1]}")
     x = adapters[straight]
 
-
     def slope(curve: np.ndarray) -> float:
         return float(np.polyfit(x, curve[straight], 1)[0]) * GIB / MIB
 
