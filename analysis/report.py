@@ -23,6 +23,7 @@ from analysis.corpora import corpora_block
 from analysis.costs import collect_costs, cost_block, cost_csv, training_costs
 from analysis.drawing import Drawing
 from analysis.figures import draw_all
+from analysis.further_sections import further_sections
 from analysis.plot_data import write_plots
 from analysis.provenance import page_command, record_paths
 from analysis.publish import replaced_parts
@@ -31,7 +32,6 @@ from analysis.records import Experiment, Plan, load_profile, of_generation
 from analysis.render import render
 from analysis.results import ResultRow, result_rows
 from analysis.sanity import sanity_checks
-from analysis.sections import Section, further_sections
 from analysis.tables import published_csv, results_block, results_csv
 from analysis.verdicts import judge
 from analysis.weightlora_section import WeightLora, load_weightlora
@@ -60,7 +60,7 @@ def build_report(
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
     searches and memory measurements; without them the page says that nothing was searched or measured. `sections` stand
-    below the papers; by default those of `sections.FURTHER`. DataError only for a folder of another profile or broken
+    below the papers; by default those of `further_sections.FURTHER`. DataError only for a folder of another profile or broken
     published figures, and then nothing that stood under `output` has changed.
     """
     runs, output = Path(runs), Path(output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.blocks import Block
@@ -36,12 +35,3 @@ class Section:
             block if block.key else block.named(f"{self.key}_{number}")
             for number, block in enumerate(self.blocks, start=1)
         )
-
-
-# Each takes the profile's name and gives a section, or None where it has nothing to say of that profile.
-FURTHER: tuple[Callable[[str], Section | None], ...] = ()
-
-
-def further_sections(profile: str) -> list[Section]:
-    """Every section of `FURTHER` that has something to say of the profile, in its order."""
-    return [section for make in FURTHER if (section := make(profile)) is not None]

@@ -1,8 +1,7 @@
 import pytest
 
-from analysis import sections
 from analysis.blocks import Block
-from analysis.sections import Section, further_sections
+from analysis.sections import Section
 from replication.errors import ConfigError
 
 
@@ -15,9 +14,3 @@ def test_a_key_that_is_no_place_on_a_page_is_refused(key):
 def test_tables_get_keys():
     blocks = (Block("a", ("x",), (("1",),)), Block("b", ("x",), (("1",),), key="own"))
     assert [block.key for block in Section("full-scale", "Title", (), blocks).named_blocks] == ["full-scale_1", "own"]
-
-
-def test_makers_may_have_nothing_to_say(monkeypatch):
-    makers = (lambda profile: Section(profile, "Yes"), lambda profile: None)
-    monkeypatch.setattr(sections, "FURTHER", makers)
-    assert [section.key for section in further_sections("cpu")] == ["cpu"]
