@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Processes at a time in `make reproduce` and `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help search memory reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+.PHONY: help search memory reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
@@ -54,8 +54,10 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py
 
-notebooks: $(VENV)/.installed-dev ## open the notebooks
-	$(PIP_INSTALL) --editable ".[notebooks]"
+notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
+	python notebooks/render.py
+
+lab: $(VENV)/.installed-notebooks ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 clean: ## remove what the pipeline can make again (not results)
@@ -71,4 +73,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-notebooks: $(VENV)/.installed
+	$(PIP_INSTALL) --editable ".[notebooks]"
 	@touch $@

@@ -1,16 +1,17 @@
-"""A problem small enough to see: a tiny GPT-2 that has learnt to count meets sequences that alternate.
+"""A problem small enough to see: a tiny GPT-2 that has learnt to count meets sequences with another rule.
 
-Each sequence is 12 of 24 symbols. `counting` goes up by one: 7 8 9 10 ... (modulo 24). `alternating` repeats two
-symbols: 5 17 5 17 ... The first rule needs the last symbol only; the second needs the one before it, so a model that
-counts has to change what its attention carries. Everything is drawn from seeds and trained by `replication.training`,
-in seconds on one core. It teaches how methods behave; it says nothing about how well they do on language.
+Each sequence is 12 of 24 symbols. `counting` goes up by one: 7 8 9 10 ... (modulo 24); `skipping` goes up by two.
+`alternating` repeats two symbols: 5 17 5 17 ... The first two rules need the last symbol only; the third needs the one
+before it, so a model that counts has to change what its attention carries. Everything is drawn from seeds and trained
+by `replication.training`, in seconds on one core. It teaches how methods behave; it says nothing about how well they do
+on language.
 """
 
 from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,21 @@ def _counting(draw: random.Random) -> list[int]:
     return [(start + place) % SYMBOLS for place in range(LENGTH)]
 
 
+def _skipping(draw: random.Random) -> list[int]:
+    start = draw.randrange(SYMBOLS)
+    return [(start + 2 * place) % SYMBOLS for place in range(LENGTH)]
+
+
 def _alternating(draw: random.Random) -> list[int]:
     pair = draw.sample(range(SYMBOLS), 2)
     return [pair[place % 2] for place in range(LENGTH)]
 
 
-RULES: dict[str, Callable[[random.Random], list[int]]] = {"counting": _counting, "alternating": _alternating}
+RULES: dict[str, Callable[[random.Random], list[int]]] = {
+    "counting": _counting,
+    "skipping": _skipping,
+    "alternating": _alternating,
+}
 
 
 @dataclass(frozen=True)
@@ -99,11 +109,11 @@ def adapt(
     seed: int,
     steps: int = 60,
     learning_rate: float = 0.01,
-    examples: tuple[Sequence[Encoded], Sequence[Encoded]] | None = None,
+    rule: str = "alternating",
     prepare: Callable[[nn.Module], object] | None = None,
     **training: Any,
 ) -> Adapted:
-    """Fine-tune a copy of `base` by one method, on the alternating sequences unless `examples` names others.
+    """Fine-tune a copy of `base` by one method, on the sequences of `rule`.
 
     `prepare(model)` may change start values after the method is attached. `training` changes `toy_training`.
     """
@@ -116,7 +126,7 @@ def adapt(
     callback = config.training_callback(settings)
     result = train(
         model,
-        *(examples or splits("alternating")),
+        *splits(rule),
         settings,
         seed=seed,
         pad_id=0,
