@@ -125,7 +125,7 @@ def executed(tmp_path, monkeypatch):
     def run(path):
         target = tmp_path / path.name
         papermill.execute_notebook(
-            path, target, cwd=path.parent, kernel_name="python3", execution_timeout=300, progress_bar=False
+            path, target, cwd=path.parent, kernel_name="python3", execution_timeout=600, progress_bar=False
         )
         return nbformat.read(target, as_version=4)
 
@@ -133,7 +133,7 @@ def executed(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", EVERY, ids=ids_of)
 def test_runs_from_top_to_bottom_with_labelled_pictures(path, executed):
     notebook = executed(path)
