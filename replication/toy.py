@@ -80,8 +80,8 @@ def splits(rule: str) -> tuple[list[Encoded], list[Encoded]]:
 
 
 def toy_training(steps: int, learning_rate: float, **changes: Any) -> TrainingConfig:
-    """Batches of 16, two steps of warm-up, one thread, no label smoothing."""
-    shared: dict[str, Any] = {"batch_size": 16, "warmup_steps": 2, "label_smoothing": 0.0, "threads": 1}
+    """Batches of 16, two steps of warm-up at most, one thread, no label smoothing."""
+    shared: dict[str, Any] = {"batch_size": 16, "warmup_steps": min(2, steps), "label_smoothing": 0.0, "threads": 1}
     return TrainingConfig(steps=steps, learning_rate=learning_rate, **{**shared, **changes})
 
 
@@ -98,7 +98,7 @@ def counting_model(blocks: int = 2, width: int = 32, steps: int = 300, seed: int
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, n_layer=blocks, bos_token_id=0, eos_token_id=0))
         attach(model, FullConfig())
-        train(model, *splits("counting"), toy_training(steps, 3e-3, warmup_steps=10), seed=seed, pad_id=0)
+        train(model, *splits("counting"), toy_training(steps, 3e-3, warmup_steps=min(10, steps)), seed=seed, pad_id=0)
     return detach(model).eval()
 
 
