@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -44,11 +45,20 @@ def page(notebook: nbformat.NotebookNode, title: str) -> str:
         template_name="lab", embed_images=True, mathjax_url="", require_js_url="", mermaid_js_url=""
     )
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    for text in descriptions(notebook):  # the template does not hand on what `show` wrote
+        html = html.replace('alt="No description has been provided for this image"', f'alt="{escape(text)}"', 1)
     html = re.sub(r"<script[^>]*>(?:(?!</script>).)*https?://(?:(?!</script>).)*</script>", "", html, flags=re.DOTALL)
     html = re.sub(r"<script[^>]*\bsrc\s*=\s*(?:\"\"|'')[^>]*>\s*</script>", "", html)
     if found := FETCHED.search(html):
         raise ValueError(f"{title}: the page would load from the network: {found.group(0)[:200]}")
     return html
+
+
+def descriptions(notebook: nbformat.NotebookNode) -> list[str]:
+    """What each picture shows, in the notebook's order."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return [picture.metadata.get("image/png", {}).get("alt", "A figure") for picture in pictures]
 
 
 def environment() -> None:

@@ -173,6 +173,17 @@ def test_a_page_is_self_contained(tool):
     assert "cdnjs" not in html
 
 
+def test_a_page_keeps_the_descriptions_of_its_pictures(tool):
+    pictures = [
+        nbformat.v4.new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": text}})
+        for text in ("A falling line.", 'A "rising" line.')
+    ]
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("1", outputs=pictures)]
+    found = re.findall(r'alt="([^"]*)"', tool("render").page(notebook, "a title"))
+    assert found == ["A falling line.", "A &quot;rising&quot; line."]
+
+
 def test_a_page_that_would_load_from_the_network_is_refused(tool):
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_markdown_cell('<img src="https://example.org/a.png">')]
