@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Processes at a time in `make reproduce` and `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help search memory count-full-scale memory-full-scale reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks clean
+.PHONY: help search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper test test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
@@ -44,6 +44,11 @@ count-full-scale: $(VENV)/.installed ## every printed parameter count again, on 
 memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' shapes, without a GPU
 	replicate memory full-scale --output measurements/full_scale/memory.json
 
+ablations: $(VENV)/.installed ## what each fault of the authors' code changes, on toys; complete results are kept
+	dvc pull data.dvc
+	python -m pipelines.ablations
+	python -m analysis.details
+
 test: $(VENV)/.installed-dev ## environment and all tests
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile
@@ -61,8 +66,10 @@ bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py
 	python benchmarks/bootstrap.py
 
-notebooks: $(VENV)/.installed-dev ## open the notebooks
-	$(PIP_INSTALL) --editable ".[notebooks]"
+notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
+	python notebooks/render.py
+
+lab: $(VENV)/.installed-notebooks ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 clean: ## remove what the pipeline can make again (not results)
@@ -78,4 +85,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-notebooks: $(VENV)/.installed
+	$(PIP_INSTALL) --editable ".[notebooks]"
 	@touch $@

@@ -46,55 +46,20 @@ def mirror() -> Path:
 
 @pytest.fixture
 def tiny_gpt2():
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from replication.tiny_models import tiny_gpt2
 
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=97, n_positions=64, n_embd=32, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0)
-    return GPT2LMHeadModel(config).eval()
+    return tiny_gpt2()
 
 
 @pytest.fixture
 def tiny_llama():
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from replication.tiny_models import tiny_llama
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval()
+    return tiny_llama()
 
 
 @pytest.fixture
 def tiny_bart():
-    import torch
-    from transformers import BartConfig, BartForConditionalGeneration
+    from replication.tiny_models import tiny_bart
 
-    torch.manual_seed(0)
-    config = BartConfig(
-        vocab_size=97,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=6,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=64,
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=2,
-        forced_eos_token_id=None,
-    )
-    return BartForConditionalGeneration(config).eval()
+    return tiny_bart()

@@ -1,66 +1,196 @@
-"""Notebooks are committed without outputs and run from top to bottom on a folder of runs."""
+"""The teaching notebooks: stripped as committed, of one form, and run from top to bottom within their limits."""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
+import json
+import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FOLDER = ROOT / "notebooks"
+NAMES = (
+    "01_homotopy_start",
+    "02_counting_parameters",
+    "03_choosing_adapters",
+    "04_reading_a_results_table",
+    "05_bring_your_own_method",
+)
+TEACHING = [FOLDER / f"{name}.ipynb" for name in NAMES]
+SOLUTIONS = [FOLDER / "solutions" / f"{name}.ipynb" for name in NAMES]
+EVERY = TEACHING + SOLUTIONS
 
 
-def synthetic_runs():
-    spec = importlib.util.spec_from_file_location("synthetic_runs", ROOT / "tests" / "analysis" / "synthetic_runs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def ids_of(path: Path) -> str:
+    return str(path.relative_to(FOLDER).with_suffix(""))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_is_committed_without_outputs(path):
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
+def source_of(path: Path, kind: str) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Import `strip` or `render` as the commands do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return load
+
+
+# --- as committed ------------------------------------------------------------
+
+
+def test_there_are_five_and_their_solutions_and_nothing_else():
+    assert sorted(FOLDER.rglob("*.ipynb")) == sorted(EVERY)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=ids_of)
+def test_is_committed_stripped(path, tool):
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert cells
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+    assert all(cell.metadata == {} for cell in notebook.cells)
+    assert notebook.metadata.language_info == {"name": "python"}
+    assert tool("strip").stripped(text) == text
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_holds_no_metric_or_training_code(path):
+def test_strip_removes_what_a_run_leaves_and_the_check_notices(tmp_path, tool, capsys):
+    strip = tool("strip")
+    notebook = nbformat.read(TEACHING[1], as_version=4)
+    before = strip.stripped(nbformat.writes(notebook))
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("stream", text="a result")]
+    code.execution_count = 3
+    code.metadata = nbformat.from_dict({"execution": {"iopub.execute_input": "2026-01-01T00:00:00Z"}})
+    notebook.metadata.language_info.version = "3.11.9"
+    path = tmp_path / "ran.ipynb"
+    path.write_text(nbformat.writes(notebook), encoding="utf-8")
+    assert strip.main(["--check", "--folder", str(tmp_path)]) == 1
+    assert "ran.ipynb: is not stripped" in capsys.readouterr().err
+    assert strip.main(["--folder", str(tmp_path)]) == 0
+    assert path.read_text(encoding="utf-8") == before
+    assert strip.main(["--check", "--folder", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("path", TEACHING, ids=ids_of)
+def test_opens_with_what_the_reader_will_be_able_to_do_and_ends_with_three_exercises(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert "you will be able to" in cells[0].source
+    last = cells[-1].source
+    exercises = last[last.index("## Exercises") :]
+    assert re.findall(r"^(\d)\. \*\*", exercises, flags=re.MULTILINE) == ["1", "2", "3"]
+    assert f"solutions/{path.name}" in last
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=ids_of)
+def test_solutions_solve_each_exercise(path):
+    headings = re.findall(r"^## (\d)\. (.+)$", "\n".join(source_of(path, "markdown")), flags=re.MULTILINE)
+    assert [number for number, _ in headings] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("path", EVERY, ids=ids_of)
+def test_imports_what_it_computes_and_holds_no_metric_or_training_code(path):
     """A notebook may define a short function; loops over batches, optimizers and scores live in the packages."""
-    source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    names = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
-    assert not names & {"backward", "AdamW", "cross_entropy", "compute_score", "corpus_bleu"}
-    assert "from analysis." in source
-    assert "from replication." in source
+    tree = ast.parse("\n".join(source_of(path, "code")))
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not names & {"backward", "AdamW", "SGD", "cross_entropy", "compute_score", "corpus_bleu", "zero_grad"}
+    modules = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {"analysis", "replication"} <= modules
+    assert "matplotlib" not in modules, "figures share the report's style module"
+    assert "use_style()" in "\n".join(source_of(path, "code"))
+
+
+# --- run ------------------------------------------------------------
+
+
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """Run a notebook in its own folder, as Jupyter does, without a network; the text of its outputs."""
+    import papermill
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(path):
+        target = tmp_path / path.name
+        papermill.execute_notebook(
+            path, target, cwd=path.parent, kernel_name="python3", execution_timeout=600, progress_bar=False
+        )
+        return nbformat.read(target, as_version=4)
+
+    return run
 
 
 @pytest.mark.long
-def test_solo_connection_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    from nbclient import NotebookClient
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", EVERY, ids=ids_of)
+def test_runs_from_top_to_bottom_with_labelled_pictures(path, executed):
+    notebook = executed(path)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert all(len(picture.metadata["image/png"]["alt"]) > 30 for picture in pictures)
+    if path in TEACHING:
+        assert pictures
+    text = json.dumps([output.get("text") or output.get("data", {}).get("text/markdown", "") for output in outputs])
+    for wanted in EXPECTED.get(ids_of(path), ()):
+        assert wanted in text
 
-    synthetic_runs().write_runs(tmp_path / "runs", items=12, seeds=(18, 52))
-    monkeypatch.setenv("REPLICATION_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("REPLICATION_PROFILE", "quick")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = nbformat.read(ROOT / "notebooks" / "solo_connection.ipynb", as_version=4)
-    client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}})
-    client.execute()
-    text = "\n".join(
-        str(output.get("text") or output.get("data", {}))
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    )
-    assert "259,499" in text
-    assert "315,605" in text
-    assert "57.2% fewer than LoRA, counted" in text
-    assert "59.0% fewer than the 0.77M" in text
-    assert "equal with the zero vector: True" in text
-    assert "Solo Connection (r=12, k=2)" in text
-    assert text.count("<svg") == 3
-    assert "not_tested" in text
+
+EXPECTED = {
+    "01_homotopy_start": ("output equal bit for bit: True", "|v| from 0 to"),
+    "02_counting_parameters": ("393,216", "259,499", "315,605", "57.2%", "59.0%", "a thousandth of the backbone"),
+    "03_choosing_adapters": ("first real projection", "decided at the first projection: 3 of 3"),
+    "04_reading_a_results_table": ("equal to reports/quick/tables/results.csv", "not_tested"),
+    "05_bring_your_own_method": ("kept: 39 of 39", "starts as the base", "bottleneck (r=8)"),
+}
+
+
+# --- rendered ------------------------------------------------------------
+
+
+def test_a_page_is_self_contained(tool):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell("# Title\n\na [link](https://example.org)"),
+        nbformat.v4.new_code_cell("1"),
+    ]
+    html = tool("render").page(notebook, "a title")
+    assert "<title>a title</title>" in html
+    assert 'href="https://example.org"' in html
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?(https?:)?//", html)
+    assert not re.search(r"<script[^>]*>[^<]*https?://", html)
+    assert "cdnjs" not in html
+
+
+def test_a_page_keeps_the_descriptions_of_its_pictures(tool):
+    pictures = [
+        nbformat.v4.new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": text}})
+        for text in ("A falling line.", 'A "rising" line.')
+    ]
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("1", outputs=pictures)]
+    found = re.findall(r'alt="([^"]*)"', tool("render").page(notebook, "a title"))
+    assert found == ["A falling line.", "A &quot;rising&quot; line."]
+
+
+def test_a_page_that_would_load_from_the_network_is_refused(tool):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_markdown_cell('<img src="https://example.org/a.png">')]
+    with pytest.raises(ValueError, match="would load from the network"):
+        tool("render").page(notebook, "a title")
+
+
+def test_an_unknown_notebook_is_refused_with_the_names_there_are(tool, capsys):
+    assert tool("render").main(["06_nothing"]) == 2
+    assert "01_homotopy_start" in capsys.readouterr().err

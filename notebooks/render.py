@@ -1,0 +1,91 @@
+"""Run every notebook and write it as one self-contained HTML page: `make notebooks`.
+
+    python notebooks/render.py [--output reports/notebooks] [NAME ...]
+
+Pages load nothing from the network: pictures are embedded, and the scripts that nbconvert's template would fetch
+(MathJax, require.js, mermaid) are left out, since no notebook needs them. The committed notebooks stay stripped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from strip import FOLDER, notebooks
+
+from replication.fileio import write_text
+
+ROOT = FOLDER.parent
+SECONDS = 600  # for one cell; a notebook takes about half a minute on two idle cores
+FETCHED = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>|import\(?\s*[\"']https?:"
+)
+
+
+def executed(path: Path) -> nbformat.NotebookNode:
+    """The notebook at `path`, run from top to bottom in its own folder, with outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    )
+    return client.execute()
+
+
+def page(notebook: nbformat.NotebookNode, title: str) -> str:
+    """One HTML page; ValueError if it would fetch anything from the network."""
+    exporter = HTMLExporter(
+        template_name="lab", embed_images=True, mathjax_url="", require_js_url="", mermaid_js_url=""
+    )
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    for text in descriptions(notebook):  # the template does not hand on what `show` wrote
+        html = html.replace('alt="No description has been provided for this image"', f'alt="{escape(text)}"', 1)
+    html = re.sub(r"<script[^>]*>(?:(?!</script>).)*https?://(?:(?!</script>).)*</script>", "", html, flags=re.DOTALL)
+    html = re.sub(r"<script[^>]*\bsrc\s*=\s*(?:\"\"|'')[^>]*>\s*</script>", "", html)
+    if found := FETCHED.search(html):
+        raise ValueError(f"{title}: the page would load from the network: {found.group(0)[:200]}")
+    return html
+
+
+def descriptions(notebook: nbformat.NotebookNode) -> list[str]:
+    """What each picture shows, in the notebook's order."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return [picture.metadata.get("image/png", {}).get("alt", "A figure") for picture in pictures]
+
+
+def environment() -> None:
+    """What the kernels inherit: this copy of the packages, no hub, and no hint about optional widgets."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: render the notebooks named, or all."""
+    parser = argparse.ArgumentParser(description="Run the notebooks and write them as HTML.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 01_homotopy_start; default: all")
+    parser.add_argument("--output", type=Path, default=ROOT / "reports" / "notebooks", help="folder of the pages")
+    options = parser.parse_args(arguments)
+    known = {str(path.relative_to(FOLDER).with_suffix("")): path for path in notebooks()}
+    if unknown := [name for name in options.names if name not in known]:
+        print(f"error: no notebook {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    environment()
+    for name in options.names or known:
+        target = options.output / f"{name}.html"
+        write_text(target, page(executed(known[name]), name.replace("_", " ")))
+        print(target, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
