@@ -7,7 +7,6 @@ undoes it; and with the decoder drawn at random only the homotopy vector has a g
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import nn
@@ -65,16 +64,16 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
         for seed in plan.seeds:
             callback = GradientNorms(updates)
             config = SoloConnectionConfig(**plan.settings["method"], init_seed=seed)
-            train = partial(
-                bench.train,
+            trial = bench.train(
                 config,
                 seed=seed,
+                learning_rate=plan.settings["learning_rate"],
                 change=change,
                 callback=callback,
                 dev=plan.settings["dev_rows"],
                 scored=False,
+                **plan.settings["training"],
             )
-            trial = train(learning_rate=plan.settings["learning_rate"], **plan.settings["training"])
             norms[name][seed], losses[name][seed] = callback.norms, trial.loss
     rows = [
         (name, part, *(by_seed({seed: norms[name][seed][update][part] for seed in plan.seeds}) for update in updates),

@@ -90,8 +90,7 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
             scores[label][seed], most[label] = trial.score, callback.most
             ends[seed] = callback.active
         rank = plan.settings["method"]["rank"] << plan.settings["method"]["expansions"]
-        rows.append((label, most[label], len(ends[plan.seeds[0]]) * 2 * 96 * rank, by_seed(scores[label]),
-                     by_seed(finals)))  # fmt: skip
+        rows.append((label, most[label], len(ends[plan.seeds[0]]) * 2 * 96 * rank, by_seed(scores[label])))  # fmt: skip
     adapters = plan.settings["adapters"]
     start = adapters * 2 * 96 * plan.settings["method"]["rank"]
     effect = mean(differences(scores[FAULTY], scores[OURS]))

@@ -71,12 +71,18 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
                 change: Callable[[nn.Module], None] | None = (
                     None if sparse else partial(permute_mask, name == SCALED, seed)
                 )
-                trial = bench.train(config, seed=seed, learning_rate=rate, change=change, dev=chosen["dev_rows"], scored=False,
-                                    **chosen["training"])  # fmt: skip
+                trial = bench.train(
+                    config,
+                    seed=seed,
+                    learning_rate=rate,
+                    change=change,
+                    dev=chosen["dev_rows"],
+                    scored=False,
+                    **chosen["training"],
+                )
                 losses[name][rate][seed], counts[name] = trial.loss, trial.trainable
-    untrained = bench.train(
-        FrozenConfig(), seed=plan.seeds[0], learning_rate=1.0, dev=chosen["dev_rows"], scored=False
-    ).loss
+    frozen = bench.train(FrozenConfig(), seed=0, learning_rate=1.0, dev=chosen["dev_rows"], scored=False)
+    untrained = frozen.loss
     assert untrained is not None
     return Findings(
         headers=("Mask", "Trained parameters", *(f"Dev loss at {rate:g}" for rate in chosen["learning_rates"])),
