@@ -2,16 +2,10 @@
 
 One file a fault, written by `make ablations` (pipelines/ablations/), read and drawn here. A cell of a table is text, a
 number, or one value a seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
-
-`python -m analysis.ablations` copies the tables into the IMPLEMENTATION_DETAILS files, between
-`<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->`; `--check` only says whether they show the committed results.
 """
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,16 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from analysis.drawing import COLOURS, LINES, MARKERS, SPARE_COLOURS, Drawing, add_legend, new_figure, styled
 from analysis.scores import first_fault
 from analysis.statistics import summarise_seeds
-from analysis.tables import Block, format_count, format_score, to_markdown
+from analysis.tables import Block, format_count, format_score
 from replication.errors import DataError
-from replication.fileio import read_json, write_text
+from replication.fileio import read_json
 from replication.records import Conditions
 
 DIRECTORY = Path("measurements/ablations")
-DOCUMENTS = (Path("IMPLEMENTATION_DETAILS_SOLO_CONNECTION.md"), Path("IMPLEMENTATION_DETAILS_WEIGHTLORA.md"))
-MARKED = re.compile(
-    r"(?P<open><!-- ablation:(?P<name>[a-z_]+) -->\n).*?(?P<close><!-- /ablation:(?P=name) -->)", re.DOTALL
-)
 LARGE = 1e4  # from here on a mean is shown in powers of ten
 
 Seeds = dict[Annotated[str, Field(pattern=r"^\d+$")], float | None]
@@ -205,11 +195,13 @@ def _draw(ablation: Ablation, wanted: LineFigure) -> Drawing:
         colour = colours[number % len(colours)]
         places = [x for x, y in zip(line.x, line.y, strict=True) if y is not None]
         heights = [y for y in line.y if y is not None]
-        style = {"linestyle": LINES[number % len(LINES)], "marker": MARKERS[number % len(MARKERS)]}
-        axes.plot(places, heights, label=line.label, color=colour, markersize=4, **style)
+        look, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
+        axes.plot(places, heights, label=line.label, color=colour, markersize=4, linestyle=look, marker=marker)
         if line.low is not None and line.high is not None:
-            band = [(x, a, b) for x, a, b in zip(line.x, line.low, line.high, strict=True) if None not in (a, b)]
-            axes.fill_between(*zip(*band, strict=True), color=colour, alpha=0.15, linewidth=0)
+            ends = zip(line.x, line.low, line.high, strict=True)
+            band = [(x, low, high) for x, low, high in ends if low is not None and high is not None]
+            x, low, high = ([place[part] for place in band] for part in range(3))
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_title(wanted.title)
     axes.set_xlabel(wanted.x_label)
     axes.set_ylabel(wanted.y_label)
@@ -234,40 +226,3 @@ def _ends(line: Series) -> str:
         return "no value"
     (x0, y0), (x1, y1) = known[0], known[-1]
     return f"{y0:.3g} at {x0:g}" if len(known) == 1 else f"{y0:.3g} at {x0:g}, {y1:.3g} at {x1:g}"
-
-
-# --- the documents -----------------------------------------------------------
-
-
-def with_ablations(text: str, directory: str | Path = DIRECTORY) -> str:
-    """`text` with every marked table renewed; DataError for one that has no result."""
-
-    def table(found: re.Match[str]) -> str:
-        block = ablation_block(read_ablation(Path(directory) / f"{found['name']}.json"))
-        return f"{found['open']}{to_markdown([block]).strip()}\n{found['close']}"
-
-    return MARKED.sub(table, text)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the documents, or with --check return 1 when one is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--root", type=Path, default=Path())
-    options = parser.parse_args(arguments)
-    stale = []
-    for name in DOCUMENTS:
-        path = options.root / name
-        before = path.read_text(encoding="utf-8")
-        after = with_ablations(before, options.root / DIRECTORY)
-        if before != after:
-            stale.append(name)
-            if not options.check:
-                write_text(path, after)
-    if stale and options.check:
-        print(f"{', '.join(map(str, stale))}: not the committed results; `python -m analysis.ablations` renews them")
-    return int(bool(stale) and options.check)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -66,7 +66,8 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
     """Both kinds of run at every rate of w; then scores for several T."""
     assert bench is not None
     chosen, keep = plan.settings, plan.settings["method"]["keep"]
-    rows, points, adapters = [], {}, 0
+    rows, adapters = [], 0
+    points: dict[float, dict[float, dict[int, float | None]]] = {}
     sticky: dict[float, dict[int, Stickiness]] = {}
     for rate in chosen["weight_learning_rates"]:
         sticky[rate], free = {}, {}
