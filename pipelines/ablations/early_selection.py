@@ -136,12 +136,15 @@ def summarise(
     common = mean([mean(row[6]) for row in rows])
     where = f"; the others have w rates {', '.join(f'{rate:g}' for rate in changing)}" if changing else ""
     firsts = sorted({found.first for _, found in runs})
+    assert free is not None
+    assert common is not None
+    conclusion = ": the projection, not the weights, makes the choice stick, so T matters only if the first projection comes late"
     return (
         f"in {len(decided)} of {len(runs)} runs the set of the first projection (update "
         f"{' or '.join(map(str, firsts))}) is the set after {steps} updates{where}. Left to move without projections, "
         f"on average {free:.2f} of the first K largest are still among the K largest in the end, and the set that "
-        f"projections fix shares {common:.2f} with that one ({keep / adapters:.2f} by chance): the projection, not the "
-        "weights, makes the choice stick, so T matters only if the first projection comes late."
+        f"projections fix shares {common:.2f} with that one ({keep / adapters:.2f} by chance)"
+        f"{conclusion if free < 0.5 and 2 * len(decided) > len(runs) else ''}."
     )
 
 
