@@ -140,6 +140,8 @@ def _show_seeds(values: Sequence[float | None]) -> str:
     if not finite:
         return f"diverged ({len(values)} of {len(values)} seeds)" if values else "not measured"
     summary = summarise_seeds(finite)
+    if len(set(values)) == 1 and len(values) > 1:
+        return f"{finite[0]:.4g} in every seed"
     if abs(summary.mean) < LARGE:
         shown = format_score(summary)
     else:

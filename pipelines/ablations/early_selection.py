@@ -138,7 +138,10 @@ def summarise(
     firsts = sorted({found.first for _, found in runs})
     assert free is not None
     assert common is not None
-    conclusion = ": the projection, not the weights, makes the choice stick, so T matters only if the first projection comes late"
+    conclusion = (
+        ": the projection, not the weights, makes the choice stick, so T matters only if the first projection comes "
+        "late"
+    )
     return (
         f"in {len(decided)} of {len(runs)} runs the set of the first projection (update "
         f"{' or '.join(map(str, firsts))}) is the set after {steps} updates{where}. Left to move without projections, "

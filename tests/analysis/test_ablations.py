@@ -74,7 +74,7 @@ def test_nothing_trained_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "shown"),
     [("text", "text"), (7, "7"), (0.123456, "0.1235"), ({"1": None}, "diverged (1 of 1 seeds)"), ({}, "not measured"),
-     ({"1": 2e7, "2": 4e7}, "3.0e+07 ± 1.4e+07"), ({"1": 0.5}, "0.5000")],
+     ({"1": 2e7, "2": 4e7}, "3.0e+07 ± 1.4e+07"), ({"1": 0.5}, "0.5000"), ({"1": 3.0, "2": 3.0}, "3 in every seed")],
 )  # fmt: skip
 def test_cells(cell, shown):
     assert show_cell(cell) == shown
