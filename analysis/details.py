@@ -19,7 +19,7 @@ from replication.errors import DataError
 from replication.fileio import write_text
 
 DOCUMENTS = (Path("IMPLEMENTATION_DETAILS_SOLO_CONNECTION.md"), Path("IMPLEMENTATION_DETAILS_WEIGHTLORA.md"))
-REFERENCE = re.compile(r"`(?P<path>[\w./-]+\.[a-z]+):(?P<line>\d+)`(?P<gap>\s+)\(`(?P<symbol>[^`]+)`\)")
+REFERENCE = re.compile(r"`(?P<path>[\w./-]+\.[a-z]+):(?P<line>\d+)`(?P<gap>\s+)\(`(?P<symbol>[^`\n]+)`\)")
 MARKED = re.compile(
     r"(?P<open><!-- ablation:(?P<name>[a-z_]+) -->\n).*?(?P<close><!-- /ablation:(?P=name) -->)", re.DOTALL
 )
