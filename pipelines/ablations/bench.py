@@ -98,14 +98,6 @@ class Bench:
                     for name, value in prepared_hashes(self.plan.prepared).items()}  # fmt: skip
         return {f"{self.plan.experiment.backbone}": sha256_file(self.plan.weights / "model.safetensors"), **prepared}
 
-    def with_max_length(self, tokens: int) -> Bench:
-        """The same with another limit on the length of every example."""
-        task = self.plan.experiment.task
-        chosen = self.settings.task(task)
-        changed = chosen.model_copy(update={"training": {**chosen.training, "max_length": tokens}})
-        tasks = {**self.settings.tasks, task: changed}
-        return Bench(self.settings.model_copy(update={"tasks": tasks}), self.plan.key)
-
     def train(
         self,
         method: MethodConfig,

@@ -9,28 +9,21 @@ from analysis.ablations import Ablation, ablation_block
 from pipelines.ablations import dropout_and_range, first_projection, ranking, unequal_settings
 from pipelines.ablations.__main__ import described_fault, described_findings
 from pipelines.ablations.bench import Trial
-from pipelines.ablations.unequal_settings import BASE, LENGTH, LORA, MORE, WEIGHT_LORA, share_of
+from pipelines.ablations.unequal_settings import BASE, LORA, MORE, RATE, WEIGHT_LORA, share_of
 
 
 class FakeBench:
     """Scores follow from the method and the settings alone; one seed may diverge."""
 
-    def __init__(self, lost=None, length=48):
-        self.lost, self.length, self.calls = lost, length, []
+    def __init__(self, lost=None):
+        self.lost, self.calls = lost, []
         self.train_rows = [{"id": number} for number in range(70)]
-
-    def with_max_length(self, tokens):
-        return self.shared(FakeBench(self.lost, tokens))
-
-    def shared(self, other):
-        other.calls = self.calls
-        return other
 
     def train(self, method, *, seed, learning_rate, rows=None, scored=True, **training):
         self.calls.append((method, seed, learning_rate, len(self.train_rows if rows is None else rows), training))
         if seed == self.lost:
             return Trial(None, None, 1, 1)
-        text = f"{method}{learning_rate}{training}{self.length}"
+        text = f"{method}{learning_rate}{training}"
         score = int(hashlib.sha256(text.encode()).hexdigest()[:4], 16) / 2**16
         survivors = [0, 1, 2] if getattr(method, "rank_by", "signed") == "signed" else [0, 1, 3]
         trace = {"steps": [19, 20], "weights": [[1.0, 0.9, 0.8, -2.0], [1.0, 0.9, 0.8, 0.0]]}
@@ -74,7 +67,7 @@ def test_the_two_sides_get_what_the_labels_say():
     }
     assert sorted({rate for _, _, rate, _, _ in lora}) == [0.0002, 0.004]
     pairs = {(row[0], row[1]) for row in found.rows}
-    assert (f"{LORA}: {LENGTH}", f"{LORA}: {BASE}") in pairs
+    assert (f"{LORA}: {RATE}", f"{LORA}: {BASE}") in pairs
     assert {(f"{WEIGHT_LORA}: {a}", f"{LORA}: {b}") for a in (BASE, MORE) for b in (BASE, MORE)} <= pairs
     for row in found.rows:
         assert row[4] == {seed: round(row[2][seed] - row[3][seed], 6) for seed in row[2]} or max(
