@@ -1,9 +1,10 @@
-"""The sections of the report page beyond the two papers' tables: counts and memory at full scale, without weights."""
+"""The sections of the report page beyond the two papers' tables: counts and memory at full scale, the ablations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from analysis.ablations import ablation_blocks, ablation_figures, load_ablations, summary_block
 from analysis.full_scale_counts import parameters_block, shares_block
 from analysis.full_scale_memory_section import (
     checks_block,
@@ -22,8 +23,8 @@ def full_scale_counts(profile: str) -> Section | None:
         key="full-scale-counts",
         title="Parameters at full scale",
         intro=(
-            "Every parameter count that the papers print, counted again on the real architectures built without memory. "
-            "No weights and no training are involved, so this holds for every profile. `make count-full-scale` repeats it.",
+            "Every parameter count that the papers print, counted again on the real architectures without memory: "
+            "no weights, no training, the same in every profile. `make count-full-scale` repeats it.",
         ),
         blocks=(parameters_block(), shares_block()),
     )
@@ -40,7 +41,25 @@ def full_scale_memory(profile: str) -> Section | None:
     )
 
 
-FURTHER: tuple[Callable[[str], Section | None], ...] = (full_scale_counts, full_scale_memory)
+def ablations(profile: str) -> Section | None:
+    """What faults seen in the authors' code change: measured on the quick profile's toys, so shown there alone."""
+    found = load_ablations() if profile == "quick" else []
+    if not found:
+        return None
+    return Section(
+        key="ablations",
+        title="Faults of the authors' code, measured",
+        intro=(
+            "Each fault that could change a result as an experiment of its own, on this profile's small models and "
+            "embedded corpora or from published files. `make ablations` repeats them; IMPLEMENTATION_DETAILS says what "
+            "is done here instead.",
+        ),
+        blocks=(summary_block(found), *ablation_blocks(found)),
+        drawings=tuple(ablation_figures(found)),
+    )
+
+
+FURTHER: tuple[Callable[[str], Section | None], ...] = (full_scale_counts, full_scale_memory, ablations)
 
 
 def further_sections(profile: str) -> list[Section]:

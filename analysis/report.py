@@ -32,6 +32,7 @@ from analysis.records import Experiment, Plan, load_profile, of_generation
 from analysis.render import render
 from analysis.results import ResultRow, result_rows
 from analysis.sanity import sanity_checks
+from analysis.sections import Section
 from analysis.tables import published_csv, results_block, results_csv
 from analysis.verdicts import judge
 from analysis.weightlora_section import WeightLora, load_weightlora
@@ -60,8 +61,8 @@ def build_report(
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
     searches and memory measurements; without them the page says that nothing was searched or measured. `sections` stand
-    below the papers; by default those of `further_sections.FURTHER`. DataError only for a folder of another profile or broken
-    published figures, and then nothing that stood under `output` has changed.
+    below the papers; by default those of `further_sections.FURTHER`. DataError only for a folder of another profile or
+    broken published figures, and then nothing that stood under `output` has changed.
     """
     runs, output = Path(runs), Path(output)
     folders = (runs, searches, measurements)

@@ -23,3 +23,8 @@ def test_counts_and_memory_stand_on_every_profile(profile):
 def test_every_key_is_given_once():
     keys = [section.key for section in further.further_sections("cpu")]
     assert len(keys) == len(set(keys))
+
+
+def test_ablations_stand_on_the_quick_page_alone():
+    assert "ablations" in [section.key for section in further.further_sections("quick")]
+    assert "ablations" not in [section.key for section in further.further_sections("cpu")]
