@@ -69,7 +69,7 @@ ABLATION = AblationPlan(
     title="Dropout ignored, and a wider start",
     fault="lora_dropout is ignored by the WeightLoRA layer and used by the LoRA baseline; A starts from a wider range "
     "than LoRA's.",
-    source=f"paper_results/weightlora.json, fault 8; {AUTHORS_CODE}",
+    source=f"paper_results/weightlora.yaml, fault 8; {AUTHORS_CODE}",
     instead="Dropout acts on both sides and A starts as LoRA's; apply_dropout and initial_range are settings.",
     data="task sentiment",
     experiment="sentiment-weight-lora",

@@ -10,7 +10,7 @@ from analysis.published import validated
 from analysis.statistics import summarise_seeds
 from pipelines.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
-PRODUCTS, LOGS = Path("paper_results/weightlora_inner_products.json"), Path("paper_results/weightlora_logs.json")
+PRODUCTS, LOGS = Path("paper_results/weightlora_inner_products.yaml"), Path("paper_results/weightlora_logs.yaml")
 
 
 def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
@@ -47,9 +47,9 @@ ABLATION = AblationPlan(
     title="Raw against normalised inner products",
     fault="The inner-product figure uses the raw file; with the normalised one the selected adapters no longer rank "
     "first.",
-    source=f"paper_results/weightlora.json, fault 5; {AUTHORS_CODE}",
+    source=f"paper_results/weightlora.yaml, fault 5; {AUTHORS_CODE}",
     instead="Both files are kept as data and shown side by side.",
-    data="the authors' files (paper_results/weightlora_inner_products.json, weightlora_logs.json)",
+    data="the authors' files (paper_results/weightlora_inner_products.yaml, weightlora_logs.yaml)",
     files=(PRODUCTS, LOGS),
     settings={"version": 1},
     does_not_show="which of the two is the right measure of an adapter's worth; one task, one run, and the raw product "

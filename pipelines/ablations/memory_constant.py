@@ -9,7 +9,7 @@ from analysis.authors import MemoryCurves
 from analysis.published import validated
 from pipelines.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
-CURVES = Path("paper_results/weightlora_memory.json")
+CURVES = Path("paper_results/weightlora_memory.yaml")
 
 
 def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
@@ -45,9 +45,9 @@ ABLATION = AblationPlan(
     title="A constant 3.5 GB in the memory figure",
     fault="The memory figure of the second repository adds a constant 3.5 GB to the measured values, and it measures "
     "adapters inserted from block 0 upwards, not a WeightLoRA run.",
-    source=f"paper_results/weightlora.json, fault 4; {AUTHORS_CODE}",
+    source=f"paper_results/weightlora.yaml, fault 4; {AUTHORS_CODE}",
     instead="The measured values are drawn as they are; our own memory is measured in phase 2 of a real selection.",
-    data="the authors' measurements (paper_results/weightlora_memory.json)",
+    data="the authors' measurements (paper_results/weightlora_memory.yaml)",
     files=(CURVES,),
     settings={"version": 1, "keep": [10, 5, 1]},
     does_not_show="what a WeightLoRA run saves, which depends on where the survivors lie; nor why the constant "

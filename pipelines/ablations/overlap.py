@@ -11,7 +11,7 @@ from analysis.published import validated
 from analysis.selection import position_agreement, read_selection, shared_fraction
 from pipelines.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
-LOGS = Path("paper_results/weightlora_logs.json")
+LOGS = Path("paper_results/weightlora_logs.yaml")
 RUNS = tuple(
     Path(f"runs/quick/{task}-weight-lora/training/seed-{seed}/selection.json")
     for task in ("sentiment", "qa")
@@ -69,9 +69,9 @@ ABLATION = AblationPlan(
     title="Overlap by position instead of as sets",
     fault="The figure of overlap between tasks compares the sorted lists position by position, so it understates "
     "agreement.",
-    source=f"paper_results/weightlora.json, fault 3; {AUTHORS_CODE}",
+    source=f"paper_results/weightlora.yaml, fault 3; {AUTHORS_CODE}",
     instead="Sets are compared as sets; the position-wise number is shown beside it in the report's figure.",
-    data="the authors' logs (paper_results/weightlora_logs.json) and committed selections of the quick profile",
+    data="the authors' logs (paper_results/weightlora_logs.yaml) and committed selections of the quick profile",
     files=(LOGS, *RUNS),
     settings={"version": 1},
     does_not_show="whether the choices are good ones; each logged cell is one run, so agreement between tasks cannot "

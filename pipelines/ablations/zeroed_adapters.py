@@ -114,7 +114,7 @@ ABLATION = AblationPlan(
     title="Losers that stay in the model",
     fault="Adapters with w = 0 are still computed, kept in the optimizer and in memory, and a dense d x d update is "
     "built in every forward pass.",
-    source=f"paper_results/weightlora.json, fault 1; {AUTHORS_CODE}",
+    source=f"paper_results/weightlora.yaml, fault 1; {AUTHORS_CODE}",
     instead="Losers are taken out with their optimizer state; two thin products, never a d x d matrix.",
     data="task sentiment",
     experiment="sentiment-weight-lora",
