@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -72,30 +73,51 @@ def decimal_of(text: str) -> Decimal:
 
 def read_exact_json(path: str | Path) -> Any:
     """Parse JSON, keeping printed digits (Decimal); DataError names a missing or malformed file."""
-    return _read(Path(path), lambda text: json.loads(text, parse_float=Decimal, object_pairs_hook=_unique_keys))
+    return _parsed(Path(path), _text(Path(path)), _json)
 
 
 def read_exact_yaml(path: str | Path) -> Any:
     """Parse YAML safely, keeping printed digits (Decimal); DataError names a missing or malformed file."""
-    return _read(Path(path), lambda text: yaml.load(text, Loader=_ExactLoader))  # a safe loader
+    return _parsed(Path(path), _text(Path(path)), _yaml)
 
 
 def validated(model: type[_Model], path: Path) -> _Model:
     """A file of `paper_results/` as `model`; DataError names file and field, and the valid choices."""
-    content = read_exact_json(path) if path.suffix == ".json" else read_exact_yaml(path)
+    return cast(_Model, _validated(model, path, _text(path)))
+
+
+@lru_cache(maxsize=64)
+def _validated(model: type[BaseModel], path: Path, text: str) -> BaseModel:
+    """Kept by the file's text: a report asks for the same files many times, and parsing them takes a second."""
+    content = _parsed(path, text, _json if path.suffix == ".json" else _yaml)
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise DataError(f"{path}, {'; '.join(_explained(each) for each in error.errors())}") from error
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+def _text(path: Path) -> str:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (ValueError, yaml.YAMLError) as error:  # malformed, a repeated key, or bytes that are not UTF-8
+    except ValueError as error:  # bytes that are not UTF-8
         raise DataError(f"{path}: {error}") from error
+
+
+def _parsed(path: Path, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except (ValueError, yaml.YAMLError) as error:  # malformed, or a repeated key
+        raise DataError(f"{path}: {error}") from error
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_float=Decimal, object_pairs_hook=_unique_keys)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_ExactLoader)  # a safe loader
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
