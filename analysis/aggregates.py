@@ -6,7 +6,6 @@ A mean over tasks is moved by one task that did not learn; the middle half of al
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from analysis.blocks import Block
 from analysis.decision import LEAST_SEEDS
-from analysis.labels import backbone_name, method_label, method_order, task_name
+from analysis.labels import backbone_name, method_label, method_order
+from analysis.provenance import record_paths
 from analysis.records import Experiment
 from analysis.statistics import Interval, stratified_bootstrap
 from analysis.tables import format_interval
@@ -66,20 +66,22 @@ def aggregates(study: TaskStudy) -> list[Aggregate]:
     return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
 
 
-def aggregates_block(entries: Sequence[Aggregate], records: Sequence[str] = ()) -> Block:
+def aggregates_block(study: TaskStudy) -> Block:
     """Interquartile means by backbone and method; a backbone with a single method has nothing to set beside it."""
-    methods = Counter(entry.backbone for entry in entries)
+    found = aggregates(study)
+    methods = Counter(entry.backbone for entry in found)
+    entries = [entry for entry in found if methods[entry.backbone] > 1]
+    titles = {row.place: row.task_title for row in study.rows}
     rows = tuple(
         (
             entry.label,
             backbone_name(entry.backbone),
             f"{entry.over_tasks.estimate:.4f}",
             format_interval(entry.over_tasks),
-            ", ".join(task_name(task) for task in entry.tasks),
+            ", ".join(titles[entry.backbone, task] for task in entry.tasks),
             str(len(entry.seeds)),
         )
         for entry in entries
-        if methods[entry.backbone] > 1
     )
     headers = ("Method", "Backbone", "Interquartile mean", "95 %, stratified bootstrap", "Tasks", "Seeds")
     few = min((len(entry.tasks) for entry in entries), default=0)
@@ -90,7 +92,7 @@ def aggregates_block(entries: Sequence[Aggregate], records: Sequence[str] = ()) 
         "verdict rests on it.",
     )
     return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
-                 records=tuple(records) if rows else ())  # fmt: skip
+                 records=record_paths(study.experiments) if rows else ())  # fmt: skip
 
 
 def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from analysis.aggregates import aggregates, aggregates_block
+from analysis.aggregates import aggregates_block
 from analysis.authors import Authors, VariantCell, load_authors
 from analysis.blocks import Block, Cell, to_markdown
 from analysis.budget_figures import memory_against_adapters, score_against_parameters
@@ -15,7 +15,6 @@ from analysis.drawing import Drawing
 from analysis.importance_figures import Variant, importance_weights, rank_growth, variants
 from analysis.map_figures import overlap, selected_map
 from analysis.measurements import Memory, read_memory
-from analysis.provenance import record_paths
 from analysis.published import DIRECTORY
 from analysis.records import Experiment
 from analysis.searches import Search, read_searches, unequal_searches
@@ -106,7 +105,7 @@ class WeightLora:
         """The tables below the scores, by what the page calls them."""
         return {
             "against": against_logs_block(self.study, self.authors),
-            "aggregates": aggregates_block(aggregates(self.study), record_paths(self.study.experiments)),
+            "aggregates": aggregates_block(self.study),
             "learned": learned_block(self.study, self.authors),
             "parameters": parameters_block(self.study),
             "counted": counted_block(self.authors),

@@ -12,8 +12,8 @@ import pytest
 from analysis.report import build_report
 from replication.errors import DataError
 
-TABLES = ("results", "beside", "claims", "corpora", "cost", "seeds", "parameters_counted", "authors_logs",
-          "authors_code")  # fmt: skip
+TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
+          "authors_logs", "authors_code")  # fmt: skip
 
 
 def build(runs, output, **changes):
@@ -103,7 +103,7 @@ def test_every_part_is_there(built):
     parts = re.findall(r"<h3>(.*?)</h3>", page)
     assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples",
                      "Results", "Parameters", "What was selected", "Figures", "The paper's claims",
-                     "The authors' code"]  # fmt: skip
+                     "The authors' code", "How a claim is decided"]  # fmt: skip
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
@@ -308,7 +308,7 @@ def test_the_first_screen_is_the_claims_with_their_verdicts(built):
     assert first.count("quick profile</span>") == 8
     text = text_of(first)
     assert "quick profile: 8 not tested. Toy models on a synthetic corpus" in text
-    assert re.search(r"Seen here, without a verdict: BLEU of Solo Connection .*95 % over items .* 3 seeds", text)
+    assert re.search(r"Seen here, without a verdict: Solo Connection .* BLEU \(95 % over items .* 3 seeds", text)
     for target in re.findall(r'href="#(claim-[^"]+)"', first):
         assert f'<article class="claim" id="{target}">' in page
 
