@@ -5,15 +5,19 @@ A mean over tasks is moved by one task that did not learn; the middle half of al
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from analysis.blocks import Block
 from analysis.decision import LEAST_SEEDS
-from analysis.labels import method_label, method_order
+from analysis.labels import backbone_name, method_label, method_order
+from analysis.provenance import record_paths
 from analysis.records import Experiment
 from analysis.statistics import Interval, stratified_bootstrap
+from analysis.tables import format_interval
 from analysis.task_results import TaskStudy, place_of
 
 LEAST_TASKS = 2
@@ -60,6 +64,35 @@ def aggregates(study: TaskStudy) -> list[Aggregate]:
                 entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
                 found += [entry] if entry else []
     return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
+
+
+def aggregates_block(study: TaskStudy) -> Block:
+    """Interquartile means by backbone and method; a backbone with a single method has nothing to set beside it."""
+    found = aggregates(study)
+    methods = Counter(entry.backbone for entry in found)
+    entries = [entry for entry in found if methods[entry.backbone] > 1]
+    titles = {row.place: row.task_title for row in study.rows}
+    rows = tuple(
+        (
+            entry.label,
+            backbone_name(entry.backbone),
+            f"{entry.over_tasks.estimate:.4f}",
+            format_interval(entry.over_tasks),
+            ", ".join(titles[entry.backbone, task] for task in entry.tasks),
+            str(len(entry.seeds)),
+        )
+        for entry in entries
+    )
+    headers = ("Method", "Backbone", "Interquartile mean", "95 %, stratified bootstrap", "Tasks", "Seeds")
+    few = min((len(entry.tasks) for entry in entries), default=0)
+    notes = (
+        "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
+        "out. The interval draws seeds anew within every task; with few seeds it is too narrow.",
+        f"Descriptive: with few tasks (here {few}), whose scores are of different kinds, it ranks nothing, and no "
+        "verdict rests on it.",
+    )
+    return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
+                 records=record_paths(study.experiments) if rows else ())  # fmt: skip
 
 
 def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:

@@ -1,7 +1,6 @@
 """Published figures with what was measured beside them: one line a printed row, and one a cell for `compare`.
 
-Every cell gets a word. Where the profile may not be compared with the paper it is `not_comparable`, whatever the
-figures; `cells.py` judges the rest by the tolerances.
+Every cell has the word that `cells.judge_cells` gives it.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import cells as judges
 from analysis.blocks import Block, Cell
-from analysis.published import METRICS, PublishedTable, Row, Tolerances
-from analysis.records import Experiment
+from analysis.cells import CellVerdict, CellWord
+from analysis.published import METRICS, PublishedTable, Row
 from analysis.results import ResultRow
 from analysis.standings import meaning
 from analysis.tables import METRIC_NAMES, format_score
@@ -32,7 +30,7 @@ class BesideCell:
     source: str
     measured: str
     experiment: str | None
-    word: str
+    word: CellWord
 
     def as_json(self) -> dict[str, Any]:
         """The cell with stable keys."""
@@ -45,23 +43,19 @@ class BesideCell:
 
 
 def beside_cells(
-    tables: Sequence[PublishedTable], rows: Sequence[ResultRow], why_not: str | None, judged: Sequence[Any] = ()
+    tables: Sequence[PublishedTable], rows: Sequence[ResultRow], judged: Sequence[CellVerdict]
 ) -> list[BesideCell]:
-    """Every printed cell of a method that was run. `judged` are the cells that `cells.py` compared."""
-    words = {(_place(cell), cell.metric): _word(cell) for cell in judged}
+    """Every printed cell of a method that was run; `judged` holds the verdict of each (`cells.judge_cells`)."""
+    verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}
-    found = []
-    for table in tables:
-        for printed in table.rows:
-            if printed.method not in methods:
-                continue
-            ours = _measured(printed, rows)
-            for metric in METRICS:
-                if metric in printed.cells:
-                    judged_as = words.get((f"{table.id}/{printed.id}", metric))
-                    judged_as = judged_as or words.get((f"{printed.label} ({table.place})", metric))
-                    found.append(_cell(table, printed, metric, ours, why_not, judged_as))
-    return found
+    return [
+        _cell(table, printed, metric, rows, verdicts[table.id, printed.id, metric])
+        for table in tables
+        for printed in table.rows
+        if printed.method in methods
+        for metric in METRICS
+        if metric in printed.cells
+    ]
 
 
 def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], why_not: str | None) -> Block:
@@ -89,8 +83,12 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
     )  # fmt: skip
 
 
-def _measured(printed: Row, rows: Sequence[ResultRow]) -> ResultRow | None:
-    """The complete run of the printed row's method: on its backbone if there is one, else the best by BLEU."""
+def _measured(printed: Row, rows: Sequence[ResultRow], judged: str | None) -> ResultRow | None:
+    """The run that was judged; else the complete one of the printed row's method: on its backbone if there is one,
+    else the best by BLEU.
+    """
+    if judged is not None:
+        return next((row for row in rows if row.experiment == judged), None)
     alike = [row for row in rows if row.method == printed.method and row.status == "complete"]
     same = [row for row in alike if row.backbone == printed.backbone]
     scored = [row for row in same or alike if row.scores["BLEU"] is not None]
@@ -98,20 +96,14 @@ def _measured(printed: Row, rows: Sequence[ResultRow]) -> ResultRow | None:
 
 
 def _cell(
-    table: PublishedTable, printed: Row, metric: str, ours: ResultRow | None, why_not: str | None, judged: str | None
+    table: PublishedTable, printed: Row, metric: str, rows: Sequence[ResultRow], verdict: CellVerdict
 ) -> BesideCell:
     value, spread = table.scaled(printed, metric)
-    standing = printed.cells[metric].standing
-    if why_not is not None:  # whatever the cell holds
-        word = "not_comparable"
-    elif standing == "unreadable":
-        word = "unreadable"
-    else:
-        word = judged or ("not_run" if ours is None or ours.backbone != printed.backbone else "not_comparable")
+    ours = _measured(printed, rows, verdict.experiment)
     summary = ours.scores.get(metric) if ours else None
     return BesideCell(
-        printed.label, printed.method, metric, value, spread, standing, table.place, format_score(summary),
-        ours.experiment if ours and summary is not None else None, word,
+        printed.label, printed.method, metric, value, spread, verdict.standing, table.place, format_score(summary),
+        ours.experiment if ours and summary is not None else None, verdict.word,
     )  # fmt: skip
 
 
@@ -130,21 +122,3 @@ def _words(cells: Sequence[BesideCell]) -> str:
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in found.items())
-
-
-def judged_cells(
-    experiments: Sequence[Experiment], tables: Sequence[PublishedTable], tolerances: Tolerances, profile: str
-) -> Sequence[Any]:
-    """The words of `cells.py`: of every cell where it judges every cell, else of those it compared."""
-    return list(judges.judge_cells(experiments, tables, tolerances, profile))
-
-
-def _place(cell: Any) -> str:
-    """Table and row of a judged cell, or the printed row as the older form calls it."""
-    return f"{cell.table}/{cell.row}" if hasattr(cell, "table") else str(cell.printed_row)
-
-
-def _word(cell: Any) -> str:
-    """The word of a compared cell; the older form only says whether it lies within the tolerance."""
-    word = getattr(cell, "word", None)
-    return str(word) if word else "within_tolerance" if cell.agrees else "not_reproduced"

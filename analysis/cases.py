@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.claims import Claim
 from analysis.decision import Finding, Question, Word, decide, undecided
 from analysis.wording import finding_text
 
@@ -15,7 +16,7 @@ class Case:
     """One claim in one place: its word, what was found (effect, intervals, seeds), and why it tests nothing.
 
     `findings` hold the numbers: one a comparison, none where only parameters were counted. `effects` are theirs, or
-    the counted share.
+    the counted share. `subject` begins what each comparison is called (`WeightLoRA+ ` before `minus LoRA`).
     """
 
     title: str
@@ -26,6 +27,7 @@ class Case:
     effects: tuple[float, ...] = ()
     untested: str | None = None
     findings: tuple[Finding, ...] = ()
+    subject: str = ""
 
     @property
     def text(self) -> str:
@@ -82,6 +84,7 @@ class Draft:
             tuple(finding.difference.effect for finding in findings),
             self.untested,
             tuple(findings),
+            self.subject,
         )
 
 
@@ -89,7 +92,7 @@ class Draft:
 class Judged:
     """One claim: the word, the sentence that says why, each case, what was counted, and which runs were used."""
 
-    claim: Any
+    claim: Claim
     word: Word
     reason: str
     observed: tuple[str, ...] = ()

@@ -1,95 +1,130 @@
-"""Verdicts of both papers as rows of one type: what the first screen, `replicate compare` and its JSON show.
-
-The two judges keep types of their own. What a verdict does not say (an interval, the smallest difference that could
-have been seen) is None here, and the page leaves it out.
-"""
+"""Verdicts of both papers as the page, `replicate compare` and its JSON show them: by claim and by comparison."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from analysis.blocks import Block
+from analysis.cases import Case, Judged
+from analysis.claims import PaperName
+from analysis.decision import POWER, SIGN_FLIP_SEEDS, Finding, Word
 from analysis.labels import score_name
 from analysis.standings import meaning
+from analysis.wording import finding_text, p_text, percent, signed, span
 
-PAPERS = {"solo": ("Solo Connection", "arXiv 2507.14353"), "weightlora": ("WeightLoRA", "arXiv 2506.02724")}
-WORDS = ("supported", "contradicted", "inconclusive", "not_tested")
-# What a verdict, or the difference it holds, may call the same thing.
-OVER_ITEMS = ("over_items", "item_interval", "items_interval")
-OVER_SEEDS = ("over_seeds", "seed_interval", "seeds_interval")
-ADJUSTED_P = ("adjusted_p", "p_adjusted", "p_holm", "holm_p")
-DETECTABLE = ("detectable", "smallest_detectable", "detectable_difference", "smallest_detectable_difference")
-SUBJECT = 20  # characters of what a case calls itself
+PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
+WORDS: tuple[Word, ...] = ("supported", "contradicted", "inconclusive", "not_tested")
 LONGEST = 190  # characters of a headline taken from what was observed
+NO_ITEMS, NO_SEEDS, NO_POWER = "no items' scores", "too few seeds", "not known"
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One comparison of a claim, with the case it stands in and the profile it was made in."""
+
+    claim: int
+    profile: str
+    case: Case
+    finding: Finding
+
+    @property
+    def title(self) -> str:
+        """`CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA`."""
+        return f"{self.case.title}: {self.case.subject}{self.finding.question.name}"
+
+    @property
+    def line(self) -> str:
+        """The title with the effect, both intervals, the adjusted p and the smallest detectable difference."""
+        return f"{self.title} {finding_text(self.finding)}"
+
+    @property
+    def power_line(self) -> str:
+        """What the rule could have detected here; empty where that cannot be said."""
+        finding = self.finding
+        if finding.detectable is None:
+            return ""
+        family = (
+            "in a test of its own; none was made"
+            if finding.family is None
+            else f"Holm's family: {finding.family} {'p-value' if finding.family == 1 else 'p-values'}"
+        )
+        return (
+            f"With these {len(finding.difference.seeds)} seeds and these test items the rule could have detected a "
+            f"true difference of {finding.detectable:.3f} {score_name(finding.difference.metric)} or more, with "
+            f"{percent(POWER, 0)} probability ({family})."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers of `Finding.to_dict`, with where they come from."""
+        tested = self.case.untested is None and self.finding.word != "not_tested"
+        return {"comparison": self.title, "case": self.case.title, "profile": self.profile, "tested": tested,
+                "runs": list(self.case.runs), **self.finding.to_dict()}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """One claim with its verdict. Intervals are (low, high) of 95 % in the metric's own unit."""
+    """One claim with its verdict. `run_seeds` are those that all its runs share, for a verdict without a comparison."""
 
-    id: str
-    paper: str
-    number: int
-    claim: str
-    word: str
-    reason: str
+    verdict: Judged
     profile: str
-    comparison: str | None
-    metric: str | None
-    effect: float | None
-    over_items: tuple[float, float] | None
-    over_seeds: tuple[float, float] | None
-    adjusted_p: float | None
-    detectable: float | None
-    seeds: tuple[int, ...]
-    seed_count: int
-    cases: tuple[str, ...]
-    counted: tuple[str, ...]
-    runs: tuple[str, ...]
-    needs: str
-    rule: str
-    source: str
-    standing: str
+    run_seeds: tuple[int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """`solo-1`."""
+        return self.verdict.claim.id
+
+    @property
+    def paper(self) -> str:
+        """The method's name, by which the paper is called."""
+        return PAPERS[self.verdict.claim.paper]
 
     @property
     def shown_word(self) -> str:
         """`not tested` for not_tested."""
-        return self.word.replace("_", " ")
+        return self.verdict.word.replace("_", " ")
 
     @property
     def standing_means(self) -> str:
         """What the standing of the claim's sentence says."""
-        return meaning(self.standing)
+        return meaning(self.verdict.claim.standing)
+
+    @property
+    def comparisons(self) -> tuple[ComparisonRow, ...]:
+        """Every comparison of every case."""
+        cases = self.verdict.cases
+        number = self.verdict.claim.number
+        return tuple(ComparisonRow(number, self.profile, case, found) for case in cases for found in case.findings)
+
+    @property
+    def shown(self) -> ComparisonRow | None:
+        """The comparison that the judge names to be shown first."""
+        return next((row for row in self.comparisons if row.finding is self.verdict.headline), None)
 
     @property
     def headline(self) -> str:
         """One line of what was found: the effect, or else what was seen or counted and gives no verdict."""
-        if self.effect is not None:
-            return ("Seen here, without a verdict: " if self.word == "not_tested" else "") + self.effect_line
-        kind = "Seen here" if self.cases else "Counted, not trained"
-        untested = ", without a verdict" if self.word == "not_tested" and self.cases else ""
-        return f"{kind}{untested}: {self.effect_line}" if self.effect_line else ""
+        verdict, shown = self.verdict, self.shown
+        untested = verdict.word == "not_tested"
+        if shown is not None:
+            return ("Seen here, without a verdict: " if untested else "") + shown.line
+        kind = "Seen here" if verdict.observed else "Counted, not trained"
+        kind += ", without a verdict" if untested and verdict.observed else ""
+        line = _shortened(next(iter((*verdict.observed, *verdict.counted)), ""))
+        return f"{kind}: {line}" if line else ""
 
     @property
-    def effect_line(self) -> str:
-        """The effect with its intervals; without one the first thing observed or counted, cut after a clause."""
-        if self.effect is not None:
-            unit = f" {score_name(self.metric)}" if self.metric else ""
-            intervals = [
-                f"95 % over {name} {_signed(low)} to {_signed(high)}"
-                for name, interval in (("items", self.over_items), ("seeds", self.over_seeds))
-                if interval is not None
-                for low, high in [interval]
-            ]
-            place = f"{self.comparison} " if self.comparison else ""
-            line = f"{place}{_signed(self.effect)}{unit}" + (f" ({'; '.join(intervals)})" if intervals else "")
-            if self.adjusted_p is not None:
-                line += f", Holm-adjusted p {self.adjusted_p:.2g}"
-            return line
-        return _shortened(next(iter((*self.cases, *self.counted)), ""))
+    def seeds(self) -> tuple[int, ...]:
+        """Of the comparison shown, or else those that all runs share."""
+        return self.run_seeds if self.shown is None else self.shown.finding.difference.seeds
+
+    @property
+    def seed_count(self) -> int:
+        """The fewest shared seeds of a comparison that decided."""
+        return len(self.run_seeds) if self.verdict.seeds is None else self.verdict.seeds
 
     @property
     def seeds_line(self) -> str:
@@ -98,115 +133,94 @@ class ClaimRow:
 
     def as_json(self) -> dict[str, Any]:
         """The row with stable keys."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        verdict, claim = self.verdict, self.verdict.claim
+        finding = verdict.headline
+        numbers = finding.to_dict() if finding is not None else {}
+        return {
+            "id": claim.id, "paper": self.paper, "number": claim.number, "claim": claim.text, "word": verdict.word,
+            "reason": verdict.reason, "profile": self.profile,
+            "comparison": None if self.shown is None else self.shown.title,
+            "metric": numbers.get("metric"), "effect": numbers.get("effect"),
+            "over_items": numbers.get("over_items"), "over_seeds": numbers.get("over_seeds"),
+            "adjusted_p": numbers.get("p_holm"), "detectable": numbers.get("smallest_detectable"),
+            "seeds": list(self.seeds), "seed_count": self.seed_count, "cases": list(verdict.observed),
+            "comparisons": [row.as_json() for row in self.comparisons],
+            "counted": list(verdict.counted), "runs": list(verdict.runs), "needs": claim.needs, "rule": claim.rule,
+            "source": claim.source, "standing": claim.standing,
+        }  # fmt: skip
 
 
 def claim_rows(
-    paper: str, verdicts: Sequence[Any], profile: str, seeds_of: dict[str, tuple[int, ...]] | None = None
+    verdicts: Sequence[Judged], profile: str, seeds_of: dict[str, tuple[int, ...]] | None = None
 ) -> list[ClaimRow]:
-    """Rows of one paper's verdicts (`verdicts.Verdict` or `weightlora_verdicts.ClaimVerdict`), in their order.
+    """Rows of one paper's verdicts, in their order.
 
-    `paper` is a key of `PAPERS`. `seeds_of` gives each run's seeds for a verdict that does not say how many it had:
-    those that all its runs share.
+    `profile` stands in for that of a verdict without runs; `seeds_of` gives each run's seeds.
     """
-    return [_row(paper, verdict, profile, seeds_of or {}) for verdict in verdicts]
+    return [
+        ClaimRow(verdict, verdict.profile or profile, _shared(verdict.runs, seeds_of or {})) for verdict in verdicts
+    ]
 
 
 def counts_line(rows: Sequence[ClaimRow]) -> str:
     """`1 supported, 7 not tested`."""
-    counts = Counter(row.word for row in rows)
-    known = [*WORDS, *sorted(set(counts) - set(WORDS))]
-    return ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in known if counts[word])
+    counts = Counter(row.verdict.word for row in rows)
+    return ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS if counts[word])
 
 
 def claims_block(rows: Sequence[ClaimRow]) -> Block:
     """The claims with their verdicts as a table, for files."""
     lines = [
-        (f"{row.paper} {row.number}", row.claim, row.shown_word, row.headline or "none", row.seeds_line or "none",
-         row.profile)
+        (f"{row.paper} {row.verdict.claim.number}", row.verdict.claim.text, row.shown_word, row.headline or "none",
+         row.seeds_line or "none", row.profile)
         for row in rows
     ]  # fmt: skip
     headers = ("Claim", "Sentence", "Verdict", "Effect, or what was observed", "Seeds", "Profile")
     return Block("The papers' claims and their verdicts", headers, tuple(lines), key="claims")
 
 
-def _row(paper: str, verdict: Any, profile: str, seeds_of: dict[str, tuple[int, ...]]) -> ClaimRow:
-    claim = verdict.claim
-    first = getattr(verdict, "headline", None)  # the comparison to show, where the judge names one
-    parts = (verdict, first, getattr(first, "difference", None), getattr(verdict, "difference", None))
-    runs = tuple(verdict.runs)
-    told = [value for part in parts if (value := getattr(part, "seeds", None)) is not None]
-    seeds = _seeds(next((value for value in told if not isinstance(value, int)), None), runs, seeds_of)
-    return ClaimRow(
-        id=str(getattr(claim, "id", f"{paper}-{claim.number}")),
-        paper=PAPERS[paper][0],
-        number=claim.number,
-        claim=claim.text,
-        word=verdict.word,
-        reason=verdict.reason,
-        profile=str(_first(parts, ("profile",)) or profile),
-        comparison=_comparison(verdict, first),
-        metric=_first(parts, ("metric",)),
-        effect=_number(_first(parts, ("effect",))),
-        over_items=_interval(_first(parts, OVER_ITEMS)),
-        over_seeds=_interval(_first(parts, OVER_SEEDS)),
-        adjusted_p=_number(_first(parts, ADJUSTED_P)),
-        detectable=_number(_first(parts, DETECTABLE)),
-        seeds=seeds,
-        seed_count=next((value for value in told if isinstance(value, int)), len(seeds)),
-        cases=tuple(str(getattr(case, "text", case)) for case in verdict.observed),
-        counted=tuple(verdict.counted),
-        runs=runs,
-        needs=claim.needs,
-        rule=claim.rule,
-        source=claim.source,
-        standing=claim.standing,
+def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:
+    """Every comparison of one paper's claims with its numbers; no rows where nothing was compared."""
+    found = [comparison for row in rows for comparison in row.comparisons]
+    flipped = any(comparison.finding.difference.sign_flip_p is not None for comparison in found)
+    headers = ("Comparison", "Claim", "Difference", "95 % over items", "95 % over seeds", "Seeds", "Holm-adjusted p",
+               *(("Sign flips",) if flipped else ()), "Could have detected", "Verdict")  # fmt: skip
+    notes = [
+        f"Could have detected: the smallest true difference that the rule finds with {percent(POWER, 0)} probability, "
+        "given the spread over these seeds and items; where nothing was tested, as if in a test of its own.",
+    ]
+    sizes = sorted({comparison.finding.family for comparison in found if comparison.finding.family is not None})
+    if sizes:
+        notes.append(f"Holm's family of this paper in this profile: {', '.join(map(str, sizes))} p-values.")
+    if found and not flipped:
+        notes.append(f"No sign-flip test: no comparison has {SIGN_FLIP_SEEDS} seeds.")
+    return Block(
+        f"Comparisons behind the claims of {PAPERS[paper]}, {profile} profile",
+        headers, tuple(_cells(comparison, flipped) for comparison in found), tuple(notes), key=f"comparisons_{paper}",
+    )  # fmt: skip
+
+
+def _cells(row: ComparisonRow, flipped: bool) -> tuple[str, ...]:
+    finding, difference = row.finding, row.finding.difference
+    items, seeds, flips = difference.over_items, difference.over_seeds, difference.sign_flip_p
+    return (
+        row.title,
+        str(row.claim),
+        f"{'≈ ' if difference.approximate else ''}{signed(difference.effect)} {score_name(difference.metric)}",
+        NO_ITEMS if items is None else span(items),
+        NO_SEEDS if seeds is None else span(seeds),
+        str(len(difference.seeds)),
+        "not tested" if finding.p_holm is None else p_text(finding.p_holm).removeprefix("p ").removeprefix("= "),
+        *((("not shown" if flips is None else p_text(flips)),) if flipped else ()),
+        NO_POWER if finding.detectable is None else f"{finding.detectable:.3f}",
+        f"{finding.word.replace('_', ' ')}{f': {finding.why}' if finding.why else ''}",
     )
 
 
-def _comparison(verdict: Any, finding: Any) -> str | None:
-    """What the effect is of: the case that holds the finding, and what was compared there."""
-    name = getattr(getattr(finding, "question", None), "name", None)
-    if name is None:
-        return None
-    cases = (case for case in getattr(verdict, "cases", ()) if finding in getattr(case, "findings", ()))
-    case = next(cases, None)
-    if case is None:
-        return str(name)
-    subject = str(getattr(case, "found", "")).partition(str(name))[0]  # `WeightLoRA+ ` before `minus LoRA`
-    return f"{case.title}: {subject if len(subject) <= SUBJECT else ''}{name}"
-
-
-def _first(parts: Sequence[Any], names: Sequence[str]) -> Any:
-    """The first of the named attributes that any part has and that is not None."""
-    values = (getattr(part, name, None) for part in parts if part is not None for name in names)
-    return next((value for value in values if value is not None), None)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _interval(value: Any) -> tuple[float, float] | None:
-    """Ends of an interval: an object with `low` and `high`, or a pair."""
-    if value is None:
-        return None
-    if hasattr(value, "low") and hasattr(value, "high"):
-        return float(value.low), float(value.high)
-    if is_dataclass(value) or not isinstance(value, Sequence) or len(value) != 2:
-        return None
-    return float(value[0]), float(value[1])
-
-
-def _seeds(value: Any, runs: Sequence[str], seeds_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    if isinstance(value, Sequence):
-        return tuple(int(seed) for seed in value)
+def _shared(runs: Sequence[str], seeds_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Seeds that all the runs have."""
     found = [set(seeds_of[run]) for run in runs if run in seeds_of]
     return tuple(sorted(set.intersection(*found))) if found else ()
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
 
 
 def _shortened(text: str) -> str:

@@ -4,9 +4,11 @@
 
 - `profile`; `comparable` (whether its figures may stand beside printed ones) and `why_not_comparable`;
 - `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile,
-  comparison (what the effect is of), metric,
-  effect, over_items and over_seeds (ends of 95 % intervals), adjusted_p, detectable, seeds, seed_count, cases,
-  counted, runs, needs, rule, source, standing;
+  comparison (what the effect is of), metric, effect, over_items and over_seeds (ends of 95 % intervals), adjusted_p,
+  detectable, seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
+- `comparisons` of a claim, one a comparison of a case: comparison, case, profile, tested, runs, and the numbers of
+  `decision.Finding.to_dict` (name, metric, effect, supported_above, contradicted_below, seeds, by_seed, over_items,
+  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, word, why);
 - `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
   source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
   unreadable);
@@ -101,7 +103,8 @@ class Comparison:
 
 def comparison(profile: str, root: str | Path = ".") -> Comparison:
     """Claims and printed cells of one profile, from runs/, searches/ and measurements/ under `root`."""
-    from analysis.beside import beside_cells, judged_cells
+    from analysis.beside import beside_cells
+    from analysis.cells import judge_cells
     from analysis.claim_rows import claim_rows
     from analysis.published import load_claims, load_tables, load_tolerances
     from analysis.records import load_profile
@@ -115,13 +118,12 @@ def comparison(profile: str, root: str | Path = ".") -> Comparison:
     weightlora = load_weightlora(profile, loaded, searches, measurements)
     seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
     claims = [
-        *claim_rows("solo", judge(loaded, load_claims(), tolerances), profile, seeds_of),
-        *claim_rows("weightlora", weightlora.verdicts, profile, seeds_of),
+        *claim_rows(judge(loaded, load_claims(), tolerances), profile, seeds_of),
+        *claim_rows(weightlora.verdicts, profile, seeds_of),
     ]
-    why_not = tolerances.why_not_comparable(profile)
-    cells = beside_cells(tables, result_rows(loaded), why_not, judged_cells(loaded, tables, tolerances, profile))
+    cells = beside_cells(tables, result_rows(loaded), judge_cells(loaded, tables, tolerances, profile))
     problems = [f"{e.name} ({e.status}): {problem}" for e in loaded for problem in e.problems]
-    return Comparison(profile, claims, cells, why_not, [*problems, *weightlora.broken])
+    return Comparison(profile, claims, cells, tolerances.why_not_comparable(profile), [*problems, *weightlora.broken])
 
 
 def _show_claims(console: Console, profile: str, claims: Sequence[ClaimRow]) -> None:
@@ -135,12 +137,13 @@ def _show_claims(console: Console, profile: str, claims: Sequence[ClaimRow]) -> 
         if row.paper != paper:
             paper = row.paper
             console.print(f"\n[bold underline]{escape(paper)}[/]")
-        colour = COLOURS.get(row.word, "default")
-        console.print(f"{row.number}. [bold {colour}]{row.shown_word}[/]: {escape(row.claim)}")
+        verdict = row.verdict
+        colour = COLOURS.get(verdict.word, "default")
+        console.print(f"{verdict.claim.number}. [bold {colour}]{row.shown_word}[/]: {escape(verdict.claim.text)}")
         seeds = f" [{row.seeds_line}, {row.profile} profile]" if row.seeds_line else f" [{row.profile} profile]"
         if row.headline:
             _indented(console, row.headline + seeds)
-        _indented(console, row.reason, "dim")
+        _indented(console, verdict.reason, "dim")
 
 
 def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | None) -> None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.cells import CellComparison
+from analysis.cells import CellVerdict
+from analysis.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.drawing import FONTS, INK, Drawing
 from analysis.labels import backbone_name, experiment_labels
 from analysis.published import PublishedTable, Source
 from analysis.records import Experiment, of_generation
 from analysis.results import ResultRow
 from analysis.sections import Section
-from analysis.tables import METRIC_NAMES, Block, format_score
+from analysis.tables import METRIC_NAMES, Block, Cell, format_score
+from analysis.wording import percent
 from replication.fileio import sha256_bytes
 
 EXAMPLES = 4
@@ -48,8 +50,9 @@ ABOUT = {
         "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
         "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
         "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
-        "The papers' claims are tested where the runs allow it, and each verdict holds for these backbones "
-        "and settings alone.",
+        "What the papers claim of one method against another is judged here, for both papers, where the runs allow it; "
+        "each verdict holds for these backbones, this part of the data and these settings alone. No printed score is "
+        "judged: every absolute figure stays not comparable.",
     ),
     "paper": (
         "The paper profile uses the papers' backbones, corpora, recipes and decoding. Its means are compared with "
@@ -94,8 +97,13 @@ def about(profile: str) -> tuple[str, ...]:
     return ABOUT.get(profile, (f"Results of the {profile} profile. It is no reproduction of a printed figure.",))
 
 
-def warnings(experiments: Sequence[Experiment], rows: Sequence[ResultRow], broken: Sequence[str]) -> list[str]:
-    """What is missing or broken, so that no gap goes unseen; `broken` are further files that could not be read."""
+def warnings(
+    experiments: Sequence[Experiment], rows: Sequence[ResultRow], broken: Sequence[str], tolerances: Sequence[str] = ()
+) -> list[str]:
+    """What is missing or broken, so that no gap goes unseen.
+
+    `broken` are further files that could not be read, `tolerances` what `cells.tolerance_warnings` says.
+    """
     found = [] if experiments else ["There are no runs: `make reproduce` makes those of the quick profile."]
     missing = [experiment.name for experiment in experiments if experiment.status == "missing"]
     for experiment in experiments:
@@ -105,7 +113,7 @@ def warnings(experiments: Sequence[Experiment], rows: Sequence[ResultRow], broke
             found.append(f"{experiment.name} ({experiment.status}): {'; '.join(experiment.problems)}.")
     if len(missing) > MISSING_NAMED:
         found.append(f"{len(missing)} of {len(experiments)} experiments have not been run: {', '.join(missing)}.")
-    found += broken
+    found += [*broken, *tolerances]
     if any("METEOR" in row.missing for row in rows):
         found.append("METEOR was not measured, because there was no Java; the other scores do not depend on it.")
     if any(row.approximate for row in rows):
@@ -139,6 +147,30 @@ def reading(why_not: str | None) -> list[str]:
     if why_not is not None:
         lines.append("The printed rows stand apart because they cannot be compared with this profile. " + why_not)
     return lines
+
+
+def decision_rule() -> list[str]:
+    """The rule of `decision.py` in brief: what decides a comparison, the family, the seeds, the power."""
+    level, power = percent(ALPHA, 0), percent(POWER, 0)
+    return [
+        "A comparison is one method minus another on one metric, on the same test items and over shared seeds. It is "
+        "supported (or contradicted) only when both tests exclude zero, or the margin that the claim names, in that "
+        "direction; otherwise it is inconclusive.",
+        "Items: the paired bootstrap over test items of the difference of the seeds' means, two-sided, its p-value "
+        f"adjusted by Holm, at {level}. Seeds: the paired 95 % t-interval over seeds. Each alone is blind to the "
+        "other's noise.",
+        "Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons "
+        f"with equal budgets, {LEAST_SEEDS} or more shared seeds and scores of single items, for WeightLoRA on a task "
+        "that LoRA learned. A claim with a margin puts two p-values into it.",
+        f"With fewer than {LEAST_SEEDS} shared seeds a comparison is inconclusive and enters no family. A sign-flip "
+        "test of n seeds has no p below 2 / 2ⁿ, so at three seeds it can never pass 0.25: it is shown from "
+        f"{SIGN_FLIP_SEEDS} seeds on, beside the rule and not as part of it.",
+        f"“Detectable from” is the smallest true difference that both tests together find with {power} probability, "
+        "given the spread over these seeds and items and the size of the family. An effect below it can be real and "
+        "still be inconclusive.",
+        "A training loss has no test items: there the interval over seeds decides alone. Parameters are counted, so "
+        "nothing is tested.",
+    ]
 
 
 def tied(text: str) -> str:
@@ -205,21 +237,27 @@ def examples_note(experiments: Sequence[Experiment]) -> str:
     return f"Test items spread evenly over the test set, not picked; seed {', '.join(map(str, seeds))}."
 
 
-def cells_block(cells: Sequence[CellComparison]) -> Block:
-    """Measured means against printed cells, for a profile that may be compared."""
+def cells_block(
+    judged: Sequence[CellVerdict], experiments: Sequence[Experiment], tables: Sequence[PublishedTable]
+) -> Block:
+    """Measured means against printed cells; no rows in a profile that may not be compared."""
+    places = {table.id: table.place for table in tables}
+    labels = experiment_labels(experiments)
     rows = tuple(
         (
-            cell.label,
-            cell.printed_row,
+            labels[cell.experiment],
+            f"{cell.label} ({places[cell.table]})",
             METRIC_NAMES[cell.metric],
             format_score(cell.measured),
-            cell.printed,
+            Cell(cell.printed, standing=cell.standing),
             f"± {cell.half_width:g}",
-            "within" if cell.agrees else "outside",
+            cell.word.replace("_", " "),
+            cell.reason,
         )
-        for cell in cells
+        for cell in judged
+        if cell.experiment is not None and cell.measured is not None
     )
-    headers = ("Run", "Printed row", "Metric", "Measured", "Printed", "Tolerance", "Verdict")
+    headers = ("Run", "Printed row", "Metric", "Measured", "Printed", "Tolerance", "Verdict", "Why")
     return Block("Against printed cells, within paper_results/tolerances.json", headers, rows, key="cells")
 
 

@@ -15,10 +15,11 @@ from typing import Annotated
 import typer
 
 from analysis import page, page_blocks
-from analysis.beside import beside_block, beside_cells, judged_cells
+from analysis.beside import beside_block, beside_cells
 from analysis.blocks import Block, to_csv, to_latex, to_markdown
-from analysis.cells import compare_cells
-from analysis.claim_rows import ClaimRow, claim_rows, claims_block, counts_line
+from analysis.cells import judge_cells, tolerance_warnings
+from analysis.claim_rows import ClaimRow, claim_rows, claims_block, comparisons_block, counts_line
+from analysis.claims import PaperName
 from analysis.corpora import corpora_block
 from analysis.costs import collect_costs, cost_block, cost_csv, training_costs
 from analysis.drawing import Drawing
@@ -77,7 +78,9 @@ def build_report(
     drawings = draw_all(found.experiments, found.rows), found.weightlora.drawings()
     warnings = [
         _portable(warning, folders, profile)
-        for warning in page.warnings(found.experiments, found.rows, found.weightlora.broken)
+        for warning in page.warnings(
+            found.experiments, found.rows, found.weightlora.broken, tolerance_warnings(found.experiments, published)
+        )
     ]
     text = _page(found, blocks, drawings, added, warnings, deviations)
     with replaced_parts(output, PARTS) as aside:
@@ -126,8 +129,8 @@ def _load(
     tables, tolerances = load_tables(published), load_tolerances(published)
     weightlora = load_weightlora(profile, experiments, searches, measurements, published)
     seeds_of = {experiment.name: experiment.seeds for experiment in experiments}
-    solo_claims = claim_rows("solo", judge(experiments, load_claims(published), tolerances), profile, seeds_of)
-    weightlora_claims = claim_rows("weightlora", weightlora.verdicts, profile, seeds_of)
+    solo_claims = claim_rows(judge(experiments, load_claims(published), tolerances), profile, seeds_of)
+    weightlora_claims = claim_rows(weightlora.verdicts, profile, seeds_of)
     rows = result_rows(experiments)
     return _Found(
         profile, experiments, rows, tables, tolerances, Path(published), weightlora, solo_claims, weightlora_claims
@@ -138,15 +141,17 @@ def _blocks(found: _Found) -> dict[str, Block]:
     """Every table of the page but those of further sections, by the name that the template gives it."""
     experiments, tables, why_not = found.experiments, found.tables, found.why_not
     records, solo_records = record_paths(experiments), record_paths(of_generation(experiments))
-    judged = judged_cells(experiments, tables, found.tolerances, found.profile)
-    beside = beside_block(beside_cells(tables, found.rows, why_not, judged), tables, why_not)
+    judged = judge_cells(experiments, tables, found.tolerances, found.profile, found.published)
+    beside = beside_block(beside_cells(tables, found.rows, judged), tables, why_not)
     quoted = _published_files(found.published, [table.id for table in tables])
     scores = {f"scores_{block.key}": block for block in found.weightlora.scores}
     return {
         "results": replace(results_block(found.rows, found.profile, training_costs(experiments)), records=solo_records),
         "beside": replace(beside, records=(*solo_records, *quoted)),
-        "cells": replace(page.cells_block(compare_cells(experiments, tables, found.tolerances)), records=solo_records),
+        "cells": replace(page.cells_block(judged, experiments, tables), records=solo_records),
         "claims_table": claims_block([*found.solo_claims, *found.weightlora_claims]),
+        "comparisons_solo": _comparisons("solo", found.solo_claims, found),
+        "comparisons_weightlora": _comparisons("weightlora", found.weightlora_claims, found),
         "corpora": corpora_block(experiments),
         "cost": replace(page_blocks.count_block(experiments), records=records),
         "seeds": replace(page_blocks.seeds_block(experiments), records=records),
@@ -154,6 +159,13 @@ def _blocks(found: _Found) -> dict[str, Block]:
         **scores,
         **{f"weightlora_{name}": block for name, block in found.weightlora.tables.items()},
     }
+
+
+def _comparisons(paper: PaperName, claims: Sequence[ClaimRow], found: _Found) -> Block:
+    """The comparisons of a paper's claims, with the records of the runs that they compare."""
+    names = {run for claim in claims for row in claim.comparisons for run in row.case.runs}
+    records = record_paths([experiment for experiment in found.experiments if experiment.name in names])
+    return replace(comparisons_block(paper, claims, found.profile), records=records)
 
 
 def _page(
@@ -183,6 +195,7 @@ def _page(
         sanity=checks,
         sanity_holds=all(check.holds for check in checks),
         reading=page.reading(found.why_not),
+        decision_rule=page.decision_rule(),
         figures=solo_figures,
         examples=page.examples(experiments),
         examples_note=page.examples_note(experiments),

@@ -41,9 +41,7 @@ RISE = "largest rise of the smoothed loss"
 
 @dataclass(frozen=True)
 class Verdict(Judged):
-    """One claim of `claims.yaml`, judged."""
-
-    claim: Claim
+    """One claim of the Solo Connection paper in `claims.yaml`, judged."""
 
 
 def judge(experiments: Sequence[Experiment], claims: Claims, tolerances: Tolerances) -> list[Verdict]:

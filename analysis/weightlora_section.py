@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from analysis.aggregates import aggregates_block
 from analysis.authors import Authors, VariantCell, load_authors
 from analysis.blocks import Block, Cell, to_markdown
 from analysis.budget_figures import memory_against_adapters, score_against_parameters
@@ -104,6 +105,7 @@ class WeightLora:
         """The tables below the scores, by what the page calls them."""
         return {
             "against": against_logs_block(self.study, self.authors),
+            "aggregates": aggregates_block(self.study),
             "learned": learned_block(self.study, self.authors),
             "parameters": parameters_block(self.study),
             "counted": counted_block(self.authors),

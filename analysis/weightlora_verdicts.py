@@ -27,9 +27,7 @@ __all__ = ["Bench", "Case", "ClaimVerdict", "judge_weightlora"]
 
 @dataclass(frozen=True)
 class ClaimVerdict(Judged):
-    """One claim of `weightlora.yaml`, judged."""
-
-    claim: Claim
+    """One claim of the WeightLoRA paper in `claims.yaml`, judged."""
 
 
 @dataclass(frozen=True)

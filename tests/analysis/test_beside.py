@@ -1,9 +1,9 @@
-from types import SimpleNamespace
+import dataclasses
 
 import pytest
 
 from analysis.beside import beside_block, beside_cells
-from analysis.cells import compare_cells
+from analysis.cells import judge_cells
 from analysis.published import METRICS, load_tables, load_tolerances
 from analysis.records import load_profile
 from analysis.results import result_rows
@@ -16,9 +16,14 @@ def rows(quick_runs):
     return result_rows(load_profile(quick_runs))
 
 
-def test_a_profile_that_may_not_be_compared_never_is(rows):
+@pytest.fixture
+def judged(quick_runs):
+    return judge_cells(load_profile(quick_runs), TABLES, load_tolerances())
+
+
+def test_a_profile_that_may_not_be_compared_never_is(rows, judged):
     reason = load_tolerances().why_not_comparable("quick")
-    cells = beside_cells(TABLES, rows, reason)
+    cells = beside_cells(TABLES, rows, judged)
     assert {cell.word for cell in cells} == {"not_comparable"}
     assert all(cell.measured != "not measured" for cell in cells)
     block = beside_block(cells, TABLES, reason)
@@ -26,8 +31,8 @@ def test_a_profile_that_may_not_be_compared_never_is(rows):
     assert all(len(row) == len(block.headers) for row in block.rows)
 
 
-def test_printed_figures_keep_their_digits_and_show_their_standing(rows):
-    block = beside_block(beside_cells(TABLES, rows, "why"), TABLES, "why")
+def test_printed_figures_keep_their_digits_and_show_their_standing(rows, judged):
+    block = beside_block(beside_cells(TABLES, rows, judged), TABLES, "why")
     solo = next(row for row in block.rows if row[0] == "Solo Connection GPT-2 Medium")
     shown = dict(zip(block.headers, solo, strict=True))
     assert [shown[f"{name} printed"] for name in ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")] == [
@@ -44,32 +49,44 @@ def test_printed_figures_keep_their_digits_and_show_their_standing(rows):
     assert any("Standing of a printed figure" in line for line in block.legend)
 
 
-def test_only_methods_that_were_run_stand_there(rows):
-    methods = {cell.method for cell in beside_cells(TABLES, [row for row in rows if row.method == "lora"], None)}
+def test_only_methods_that_were_run_stand_there(rows, judged):
+    methods = {cell.method for cell in beside_cells(TABLES, [row for row in rows if row.method == "lora"], judged)}
     assert methods == {"lora"}
 
 
 def test_the_paper_profile_is_judged_by_its_cells(paper_runs):
     loaded = load_profile(paper_runs)
-    judged = compare_cells(loaded, TABLES, load_tolerances())
-    cells = beside_cells(TABLES, result_rows(loaded), None, judged)
-    words = {(cell.row, cell.source, cell.metric): cell.word for cell in cells}
-    for cell in judged:
-        row, _, source = cell.printed_row.rpartition(" (")
-        found = words[row, source.removesuffix(")"), cell.metric]
-        assert found not in ("not_comparable", "not_run")
+    rows = result_rows(loaded)
+    judged = judge_cells(loaded, TABLES, load_tolerances())
+    cells = beside_cells(TABLES, rows, judged)
+    verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
+    places = {(table.place, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
+    assert cells
+    for cell in cells:
+        verdict = verdicts[(*places[cell.source, cell.row], cell.metric)]
+        assert cell.word == verdict.word
+        if verdict.measured is not None:  # the figure shown is the one that was judged
+            assert cell.experiment == verdict.experiment
+    assert any(verdict.measured is not None for verdict in judged)
     assert all(cell.word in ("not_run", "unreadable") for cell in cells if "Small" in cell.row)
 
 
-def test_words_of_the_cells_are_taken_over(rows):
-    first = next(row for row in TABLES[0].rows if row.method == "lora")
-    judged = [SimpleNamespace(printed_row=f"{first.label} ({TABLES[0].place})", metric="BLEU", word="direction_only")]
-    cells = beside_cells(TABLES, rows, None, judged)
-    assert next(cell.word for cell in cells if (cell.row, cell.metric) == (first.label, "BLEU")) == "direction_only"
+def test_the_judged_run_is_shown_where_another_scores_higher(paper_runs):
+    loaded = load_profile(paper_runs)
+    rows = result_rows(loaded)
+    best = [
+        dataclasses.replace(row, scores={**row.scores, "BLEU": dataclasses.replace(row.scores["BLEU"], mean=0.99)})
+        if row.experiment == "solo-none"
+        else row
+        for row in rows
+    ]
+    cells = beside_cells(TABLES, best, judge_cells(loaded, TABLES, load_tolerances()))
+    shown = {cell.experiment for cell in cells if cell.row == "Solo Connection GPT-2 Medium" and cell.metric == "BLEU"}
+    assert shown == {"solo-k2"}
 
 
-def test_json_has_stable_keys(rows):
-    for cell in beside_cells(TABLES, rows, "why"):
+def test_json_has_stable_keys(rows, judged):
+    for cell in beside_cells(TABLES, rows, judged):
         value = cell.as_json()
         assert list(value) == [
             "printed_row", "method", "metric", "published", "published_spread", "standing", "standing_means", "source",

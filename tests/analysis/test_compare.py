@@ -10,9 +10,8 @@ from replication.errors import DataError
 
 CLAIM_KEYS = {
     "id", "paper", "number", "claim", "word", "reason", "profile", "comparison", "metric", "effect",
-    "over_items", "over_seeds",
-    "adjusted_p", "detectable", "seeds", "seed_count", "cases", "counted", "runs", "needs", "rule", "source",
-    "standing",
+    "over_items", "over_seeds", "adjusted_p", "detectable", "seeds", "seed_count", "cases",
+    "comparisons", "counted", "runs", "needs", "rule", "source", "standing",
 }  # fmt: skip
 
 
@@ -49,6 +48,9 @@ def test_json_has_stable_keys(outputs):
     assert all(set(claim) == CLAIM_KEYS for claim in found["claims"])
     assert [claim["id"] for claim in found["claims"]][:2] == ["solo-1", "solo-2"]
     assert len(found["claims"]) == 8
+    (compared,) = found["claims"][0]["comparisons"]
+    assert (compared["profile"], compared["tested"], compared["p_holm"]) == ("quick", False, None)
+    assert {"name", "effect", "over_items", "over_seeds", "seeds", "smallest_detectable", "word"} <= set(compared)
     assert {cell["verdict"] for cell in found["published_beside_measured"]} == {"not_comparable"}
 
 

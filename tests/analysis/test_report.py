@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import html
 import html.parser
 import json
 import re
@@ -7,13 +8,14 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from analysis.report import build_report
 from replication.errors import DataError
 
-TABLES = ("results", "beside", "claims", "corpora", "cost", "seeds", "parameters_counted", "authors_logs",
-          "authors_code")  # fmt: skip
+TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
+          "authors_logs", "authors_code")  # fmt: skip
 
 
 def build(runs, output, **changes):
@@ -103,7 +105,7 @@ def test_every_part_is_there(built):
     parts = re.findall(r"<h3>(.*?)</h3>", page)
     assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples",
                      "Results", "Parameters", "What was selected", "Figures", "The paper's claims",
-                     "The authors' code"]  # fmt: skip
+                     "The authors' code", "How a claim is decided"]  # fmt: skip
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
@@ -242,6 +244,8 @@ def test_other_profiles_have_no_sanity_condition_and_their_own_words(write_runs,
     text = text_of(build(runs, tmp_path / "out"))
     assert "Sanity condition" not in text
     assert "SmolLM2-135M, not GPT-2" in text
+    assert "judged here, for both papers, where the runs allow it" in text
+    assert "every absolute figure stays not comparable" in text
     assert "E2E NLG, official release v1.0.0" in text
     assert "±" not in text.split("Measured here")[1].split("Published beside")[0].split("Both ratios")[0]
     assert "embedded synthetic corpus" not in text
@@ -251,6 +255,12 @@ def test_the_paper_profile_is_set_against_printed_cells(paper_runs, tmp_path, qu
     text = text_of(build(paper_runs, tmp_path / "out"))
     assert "Against printed cells" in text
     assert "not comparable" not in text
+    assert re.search(
+        r"The tolerances have changed since these runs were made: .*solo-k2", text
+    )  # none has their digest
+    cells = pd.read_csv(tmp_path / "out" / "tables" / "cells.csv")
+    assert set(cells.Verdict) <= {"within tolerance", "direction only", "not reproduced"}
+    assert cells.Run.str.startswith("Solo Connection (r=120, k=2)").any()
 
 
 def test_figures_of_an_earlier_report_do_not_stay(quick_runs, tmp_path, quickly):
@@ -278,8 +288,6 @@ def test_learning_rates_that_were_tried_are_shown(quick_runs, tmp_path, quickly)
 
 
 def test_plot_data_hold_every_observation(built, quick_runs):
-    import pandas as pd
-
     output, _ = built
     losses = pd.read_csv(output / "plots" / "losses.csv")
     curve = pd.read_csv(quick_runs / "lora" / "training" / "seed-52" / "curves.csv")
@@ -308,9 +316,23 @@ def test_the_first_screen_is_the_claims_with_their_verdicts(built):
     assert first.count("quick profile</span>") == 8
     text = text_of(first)
     assert "quick profile: 8 not tested. Toy models on a synthetic corpus" in text
-    assert re.search(r"Seen here, without a verdict: BLEU of Solo Connection .*95 % over items .* 3 seeds", text)
+    assert re.search(r"Seen here, without a verdict: Solo Connection .* BLEU \(95 % over items .* 3 seeds", text)
     for target in re.findall(r'href="#(claim-[^"]+)"', first):
         assert f'<article class="claim" id="{target}">' in page
+
+
+def test_the_page_states_the_rule_and_the_power_of_each_comparison(built):
+    """The words of the rule, and for the one comparison of these runs what the table and the claim say of it."""
+    output, page = built
+    rule = text_of(page.split('<section id="rule">')[1].split("</section>")[0])
+    for part in ("Holm's family is every item-level p-value", "so at three seeds it can never pass 0.25",
+                 "shown from 6 seeds on", "enters no family", "with 80 % probability"):  # fmt: skip
+        assert part in html.unescape(rule)
+    assert 'href="#rule"' in page.split('id="about"')[0]
+    (compared,) = pd.read_csv(output / "tables" / "comparisons_solo.csv").to_dict("records")
+    assert (compared["Seeds"], compared["Holm-adjusted p"], compared["Verdict"]) == (3, "not tested", "not tested")
+    power = rf"true difference of {compared['Could have detected']:.3f} BLEU or more, with 80 % probability"
+    assert power in text_of(page)
 
 
 def test_every_table_says_how_it_is_made_and_from_which_records(built):

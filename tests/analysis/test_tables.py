@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.beside import beside_block, beside_cells
+from analysis.cells import judge_cells
 from analysis.costs import COST_HEADER
 from analysis.published import load_tables, load_tolerances
 from analysis.records import load_profile
@@ -161,9 +162,10 @@ def test_markdown_is_a_table(rows):
 
 
 def test_latex_rows_have_one_cell_per_column(rows):
+    judged = judge_cells([], load_tables(), load_tolerances(), "quick")
     blocks = [
         results_block(rows, "quick"),
-        beside_block(beside_cells(load_tables(), rows, "why"), load_tables(), "why"),
+        beside_block(beside_cells(load_tables(), rows, judged), load_tables(), "why"),
     ]
     text = to_latex(blocks)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
