@@ -141,6 +141,15 @@ class Judged:
         }
 
 
+def verdict_list(verdicts: Sequence[Judged]) -> str:
+    """Verdicts as a Markdown list: the word, the claim and the reason, below it what was observed."""
+    return "".join(
+        f"- **Claim {verdict.claim.number}: {verdict.word.replace('_', ' ')}.** {verdict.claim.text} "
+        f"{verdict.reason}\n" + "".join(f"  - {line}\n" for line in verdict.observed)
+        for verdict in verdicts
+    )
+
+
 def joined_word(words: Sequence[Word]) -> Word:
     """All must support; one that contradicts is enough against."""
     if words and all(word == "supported" for word in words):

@@ -1,7 +1,8 @@
 """Copy the measured tables into README.md, between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`.
 
-`table:quick` is the Solo Connection table of the quick profile; `table:quick:glue` one of WeightLoRA's: glue, qa,
-summaries, choice, learned, parameters, selected, logs, or claims (the verdicts as sentences).
+`table:quick` is the Solo Connection table of the quick profile and `table:quick:solo` the verdicts on its claims;
+`table:quick:glue` is one of WeightLoRA's: glue, qa, summaries, choice, learned, parameters, selected, logs, or claims
+(the verdicts as sentences).
 `python -m analysis.readme` writes, `--check` only says whether README.md shows what the committed runs hold.
 """
 
@@ -14,10 +15,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from analysis.cases import verdict_list
 from analysis.costs import training_costs
+from analysis.published import load_claims, load_tolerances
 from analysis.records import load_profile
 from analysis.results import result_rows
 from analysis.tables import results_block, to_markdown
+from analysis.verdicts import judge
 from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError
 from replication.fileio import write_text
@@ -47,6 +51,8 @@ def with_tables(text: str, root: str | Path = ".") -> str:
         if not name:
             loaded = load_profile(folder)
             block = to_markdown([results_block(result_rows(loaded), profile, training_costs(loaded))])
+        elif name == "solo":
+            block = verdict_list(judge(load_profile(folder), load_claims(), load_tolerances()))
         elif name == "claims":
             block = section(profile).claims()
         else:

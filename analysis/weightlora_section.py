@@ -11,6 +11,7 @@ from analysis.aggregates import aggregates_block
 from analysis.authors import Authors, VariantCell, load_authors
 from analysis.blocks import Block, Cell, to_markdown
 from analysis.budget_figures import memory_against_adapters, score_against_parameters
+from analysis.cases import verdict_list
 from analysis.drawing import Drawing
 from analysis.importance_figures import Variant, importance_weights, rank_growth, variants
 from analysis.map_figures import overlap, selected_map
@@ -80,11 +81,7 @@ class WeightLora:
 
     def claims(self) -> str:
         """The verdicts as a Markdown list."""
-        return "".join(
-            f"- **Claim {verdict.claim.number}: {verdict.word.replace('_', ' ')}.** {verdict.claim.text} "
-            f"{verdict.reason}\n" + "".join(f"  - {line}\n" for line in verdict.observed)
-            for verdict in self.verdicts
-        )
+        return verdict_list(self.verdicts)
 
     def drawings(self) -> list[Drawing]:
         """Every figure for which there is data, and the authors' beside it."""
