@@ -12,13 +12,13 @@ from typing import Any
 
 from analysis.blocks import Block, Cell, csv_text, escape_latex, to_latex, to_markdown, with_best
 from analysis.costs import COST_HEADER, cost_note
-from analysis.published import METRICS, PublishedTable, Row
+from analysis.published import METRICS, PublishedTable
 from analysis.results import ResultRow
 from analysis.statistics import Interval, SeedSummary
 
 __all__ = [
     "HEADERS", "METRIC_NAMES", "Block", "Cell", "csv_text", "escape_latex", "format_count", "format_interval",
-    "format_ratio", "format_score", "published_block", "published_csv", "results_block", "results_csv", "rounded",
+    "format_ratio", "format_score", "published_csv", "results_block", "results_csv", "rounded",
     "spread_places", "to_latex", "to_markdown",
 ]  # fmt: skip
 
@@ -94,31 +94,6 @@ def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, s
         notes=(*_notes(rows), *((cost_note(profile),) if costs else ())),
         key="results",
     )
-
-
-def published_block(tables: Sequence[PublishedTable], reason: str | None, methods: set[str] | None = None) -> Block:
-    """Printed rows of the methods named (None: all), on the scripts' scale; `reason`: why not to compare."""
-    caption = "Printed elsewhere, on the same scale"
-    if reason is not None:
-        caption += f"; not comparable with this profile. {reason}"
-    rows = [
-        (row.label, *(_printed(table, row, metric) for metric in METRICS), _parameters(row), table.place)
-        for table in tables
-        for row in table.rows
-        if methods is None or row.method in methods
-    ]
-    gaps = tuple(f"{table.place}: {table.gaps}" for table in tables if table.gaps)
-    headers = ("Printed row", *METRIC_NAMES.values(), "Parameters", "Source")
-    return Block(caption, headers, tuple(rows), gaps, key="published")
-
-
-def _printed(table: PublishedTable, row: Row, metric: str) -> Cell:
-    value, spread = table.scaled(row, metric)
-    return Cell(value if spread is None else f"{value} ± {spread}", standing=row.cells[metric].standing)
-
-
-def _parameters(row: Row) -> str:
-    return Cell(row.parameters.text, standing=row.parameters.standing) if row.parameters else "not stated"
 
 
 def results_csv(rows: Sequence[ResultRow], profile: str) -> str:

@@ -17,7 +17,6 @@ from analysis.tables import (
     format_interval,
     format_ratio,
     format_score,
-    published_block,
     published_csv,
     results_block,
     results_csv,
@@ -108,20 +107,6 @@ def test_the_best_score_is_marked_and_the_frozen_backbone_is_not_the_cheapest(ro
     assert ("LoRA (r=4)", COST_HEADER) in best
     assert {name for name, header in best} & {"Frozen backbone"} == set()
     assert any("not a proven difference" in line for line in block.legend)
-
-
-def test_printed_rows_can_stand_apart_with_the_reason():
-    reason = load_tolerances().why_not_comparable("quick")
-    block = published_block(load_tables(), reason, {"lora", "solo_connection"})
-    assert "not comparable with this profile" in block.caption
-    assert reason in block.caption
-    cells = {row[0]: row for row in block.rows}
-    solo = cells["Solo Connection GPT-2 Medium"]
-    assert solo[1:6] == ("0.677", "8.64", "0.4595", "0.6913", "2.3?")
-    assert solo[5].standing == "unreadable"
-    assert cells["GPT-2 M LoRA"][1] == "0.704 ± 0.001"
-    assert "GPT-2 M FT" not in cells
-    assert "not comparable" not in published_block(load_tables(), None).caption
 
 
 def test_csv_can_be_read_back(rows):
