@@ -70,7 +70,7 @@ def judge_weightlora(
     cases = iter(settle([draft for found in drafts.values() for draft in found], tested=bench.never_tests is None))
     of_claim = {key: [next(cases) for _ in found] for key, found in drafts.items()}
     return [
-        _verdict(bench, claim, of_claim[claim.key]) if claim.key in of_claim else _saves_memory(bench, claim)
+        _saves_memory(bench, claim) if claim.key == MEMORY_CLAIM else _verdict(bench, claim, of_claim[claim.key])
         for claim in authors.facts.claims
     ]
 
@@ -169,6 +169,8 @@ DRAFTERS: dict[str, Callable[[Bench], list[Draft]]] = {
     "plus_is_best": _plus_is_best,
     "better_than_random": _better_than_random,
 }
+MEMORY_CLAIM = "saves_memory"
+"""The one claim without cases: a measurement for each K."""
 
 
 def _draft(

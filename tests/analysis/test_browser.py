@@ -50,7 +50,7 @@ def page(write_runs, write_task_runs, tmp_path_factory):
         root / "runs", profile="quick", backbone="microworld-deberta", tasks={"microworld_sentiment": "sst2"},
         methods=("frozen", "lora", "weight_lora-k3", "random_lora-k3", "dora"), items=40,
     )  # fmt: skip
-    return build_report(profile="quick", runs=runs, output=root / "quick")
+    return build_report(profile="quick", runs=runs, output=root / "quick", sections=())
 
 
 def test_the_page_is_drawn_without_errors_or_requests(page, tmp_path):

@@ -78,7 +78,7 @@ def test_the_table_shows_every_printed_count(printed):
     block = parameters_block()
     assert len(block.rows) == len(printed) == 20
     lora = next(row for row in block.rows if row[1] == "Baseline LoRA GPT-2 Medium")
-    assert lora[3:7] == ("0.35M", "read", "393,216", "−43,216")
+    assert lora[3:7] == ("0.35M", "paper", "393,216", "−43,216")
     assert all(row[-1] for row in block.rows)
 
 

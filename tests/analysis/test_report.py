@@ -19,7 +19,7 @@ TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", 
 
 
 def build(runs, output, **changes):
-    settings = {"profile": runs.name, "runs": runs, "output": output}
+    settings = {"profile": runs.name, "runs": runs, "output": output, "sections": ()}
     return build_report(**{**settings, **changes}).read_text(encoding="utf-8")
 
 

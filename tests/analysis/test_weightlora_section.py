@@ -12,7 +12,9 @@ from replication.errors import DataError
 
 
 def build(runs, output, **changes):
-    return build_report(**{"profile": runs.name, "runs": runs, "output": output, **changes}).read_text(encoding="utf-8")
+    return build_report(**{"profile": runs.name, "runs": runs, "output": output, "sections": (), **changes}).read_text(
+        encoding="utf-8"
+    )
 
 
 def text_of(page):
