@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare)
 
 
+PROFILES = ("quick", "cpu", "paper")
+
+
 def compare(
     profile: Annotated[str, typer.Option(help="The profile to compare: quick, cpu or paper.")] = "quick",
     root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
@@ -52,6 +55,8 @@ def compare(
     if len(Path(profile).parts) != 1 or profile in ("..", "."):
         raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
     runs = root / "runs"
+    if profile not in PROFILES and not (runs / profile).is_dir():
+        raise DataError(f"--profile {profile!r}: there is none; there are {', '.join(PROFILES)}")
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return

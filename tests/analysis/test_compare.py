@@ -79,7 +79,7 @@ def test_a_profile_without_runs_says_how_to_make_them(invoke, tmp_path):
     assert found["published_beside_measured"] == []
 
 
-@pytest.mark.parametrize("profile", ["../elsewhere", "..", "a/b"])
+@pytest.mark.parametrize("profile", ["../elsewhere", "..", "a/b", "nope"])
 def test_a_profile_is_one_name(invoke, tmp_path, profile):
     assert isinstance(invoke("--profile", profile, "--root", tmp_path).exception, DataError)
 
