@@ -1,4 +1,4 @@
-"""What tables and figures call methods, backbones, tasks and metrics, and in which order methods stand."""
+"""What tables and figures call a run's method, backbone, task and metrics, and in which order methods stand."""
 
 from __future__ import annotations
 
@@ -6,87 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from analysis.names import (
+    BACKBONE_NAMES,
+    METHOD_NAMES,
+    METHOD_ORDER,
+    SCORE_NAMES,
+    SELECTING,
+    TASK_NAMES,
+)
 from replication.records import RunRecord
 
 if TYPE_CHECKING:
     from analysis.records import Experiment
-
-METHOD_NAMES = {
-    "full": "Full fine-tuning",
-    "frozen": "Frozen backbone",
-    "lora": "LoRA",
-    "solo_connection": "Solo Connection",
-    "weight_lora": "WeightLoRA",
-    "weight_lora_plus": "WeightLoRA+",
-    "random_lora": "Random LoRA",
-    "adalora": "AdaLoRA",
-    "dora": "DoRA",
-    "rslora": "rsLoRA",
-    "loha": "LoHa",
-    "lokr": "LoKr",
-    "vera": "VeRA",
-    "ia3": "(IA)³",
-}
-METHOD_ORDER = ("frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus", "random_lora",
-                "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
-SELECTING = ("weight_lora", "weight_lora_plus", "random_lora")  # they keep K adapters and write selection.json
-BACKBONE_NAMES = {
-    "gpt2": "GPT-2",
-    "gpt2-medium": "GPT-2 Medium",
-    "gpt2-large": "GPT-2 Large",
-    "microworld-gpt2": "small GPT-2",
-    "microworld-deberta": "small DeBERTa",
-    "microworld-bart": "small BART",
-    "microworld-llama": "small Llama",
-    "smollm2-135m": "SmolLM2-135M",
-    "minilm-l6": "MiniLM-L6",
-    "mpnet-base": "MPNet-base",
-    "deberta-v3-base": "DeBERTaV3-base",
-    "bart-large": "BART-large",
-    "llama-3.1-8b": "Llama-3.1-8B",
-}
-TASK_NAMES = {
-    "cola": "CoLA",
-    "mnli": "MNLI",
-    "mrpc": "MRPC",
-    "qnli": "QNLI",
-    "qqp": "QQP",
-    "rte": "RTE",
-    "sst2": "SST-2",
-    "stsb": "STS-B",
-    "squad_v1": "SQuAD v1.1",
-    "squad_v2": "SQuAD v2",
-    "xsum": "XSum",
-    "cnn_dailymail": "CNN/DailyMail",
-    "boolq": "BoolQ",
-    "arc_easy": "ARC easy",
-    "arc_challenge": "ARC challenge",
-    "openbookqa": "OpenBookQA",
-    "hellaswag": "HellaSwag",
-    "microworld_acceptability": "acceptability",
-    "microworld_sentiment": "sentiment",
-    "microworld_paraphrase": "paraphrase",
-    "microworld_entailment": "entailment",
-    "microworld_similarity": "similarity",
-    "microworld_qa": "restaurant questions",
-    "microworld_headlines": "headlines",
-    "microworld_choice": "choice",
-}
-SCORE_NAMES = {
-    "matthews_correlation": "Matthews correlation",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "accuracy_matched": "accuracy, matched",
-    "accuracy_mismatched": "accuracy, mismatched",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "exact_match": "exact match",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "ROUGE_L": "ROUGE-L",
-}
 
 
 def backbone_name(backbone: str) -> str:

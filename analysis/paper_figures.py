@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from analysis.labels import BACKBONE_NAMES, METHOD_NAMES, TASK_NAMES
+from analysis.names import BACKBONE_NAMES, METHOD_NAMES, TASK_NAMES
 from analysis.paper_files import Strict, decimal_of, one_of, unknown
 
 METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from analysis.labels import SELECTING
+from analysis.names import SELECTING
 from analysis.scores import GENERATION, Metrics, check_place, read_metrics
 from analysis.selection import Selection, read_selection
 from analysis.task_predictions import Row, questions, read_rows

@@ -22,7 +22,8 @@ from analysis.bootstrap import (
 )
 from analysis.decision import LEAST_SEEDS, Difference
 from analysis.generation_items import APPROXIMATE, GENERATION_SCORES, generation_statistics
-from analysis.labels import BACKBONE_NAMES, METHOD_NAMES, METHOD_ORDER, experiment_labels
+from analysis.labels import experiment_labels
+from analysis.names import BACKBONE_NAMES, METHOD_NAMES, METHOD_ORDER
 from analysis.published import METRICS
 from analysis.records import Experiment, Status, of_generation
 from analysis.statistics import SeedSummary, summarise_seeds, t_interval
