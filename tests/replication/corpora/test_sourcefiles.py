@@ -74,6 +74,7 @@ def test_without_a_home_the_error_tells_the_hashes_and_the_cure(folder):
         (zipped(PLAIN, PLAIN), "holds 2 files"),
         (zipped(PLAIN)[:-10], "cannot be unpacked"),
     ],
+    ids=["other text", "cut short", "two files", "no archive"],
 )
 def test_a_packed_file_that_is_not_the_plain_one_is_refused(folder, packed, complaint):
     (folder / "packed").write_bytes(packed)
