@@ -48,7 +48,7 @@ def deterministic_algorithms(threads: int | None = None, *, enabled: bool = True
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         torch.use_deterministic_algorithms(True)
-        # Filling every fresh tensor with NaN serves to find programming errors and costs a tenth of a small step.
+        # Filling every fresh tensor with NaN serves to find programming errors and changes no result.
         _deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
     if threads is not None:
