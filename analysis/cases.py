@@ -141,13 +141,18 @@ class Judged:
         }
 
 
-def verdict_list(verdicts: Sequence[Judged]) -> str:
-    """Verdicts as a Markdown list: the word, the claim and the reason, below it what was observed."""
-    return "".join(
-        f"- **Claim {verdict.claim.number}: {verdict.word.replace('_', ' ')}.** {verdict.claim.text} "
-        f"{verdict.reason}\n" + "".join(f"  - {line}\n" for line in verdict.observed)
-        for verdict in verdicts
-    )
+def verdict_list(verdicts: Sequence[Judged], *, brief: bool = False) -> str:
+    """Verdicts as a Markdown list: the word, the claim and the reason, below it what was observed.
+
+    `brief` leaves out the cases that test nothing, which the reason names.
+    """
+    lines = []
+    for verdict in verdicts:
+        left_out = {case.text for case in verdict.cases if case.untested is not None} if brief else set()
+        word = verdict.word.replace("_", " ")
+        lines.append(f"- **Claim {verdict.claim.number}: {word}.** {verdict.claim.text} {verdict.reason}\n")
+        lines += [f"  - {line}\n" for line in verdict.observed if line not in left_out]
+    return "".join(lines)
 
 
 def joined_word(words: Sequence[Word]) -> Word:

@@ -7,8 +7,11 @@ every figure; variants of a method share its colour and differ in line and marke
 from __future__ import annotations
 
 import io
+import multiprocessing
 import re
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -77,6 +80,7 @@ STYLE: dict[Any, Any] = {
 NO_METADATA = {"Date": None, "Creator": None}
 FONTS = "'DejaVu Sans', Verdana, sans-serif"
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_HASHED_ID = re.compile(r"\b([mp])[0-9a-f]{10}\b")
 
 _Drawn = TypeVar("_Drawn")
 
@@ -123,9 +127,10 @@ class Drawing:
     def _print(self, canvas: Any, dpi: int, draw: Callable[[Any], Any], ground: str = "none") -> None:
         """Draw once: `savefig` would draw every figure a second time to lay it out again."""
         figure = self.figure
-        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        engine = figure.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
             # Laid out once: a layout engine that runs again moves what it has placed by fractions of a point.
-            figure.draw_without_rendering()
+            engine.execute(figure)
             figure.set_layout_engine("none")
         before = figure.dpi, figure.get_facecolor()
         try:
@@ -142,6 +147,31 @@ class Drawing:
         write_bytes(directory / f"{self.name}.png", self.png)
 
 
+def print_all(drawings: Sequence[Drawing], processes: int) -> None:
+    """Print every drawing, SVG and PNG, in `processes` at a time where the system can fork; the bytes are the same.
+
+    Drawing is most of a report's time. A forked child has the figures already: nothing but what it printed is sent.
+    """
+    global _printing
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    if processes < 2 or not can_fork:
+        return  # each prints itself when it is asked for
+    _printing = drawings
+    try:
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
+            for drawing, (svg, png) in zip(drawings, pool.map(_printed, range(len(drawings))), strict=True):
+                drawing.__dict__.update(svg=svg, png=png)  # what cached_property looks at
+    finally:
+        _printing = ()
+
+
+_printing: Sequence[Drawing] = ()
+
+
+def _printed(index: int) -> tuple[str, bytes]:
+    return _printing[index].svg, _printing[index].png
+
+
 def tidy_svg(text: str) -> str:
     """SVG as matplotlib wrote it with two decimals, fonts to fall back on, and no comments."""
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
@@ -150,7 +180,14 @@ def tidy_svg(text: str) -> str:
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"|<g id="[^"]*"/>', "", text)
     text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), text)
     text = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip(".") or "0", text)
+    text = number_ids(text)
     return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def number_ids(svg: str) -> str:
+    """Markers and clips numbered as they appear: matplotlib's ids hash floats whose last digits differ by machine."""
+    names: dict[str, str] = {}
+    return _HASHED_ID.sub(lambda found: names.setdefault(found[0], f"{found[1]}{len(names) + 1}"), svg)
 
 
 def new_figure(panels: int, size: tuple[float, float]) -> tuple[Figure, tuple[Axes, ...]]:

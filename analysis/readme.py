@@ -2,7 +2,7 @@
 
 `table:quick` is the Solo Connection table of the quick profile and `table:quick:solo` the verdicts on its claims;
 `table:quick:glue` is one of WeightLoRA's: glue, qa, summaries, choice, learned, parameters, selected, logs, or claims
-(the verdicts as sentences).
+(the verdicts as sentences, without the cases that test nothing).
 `python -m analysis.readme` writes, `--check` only says whether README.md shows what the committed runs hold.
 """
 
@@ -12,9 +12,11 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from analysis.blocks import Block
 from analysis.cases import verdict_list
 from analysis.costs import training_costs
 from analysis.published import load_claims, load_tolerances
@@ -26,6 +28,7 @@ from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError
 from replication.fileio import write_text
 
+LEFT_OUT = ("Importance weights", "Head parameters", "Steps", "Learning rate", "How the rate was found")
 MARKED = re.compile(
     r"(?P<open><!-- table:(?P<name>[a-z-]+(?::[a-z]+)?) -->\n).*?(?P<close><!-- /table:(?P=name) -->)", re.S
 )
@@ -54,13 +57,27 @@ def with_tables(text: str, root: str | Path = ".") -> str:
         elif name == "solo":
             block = verdict_list(judge(load_profile(folder), load_claims(), load_tolerances()))
         elif name == "claims":
-            block = section(profile).claims()
+            block = verdict_list(section(profile).verdicts, brief=True)
         else:
-            blocks = [part for part in section(profile).block(name) if part.rows]
+            blocks = [shortened(part, profile) for part in section(profile).block(name) if part.rows]
             block = to_markdown(blocks) if blocks else "Not run yet."
         return f"{found['open']}{block.strip()}\n{found['close']}"
 
     return MARKED.sub(table, text)
+
+
+def shortened(block: Block, profile: str) -> Block:
+    """A table of scores without the columns of conditions, which the report has, and with a note that says so."""
+    kept = [index for index, header in enumerate(block.headers) if header not in LEFT_OUT]
+    if len(kept) == len(block.headers):
+        return block
+    note = f"Steps, head, learning rates and how they were found stand in the {profile} report."
+    return replace(
+        block,
+        headers=tuple(block.headers[index] for index in kept),
+        rows=tuple(tuple(row[index] for index in kept) for row in block.rows),
+        notes=(*block.notes, note),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from analysis.claim_rows import ClaimRow, claim_rows, claims_block, comparisons_
 from analysis.claims import PaperName
 from analysis.corpora import corpora_block
 from analysis.costs import collect_costs, cost_block, cost_csv, training_costs
-from analysis.drawing import Drawing
+from analysis.drawing import Drawing, print_all
 from analysis.figures import draw_all
 from analysis.further_sections import further_sections
 from analysis.plot_data import write_plots
@@ -55,6 +55,7 @@ def build_report(
     searches: str | Path | None = None,
     measurements: str | Path | None = None,
     sections: Sequence[Section] | None = None,
+    processes: int = 1,
 ) -> Path:
     """Read `runs` (one profile's folder), write the report under `output`, return the path of index.html.
 
@@ -62,8 +63,8 @@ def build_report(
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
     searches and memory measurements; without them the page says that nothing was searched or measured. `sections` stand
-    below the papers; by default those of `further_sections.FURTHER`. DataError only for a folder of another profile or
-    broken published figures, and then nothing that stood under `output` has changed.
+    below the papers; by default those of `further_sections.FURTHER`. `processes` draw the figures. DataError only for a
+    folder of another profile or broken published figures, and then nothing that stood under `output` has changed.
     """
     runs, output = Path(runs), Path(output)
     folders = (runs, searches, measurements)
@@ -76,6 +77,8 @@ def build_report(
     blocks = {name: replace(block, command=page_command(profile)) for name, block in _blocks(found).items()}
     added = further_sections(profile) if sections is None else list(sections)
     drawings = draw_all(found.experiments, found.rows), found.weightlora.drawings()
+    every = [*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)]
+    print_all(every, processes)
     warnings = [
         _portable(warning, folders, profile)
         for warning in page.warnings(
@@ -90,7 +93,7 @@ def build_report(
         write_text(aside / "tables" / "published.csv", published_csv(found.tables))
         found.weightlora.write_data(aside / "tables")
         (aside / "figures").mkdir()
-        for drawing in (*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)):
+        for drawing in every:
             drawing.write(aside / "figures")
         write_plots(aside, found.experiments, found.rows)
         _write_costs(aside, profile, found.experiments)

@@ -17,7 +17,8 @@ from replication.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.readiness import Examination, Finding
+    from pipelines.findings import Finding
+    from pipelines.readiness import Examination
 
 PROBE_SECONDS = 20.0
 

@@ -9,21 +9,18 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from pipelines.corpus_readiness import corpus_findings, unobtainable_tasks
+from pipelines.findings import Finding, Probe, over_network
 from pipelines.machine import Machine, drift, java_version, read_machine
 from pipelines.paths import weights_directory
 from pipelines.settings import Settings, Task, load_settings
 from replication.backbones import BACKBONES, Backbone
-from replication.corpora import e2e, microworld, microworld_tasks, source_table
-from replication.corpora.fetch import MIRROR_VARIABLE, find_local
-from replication.corpora.registry import EMBEDDED, REAL
 from replication.errors import ConfigError
-from replication.fileio import sha256_file
 from replication.packaged_weights import find_wheel
 
 PROFILES = {
@@ -33,35 +30,6 @@ PROFILES = {
 }
 DISK_GIGABYTES = {"quick": 1, "cpu": 4, "paper": 20}
 """Room a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs."""
-
-State = Literal["ok", "unused", "pipeline", "network", "limited", "lacking"]
-
-
-class Probe(Protocol):
-    """Asks the network, for `--online`; each answer is None for yes, otherwise the reason for no."""
-
-    def url(self, address: str) -> str | None:
-        """Whether a file can be had from `address`."""
-
-    def hub(self, repository: str, revision: str) -> str | None:
-        """Whether the model hub gives this revision to this user."""
-
-    def package(self, requirement: str) -> str | None:
-        """Whether the package registry offers `name==version`."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One need of a profile, and how it stands.
-
-    `state`: "ok"; "unused" (by every profile); "pipeline" (a stage makes it here); "network" (a stage downloads
-    it); "limited" (goes on with less); "lacking" (stops the profile). `mend`: shell commands, or why there are none.
-    """
-
-    name: str
-    state: State
-    text: str
-    mend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +73,7 @@ def examine(root: Path, probe: Probe | None = None) -> Examination:
     profiles, corpora, weights = [], {}, {}
     for name, file in PROFILES.items():
         pipeline = "" if file.parent == Path() else f"{file.parent.as_posix()}/dvc.yaml"
-        needs = [*software, disk(name, machine)]
+        needs, command = [*software, disk(name, machine)], f"dvc repro {pipeline}".strip()
         if name == "paper":
             needs.append(accelerator(machine))
         try:
@@ -121,7 +89,9 @@ def examine(root: Path, probe: Probe | None = None) -> Examination:
             for backbone in used_backbones(settings):
                 weights[backbone.name] = backbone_weights(root, backbone, probe)
                 needs.append(weights[backbone.name])
-        profiles.append(Profile(name, f"dvc repro {pipeline}".strip(), tuple(needs)))
+            if unobtainable_tasks(settings, root):
+                command = f"make reproduce-{name}"  # `dvc repro` would end at the task that cannot be prepared
+        profiles.append(Profile(name, command, tuple(needs)))
     unused = [unused_weights(root, known) for known in BACKBONES.values() if known.name not in weights]
     found = (*weights.values(), *unused)
     return Examination(root, machine, software, tuple(corpora.values()), found, tuple(profiles))
@@ -212,79 +182,6 @@ def accelerator(machine: Machine) -> Finding:
     return Finding("accelerator", "lacking", "none", mend)
 
 
-# --- corpora
-
-
-def corpus_findings(root: Path, tasks: list[tuple[str, Task]], pipeline: str, probe: Probe | None) -> list[Finding]:
-    """One finding for each folder of embedded files, for E2E, and for each family of task corpora."""
-    found: dict[str, Finding] = {}
-    families: dict[str, dict[str, str]] = {}
-    for key, task in tasks:
-        prepare = f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}"
-        if task.corpus == "microworld" or task.corpus in EMBEDDED:
-            hashes = microworld.DEFAULT_SHA256 if task.corpus == "microworld" else microworld_tasks.DEFAULT_SHA256
-            found.setdefault(task.source, embedded_corpus(root / task.source, task.source, hashes))
-        elif task.corpus == "e2e":
-            found[task.corpus] = e2e_corpus(prepare, probe)
-        else:
-            families.setdefault(_family(task.corpus), {}).setdefault(task.corpus, prepare)
-    return [*found.values(), *(task_corpora(name, members, probe) for name, members in families.items())]
-
-
-def _family(corpus: str) -> str:
-    """Where a corpus comes from, as a short name: its repository on the hub, or its own name."""
-    hub = REAL[corpus].hub
-    return hub.hub_id.rpartition("/")[2] if hub else corpus
-
-
-def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Finding:
-    """An embedded corpus is data.dvc's; its files are known by sha256."""
-    pull = ("dvc pull data.dvc",)
-    absent = [name for name in hashes if not (folder / name).is_file()]
-    if absent:
-        return Finding(folder.name, "lacking", f"{shown} lacks {', '.join(absent)}", pull)
-    changed = [name for name in hashes if sha256_file(folder / name) != hashes[name]]
-    if changed:
-        pull = ("dvc checkout --force data.dvc",)
-        return Finding(folder.name, "limited", f"{shown}: {', '.join(changed)} changed since data.dvc", pull)
-    return Finding(folder.name, "ok", f"{shown}, embedded synthetic corpus")
-
-
-def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> Finding:
-    """A family of task corpora: files by sha256, or the hub; `members` maps each to the stage that prepares it."""
-    absent = [corpus for corpus in members if not _files_found(corpus)]
-    if not absent:
-        return Finding(name, "ok", "found by sha256")
-    first = REAL[absent[0]]
-    if first.hub is None:
-        files = ", ".join(file for file, _ in first.files.values())
-        return Finding(name, "lacking", "not found by sha256", (f"export {MIRROR_VARIABLE}=<folder with {files}>",))
-    where = f"{len(absent)} of {len(members)} not found by sha256; on the hub" if len(members) > 1 else "on the hub"
-    answer = probe.hub(first.hub.hub_id, first.hub.revision or "main") if probe else None
-    mend = (f"{members[absent[0]]}  # with network",)
-    return _over_network(name, where, mend, answer, asked=probe is not None)
-
-
-def _files_found(corpus: str) -> bool:
-    files = [source_table.FILES[file] for file, _ in REAL[corpus].files.values()]
-    return bool(files) and all(file.find(None) for file in files)
-
-
-def e2e_corpus(prepare: str, probe: Probe | None) -> Finding:
-    """The official E2E release, by sha256."""
-    found = find_local(e2e.NAME, e2e.SHA256, size=e2e.SIZE_BYTES)
-    mirror = os.environ.get(MIRROR_VARIABLE)
-    if found is not None:
-        inside = mirror is not None and found.resolve().is_relative_to(Path(mirror).expanduser().resolve())
-        return Finding("e2e", "ok", f"found by sha256 in {MIRROR_VARIABLE}" if inside else "in the download cache")
-    where = "not in the cache"
-    if mirror:
-        where += f"; {MIRROR_VARIABLE} {'lacks it' if Path(mirror).is_dir() else 'names no folder'}"
-    elsewhere = f"export {MIRROR_VARIABLE}=<folder with {e2e.NAME}>  # without network"
-    mend = (f"{prepare}  # with network", elsewhere)
-    return _over_network("e2e", where, mend, probe.url(e2e.URL) if probe else None, asked=probe is not None)
-
-
 # --- weights
 
 
@@ -300,27 +197,19 @@ def backbone_weights(root: Path, backbone: Backbone, probe: Probe | None) -> Fin
         if find_wheel(backbone.package) is not None:
             return Finding(name, "pipeline", "package is here; the pipeline converts it")
         answer = probe.package(backbone.package.requirement) if probe else None
-        return _over_network(name, "not here; on the package registry", mend, answer, asked=probe is not None)
+        return over_network(name, "not here; on the package registry", mend, answer, asked=probe is not None)
     if _in_hub_cache(backbone):
         return Finding(name, "pipeline", "in the hub cache; the pipeline copies it")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return Finding(name, "lacking", "not here, and HF_HUB_OFFLINE is set", ("unset HF_HUB_OFFLINE", *mend))
     answer = probe.hub(backbone.hub_id or "", backbone.revision or "") if probe else None
-    return _over_network(name, "not here; on the model hub", mend, answer, asked=probe is not None)
+    return over_network(name, "not here; on the model hub", mend, answer, asked=probe is not None)
 
 
 def unused_weights(root: Path, backbone: Backbone) -> Finding:
     """A known backbone that no profile trains: for counting, or for a user's own runs."""
     here = _holds_model(root / weights_directory(backbone.name)) or _in_hub_cache(backbone)
     return Finding(backbone.name, "unused", f"{'here' if here else 'not here'}; no profile uses it")
-
-
-def _over_network(name: str, where: str, mend: Iterable[str], answer: str | None, *, asked: bool) -> Finding:
-    if not asked:
-        return Finding(name, "network", where, tuple(mend))
-    if answer is None:
-        return Finding(name, "network", f"{where}, which answers", tuple(mend))
-    return Finding(name, "lacking", f"{where}: {answer}", tuple(mend))
 
 
 def _holds_model(folder: Path) -> bool:

@@ -26,6 +26,7 @@ def main(params: Params, dry_run: DryRun = False) -> None:
         deviations=list(settings.deviations),
         searches=Path("searches") / settings.profile,
         measurements=Path("measurements") / settings.profile,
+        processes=2,
     )
     say(f"report: {page}")
 

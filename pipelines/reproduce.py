@@ -2,21 +2,26 @@
 
 Every process is a `dvc repro` of its own on its share of the stages; DVC's lock keeps them apart. A last `dvc repro` of
 the whole profile makes the report and would run whatever a process left out: the outcome is that of one `dvc repro`.
+
+A task whose corpus is neither here nor at any address is left out with its experiments and said so; their committed
+results stay in the report.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.corpus_readiness import unobtainable_tasks
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from pipelines.tasks import GENERATION
+from replication.corpora.fetch import MIRROR_VARIABLE
 from replication.errors import ReplicationError
 
 
@@ -29,6 +34,11 @@ def main(
     """Reproduce one profile."""
     settings = load_settings(params)
     file = Path(settings.params_file).with_name("dvc.yaml")
+    absent = unobtainable_tasks(settings)
+    for task, files in absent.items():
+        say(f"left out: {task} and its experiments. No address serves {', '.join(files)}; "
+            f"with the file in a folder: export {MIRROR_VARIABLE}=<folder>")  # fmt: skip
+    settings = without_tasks(settings, absent)
     waves = [wave for wave in (sources(settings), experiments(settings)) if wave]
     if dry_run:
         for number, wave in enumerate(waves, start=1):
@@ -36,7 +46,14 @@ def main(
         return
     for wave in waves:
         run_wave(file, wave, jobs, keep_going=keep_going)
-    finish(file, keep_going=keep_going)
+    finish(file, keep_going=keep_going, report_alone=bool(absent))
+
+
+def without_tasks(settings: Settings, absent: Collection[str]) -> Settings:
+    """The profile less these tasks and the experiments on them."""
+    tasks = {key: task for key, task in settings.tasks.items() if key not in absent}
+    left = {key: entry for key, entry in settings.experiments.items() if entry.task not in absent}
+    return settings.model_copy(update={"tasks": tasks, "experiments": left})
 
 
 def sources(settings: Settings) -> dict[str, float]:
@@ -100,12 +117,13 @@ def command(file: Path, stages: Sequence[str], keep_going: bool) -> list[str]:
     return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, *targets]
 
 
-def finish(file: Path, *, keep_going: bool) -> None:
-    """The whole profile once more: what is left, and the report."""
-    options = ["--keep-going"] if keep_going else []
-    outcome = subprocess.run([sys.executable, "-m", "dvc", "repro", *options, str(file)], check=False)
+def finish(file: Path, *, keep_going: bool, report_alone: bool = False) -> None:
+    """The whole profile once more: what is left, and the report; the report alone where the whole cannot be."""
+    targets = [f"{file}:report" if report_alone else str(file)]
+    options = [*(["--keep-going"] if keep_going else []), *(["--single-item"] if report_alone else [])]
+    outcome = subprocess.run([sys.executable, "-m", "dvc", "repro", *options, *targets], check=False)
     if outcome.returncode != 0:
-        raise ReplicationError(f"dvc repro {file} failed; see above")
+        raise ReplicationError(f"dvc repro {targets[0]} failed; see above")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,13 @@ class RealCorpus:
             sha256.update(sources)
         return corpus_of(self.card, splits, sha256)
 
+    def unobtainable(self) -> tuple[str, ...]:
+        """Files that this corpus stands or falls with, that are not here, and that no address serves."""
+        if self.hub is not None:
+            return ()
+        files = [source_table.FILES[name] for name, _ in self.files.values()]
+        return tuple(dict.fromkeys(file.name for file in files if file.url is None and not file.find(None)))
+
     def _split(self, split: str, folder: str | Path | None) -> tuple[list[Row], str, dict[str, str]]:
         if split not in self.files:
             return self._hub_split(split, None)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from analysis.readme import main, with_tables
+from analysis.records import load_profile
+from analysis.weightlora_section import load_weightlora
 from replication.errors import DataError
 
 
@@ -63,3 +65,19 @@ def test_the_generation_table_leaves_other_tasks_out(task_runs, write_runs, writ
     new = with_tables(marked("quick"), tmp_path)
     assert "Solo Connection" in new
     assert "cola" not in new
+
+
+def test_conditions_and_untested_cases_stand_in_the_report_alone(task_runs):
+    """A page for a first look: what tests nothing, and columns of settings, are one link away."""
+    glue = with_tables(marked("cpu:glue"), task_runs.parents[1])
+    assert "| Steps |" not in glue
+    assert "| Adapter parameters |" in glue
+    assert "stand in the cpu report" in glue
+    claims = with_tables(marked("cpu:claims"), task_runs.parents[1])
+    section = load_weightlora("cpu", load_profile(task_runs), None, None)
+    untested = [case.text for verdict in section.verdicts for case in verdict.cases if case.untested is not None]
+    tested = [case.text for verdict in section.verdicts for case in verdict.tested]
+    assert untested
+    assert tested
+    assert not [text for text in untested if text in claims]
+    assert not [text for text in tested if text not in claims]

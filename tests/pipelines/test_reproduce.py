@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pipelines.reproduce as reproduce
+from pipelines.corpus_readiness import unobtainable_tasks
 from pipelines.settings import load_settings
 from replication.errors import ReplicationError
+from replication.fileio import write_json
 
 
 @given(work=st.dictionaries(st.text(min_size=1), st.floats(0.1, 9), max_size=20), jobs=st.integers(1, 6))
@@ -59,3 +62,35 @@ def test_a_failed_share_is_named_after_the_others_have_ended(monkeypatch, tmp_pa
         reproduce.run_wave(Path("dvc.yaml"), {"bad": 1, "good": 1}, 2, keep_going=False)
     assert (tmp_path / "good").exists()
     reproduce.run_wave(Path("dvc.yaml"), {"bad": 1, "good": 1}, 2, keep_going=True)
+
+
+def test_a_task_that_cannot_be_had_is_left_out_and_the_report_made(monkeypatch, tmp_path, project_root, capsys):
+    """No address serves the SQuAD subset: without its file the other cells run and the committed ones are reported."""
+    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
+    monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    ran, waves = [], []
+    monkeypatch.setattr(reproduce, "run_wave", lambda file, wave, jobs, keep_going: waves.extend(wave))
+    monkeypatch.setattr(
+        reproduce.subprocess, "run", lambda command, check: ran.append(command) or SimpleNamespace(returncode=0)
+    )
+    reproduce.main(project_root / "pipelines/cpu/params.yaml", jobs=1, keep_going=False)
+    said = capsys.readouterr()
+    assert "left out: squad-part" in said.out + said.err
+    assert "squad-v1-train-subset.jsonl" in said.out + said.err
+    assert not [stage for stage in waves if "squad-part" in stage]
+    assert any("stsb-lora" in stage for stage in waves)
+    assert ran[0][-2:] == ["--single-item", "pipelines/cpu/dvc.yaml:report"]
+
+
+def test_a_prepared_task_is_never_left_out(monkeypatch, tmp_path, project_root):
+    monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
+    monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
+    settings = load_settings(project_root / "pipelines/cpu/params.yaml")
+    assert list(unobtainable_tasks(settings, tmp_path)) == ["squad-part"]
+    write_json(tmp_path / "prepared" / "cpu" / "squad-part" / "corpus.json", {})
+    assert unobtainable_tasks(settings, tmp_path) == {}
+    left = reproduce.without_tasks(settings, ["squad-part"])
+    assert set(settings.experiments) - set(left.experiments) == {
+        key for key, entry in settings.experiments.items() if entry.task == "squad-part"
+    }

@@ -7,6 +7,7 @@ from pipelines.plan import plan_experiment, plan_search, training_config
 from pipelines.settings import Task, load_settings
 from pipelines.tasks import stage_task
 from replication.backbones import get_backbone
+from replication.decoding_config import DecodingConfig
 from replication.errors import ConfigError
 
 
@@ -99,3 +100,12 @@ def test_a_phase_longer_than_training_is_refused_before_any_work(project_root, t
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=r"selection_steps=1000000 exceeds the training's steps=\d+"):
         plan_experiment(load_settings(path), "late")
+
+
+def test_options_of_a_generation_task_stand_over_the_profiles_decoding(settings):
+    usual = made(settings, corpus="e2e").settings()
+    greedy = made(settings, corpus="e2e", options={"beams": 1, "batch_size": 32}).settings()
+    assert usual == DecodingConfig(**settings.decoding).__dict__
+    assert greedy == {**usual, "beams": 1, "batch_size": 32}
+    with pytest.raises(ConfigError, match=r"options of the task of corpus e2e.*temperature"):
+        made(settings, corpus="e2e", options={"temperature": 0.7})

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -161,3 +162,14 @@ def test_a_file_no_address_serves_is_named_beside_the_hubs_failure(folder):
         TOY.load(folder)
     for part in ("someone/toy", "toy-train.txt: not found", source_table.FILES["toy-train.txt"].packed_sha256):
         assert part in str(caught.value)
+
+
+def test_unobtainable_are_files_without_hub_address_or_copy(folder, monkeypatch):
+    alone = replace(TOY, hub=None, hub_row=None, fallback=None)
+    assert TOY.unobtainable() == ()
+    assert alone.unobtainable() == ("toy-train.txt", "toy-dev.txt")
+    set_file(monkeypatch, "train", url="https://example.org/toy-train.txt")
+    assert alone.unobtainable() == ("toy-dev.txt",)
+    monkeypatch.setenv("REPLICATION_MIRROR", str(folder))
+    keep(folder, "dev")
+    assert alone.unobtainable() == ()
