@@ -21,9 +21,9 @@ class Strict(BaseModel):
 class Task(Strict):
     """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on.
 
-    `form` is the shape of the task (replication.tasks), `options` are that form's settings. `training` overrides the
-    profile's training settings for every method on this task alike. `dev_examples` of a corpus without a dev split of
-    its own beside the reported one are held out of the training split.
+    `form` is the shape of the task (replication.tasks), `options` are that form's settings (of `generation`: over the
+    profile's `decoding`). `training` overrides the profile's training settings for every method on this task alike.
+    `dev_examples` of a corpus without a dev split of its own beside the reported one are held out of the training split.
     """
 
     corpus: str

@@ -56,15 +56,17 @@ class StageTask(Protocol):
 def stage_task(settings: Settings, task: Task, backbone: Backbone, training: TrainingConfig) -> StageTask:
     """The task as the stages use it, with its options checked; ConfigError names file and field."""
     if task.form == GENERATION:
-        return _Generation(backbone, _decoding(settings))
+        return _Generation(backbone, _decoding(settings, task))
     return _Form(task, f"{settings.params_file}: task of corpus {task.corpus}", training)
 
 
-def _decoding(settings: Settings) -> DecodingConfig:
+def _decoding(settings: Settings, task: Task) -> DecodingConfig:
+    """The profile's decoding, with the task's own options over it."""
     try:
-        return DecodingConfig(**settings.decoding)
+        return DecodingConfig(**{**settings.decoding, **task.options})
     except (TypeError, ConfigError) as error:
-        raise ConfigError(f"{settings.params_file}: decoding: {error}") from error
+        where = f"decoding, with options of the task of corpus {task.corpus}" if task.options else "decoding"
+        raise ConfigError(f"{settings.params_file}: {where}: {error}") from error
 
 
 class _Generation:
