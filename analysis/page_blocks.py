@@ -69,6 +69,13 @@ def seeds_block(experiments: Sequence[Experiment]) -> Block:
     return Block("Primary score of each seed", headers, tuple(rows), key="seeds")
 
 
+EDGE = " (edge)"
+EDGE_NOTE = (
+    "(edge): the best is still the outermost of what was tried, the one candidate beyond the edge that every method may have "
+    "included: a rate farther out was not tried and may be better."
+)
+
+
 def search_block(searches: Mapping[str, Search], experiments: Sequence[Experiment]) -> Block:
     """Which learning rates were tried, on what, and which experiments use the outcome."""
     users: dict[str, list[str]] = {}
@@ -92,7 +99,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
                 case,
                 " on ".join(where) or "the experiment's own task",
                 "unknown" if search.steps is None else str(search.steps),
-                f"{search.best:g}" if search.best else "none",
+                f"{search.best:g}{EDGE if search.at_edge else ''}" if search.best else "none",
                 tried,
                 ", ".join(users.get(case, [])) or "none",
             )
@@ -101,6 +108,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
         "Learning rates: the same candidates for every method, compared on a held-out part of the training split",
         ("Search", "On", "Steps", "Best", "Tried: loss on the held-out part", "Used by"),
         tuple(rows),
+        (EDGE_NOTE,) if any(search.at_edge for search in searches.values()) else (),
         key="learning_rates",
     )
 

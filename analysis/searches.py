@@ -39,6 +39,12 @@ class Search(BaseModel):
     steps: int | None = None
     reason: str | None = None
 
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best is the smallest or the largest that was tried: one beyond might be better still."""
+        rates = sorted(candidate.learning_rate for candidate in self.tried)
+        return len(rates) > 1 and self.best in (rates[0], rates[-1])
+
 
 def read_searches(directory: str | Path | None) -> tuple[dict[str, Search], list[str]]:
     """Every `<case>.json` of one profile's folder (`searches/quick`), by case, and what could not be read."""

@@ -1,7 +1,8 @@
 import pytest
 
+from analysis.page_blocks import EDGE, search_block
 from analysis.records import Planned, load_experiment, load_profile
-from analysis.searches import case_of, rate_found, read_searches, unequal_searches
+from analysis.searches import Search, case_of, rate_found, read_searches, unequal_searches
 
 
 @pytest.fixture
@@ -66,3 +67,13 @@ def test_unequal_searches_are_named(folder, task_runs, tasks_module):
     )
     searches, _ = read_searches(folder)
     assert "glue-lora tried 5 rates" in unequal_searches(experiments, searches)[0]
+
+
+@pytest.mark.parametrize(("best", "edge"), [(0.001, True), (0.003, False), (0.01, True)])
+def test_a_best_rate_at_the_edge_is_known_and_shown(best, edge):
+    tried = [{"learning_rate": rate, "held_out_loss": 1.0} for rate in (0.01, 0.001, 0.003)]
+    search = Search(tried=tried, best=best)
+    assert search.at_edge is edge
+    block = search_block({"case": search}, [])
+    assert (EDGE in block.rows[0][3]) is edge
+    assert bool(block.notes) is edge
