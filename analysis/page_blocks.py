@@ -71,8 +71,8 @@ def seeds_block(experiments: Sequence[Experiment]) -> Block:
 
 EDGE = " (edge)"
 EDGE_NOTE = (
-    "(edge): the best is still the outermost of what was tried, the one candidate beyond the edge that every method may have "
-    "included: a rate farther out was not tried and may be better."
+    "(edge): the best is still the outermost of what was tried, the one candidate beyond the edge that any method may "
+    "have included: a rate farther out was not tried and may be better."
 )
 
 

@@ -35,7 +35,7 @@ MARKED = re.compile(
 
 
 def with_tables(text: str, root: str | Path = ".") -> str:
-    """`text` with every marked table, from runs/, searches/ and measurements/ under `root`.
+    """`text` with every marked table, from runs/, searches/ and measurements/ under `root`; each note once.
 
     DataError for a profile without runs, and for a table that is not known.
     """
@@ -46,6 +46,14 @@ def with_tables(text: str, root: str | Path = ".") -> str:
         runs, searches, measurements = folders
         return load_weightlora(profile, load_profile(runs), searches, measurements)
 
+    said: set[str] = set()
+
+    def told_once(block: Block) -> Block:
+        """Without the notes of an earlier table: most tables share theirs."""
+        new = tuple(note for note in block.notes if note not in said)
+        said.update(new)
+        return replace(block, notes=new)
+
     def table(found: re.Match[str]) -> str:
         profile, _, name = found["name"].partition(":")
         folder = Path(root) / "runs" / profile
@@ -53,13 +61,13 @@ def with_tables(text: str, root: str | Path = ".") -> str:
             raise DataError(f"{folder}: no runs for the table marked {found['name']!r}; `dvc repro` makes them")
         if not name:
             loaded = load_profile(folder)
-            block = to_markdown([results_block(result_rows(loaded), profile, training_costs(loaded))])
+            block = to_markdown([told_once(results_block(result_rows(loaded), profile, training_costs(loaded)))])
         elif name == "solo":
             block = verdict_list(judge(load_profile(folder), load_claims(), load_tolerances()))
         elif name == "claims":
             block = verdict_list(section(profile).verdicts, brief=True)
         else:
-            blocks = [shortened(part, profile) for part in section(profile).block(name) if part.rows]
+            blocks = [told_once(shortened(part, profile)) for part in section(profile).block(name) if part.rows]
             block = to_markdown(blocks) if blocks else "Not run yet."
         return f"{found['open']}{block.strip()}\n{found['close']}"
 
