@@ -67,7 +67,8 @@ def with_tables(text: str, root: str | Path = ".") -> str:
         elif name == "claims":
             block = verdict_list(section(profile).verdicts, brief=True)
         else:
-            blocks = [told_once(shortened(part, profile)) for part in section(profile).block(name) if part.rows]
+            parts = sorted(section(profile).block(name), key=lambda part: -len(part.rows))  # the table with most first
+            blocks = [told_once(shortened(part, profile)) for part in parts if part.rows]
             block = to_markdown(blocks) if blocks else "Not run yet."
         return f"{found['open']}{block.strip()}\n{found['close']}"
 
