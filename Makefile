@@ -23,8 +23,8 @@ reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, ev
 	python -m pipelines.reproduce --params params.yaml --jobs $(JOBS)
 	@echo "Report: reports/quick/index.html"
 
-# glibc keeps what a training step frees, in huge pages, for the next step: a step of SmolLM2 took 1.9 s instead of 2.4.
-# Other systems ignore these.
+# glibc keeps what a training step frees, in huge pages, for the next step, which is shorter for it; the numbers are the
+# same. Other systems ignore these.
 reproduce-cpu: export MALLOC_MMAP_THRESHOLD_ := 8589934592
 reproduce-cpu: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 reproduce-cpu: export MALLOC_TOP_PAD_ := 268435456

@@ -23,6 +23,7 @@ from analysis.published import load_claims, load_tolerances
 from analysis.records import load_profile
 from analysis.results import result_rows
 from analysis.tables import results_block, to_markdown
+from analysis.task_tables import DAGGER
 from analysis.verdicts import judge
 from analysis.weightlora_section import WeightLora, load_weightlora
 from replication.errors import DataError
@@ -49,8 +50,8 @@ def with_tables(text: str, root: str | Path = ".") -> str:
     said: set[str] = set()
 
     def told_once(block: Block) -> Block:
-        """Without the notes of an earlier table: most tables share theirs."""
-        new = tuple(note for note in block.notes if note not in said)
+        """Without the notes of an earlier table, which most tables share; what a mark means stays beside it."""
+        new = tuple(note for note in block.notes if note not in said or note.startswith(DAGGER))
         said.update(new)
         return replace(block, notes=new)
 

@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 }
 DAGGER = "†"
 COMPARABLE = {
-    True: "the whole official split, comparable by its corpus",
+    True: "scored on the whole official split",
     False: "not the official split: compares with no printed figure",
     None: "comparable or not is not stated",
 }

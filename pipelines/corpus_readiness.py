@@ -58,7 +58,7 @@ def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> 
         return Finding(name, "ok", "found by sha256")
     first = REAL[absent[0]]
     if nowhere := first.unobtainable():
-        text = "no address serves it; make reproduce-cpu leaves it out"
+        text = "no address serves it; its task waits, the others go"
         return Finding(name, "limited", text, (f"export {MIRROR_VARIABLE}=<folder with {', '.join(nowhere)}>",))
     mend = (f"{members[absent[0]]}  # with network",)
     if first.hub is None:

@@ -188,17 +188,21 @@ def _row(colour: str, name: str, text: str) -> Any:
 
 
 def _commands(console: Console, found: Examination) -> None:
-    """Each lack once, with its commands on lines of their own, ready to be copied."""
+    """Each lack once, those that are alike together, with the commands on lines of their own, ready to be copied."""
     from rich.markup import escape
 
-    lacks: dict[str, tuple[str, dict[str, None]]] = {}
+    texts: dict[str, str] = {}
+    alike: dict[str, dict[str, None]] = {}
+    commands: dict[str, dict[str, None]] = {}
     for need in (need for profile in found.profiles for need in profile.needs if need.mend):
-        lacks.setdefault(need.name, (need.text, {}))[1].update(dict.fromkeys(need.mend))
-    if not lacks:
+        text = texts.setdefault(need.name, need.text)
+        alike.setdefault(text, {})[need.name] = None
+        commands.setdefault(text, {}).update(dict.fromkeys(need.mend))
+    if not texts:
         console.print("Nothing to mend.")
         return
     console.print("[bold]What mends it[/]" + ("" if found.root == Path.cwd() else f"  (run in {found.root})"))
-    for name, (text, commands) in lacks.items():
-        console.print(f"  {escape(name)}: {escape(text)}")
-        for command in commands:
+    for text, names in alike.items():
+        console.print(f"  {escape(', '.join(names))}: {escape(text)}")
+        for command in commands[text]:
             console.print(f"    [bold]{escape(command)}[/]", soft_wrap=True)
