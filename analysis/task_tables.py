@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 }
 DAGGER = "†"
 COMPARABLE = {
-    True: "scored on the whole official split",
+    True: "the whole official split",
     False: "not the official split: compares with no printed figure",
     None: "comparable or not is not stated",
 }
