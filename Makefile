@@ -74,6 +74,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py
 	python benchmarks/bootstrap.py
+	python benchmarks/bfloat16_products.py
 
 notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
 	python notebooks/render.py

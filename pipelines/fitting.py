@@ -41,6 +41,7 @@ def fit(
     """Load the backbone, attach the method, train. All random sources start from `seed`."""
     from replication.adapters import attach, report_state
     from replication.backbones import load_tokenizer
+    from replication.bfloat16 import fast_bfloat16_products
     from replication.training import train
 
     method = plan.method(seed)
@@ -49,20 +50,21 @@ def fit(
     plan.task.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
-    result = train(
-        model,
-        plan.task.encode(tokenizer, train_rows, training.max_length),
-        plan.task.encode(tokenizer, dev_rows, training.max_length),
-        training,
-        seed=seed,
-        pad_id=plan.task.pad_id(tokenizer),
-        checkpoint_directory=checkpoint_directory,
-        identity=identity,
-        report_state=report_state,
-        callback=callback,
-        progress=title,
-        **plan.task.train_arguments(training),
-    )
+    with fast_bfloat16_products():
+        result = train(
+            model,
+            plan.task.encode(tokenizer, train_rows, training.max_length),
+            plan.task.encode(tokenizer, dev_rows, training.max_length),
+            training,
+            seed=seed,
+            pad_id=plan.task.pad_id(tokenizer),
+            checkpoint_directory=checkpoint_directory,
+            identity=identity,
+            report_state=report_state,
+            callback=callback,
+            progress=title,
+            **plan.task.train_arguments(training),
+        )
     return Fitted(model, at_start, parameter_counts(model), result, callback.summary() if callback else None)
 
 

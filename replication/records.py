@@ -191,13 +191,16 @@ def machine_conditions(threads: int | None = None) -> Conditions:
     """What this process computes with; `threads` if training ran on another number than torch's current."""
     import torch
 
+    from replication.bfloat16 import has_bfloat16_kernels
+
     build = torch.__config__.show()
     capability = re.search(r"CPU capability usage: (.+)", build)
+    products = "" if has_bfloat16_kernels() else ", bfloat16 products in float32"
     return Conditions(
         cpu=_cpu_name(),
         blas=_blas(build),
         threads=threads or torch.get_num_threads(),
-        torch_build=f"{torch.__version__}, CPU capability {capability[1] if capability else 'unknown'}",
+        torch_build=f"{torch.__version__}, CPU capability {capability[1] if capability else 'unknown'}{products}",
     )
 
 
