@@ -15,6 +15,7 @@ from analysis.task_results import TaskRow, TaskStudy, place_title
 
 LABEL_SIZE = 7.5
 DODGE = 1.12  # between points of nearly equal parameters
+LEAST_SPAN = 0.1  # of a score axis: a difference of thousandths is not to fill the panel
 RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 
@@ -50,6 +51,7 @@ def score_against_parameters(study: TaskStudy) -> Drawing | None:
         "seed. Points of equal counts are moved apart. Dashed: no adapter parameters. The bars do not show the "
         "uncertainty over test items, which the verdicts "
         "give. "
+        f"An axis spans at least {LEAST_SPAN:g}. "
         f"Source: metrics.json and record.json of the {study.profile} profile, "
         f"{'; '.join(sorted({row.corpus_label for row in shown}))}, seeds {', '.join(map(str, seeds))}.",
         f"Scatter of trained parameters and score, {len(places)} panels, one named point per method.",
@@ -130,8 +132,8 @@ def _scatter(axes: Axes, points: Sequence[TaskRow]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if upper > 100 * lower else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    margin = 0.08 * max(max(ends) - min(ends), 0.01)
-    axes.set_ylim(min(ends) - margin, max(ends) + margin)
+    middle, span = (max(ends) + min(ends)) / 2, max(max(ends) - min(ends), LEAST_SPAN)
+    axes.set_ylim(middle - 0.58 * span, middle + 0.58 * span)
     name_at_right(axes, names, max(13, len(names)), size=LABEL_SIZE)
 
 

@@ -10,6 +10,7 @@ from analysis.names import (
     BACKBONE_NAMES,
     METHOD_NAMES,
     METHOD_ORDER,
+    PART_NAMES,
     SCORE_NAMES,
     SELECTING,
     TASK_NAMES,
@@ -26,8 +27,8 @@ def backbone_name(backbone: str) -> str:
 
 
 def task_name(corpus: str) -> str:
-    """`CoLA` for cola; a corpus without a name keeps its own, so that a subset never passes for the whole."""
-    return TASK_NAMES.get(corpus, corpus)
+    """`CoLA` for cola; a part of a corpus has a name that says so, a corpus without a name keeps its own."""
+    return TASK_NAMES.get(corpus) or PART_NAMES.get(corpus, corpus)
 
 
 def score_name(metric: str) -> str:

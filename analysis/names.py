@@ -60,8 +60,18 @@ TASK_NAMES = {
     "microworld_entailment": "entailment",
     "microworld_similarity": "similarity",
     "microworld_qa": "restaurant questions",
+    "microworld_qa_unanswerable": "restaurant questions, some unanswerable",
     "microworld_headlines": "headlines",
     "microworld_choice": "choice",
+}
+PART_NAMES = {  # corpora that hold a part of one above, or ask it another way: never called as the whole
+    "mnli_train_subset": "MNLI (part)",
+    "qnli_subset": "QNLI (part)",
+    "squad_v1_subset": "SQuAD v1.1 (part)",
+    "squad_v2_subset": "SQuAD v2 (part)",
+    "xsum_subset": "XSum (part)",
+    "cnn_dailymail_subset": "CNN/DailyMail (part)",
+    "boolq_closed_book": "BoolQ without passages",
 }
 SCORE_NAMES = {
     "matthews_correlation": "Matthews correlation",

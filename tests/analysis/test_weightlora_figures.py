@@ -97,6 +97,13 @@ def test_nothing_is_cut_off(drawings):
                 assert box.y1 <= height + 1, (drawing.name, text)
 
 
+def test_a_score_axis_never_magnifies_thousandths(drawings):
+    for axes in drawings["task_parameters_score"].figure.axes:
+        if axes.get_visible():
+            low, high = axes.get_ylim()
+            assert high - low >= 0.1
+
+
 def test_importance_weights_name_the_kept_and_mark_the_projections(found):
     variant = found["WeightLoRA (r=8, K=3)"]
     axes = importance_weights(variant).figure.axes[0]
