@@ -11,7 +11,7 @@ from analysis.results import base_parameters, experiment_labels, generation_diff
 from analysis.statistics import largest_rise, smooth, summarise_seeds
 from analysis.tables import METRIC_NAMES, format_score
 from analysis.task_results import unequal
-from analysis.wording import difference_text, percent
+from analysis.wording import difference_text, percent, signed
 from replication.fileio import read_json
 
 SMOOTHING_WINDOW = 10  # logged values
@@ -137,14 +137,19 @@ def ablation(study: Study) -> tuple[Experiment, Experiment] | None:
 
 
 def scores_against(study: Study, solo: Experiment, lora: Experiment) -> str:
-    """BLEU of both, and their difference with its intervals."""
+    """BLEU of both, and their difference with its intervals, and seed by seed."""
     text = "; ".join(
         f"{METRIC_NAMES['BLEU']} of {study.label(e)} {format_score(summarise_seeds(values))}"
         for e in (solo, lora)
         if e.metrics and (values := e.metrics.values("BLEU"))
     )
     difference = generation_difference(solo, lora)
-    return f"{text}." if difference is None else f"{text}; difference {difference_text(difference)}."
+    if difference is None:
+        return f"{text}."
+    pairs = zip(difference.seeds, difference.by_seed, strict=True)
+    each = ", ".join(f"{signed(value)} (seed {seed})" for seed, value in pairs)
+    alone = f"; seed by seed {each}" if len(difference.seeds) > 1 else ""
+    return f"{text}; difference {difference_text(difference)}{alone}."
 
 
 def parameters_against(study: Study, solo: Experiment, lora: Experiment) -> str:

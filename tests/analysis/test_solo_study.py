@@ -4,7 +4,8 @@ import pytest
 
 from analysis.published import load_claims, load_tolerances
 from analysis.records import load_profile
-from analysis.solo_study import Study, unequal_runs
+from analysis.solo_study import Study, scores_against, unequal_runs
+from analysis.wording import signed
 from replication.fileio import write_json
 
 
@@ -51,3 +52,19 @@ def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
     assert "decoded with other settings" in unequal_runs(solo, lora)
     write_json(solo.directory / "predictions" / "decoding.json", {"decoding": {"beams": 10}})
     assert unequal_runs(solo, lora) is None
+
+
+def test_a_difference_is_told_seed_by_seed(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    text = scores_against(study(pair.values()), solo, lora)
+    for seed in solo.seeds:
+        difference = solo.metrics.seeds[seed]["BLEU"] - lora.metrics.seeds[seed]["BLEU"]
+        assert f"{signed(difference)} (seed {seed})" in text
+
+
+def test_one_seed_is_told_once(write_runs, tmp_path):
+    runs = write_runs(tmp_path, profile="cpu", experiments=("lora", "solo_connection"), items=6, seeds=(18,))
+    found = {experiment.name: experiment for experiment in load_profile(runs)}
+    text = scores_against(study(found.values()), found["solo_connection"], found["lora"])
+    assert "one seed" in text
+    assert "seed by seed" not in text
