@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.counted import reduction
@@ -94,6 +95,20 @@ def unequal_runs(first: Experiment, second: Experiment) -> str | None:
     if None not in decoded and decoded[0] != decoded[1]:
         return f"{first.name} and {second.name} were decoded with other settings"
     return None
+
+
+def mixed_conditions(experiments: Iterable[Experiment]) -> str:
+    """A sentence about compared runs whose processors or builds differ; empty where they are alike."""
+    places: dict[str, list[str]] = {}
+    for experiment in experiments:
+        for record in experiment.records.values():
+            conditions = record.conditions
+            where = f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
+            places.setdefault(where, []).append(experiment.name)
+    if len(places) < 2:
+        return ""
+    told = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(places.items()))
+    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({told})."
 
 
 def loss_rises(experiment: Experiment) -> dict[int, float]:

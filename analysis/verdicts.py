@@ -23,6 +23,7 @@ from analysis.solo_study import (
     Study,
     ablation,
     loss_rises,
+    mixed_conditions,
     parameter_range,
     parameters_against,
     parameters_against_full,
@@ -69,6 +70,7 @@ def _outperforms_lora(study: Study, claim: Claim) -> Verdict:
         return Verdict(claim, "not_tested", reason, *evidence, tuple(cases), study.profile)
     word = _together([case.word for case in cases])
     reason = " ".join(case.text for case in cases) + study.scope(_backbones(study, cases))
+    reason += mixed_conditions(_experiments(study, cases))
     if word == "inconclusive" and all(case.untested for case in cases):
         few = [case.untested for case in cases if case.untested and "seeds" in case.untested]
         reason += " A verdict needs three shared seeds on the same items." if few else ""
@@ -214,7 +216,7 @@ def _smooth_and_stable(study: Study, claim: Claim) -> Verdict:
         reason = "No run of Solo Connection without its homotopy parameter to compare with."
         return Verdict(claim, "not_tested", reason, *evidence, profile=study.profile)
     case = _rise_case(study, *pair, *(rises[experiment.name] for experiment in pair))
-    reason = f"{case.text}{study.scope([_name(pair[0])])}"
+    reason = f"{case.text}{study.scope([_name(pair[0])])}{mixed_conditions(pair)}"
     return Verdict(claim, case.word, reason, *evidence, (case,), study.profile)
 
 
@@ -261,8 +263,12 @@ def _together(words: Sequence[Word]) -> Word:
 
 
 def _backbones(study: Study, cases: Sequence[Case]) -> list[str]:
+    return [_name(experiment) for experiment in _experiments(study, cases)]
+
+
+def _experiments(study: Study, cases: Sequence[Case]) -> list[Experiment]:
     runs = {run for case in cases for run in case.runs}
-    return [_name(experiment) for experiment in study.experiments if experiment.name in runs]
+    return [experiment for experiment in study.experiments if experiment.name in runs]
 
 
 def _name(experiment: Experiment) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from analysis.published import load_claims, load_tolerances
 from analysis.records import load_profile
-from analysis.solo_study import Study, scores_against, unequal_runs
+from analysis.solo_study import Study, mixed_conditions, scores_against, unequal_runs
 from analysis.wording import signed
 from replication.fileio import write_json
 
@@ -68,3 +68,17 @@ def test_one_seed_is_told_once(write_runs, tmp_path):
     text = scores_against(study(found.values()), found["solo_connection"], found["lora"])
     assert "one seed" in text
     assert "seed by seed" not in text
+
+
+def test_runs_from_two_kinds_of_processor_say_so(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    assert mixed_conditions([lora, solo]) == ""
+    elsewhere = {
+        seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
+        for seed, record in solo.records.items()
+    }
+    moved = dataclasses.replace(solo, records=elsewhere)
+    text = mixed_conditions([lora, moved])
+    assert text.startswith(" These runs were not all made on one kind of processor")
+    assert text.index("Another CPU") < text.index("solo_connection")
+    assert mixed_conditions([moved]) == ""
