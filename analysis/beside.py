@@ -76,7 +76,7 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
     if why_not is not None:
         caption += f"; not comparable with this profile. {why_not}"
     gaps = tuple(f"{table.place}: {table.gaps}" for table in tables if table.gaps)
-    note = "Here: this profile's run of the same method, of several the best by BLEU; its backbone is another."
+    note = "Here: this profile's first run of the same method with nothing taken out; its backbone is another."
     return Block(
         caption, ("Printed row", *headers, "Parameters printed", "Verdict", "Source"), tuple(lines),
         (*((note,) if why_not is not None and lines else ()), *gaps), key="beside",
@@ -84,15 +84,14 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
 
 
 def _measured(printed: Row, rows: Sequence[ResultRow], judged: str | None) -> ResultRow | None:
-    """The run that was judged; else the complete one of the printed row's method: on its backbone if there is one,
-    else the best by BLEU.
+    """The run that was judged; else the first complete one of the printed row's method, with nothing taken out of it:
+    on its backbone if there is one. Never the best of several, which would be a choice by test scores.
     """
     if judged is not None:
         return next((row for row in rows if row.experiment == judged), None)
-    alike = [row for row in rows if row.method == printed.method and row.status == "complete"]
+    alike = [row for row in rows if row.method == printed.method and row.status == "complete" and row.plain]
     same = [row for row in alike if row.backbone == printed.backbone]
-    scored = [row for row in same or alike if row.scores["BLEU"] is not None]
-    return max(scored, key=lambda row: row.scores["BLEU"].mean if row.scores["BLEU"] else 0.0, default=None)
+    return next((row for row in same or alike if row.scores["BLEU"] is not None), None)
 
 
 def _cell(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,6 +35,11 @@ __all__ = [
     "reference_lora", "result_rows", "segment_stack",
 ]  # fmt: skip
 
+PLAIN_SOLO: Mapping[str, Any] = {
+    "sparsity": 0.0, "links": None, "lora": None, "layer_norm": False, "homotopy_parameter": 0.1,
+    "train_autoencoder": True, "shared_autoencoder": True,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ResultRow:
@@ -59,6 +64,7 @@ class ResultRow:
     approximate: tuple[str, ...]
     score_notes: tuple[str, ...]
     missing: tuple[str, ...]
+    plain: bool  # whether it may stand for the published method (`is_plain`)
 
 
 def result_rows(experiments: Sequence[Experiment]) -> list[ResultRow]:
@@ -214,6 +220,7 @@ def _row(experiment: Experiment, label: str, experiments: Sequence[Experiment]) 
         approximate=metrics.approximate if metrics else (),
         score_notes=metrics.notes if metrics else (),
         missing=metrics.missing if metrics else (),
+        plain=record is not None and is_plain(record),
     )
 
 
@@ -228,8 +235,11 @@ def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
     if record is None or record.method != "solo_connection":
         return False
     config = record.method_config
-    plain = {"sparsity": 0.0, "links": None, "lora": None, "layer_norm": False, "homotopy_parameter": 0.1,
-             "train_autoencoder": True, "shared_autoencoder": True}  # fmt: skip
-    return (config.get("rank"), config.get("skip_length")) == (rank, skip_length) and all(
-        config.get(name, value) == value for name, value in plain.items()
+    return (config.get("rank"), config.get("skip_length")) == (rank, skip_length) and is_plain(record)
+
+
+def is_plain(record: RunRecord) -> bool:
+    """False for a Solo run with a part taken out, added or frozen; its rank and skip length are free."""
+    return record.method != "solo_connection" or all(
+        record.method_config.get(name, value) == value for name, value in PLAIN_SOLO.items()
     )

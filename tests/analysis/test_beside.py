@@ -85,6 +85,29 @@ def test_the_judged_run_is_shown_where_another_scores_higher(paper_runs):
     assert shown == {"solo-k2"}
 
 
+def test_a_run_with_a_part_taken_out_never_stands_for_the_method(write_runs, tmp_path):
+    base = {"rank": 120, "skip_length": 2}
+    runs = write_runs(
+        tmp_path,
+        profile="cpu",
+        experiments=("lora", "solo-none", "solo-k2", "solo-k6"),
+        items=8,
+        settings={
+            "solo-none": {**base, "homotopy_parameter": None},
+            "solo-k2": base,
+            "solo-k6": {**base, "skip_length": 6},
+        },
+        quality={"solo-none": 0.99, "solo-k2": 0.6, "solo-k6": 0.9},
+    )
+    loaded = load_profile(runs, ["lora", "solo-none", "solo-k2", "solo-k6"])
+    rows = result_rows(loaded)
+    assert {row.experiment: row.plain for row in rows} == {
+        "lora": True, "solo-none": False, "solo-k2": True, "solo-k6": True,
+    }  # fmt: skip
+    cells = beside_cells(TABLES, rows, judge_cells(loaded, TABLES, load_tolerances()))
+    assert {cell.experiment for cell in cells if cell.method == "solo_connection"} == {"solo-k2"}
+
+
 def test_json_has_stable_keys(rows, judged):
     for cell in beside_cells(TABLES, rows, judged):
         value = cell.as_json()
