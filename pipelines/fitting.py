@@ -50,7 +50,7 @@ def fit(
     plan.task.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
-    with fast_bfloat16_products():
+    with fast_bfloat16_products(enabled=training.mixed_precision == "bf16"):
         result = train(
             model,
             plan.task.encode(tokenizer, train_rows, training.max_length),

@@ -31,13 +31,13 @@ def has_bfloat16_kernels() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False
 
 
-def fast_bfloat16_products() -> AbstractContextManager[Any]:
+def fast_bfloat16_products(*, enabled: bool = True) -> AbstractContextManager[Any]:
     """A block whose bfloat16 products on the CPU run on float32 kernels; changes nothing where bfloat16 has its own.
 
-    Enter it around forward and backward. Sums of `mm` and its kin differ from the plain loops' by the order of
+    Enter it around forward and backward; not `enabled`, it costs a float32 run nothing. Sums of `mm` and its kin differ from the plain loops' by the order of
     summation alone; attention keeps its probabilities in float32 until the one rounding at its end.
     """
-    return nullcontext() if has_bfloat16_kernels() else FloatProducts()
+    return FloatProducts() if enabled and not has_bfloat16_kernels() else nullcontext()
 
 
 class FloatProducts(TorchDispatchMode):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import replication.bfloat16 as module
-from replication.bfloat16 import FloatProducts, fast_bfloat16_products, has_bfloat16_kernels
+from replication.bfloat16 import FloatProducts, fast_bfloat16_products
 from replication.records import machine_conditions
 from replication.tiny_models import tiny_bart, tiny_gpt2, tiny_llama
 
@@ -103,8 +103,5 @@ def test_other_dtypes_pass_through_untouched():
 def test_only_processors_without_kernels_take_the_way_round(own, monkeypatch):
     monkeypatch.setattr(module, "has_bfloat16_kernels", lambda: own)
     assert isinstance(fast_bfloat16_products(), FloatProducts) != own
+    assert not isinstance(fast_bfloat16_products(enabled=False), FloatProducts)
     assert ("bfloat16 products in float32" in machine_conditions().torch_build) != own
-
-
-def test_it_knows_this_processor():
-    assert has_bfloat16_kernels() == bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
