@@ -31,6 +31,7 @@ class Search(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     tried: tuple[Candidate, ...]
+    learning_rates: tuple[float, ...] = ()
     best: float | None
     backbone: str | None = None
     task: str | None = None
@@ -100,14 +101,15 @@ def rate_found(experiment: Experiment, searches: Mapping[str, Search]) -> str:
 
 
 def unequal_searches(experiments: Sequence[Experiment], searches: Mapping[str, Search]) -> list[str]:
-    """Warnings where methods of one backbone and task had unequal numbers of first candidates (edge winners get one
-    more, so a difference of one is fair).
+    """Warnings where methods of one backbone and task had unequal numbers of first candidates; where a search does not
+    list them, its trials count, and a difference of one is fair, since a winner at an edge got one more.
     """
     counts: dict[tuple[str | None, str | None], dict[str, int]] = {}
     for name in {case for experiment in experiments if (case := case_of(experiment, searches))}:
         search = searches[name]
         if search.tried:
-            counts.setdefault((search.backbone, search.task), {})[name] = len(search.tried)
+            tried = len(search.learning_rates or search.tried)
+            counts.setdefault((search.backbone, search.task), {})[name] = tried
     return [
         f"Unequal searches on {task or 'one task'}: "
         + ", ".join(f"{name} tried {count} rates" for name, count in sorted(found.items()))

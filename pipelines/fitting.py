@@ -38,13 +38,14 @@ def fit(
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
 ) -> Fitted:
-    """Load the backbone, attach the method, train. All random sources start from `seed`."""
+    """Load the backbone, attach the method, train. All random sources start from `seed`, or the plan's own."""
     from replication.adapters import attach, report_state
     from replication.backbones import load_tokenizer
     from replication.bfloat16 import fast_bfloat16_products
     from replication.training import train
 
     method = plan.method(seed)
+    seed = plan.training_seed(seed)
     model = attach(load_base(plan, seed), method)
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
     plan.task.prepare_model(model, tokenizer)

@@ -16,6 +16,7 @@ from replication.adapters import MethodConfig, method_config
 from replication.backbones import Backbone, get_backbone
 from replication.errors import ConfigError
 from replication.fileio import sha256_file
+from replication.records import code_sha256, versions
 from replication.training_config import TrainingConfig
 
 TOLERANCES = Path("paper_results/tolerances.json")
@@ -56,8 +57,12 @@ class Plan:
         """The method's configuration; a method with random start values draws them from the run's seed."""
         return seeded_method(self.experiment, seed)
 
+    def training_seed(self, seed: int) -> int:
+        """The seed that training itself starts from in the run `seed`."""
+        return seed if self.experiment.training_seed is None else self.experiment.training_seed
+
     def identity(self, seed: int) -> dict[str, Any]:
-        """What makes a checkpoint this run's: a checkpoint of any other configuration is refused."""
+        """What makes a checkpoint or a finished seed this run's: one of any other configuration or code is refused."""
         return {
             "profile": self.settings.profile,
             "experiment": self.key,
@@ -69,6 +74,9 @@ class Plan:
             "training": asdict(self.training),
             "threads": self.settings.threads,
             "seed": seed,
+            "training_seed": self.training_seed(seed),
+            "code": code_sha256(),
+            "versions": versions(),
         }
 
 
@@ -82,7 +90,7 @@ def plan_search(settings: Settings, key: str) -> Plan:
     case: SearchCase = settings.search_case(key)
     plan = settings.search[case.plan]
     described = case.model_dump(exclude={"plan"})
-    experiment = Experiment(**described, learning_rate=plan.learning_rates[0], seeds=(plan.seed,))
+    experiment = Experiment(**described, learning_rate=plan.learning_rates[0], seeds=plan.seeds)
     return _plan(settings, key, experiment)
 
 
@@ -104,10 +112,18 @@ def training_config(settings: Settings, task: str, learning_rate: float, **chang
 
 def seeded_method(experiment: Experiment, seed: int) -> MethodConfig:
     """`experiment`'s method with its start values drawn from `seed` where it has random ones."""
-    config = method_config(experiment.method, **experiment.settings)
-    if "init_seed" in asdict(config) and "init_seed" not in experiment.settings:
-        return method_config(experiment.method, **experiment.settings, init_seed=seed)
-    return config
+    known = asdict(method_config(experiment.method, **experiment.settings))
+    settings = dict(experiment.settings)
+    if experiment.training_seed is not None:
+        if "selection_seed" not in known or "selection_seed" in settings:
+            raise ConfigError(
+                f"training_seed={experiment.training_seed}: {experiment.method} draws nothing else from a run's seed; "
+                "remove it (it is for random_lora without a selection_seed)"
+            )
+        settings["selection_seed"] = seed
+    if "init_seed" in known and "init_seed" not in settings:
+        settings["init_seed"] = seed if experiment.training_seed is None else experiment.training_seed
+    return method_config(experiment.method, **settings)
 
 
 def _checked(kind: Any, values: dict[str, Any], where: str) -> Any:

@@ -21,6 +21,7 @@ from pipelines.stage import DryRun, Params, run_stage, say
 from pipelines.tasks import read_rows
 from replication.errors import DataError
 from replication.fileio import read_json, replaced_directory, sha256_file, sha256_json, write_json, write_jsonl
+from replication.records import code_sha256, versions
 
 
 def main(
@@ -39,7 +40,8 @@ def main(
         for seed, done in finished.items():
             shutil.copy(done / "predictions.jsonl", folder / f"seed-{seed}.jsonl")
         adapters = {str(seed): adapter_hash(plan, seed) for seed in finished}
-        write_json(folder / "decoding.json", {"decoding": settings, "adapter_sha256": adapters})
+        made_with = {"code_sha256": code_sha256(), "versions": versions()}
+        write_json(folder / "decoding.json", {"decoding": settings, "adapter_sha256": adapters, **made_with})
     costs = {seed: read_json(done / "cost.json") for seed, done in finished.items()}
     write_cost(plan.run, "prediction", costs, threads=plan.settings.threads)
     shutil.rmtree(plan.scratch / "predict", ignore_errors=True)
@@ -77,7 +79,7 @@ def predict(plan: Plan, seed: int) -> list[dict[str, Any]]:
     from replication.progress import progress_bar
 
     items = read_rows(plan.prepared, "test")
-    model: Any = load(load_base(plan, seed), plan.run / "adapter" / f"seed-{seed}")
+    model: Any = load(load_base(plan, plan.training_seed(seed)), plan.run / "adapter" / f"seed-{seed}")
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
     plan.task.prepare_model(model, tokenizer)
     title = f"predict {plan.key}, seed {seed}"

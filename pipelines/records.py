@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.fitting import Fitted
 from pipelines.plan import TOLERANCES, Plan
 from replication.fileio import sha256_file
-from replication.records import RunRecord, machine_conditions, versions
+from replication.records import RunRecord, code_sha256, machine_conditions, versions
 
 
 def started(fitted: Fitted) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus
             "training": asdict(plan.training),
             "decoding": None,
             "seed": seed,
+            **({} if plan.experiment.training_seed is None else {"training_seed": plan.experiment.training_seed}),
             "corpus": {key: value for key, value in corpus.items() if key != "labels"},
             "counts": fitted.counts.to_dict(),
             **started(fitted),
@@ -44,6 +45,7 @@ def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus
                 "dev_loss": fitted.result.dev_loss,
             },
             "adapter": {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)},
+            "code_sha256": code_sha256(),
             "versions": versions(),
             "conditions": machine_conditions(plan.settings.threads).model_dump(),
             "tolerances_sha256": sha256_file(TOLERANCES),

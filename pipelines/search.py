@@ -1,16 +1,20 @@
-"""Stage `search`: the learning rate of one method, from the same candidates as every other method of its plan.
+"""Stage `search`: the learning rate of one method, by the same procedure as for every other method of its plan.
 
-The candidates are compared by the loss on a held-out part of the training split; neither dev rows nor reported items
-are read. When the best is the smallest or the largest, one more candidate is tried beyond it.
+Rates are compared by the loss on a held-out part of the training split; neither dev rows nor reported items are read.
+Every candidate is tried with the plan's first seed; the two best are tried with its other seeds, and the lower mean
+wins. While the winner is the smallest or the largest rate tried, one more beyond it is tried.
 
 Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision, written
 into params.yaml by a person, and must not change because a float differs elsewhere: the stage is frozen, and
-`make search CASE=...` runs it.
+`make search CASE=...` runs it. A search that was stopped goes on with the trials that are left.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +25,11 @@ from pipelines.settings import Search, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from pipelines.tasks import Rows, read_rows
 from replication.errors import ConfigError, TrainingError
-from replication.fileio import write_json
+from replication.fileio import read_json, sha256_json, write_json
+from replication.records import code_sha256, machine_conditions, versions
+
+Losses = dict[float, dict[int, float | None]]
+"""Learning rate -> seed -> held-out loss (None: training diverged)."""
 
 
 def main(
@@ -44,22 +52,77 @@ def main(
 
 
 def search_learning_rate(plan: Plan, search: Search) -> dict[str, Any]:
-    """Try every candidate, then one beyond an edge winner; returns what was tried and the best."""
+    """Run every trial that the plan asks for; returns what was tried, by rate and seed, and the best rate."""
     train, held_out = hold_out(read_rows(plan.prepared, "train"), search)
-    losses = {rate: held_out_loss(plan, search, train, held_out, rate) for rate in search.learning_rates}
-    further = beyond_edge(losses)
-    if further is not None:
-        losses[further] = held_out_loss(plan, search, train, held_out, further)
+    losses: Losses = {}
+    while (trial := next_trial(losses, search)) is not None:
+        rate, seed = trial
+        losses.setdefault(rate, {})[seed] = remembered(plan, search, train, held_out, rate, seed)
+    shutil.rmtree(plan.scratch / "search", ignore_errors=True)
     return {
-        "tried": [{"learning_rate": rate, "held_out_loss": losses[rate]} for rate in sorted(losses)],
-        "best": best_rate(losses),
+        "tried": [
+            {"learning_rate": rate, "held_out_loss": mean_loss(losses[rate]), "by_seed": losses[rate]}
+            for rate in sorted(losses)
+        ],
+        "best": best_rate(losses, search),
+        "code_sha256": code_sha256(),
+        "versions": versions(),
+        "conditions": machine_conditions(plan.settings.threads).model_dump(),
     }
+
+
+def next_trial(losses: Losses, search: Search) -> tuple[float, int] | None:
+    """The next rate and seed to try: the candidates, the two best again, then beyond an edge; None when decided."""
+    first, *others = search.seeds
+    for rate in search.learning_rates:
+        if rate not in losses:
+            return rate, first
+    for rate in two_best(losses, first):
+        for seed in others:
+            if seed not in losses[rate]:
+                return rate, seed
+    further = beyond_edge(sorted(losses), best_rate(losses, search))
+    extended = len(losses) - len(search.learning_rates)
+    return None if further is None or extended >= search.extensions else (further, first)
+
+
+def two_best(losses: Losses, seed: int) -> list[float]:
+    """The two rates with the least loss under this seed, those that diverged left out."""
+    finite = [(by_seed[seed], rate) for rate, by_seed in losses.items() if by_seed[seed] is not None]
+    return [rate for _, rate in sorted(finite)[:2]]
+
+
+def mean_loss(by_seed: Mapping[int, float | None]) -> float | None:
+    """Mean over the seeds tried; None when training diverged with one of them."""
+    values = [loss for loss in by_seed.values() if loss is not None]
+    return statistics.fmean(values) if len(values) == len(by_seed) else None
+
+
+def best_rate(losses: Losses, search: Search) -> float:
+    """The rate with the least mean loss among those tried with every seed; the smaller one on a tie.
+
+    TrainingError when there is none, because every one diverged.
+    """
+    means = {rate: mean_loss(by_seed) for rate, by_seed in losses.items() if len(by_seed) == len(search.seeds)}
+    finite = [(loss, rate) for rate, loss in means.items() if loss is not None]
+    if not finite:
+        raise TrainingError(f"every learning rate diverged: {sorted(losses)}; offer smaller ones under `search`")
+    return min(finite)[1]
+
+
+def beyond_edge(rates: Sequence[float], best: float) -> float | None:
+    """One more rate when the best of these ascending ones lies at an edge, as far again as its neighbour; else None."""
+    if best == rates[0]:
+        return float(f"{rates[0] * rates[0] / rates[1]:.3g}")
+    if best == rates[-1]:
+        return float(f"{rates[-1] * rates[-1] / rates[-2]:.3g}")
+    return None
 
 
 def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
     """Split whole sources away from the training rows, so that no context, premise or document is on both sides."""
     sources = sorted({source_of(row) for row in rows})
-    random.Random(search.seed).shuffle(sources)
+    random.Random(search.seeds[0]).shuffle(sources)
     held: set[str] = set()
     count = 0
     sizes: dict[str, int] = {}
@@ -81,7 +144,19 @@ def source_of(row: Any) -> str:
     return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
 
 
-def held_out_loss(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float) -> float | None:
+def remembered(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
+    """`held_out_loss`, read back where an earlier start with the same settings, code and data has measured it."""
+    identity = {**plan.identity(seed), "search": search.model_dump(mode="json"), "rate": rate}
+    path = plan.scratch / "search" / f"{sha256_json(identity)[:16]}.json"
+    if not path.is_file():
+        write_json(path, held_out_loss(plan, search, train, held_out, rate, seed))
+    loss: float | None = read_json(path)
+    shown = "diverged" if loss is None else f"held-out loss {loss:.4f}"
+    say(f"{plan.key}: rate {rate:g}, seed {seed}: {shown}")
+    return loss
+
+
+def held_out_loss(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
     """Loss after `search.steps` steps at this rate; None when training diverged."""
     from pipelines.fitting import fit
 
@@ -96,31 +171,10 @@ def held_out_loss(plan: Plan, search: Search, train: Rows, held_out: Rows, rate:
         checkpoint_every=steps,
     )
     try:
-        fitted = fit(plan, train, held_out, training, seed=search.seed, title=f"search {plan.key}, rate {rate:g}")
+        return fit(plan, train, held_out, training, seed=seed, title=f"search {plan.key}, seed {seed}").result.dev_loss
     except TrainingError as error:
-        say(f"{plan.key}: rate {rate:g} diverged ({error})")
+        say(f"{plan.key}: rate {rate:g}, seed {seed}: {error}")
         return None
-    say(f"{plan.key}: rate {rate:g}, held-out loss {fitted.result.dev_loss:.4f}")
-    return fitted.result.dev_loss
-
-
-def best_rate(losses: dict[float, float | None]) -> float:
-    """The rate with the least loss; the smaller one on a tie. TrainingError when every candidate diverged."""
-    finite = [(loss, rate) for rate, loss in losses.items() if loss is not None]
-    if not finite:
-        raise TrainingError(f"every learning rate diverged: {sorted(losses)}; offer smaller ones under `search`")
-    return min(finite)[1]
-
-
-def beyond_edge(losses: dict[float, float | None]) -> float | None:
-    """One more candidate when the best lies at an edge, as far again as its neighbour; None when it lies inside."""
-    rates = sorted(losses)
-    best = best_rate(losses)
-    if best == rates[0]:
-        return rates[0] * rates[0] / rates[1]
-    if best == rates[-1]:
-        return rates[-1] * rates[-1] / rates[-2]
-    return None
 
 
 if __name__ == "__main__":

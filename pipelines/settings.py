@@ -53,17 +53,24 @@ class BackboneSettings(Strict):
 
 
 class Search(Strict):
-    """A plan of learning-rate search: the same candidates and the same number of steps for every method."""
+    """A plan of learning-rate search: the same candidates and the same number of steps for every method.
+
+    Every candidate is tried with the first of `seeds`, the two best with the others too. The range is extended until
+    the best rate has a worse one on both sides, at most `extensions` times.
+    """
 
     learning_rates: tuple[float, ...] = Field(min_length=2)
     steps: int = Field(ge=1)
     held_out_examples: int = Field(ge=1)
-    seed: int
+    seeds: tuple[int, ...] = Field(min_length=1)
+    extensions: int = Field(6, ge=0)
 
     @model_validator(mode="after")
     def _ascending(self) -> Search:
         if list(self.learning_rates) != sorted(set(self.learning_rates)):
             raise ValueError("learning_rates must ascend without repeats")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must be distinct")
         return self
 
 
@@ -81,6 +88,8 @@ class Experiment(Strict):
     """One row of the table: backbone x task x method, with every seed it is run with.
 
     `search` names the case under `searches` that chose the learning rate; None: a recipe's rate, or nothing to choose.
+    `training_seed`: every run trains with this seed, and `seeds` only draw the adapters (random_lora); None: a run's
+    seed decides both.
     """
 
     backbone: str
@@ -90,6 +99,7 @@ class Experiment(Strict):
     learning_rate: float = Field(gt=0)
     search: str | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
+    training_seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Experiment:

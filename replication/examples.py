@@ -136,14 +136,30 @@ def fingerprint(examples: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def indices_of_step(step: int, examples: int, window: int, seed: int) -> tuple[int, ...]:
-    """The `window` examples (indices below `examples`) that update `step`, counted from 1, learns from.
+def indices_of_step(
+    step: int, lengths: Sequence[int], window: int, seed: int, batching: str = "random"
+) -> tuple[int, ...]:
+    """The examples (indices of `lengths`) that update `step`, counted from 1, learns from: at most `window`.
 
-    Each epoch is a permutation of its own; the examples that do not fill a last window sit out. The answer
-    depends on the arguments alone, so a resumed run needs to know nothing but its step.
+    "random": each epoch is a permutation of its own, cut into windows; the examples that do not fill a last window
+    sit out. "bucketed": windows hold examples of like length, so that little is padded, and every example comes once
+    an epoch; windows differ by at most one in size. The answer depends on the arguments alone, so a resumed run needs
+    to know nothing but its step.
     """
-    epoch, position = divmod(step - 1, examples // window)
-    return _order(seed, epoch, examples)[position * window : (position + 1) * window]
+    lengths = tuple(lengths)
+    epoch, position = divmod(step - 1, steps_per_epoch(len(lengths), window, batching))
+    if batching == "bucketed":
+        return _buckets(seed, epoch, lengths, window)[position]
+    return _order(seed, epoch, len(lengths))[position * window : (position + 1) * window]
+
+
+def steps_per_epoch(examples: int, window: int, batching: str = "random") -> int:
+    """Updates in one epoch: whole windows only ("random"), or as many as hold every example ("bucketed")."""
+    return -(-examples // window) if batching == "bucketed" else examples // window
+
+
+BUCKET_WINDOWS = 32
+"""Windows' worth of examples that are sorted by length together; a larger pool pads less and mixes less."""
 
 
 @lru_cache(maxsize=2)
@@ -151,6 +167,21 @@ def _order(seed: int, epoch: int, examples: int) -> tuple[int, ...]:
     import numpy as np
 
     return tuple(np.random.default_rng([seed, epoch]).permutation(examples).tolist())
+
+
+@lru_cache(maxsize=2)
+def _buckets(seed: int, epoch: int, lengths: tuple[int, ...], window: int) -> tuple[tuple[int, ...], ...]:
+    """One epoch's windows: pools of a permutation, each sorted by length, cut evenly, the windows shuffled."""
+    import numpy as np
+
+    random = np.random.default_rng([seed, epoch])
+    order, sizes = random.permutation(len(lengths)), np.asarray(lengths)
+    pool = BUCKET_WINDOWS * window
+    # every other pool descends, so that a window across two pools holds examples of like length too
+    pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+    ordered = [part[np.argsort(sizes[part] * (-1) ** number, kind="stable")] for number, part in enumerate(pools)]
+    windows = np.array_split(np.concatenate(ordered), steps_per_epoch(len(lengths), window, "bucketed"))
+    return tuple(tuple(windows[index].tolist()) for index in random.permutation(len(windows)))
 
 
 def _shorten(text: str, limit: int = 60) -> str:

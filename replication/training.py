@@ -6,7 +6,8 @@ microsoft/LoRA, examples/NLG). Details that decide what comes out:
 1. The rate of the first update is 0 when there is a warm-up, as in `get_linear_schedule_with_warmup`; the
    last update has a rate just above 0.
 2. Every trained parameter decays, biases and vectors too.
-3. Each epoch is a permutation that depends on (seed, epoch) alone; its last, incomplete batch is dropped.
+3. Each epoch is a permutation that depends on (seed, epoch) alone; its last, incomplete batch is dropped. With
+   `batching="bucketed"` batches hold examples of like length and every example comes once an epoch (examples.py).
 4. The model is in training mode, so the backbone's own dropout acts besides the adapter's, even where the
    backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings).
 5. Gradients are sums over tokens, divided once by the tokens of the whole accumulated batch: accumulation in
@@ -132,6 +133,7 @@ def train(
     train_loss = precision(loss_function or partial(token_loss, label_smoothing=config.label_smoothing))
     window = config.batch_size * config.accumulation_steps
     callback = callback or Callback()
+    lengths = tuple(map(len, train_examples))
     trained_names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     check_before_training(model, train_examples, dev_examples, config, processes, trains=bool(trained_names))
 
@@ -192,20 +194,23 @@ def train(
 
                 # forward and backward, one micro-batch after the other
                 loss = weight = tokens = 0.0
-                chosen = indices_of_step(step, len(train_examples), window, seed)
-                for start in range(0, window, config.batch_size):
-                    mine = chosen[start : start + config.batch_size][rank::processes]
+                chosen = indices_of_step(step, lengths, window, seed, config.batching)
+                for start in range(0, len(chosen), config.batch_size):
+                    share = chosen[start : start + config.batch_size][rank::processes]
+                    mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
                     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                    with accelerator.no_sync(prepared) if start + config.batch_size < window else nullcontext():
+                    with accelerator.no_sync(prepared) if start + config.batch_size < len(chosen) else nullcontext():
                         batch_loss, batch_weight = train_loss(prepared, batch)
+                        if not share:
+                            batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):
                             raise unusable_batch(step, "loss", value, mine, train_examples)
                         penalty = callback.penalty(model)
                         accelerator.backward(batch_loss if penalty is None else batch_loss + penalty * batch_weight)
                     loss += value
                     weight += float(batch_weight)
-                    tokens += float(batch["attention_mask"].sum())
+                    tokens += float(batch["attention_mask"].sum()) if share else 0.0
                 loss, weight, tokens = sum_over_processes(accelerator, loss, weight, tokens)
 
                 # one update

@@ -10,6 +10,7 @@ from typing import Any
 from replication.errors import ConfigError
 
 PRECISIONS = ("no", "bf16")
+BATCHINGS = ("random", "bucketed")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class TrainingConfig:
     One step is one update of the weights, on `batch_size * accumulation_steps` examples. `log_every`,
     `eval_every` and `checkpoint_every` count steps; None means only at the start and the end
     (`eval_every`), or only at the end (`checkpoint_every`). `threads` None leaves torch's number of CPU
-    threads as it is.
+    threads as it is. `batching`: how an epoch is cut into batches (`replication.examples.indices_of_step`); a
+    record without the field was made with "random".
     """
 
     steps: int
@@ -38,6 +40,7 @@ class TrainingConfig:
     checkpoint_every: int | None = None
     deterministic: bool = True
     threads: int | None = None
+    batching: str = "random"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation_steps", "max_length", "log_every"):
@@ -55,6 +58,8 @@ class TrainingConfig:
                 self._refuse(name, "true or false")
         if self.mixed_precision not in PRECISIONS:
             self._refuse("mixed_precision", f"one of {', '.join(PRECISIONS)}")
+        if self.batching not in BATCHINGS:
+            self._refuse("batching", f"one of {', '.join(BATCHINGS)}")
         if self.warmup_steps > self.steps:
             self._refuse("warmup_steps", f"at most steps={self.steps}")
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.search import best_rate, beyond_edge, hold_out
+from pipelines.search import best_rate, hold_out, mean_loss, next_trial, two_best
 from pipelines.settings import Search
 from replication.errors import ConfigError, TrainingError
 
-search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seed=3)
+search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seeds=(3,))
 
 
 @given(
@@ -18,7 +20,7 @@ search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seed=3)
 )
 def test_no_source_is_on_both_sides_and_no_row_is_lost(sizes, seed, field):
     rows = [{field: f"source {i}", "label": j} for i, size in enumerate(sizes) for j in range(size)]
-    train, held_out = hold_out(rows, search.model_copy(update={"seed": seed}))
+    train, held_out = hold_out(rows, search.model_copy(update={"seeds": (seed,)}))
     assert not {row[field] for row in train} & {row[field] for row in held_out}
     assert sorted(map(repr, train + held_out)) == sorted(map(repr, rows))
     assert 4 <= len(held_out) < 4 + max(sizes)
@@ -29,16 +31,56 @@ def test_holding_out_everything_is_refused():
         hold_out([{"text": "one"}, {"text": "two"}], search)
 
 
-@given(losses=st.dictionaries(st.floats(1e-5, 1), st.floats(0, 9) | st.none(), min_size=2, max_size=5))
-def test_the_best_rate_has_the_least_loss_and_an_edge_is_extended(losses):
-    if all(loss is None for loss in losses.values()):
-        with pytest.raises(TrainingError, match="diverged"):
-            best_rate(losses)
+RATES = (0.001, 0.01, 0.1)
+LOSS = st.floats(0, 9) | st.none()
+
+
+def run(loss_of, **changes):
+    """Every trial of a search in order, and the best rate."""
+    plan = search.model_copy(update={"learning_rates": RATES, "seeds": (1, 2), "extensions": 6, **changes})
+    losses, trials = {}, []
+    while (trial := next_trial(losses, plan)) is not None:
+        trials.append(trial)
+        losses.setdefault(trial[0], {})[trial[1]] = loss_of(*trial)
+    return trials, losses, best_rate(losses, plan)
+
+
+@given(table=st.fixed_dictionaries({(rate, seed): LOSS for rate in RATES for seed in (1, 2)}))
+def test_the_two_best_meet_every_seed_and_the_lower_mean_wins(table):
+    if all(table[rate, 1] is None for rate in RATES) or any(table[rate, 2] is None for rate in RATES):
         return
-    best = best_rate(losses)
-    assert losses[best] == min(loss for loss in losses.values() if loss is not None)
-    further = beyond_edge(losses)
-    inside = min(losses) < best < max(losses)
-    assert (further is None) == inside
-    if further is not None:
-        assert further < min(losses) or further > max(losses)
+    trials, losses, best = run(lambda rate, seed: table.get((rate, seed)), extensions=0)
+    finalists = two_best(losses, 1)
+    assert trials[:3] == [(rate, 1) for rate in RATES]
+    assert trials[3:] == [(rate, 2) for rate in finalists]
+    assert best in finalists
+    assert mean_loss(losses[best]) == min(mean_loss(losses[rate]) for rate in finalists)
+
+
+@given(middle=st.floats(-6, 2))
+def test_the_range_is_extended_until_the_best_has_a_worse_rate_on_both_sides(middle):
+    trials, losses, best = run(lambda rate, seed: (math.log10(rate) - middle) ** 2, seeds=(1,))
+    rates = sorted(losses)
+    assert rates[0] < best < rates[-1] or len(rates) == len(RATES) + 6
+    assert abs(math.log10(best) - middle) <= 0.51 or len(rates) == len(RATES) + 6
+    assert {seed for _, seed in trials} == {1}
+
+
+def test_a_rate_beyond_an_edge_that_wins_meets_the_other_seeds_too():
+    trials, losses, best = run(lambda rate, seed: (math.log10(rate) - 0.0) ** 2 + 0.01 * seed)
+    assert best == 1.0
+    assert set(losses[1.0]) == {1, 2}
+    assert (10.0, 1) in trials
+
+
+def test_extensions_are_limited_and_divergence_counts_as_worse():
+    _, losses, best = run(lambda rate, seed: None if rate > 0.1 else -rate, seeds=(1,))
+    assert best == 0.1
+    assert max(losses) == 1.0
+    _, losses, best = run(lambda rate, seed: -rate, seeds=(1,), extensions=2)
+    assert best == max(losses) == 10.0
+
+
+def test_nothing_but_divergence_is_an_error():
+    with pytest.raises(TrainingError, match="diverged"):
+        run(lambda rate, seed: None)

@@ -1,5 +1,7 @@
 """Encoding, batches and data order."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from replication.examples import (
     encode_text,
     fingerprint,
     indices_of_step,
+    steps_per_epoch,
 )
 
 SEPARATOR = 256
@@ -97,22 +100,64 @@ def test_an_empty_batch_is_refused():
         collate([], 0)
 
 
-@given(examples=st.integers(1, 40), window=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
-def test_an_epoch_visits_no_example_twice_and_drops_only_the_incomplete_window(examples, window, seed):
-    if window > examples:
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
+
+
+@given(lengths=LENGTHS, window=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_an_epoch_visits_no_example_twice_and_drops_only_the_incomplete_window(lengths, window, seed):
+    if window > len(lengths):
         return
-    per_epoch = examples // window
+    per_epoch = steps_per_epoch(len(lengths), window)
+    assert per_epoch == len(lengths) // window
     for epoch in range(2):
         steps = range(1 + epoch * per_epoch, 1 + (epoch + 1) * per_epoch)
-        visited = [i for step in steps for i in indices_of_step(step, examples, window, seed)]
+        visited = [i for step in steps for i in indices_of_step(step, lengths, window, seed)]
         assert len(visited) == len(set(visited)) == per_epoch * window
-        assert set(visited) <= set(range(examples))
+        assert set(visited) <= set(range(len(lengths)))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
-    first, second = indices_of_step(1, 50, 50, seed=1), indices_of_step(2, 50, 50, seed=1)
-    assert len({first, second, indices_of_step(1, 50, 50, seed=2)}) == 3
-    assert first == indices_of_step(1, 50, 50, seed=1)
+@given(lengths=LENGTHS, window=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_a_bucketed_epoch_visits_every_example_once_in_windows_of_even_size(lengths, window, seed):
+    per_epoch = steps_per_epoch(len(lengths), window, "bucketed")
+    for epoch in range(2):
+        steps = range(1 + epoch * per_epoch, 1 + (epoch + 1) * per_epoch)
+        windows = [indices_of_step(step, lengths, window, seed, "bucketed") for step in steps]
+        assert sorted(i for chosen in windows for i in chosen) == list(range(len(lengths)))
+        sizes = {len(chosen) for chosen in windows}
+        assert max(sizes) <= window
+        assert max(sizes) - min(sizes) <= 1
+
+
+@given(lengths=st.lists(st.integers(1, 200), min_size=1, max_size=128), seed=st.integers(0, 99))
+def test_a_pool_of_buckets_pads_as_little_as_the_sorted_corpus(lengths, seed):
+    """128 examples in windows of 4 are one pool, which is sorted as a whole."""
+
+    def padded(windows):
+        return sum(len(chosen) * max(lengths[i] for i in chosen) for chosen in windows)
+
+    steps = range(1, 1 + steps_per_epoch(len(lengths), 4, "bucketed"))
+    bucketed = [indices_of_step(step, lengths, 4, seed, "bucketed") for step in steps]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    starts = [0, *itertools.accumulate(sorted((len(chosen) for chosen in bucketed), reverse=True))]
+    assert padded(bucketed) == padded([order[a:b] for a, b in itertools.pairwise(starts)])
+
+
+@pytest.mark.parametrize("batching", ["random", "bucketed"])
+def test_epochs_and_seeds_have_orders_of_their_own(batching):
+    lengths, epoch = [1] * 48, steps_per_epoch(48, 8, batching)
+
+    def order(epoch_number, seed):
+        first = 1 + epoch_number * epoch
+        return tuple(indices_of_step(step, lengths, 8, seed, batching) for step in range(first, first + epoch))
+
+    assert len({order(0, 1), order(1, 1), order(0, 2)}) == 3
+    assert order(0, 1) == order(0, 1)
+
+
+def test_windows_of_one_epoch_come_in_no_order_of_length():
+    lengths = [1] * 40 + [9] * 40
+    first = [lengths[indices_of_step(step, lengths, 4, 1, "bucketed")[0]] for step in range(1, 21)]
+    assert first not in (sorted(first), sorted(first, reverse=True))
 
 
 def test_every_field_of_every_example_counts_in_the_fingerprint():

@@ -56,6 +56,7 @@ def corpus(examples, seed=0):
 
 
 TRAIN, DEV = corpus(21), corpus(9, seed=1)
+LENGTHS = [len(row) for row in TRAIN]
 
 
 def weights(model):
@@ -191,7 +192,7 @@ def by_hand(model, config, seed):
     losses, norms = [], []
     window = config.batch_size * config.accumulation_steps
     for step in range(1, config.steps + 1):
-        batch = collate([TRAIN[i] for i in indices_of_step(step, len(TRAIN), window, seed)], 0)
+        batch = collate([TRAIN[i] for i in indices_of_step(step, LENGTHS, window, seed, config.batching)], 0)
         labels = batch["input_ids"].masked_fill(batch["loss_mask"] == 0, -100)[:, 1:]
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
         loss = F.cross_entropy(logits.transpose(1, 2), labels, label_smoothing=config.label_smoothing)
@@ -225,9 +226,10 @@ def recorded_norms():
     smoothing=st.sampled_from([0.0, 0.1, 0.5]),
     clip=st.sampled_from([None, 0.05]),
     warmup=st.integers(0, 6),
+    batching=st.sampled_from(["random", "bucketed"]),
     seed=st.integers(0, 2**20),
 )
-def test_the_loop_is_the_recipe_however_the_batch_is_accumulated(accumulation, smoothing, clip, warmup, seed):
+def test_the_loop_is_the_recipe_however_the_batch_is_accumulated(accumulation, smoothing, clip, warmup, batching, seed):
     config = replace(
         CONFIG,
         batch_size=8 // accumulation,
@@ -235,6 +237,7 @@ def test_the_loop_is_the_recipe_however_the_batch_is_accumulated(accumulation, s
         label_smoothing=smoothing,
         max_grad_norm=clip,
         warmup_steps=warmup,
+        batching=batching,
         log_every=1,
     )
     model, reference = tiny(dropout=0), tiny(dropout=0)
@@ -342,7 +345,7 @@ def test_the_curves_hold_each_tenth_step_the_evaluations_and_the_end():
 def test_a_row_of_the_curves_averages_over_the_tokens_since_the_row_before():
     every = train(tiny(), TRAIN, [], replace(CONFIG, log_every=1), seed=1, pad_id=0)
     whole = train(tiny(), TRAIN, [], replace(CONFIG, log_every=6), seed=1, pad_id=0)
-    tokens = [sum(sum(TRAIN[i].loss_mask[1:]) for i in indices_of_step(step, len(TRAIN), 4, 1)) for step in range(1, 7)]
+    tokens = [sum(sum(TRAIN[i].loss_mask[1:]) for i in indices_of_step(step, LENGTHS, 4, 1)) for step in range(1, 7)]
     mean = sum(row["loss"] * n for row, n in zip(every.curves[1:], tokens, strict=True)) / sum(tokens)
     assert whole.final_loss == pytest.approx(mean, rel=1e-6)
 
@@ -379,7 +382,7 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_weights():
 
 
 def test_a_loss_that_is_not_a_number_names_step_and_batch_and_spares_the_checkpoint(tmp_path):
-    batch = indices_of_step(4, len(TRAIN), 4, seed=1)
+    batch = indices_of_step(4, LENGTHS, 4, seed=1)
     rows = [replace_first(row, i) for i, row in enumerate(TRAIN)]
     folder = tmp_path / "run"
     config = replace(CONFIG, checkpoint_every=1)

@@ -90,7 +90,7 @@ def test_a_run_is_that_of_pefts_own_loop():
     losses = []
     for step in range(1, TRAINING.steps + 1):
         optimizer.param_groups[0]["lr"] = learning_rate_at(step, TRAINING)
-        batch = collate([EXAMPLES[i] for i in indices_of_step(step, len(EXAMPLES), 4, 1)], 0)
+        batch = collate([EXAMPLES[i] for i in indices_of_step(step, list(map(len, EXAMPLES)), 4, 1)], 0)
         labels = batch["input_ids"].clone()
         labels[:, 0] = -100
         # Through the tuner: PEFT's wrapper for no particular task calls the model past it, without the penalty.
