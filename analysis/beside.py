@@ -48,7 +48,7 @@ class BesideCell:
 def beside_cells(
     tables: Sequence[PublishedTable], rows: Sequence[ResultRow], judged: Sequence[CellVerdict]
 ) -> list[BesideCell]:
-    """Every printed cell of a method that was run or is a reference; `judged` has their verdicts (`cells.judge_cells`)."""
+    """Every printed cell of a method that was run or is a reference; `judged` has its verdict (`cells.judge_cells`)."""
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}
     methods |= set(REFERENCE_METHODS) if methods else set()

@@ -1,4 +1,4 @@
-"""The stages with a baseline: nothing is trained, no weights are loaded where none are needed, all outputs are there."""
+"""The stages with a baseline: nothing is trained, no weights are loaded without need, all outputs are there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def home(project_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text(PARAMS, planned(project_root, **{k: (k, task, base) for k, (task, base, _) in EXPERIMENTS.items()}))
     write_text("paper_results/tolerances.json", (project_root / "paper_results/tolerances.json").read_text())
-    for kind, (task, backbone, metric) in EXPERIMENTS.items():
+    for task, backbone, metric in EXPERIMENTS.values():
         write_text(f"weights/{backbone}/model.safetensors", "no weights")
         folder = Path("prepared/quick") / task
         for name in ("train", "dev", "test"):

@@ -46,7 +46,7 @@ def test_a_kind_is_reached_by_name_and_survives_json(kind):
 
 @pytest.mark.parametrize("settings", [{}, {"kind": "best"}, {"kind": None}])
 def test_an_unknown_kind_lists_the_valid_ones(settings):
-    with pytest.raises(ConfigError, match="kind=.*valid kinds are majority, mean, cosine"):
+    with pytest.raises(ConfigError, match=r"kind=.*valid kinds are majority, mean, cosine"):
         method_config("baseline", **settings)
 
 
