@@ -16,6 +16,9 @@ from analysis.results import ResultRow
 from analysis.standings import meaning
 from analysis.tables import METRIC_NAMES, format_score
 
+REFERENCE_METHODS = ("tgen",)
+"""Never run here, and shown beside the runs all the same: what a system without adapters reaches."""
+
 
 @dataclass(frozen=True)
 class BesideCell:
@@ -45,9 +48,10 @@ class BesideCell:
 def beside_cells(
     tables: Sequence[PublishedTable], rows: Sequence[ResultRow], judged: Sequence[CellVerdict]
 ) -> list[BesideCell]:
-    """Every printed cell of a method that was run; `judged` holds the verdict of each (`cells.judge_cells`)."""
+    """Every printed cell of a method that was run or is a reference; `judged` has its verdict (`cells.judge_cells`)."""
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}
+    methods |= set(REFERENCE_METHODS) if methods else set()
     return [
         _cell(table, printed, metric, rows, verdicts[table.id, printed.id, metric])
         for table in tables

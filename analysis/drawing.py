@@ -24,10 +24,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from analysis.names import BASELINES
 from replication.fileio import write_bytes, write_text
 
 INK = "#1a1a2e"  # a page may replace it by its own text colour
 COLOURS = {
+    **dict.fromkeys(BASELINES, "#555555"),
     "full": "#0072B2",
     "frozen": "#888888",
     "lora": "#D55E00",

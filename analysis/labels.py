@@ -37,7 +37,11 @@ def score_name(metric: str) -> str:
 
 
 def method_key(method: str, config: Mapping[str, Any]) -> str:
-    """The method by which colours and rows are told apart: PEFT's own name for its tuners (`dora`)."""
+    """The method by which colours and rows are told apart: PEFT's own name for its tuners (`dora`), the kind of a
+    baseline (`baseline_cosine`).
+    """
+    if method == "baseline":
+        return f"baseline_{config.get('kind', '')}"
     return str(config.get("name", method)) if method == "peft_baselines" else method
 
 

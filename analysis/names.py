@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 METHOD_NAMES = {
+    "baseline_majority": "Majority class",
+    "baseline_mean": "Mean label",
+    "baseline_cosine": "Cosine of the untrained backbone",
+    "baseline_commonest_choice": "Commonest answer",
+    "baseline_longest_choice": "Longest answer",
     "full": "Full fine-tuning",
     "frozen": "Frozen backbone",
     "lora": "LoRA",
@@ -18,8 +23,10 @@ METHOD_NAMES = {
     "vera": "VeRA",
     "ia3": "(IA)³",
 }
-METHOD_ORDER = ("frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus", "random_lora",
-                "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
+BASELINES = ("baseline_majority", "baseline_mean", "baseline_cosine", "baseline_commonest_choice",
+             "baseline_longest_choice")  # fmt: skip
+METHOD_ORDER = (*BASELINES, "frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus",
+                "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
 SELECTING = ("weight_lora", "weight_lora_plus", "random_lora")  # they keep K adapters and write selection.json
 BACKBONE_NAMES = {
     "gpt2": "GPT-2",

@@ -56,8 +56,8 @@ UNITS = {
     "figures": "whole tables that could not be read",
     "1": "a pure number",
 }
-PRINTED_METHODS = (*METHOD_NAMES, "adapter_l", "adapter_h", "ft_top2", "prelayer")
-PRINTED_BACKBONES = (*BACKBONE_NAMES, "qwen3-8b")
+PRINTED_METHODS = (*METHOD_NAMES, "adapter_l", "adapter_h", "ft_top2", "prelayer", "tgen")
+PRINTED_BACKBONES = (*BACKBONE_NAMES, "qwen3-8b", "tgen")
 Unit = Annotated[str, one_of("unit", UNITS)]
 Method = Annotated[str, one_of("method", PRINTED_METHODS)]
 Backbone = Annotated[str, one_of("backbone", PRINTED_BACKBONES)]

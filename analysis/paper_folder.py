@@ -15,6 +15,7 @@ from replication.errors import DataError
 
 FILES: Mapping[str, type[BaseModel]] = {
     "claims.yaml": ClaimsFile,
+    "e2e_challenge.yaml": PublishedTable,
     "e2e_metrics.yaml": MetricExample,
     "lora_e2e.yaml": PublishedTable,
     "lora_e2e_user_reports.yaml": PublishedTable,

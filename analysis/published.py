@@ -38,7 +38,7 @@ __all__ = [
     "load_all_claims", "load_claims", "load_metric_example", "load_table", "load_tables", "load_tolerances",
     "printed_count", "read_exact_json", "validated",
 ]  # fmt: skip
-TABLES = ("solo_connection", "lora_e2e", "lora_e2e_user_reports")
+TABLES = ("solo_connection", "lora_e2e", "lora_e2e_user_reports", "e2e_challenge")
 SCALE_UNITS = {100: "points", 1: "score"}
 
 

@@ -86,6 +86,8 @@ def case_of(experiment: Experiment, searches: Mapping[str, Search]) -> str | Non
 def rate_found(experiment: Experiment, searches: Mapping[str, Search]) -> str:
     """How the learning rate was found, in a few words: `searched on CoLA, the best of 4`."""
     name, record = case_of(experiment, searches), experiment.record
+    if record is not None and record.method == "baseline":
+        return "nothing is trained"
     if name is None or record is None:
         return "given, not searched"
     search = searches[name]

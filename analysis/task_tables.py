@@ -10,6 +10,7 @@ from analysis.blocks import Block, csv_text, with_best
 from analysis.costs import COST_HEADER, cost_note, training_costs
 from analysis.counted import reduction
 from analysis.labels import backbone_name, score_name
+from analysis.names import BASELINES
 from analysis.provenance import record_paths
 from analysis.statistics import SeedSummary
 from analysis.tables import format_count, format_ratio, format_score, rounded
@@ -100,7 +101,7 @@ def learned_block(study: TaskStudy, authors: Authors) -> Block:
 def parameters_block(study: TaskStudy) -> Block:
     """Trained parameters per backbone and method, adapter, importance weights and head apart, beside LoRA's."""
     lines = []
-    rows = [row for row in study.rows if row.counts]
+    rows = [row for row in study.rows if row.counts and row.method not in BASELINES]
     for backbone in dict.fromkeys(row.backbone for row in rows):
         for label, found in grouped([row for row in rows if row.backbone == backbone]).items():
             start = {task: row.counts_at_start or row.counts for task, row in found.items()}
@@ -222,8 +223,14 @@ def _conditions(found: Mapping[str, TaskRow]) -> tuple[str, str, str, str]:
     ran = [row for row in found.values() if row.status != "missing"]
     seeds = {row.task_title: "one seed" if len(row.seeds) == 1 else str(len(row.seeds)) for row in ran}
     steps = {row.task_title: format_count(row.steps) for row in ran}
-    rates = {row.task_title: "unknown" if row.learning_rate is None else f"{row.learning_rate:g}" for row in ran}
+    rates = {row.task_title: _rate(row) for row in ran}
     return _same(seeds), _same(steps), _same(rates), _same({row.task_title: row.rate_found for row in ran})
+
+
+def _rate(row: TaskRow) -> str:
+    if row.learning_rate is None:
+        return "none" if row.method in BASELINES else "unknown"
+    return f"{row.learning_rate:g}"
 
 
 def _same(values: Mapping[str, str]) -> str:
@@ -248,7 +255,7 @@ def _notes(study: TaskStudy, rows: Sequence[TaskRow], tasks: Sequence[str]) -> l
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
             f"{whole}." + (f" {row.note}" if row.note else "")
         )
-        steps = {found.steps for found in rows if found.task == task and found.steps is not None}
+        steps = {found.steps for found in rows if found.task == task and found.steps}  # a baseline takes none
         if len(steps) > 1:
             notes.append(
                 f"{row.task_title}: UNEQUAL steps, {', '.join(map(str, sorted(steps)))}; those runs are not compared."

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.baseline import is_baseline, learn_baseline
 from pipelines.cost import seed_cost, write_cost
 from pipelines.fitting import Fitted, describe, fit
 from pipelines.paths import corpus_of
@@ -57,6 +58,9 @@ def finished_seed(plan: Plan, seed: int) -> Path:
     finished = scratch / "finished"
     if finished.is_dir():
         say(f"{plan.key} seed {seed}: complete from an earlier start")
+        return finished
+    if is_baseline(plan):
+        learn_baseline(plan, seed, finished)
         return finished
     started = time.perf_counter()
     fitted = fit(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.baseline import describe_baseline, is_baseline
 from pipelines.plan import Plan
 from pipelines.tasks import Rows
 from replication.counting import Counts, parameter_counts
@@ -85,6 +86,8 @@ def load_base(plan: Plan, seed: int) -> Any:
 
 def describe(plan: Plan) -> str:
     """What would be trained, on the real architecture built without memory; checks that the method fits it."""
+    if is_baseline(plan):
+        return describe_baseline(plan)
     from replication.adapters import attach
     from replication.backbones import build_empty
 

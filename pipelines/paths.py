@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.settings import Settings
+from pipelines.settings import BASELINE, Settings
 from replication.errors import DataError
 from replication.fileio import read_json, sha256_file
+
+BASELINE_FILE = "baseline.json"
+
+
+def adapter_file(method: str) -> str:
+    """Name of the file in adapter/seed-<s>/ that holds what a method has learned."""
+    return BASELINE_FILE if method == BASELINE else "adapter_model.safetensors"
 
 
 def prepared_directory(settings: Settings, task: str) -> Path:

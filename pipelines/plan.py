@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.baseline import check_baseline
 from pipelines.paths import prepared_directory, prepared_hashes, weights_directory
 from pipelines.settings import Experiment, SearchCase, Settings
 from pipelines.tasks import StageTask, stage_task
@@ -100,13 +101,15 @@ def _plan(settings: Settings, key: str, experiment: Experiment) -> Plan:
     task = stage_task(settings, settings.task(experiment.task), backbone, training)
     plan = Plan(settings, key, experiment, backbone, training, task)
     plan.method(experiment.seeds[0]).training_callback(training)
+    check_baseline(plan)
     return plan
 
 
-def training_config(settings: Settings, task: str, learning_rate: float, **changes: Any) -> TrainingConfig:
-    """The settings that all methods share on a task, with one learning rate."""
+def training_config(settings: Settings, task: str, learning_rate: float | None, **changes: Any) -> TrainingConfig:
+    """The settings that all methods share on a task, with one learning rate (None where nothing trains)."""
     shared = {**settings.training, "threads": settings.threads, **settings.task(task).training}
-    values = {**shared, "learning_rate": learning_rate, **changes}
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    values = {**shared, **rate, **changes}
     return _checked(TrainingConfig, values, f"{settings.params_file}: training of task {task}")
 
 

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.baseline import is_baseline, predict_baseline
 from pipelines.cost import seed_cost, write_cost
 from pipelines.fitting import load_base
+from pipelines.paths import adapter_file
 from pipelines.plan import Plan, plan_experiment
 from pipelines.settings import load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
@@ -48,8 +50,8 @@ def main(
 
 
 def adapter_hash(plan: Plan, seed: int) -> str:
-    """sha256 of one seed's adapter weights; DataError names the command that makes them."""
-    path = plan.run / "adapter" / f"seed-{seed}" / "adapter_model.safetensors"
+    """sha256 of what one seed has learned; DataError names the command that makes them."""
+    path = plan.run / "adapter" / f"seed-{seed}" / adapter_file(plan.experiment.method)
     if not path.is_file():
         raise DataError(f"{path}: no such file; `dvc repro finetune@{plan.key}` makes it")
     return sha256_file(path)
@@ -73,6 +75,8 @@ def finished_seed(plan: Plan, seed: int) -> Path:
 
 def predict(plan: Plan, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
+    if is_baseline(plan):
+        return predict_baseline(plan, seed)
     from replication.adapters import load
     from replication.backbones import load_tokenizer
     from replication.determinism import deterministic_algorithms

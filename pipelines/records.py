@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.fitting import Fitted
+from pipelines.paths import adapter_file
 from pipelines.plan import TOLERANCES, Plan
 from replication.fileio import sha256_file
 from replication.records import RunRecord, code_sha256, machine_conditions, versions
@@ -20,7 +21,7 @@ def started(fitted: Fitted) -> dict[str, Any]:
 
 def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]) -> RunRecord:
     """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
-    weights = adapter / "adapter_model.safetensors"
+    weights = adapter / adapter_file(plan.experiment.method)
     return RunRecord.model_validate(
         {
             "schema_version": 1,

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from replication.errors import ConfigError
 
+BASELINE = "baseline"
+"""The method that trains nothing (replication.adapters.baseline)."""
+
 
 class Strict(BaseModel):
     """A section of params.yaml: unknown fields are refused, values cannot change after loading."""
@@ -83,6 +86,12 @@ class SearchCase(Strict):
     method: str
     settings: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _something_to_search(self) -> SearchCase:
+        if self.method == BASELINE:
+            raise ValueError(f"method {BASELINE} has no learning rate to search")
+        return self
+
 
 class Experiment(Strict):
     """One row of the table: backbone x task x method, with every seed it is run with.
@@ -90,13 +99,14 @@ class Experiment(Strict):
     `search` names the case under `searches` that chose the learning rate; None: a recipe's rate, or nothing to choose.
     `training_seed`: every run trains with this seed, and `seeds` only draw the adapters (random_lora); None: a run's
     seed decides both.
+    A baseline, which trains nothing, has the learning rate None; every other method needs one.
     """
 
     backbone: str
     task: str
     method: str
     settings: dict[str, Any] = {}
-    learning_rate: float = Field(gt=0)
+    learning_rate: float | None = Field(gt=0)
     search: str | None = None
     seeds: tuple[int, ...] = Field(min_length=1)
     training_seed: int | None = Field(None, ge=0)
@@ -105,6 +115,14 @@ class Experiment(Strict):
     def _distinct_seeds(self) -> Experiment:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must be distinct")
+        return self
+
+    @model_validator(mode="after")
+    def _rate_where_something_trains(self) -> Experiment:
+        if self.method == BASELINE and (self.learning_rate, self.search) != (None, None):
+            raise ValueError(f"learning_rate and search of method {BASELINE} must be null: it trains nothing")
+        if self.method != BASELINE and self.learning_rate is None:
+            raise ValueError(f"learning_rate is null, which only method {BASELINE} may have")
         return self
 
 

@@ -53,12 +53,21 @@ USERS = {
 }
 
 
+CHALLENGE = {"tgen": "- 0.6593 8.6094 0.4483 0.6850 2.2338"}
+
+
 def as_printed(cell):
     return cell.text if cell.spread_text is None else f"{cell.text}+-{cell.spread_text}"
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("solo_connection", SOLO), ("lora_e2e", LORA), ("lora_e2e_user_reports", USERS)]
+    ("name", "expected"),
+    [
+        ("solo_connection", SOLO),
+        ("lora_e2e", LORA),
+        ("lora_e2e_user_reports", USERS),
+        ("e2e_challenge", CHALLENGE),
+    ],
 )
 def test_every_figure_stands_as_printed(name, expected):
     found = {
@@ -111,6 +120,16 @@ def test_user_reports_are_third_party():
     table = load_table("lora_e2e_user_reports")
     assert {cell.standing for row in table.rows for cell in row.cells.values()} == {"third_party"}
     assert table.sources["issue165"].issue == 165
+
+
+def test_the_released_outputs_of_tgen_give_every_checked_figure_but_nist():
+    row = load_table("e2e_challenge").rows[0]
+    assert row.cells["NIST"].standing == "unverified"
+    for metric in ("BLEU", "METEOR", "ROUGE_L", "CIDEr"):
+        cell = row.cells[metric]
+        assert (cell.standing, cell.sources) == ("paper", ("paper", "outputs"))
+        again = Decimal(cell.note.removeprefix("checked: the released outputs give "))
+        assert abs(again - cell.value) <= Decimal("0.00005"), metric
 
 
 def test_the_recipe_of_lora():
@@ -235,7 +254,7 @@ def test_no_figure_is_lost():
     found = {name: list(figures(file)) for name, file in load_folder().items()}
     counts = {name: (len(each), sum(f.standing == "paper" for f in each)) for name, each in found.items() if each}
     assert counts == {
-        "claims.yaml": (2, 2), "e2e_metrics.yaml": (10, 0), "lora_e2e.yaml": (94, 16),
+        "claims.yaml": (2, 2), "e2e_challenge.yaml": (5, 4), "e2e_metrics.yaml": (10, 0), "lora_e2e.yaml": (94, 16),
         "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (62, 20), "weightlora.yaml": (116, 0),
         "weightlora_inner_products.yaml": (72, 0), "weightlora_logs.yaml": (138, 0), "weightlora_memory.yaml": (180, 0),
     }  # fmt: skip

@@ -22,6 +22,7 @@ from replication.adapters.base import (
     trainable_parameters,
     unmerge,
 )
+from replication.adapters.baseline import BaselineConfig
 from replication.adapters.frozen import FrozenConfig
 from replication.adapters.full import FullConfig
 from replication.adapters.lora import LoraConfig
@@ -34,6 +35,7 @@ from replication.adapters.weight_lora_plus import WeightLoraPlusConfig
 
 __all__ = [
     "METHODS",
+    "BaselineConfig",
     "FrozenConfig",
     "FullConfig",
     "LoraConfig",

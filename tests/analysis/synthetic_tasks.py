@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from replication.fileio import write_json, write_jsonl, write_text
+from replication.fileio import read_jsonl, write_json, write_jsonl, write_text
 
 ROLES = ("query", "key", "value")
 # metric key -> form, metric names in table order, primary, classes
@@ -294,6 +294,23 @@ def score(name: str, rows: list[dict[str, Any]]) -> float:
     if name == "matthews_correlation":
         return float(np.corrcoef(said, true)[0, 1])
     return float((said == true).mean())
+
+
+def write_baseline(profile: Path, task: str, kind: str = "majority", backbone: str = "minilm-l6") -> Path:
+    """`profile/<task>-baseline`: one seed, nothing trained, predictions without logits; on the items of other runs."""
+    folder = profile / f"{task}-baseline"
+    run = _Run(folder, backbone, task, task, "baseline", {"kind": kind}, 0, 0, 0.5, 120)
+    run.write([0], {"steps": 10}, True, "CC BY 4.0")
+    predictions = folder / "predictions/seed-0.jsonl"
+    rows = [{key: row[key] for key in ("id", "prediction", "label")} for row in read_jsonl(predictions)]
+    write_jsonl(predictions, rows)
+    path = folder / "training/seed-0/record.json"
+    none = {"adapter": 0, "importance": 0, "head": 0, "trainable": 0, "total": 0}
+    result = {"steps": 0, "tokens_seen": 0, "final_loss": None, "dev_loss": None}
+    changed = {"method_config": {"kind": kind}, "training": {"steps": 0}, "counts": none, "result": result}
+    write_json(path, {**run.record(0, {"steps": 0}, True, "CC BY 4.0"), **changed})
+    write_text(folder / "training/seed-0/curves.csv", "step,loss,dev_loss,learning_rate\n0,,,\n")
+    return folder
 
 
 def write_search(

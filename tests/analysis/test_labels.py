@@ -1,7 +1,9 @@
 import pytest
 
 from analysis.labels import experiment_labels, method_key, method_label, method_order
+from analysis.names import BASELINES, METHOD_NAMES
 from analysis.records import load_profile
+from replication.adapters.baseline import FORMS
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,10 @@ from analysis.records import load_profile
         ("peft_baselines", {"name": "adalora", "settings": {"r": 8, "target_r": 4}}, "AdaLoRA (r=4)"),
         ("peft_baselines", {"name": "boft", "settings": {}}, "boft"),
         ("frozen", {}, "Frozen backbone"),
+        ("baseline", {"kind": "majority"}, "Majority class"),
+        ("baseline", {"kind": "cosine"}, "Cosine of the untrained backbone"),
+        ("baseline", {"kind": "commonest_choice"}, "Commonest answer"),
+        ("baseline", {"kind": "longest_choice"}, "Longest answer"),
     ],
 )  # fmt: skip
 def test_labels_name_what_tells_variants_apart(method, config, label):
@@ -30,6 +36,13 @@ def test_labels_name_what_tells_variants_apart(method, config, label):
 def test_a_peft_tuner_is_a_method_of_its_own():
     assert method_key("peft_baselines", {"name": "dora"}) == "dora"
     assert sorted(["vera", "new", "lora", "frozen"], key=method_order) == ["frozen", "lora", "vera", "new"]
+
+
+def test_every_kind_of_baseline_has_a_name_and_stands_before_all_methods():
+    keys = [method_key("baseline", {"kind": kind}) for kind in FORMS]
+    assert tuple(keys) == BASELINES
+    assert set(keys) <= set(METHOD_NAMES)
+    assert max(map(method_order, keys)) < min(method_order(key) for key in METHOD_NAMES if key not in keys)
 
 
 def test_tasks_are_named_where_there_are_several(task_runs):

@@ -57,6 +57,13 @@ def test_how_a_rate_was_found_is_said(folder, task_runs, name, words):
     assert rate_found(load_experiment(task_runs / name), searches) == words
 
 
+def test_a_baseline_has_no_rate_to_find(folder, tasks_module, tmp_path):
+    searches, _ = read_searches(folder)
+    assert rate_found(load_experiment(tasks_module.write_baseline(tmp_path / "cpu", "cola")), searches) == (
+        "nothing is trained"
+    )
+
+
 def test_unequal_searches_are_named(folder, task_runs, tasks_module):
     experiments = load_profile(task_runs)
     searches, _ = read_searches(folder)

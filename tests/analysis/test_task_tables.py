@@ -6,7 +6,7 @@ import pytest
 from analysis.records import Planned, load_profile
 from analysis.selection_tables import logs_block, logs_csv, selected_block, selected_csv
 from analysis.tables import to_latex, to_markdown
-from analysis.task_results import TaskStudy
+from analysis.task_results import TaskStudy, unequal
 from analysis.task_tables import (
     GROUPS,
     against_logs_block,
@@ -40,6 +40,37 @@ def test_the_table_says_what_it_is(task_study, authors):
     notes = " ".join(block.notes)
     assert "CoLA: cola corpus, whole, dev split, 120 items; licence CC BY 4.0; the whole official split" in notes
     assert "† LoRA does not clearly beat the frozen backbone" in notes
+
+
+@pytest.fixture
+def with_baselines(tasks_module, tmp_path):
+    """Two methods on two tasks, and a baseline of each task."""
+    runs = tasks_module.write_task_runs(tmp_path / "runs", tasks=("cola", "stsb"), methods=("frozen", "lora"))
+    tasks_module.write_baseline(runs, "cola")
+    tasks_module.write_baseline(runs, "stsb", "cosine")
+    return TaskStudy.of(load_profile(runs))
+
+
+def test_a_baseline_stands_first_without_spread_or_rate_and_not_among_the_parameters(with_baselines, authors):
+    (block,) = score_blocks(with_baselines, authors, "glue")
+    rows = rows_of(block)
+    assert list(rows) == ["Majority class", "Cosine of the untrained backbone", "Frozen backbone", "LoRA (r=8)"]
+    majority, cosine = rows["Majority class"], rows["Cosine of the untrained backbone"]
+    score = majority["CoLA, Matthews correlation"]
+    assert (float(score) != 0, "±" in score) == (True, False)
+    assert (majority["STS-B, Spearman"], cosine["CoLA, Matthews correlation"]) == ("not run", "not run")
+    shown = [majority[name] for name in ("Adapter parameters", "Seeds", "Steps", "Learning rate")]
+    assert [*shown, majority["How the rate was found"]] == ["0", "one seed", "0", "none", "nothing is trained"]
+    assert not [note for note in block.notes if "UNEQUAL" in note]
+    assert [row[0] for row in parameters_block(with_baselines).rows] == [
+        "Frozen backbone, MiniLM-L6", "LoRA (r=8), MiniLM-L6",
+    ]  # fmt: skip
+
+
+def test_a_baseline_has_no_budget_to_compare_a_method_by(with_baselines):
+    place = ("minilm-l6", "cola")
+    (baseline,), (lora,) = (with_baselines.at(place, method) for method in ("baseline_majority", "lora"))
+    assert unequal(lora, baseline) == "unequal steps: cola-lora 200, cola-baseline 0"
 
 
 def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, authors):

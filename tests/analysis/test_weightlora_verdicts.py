@@ -33,6 +33,16 @@ def test_there_is_one_verdict_a_claim(task_study, authors):
     assert [verdict.claim.number for verdict in found] == [1, 2, 3, 4]
 
 
+def test_a_baseline_takes_part_in_no_claim(write_task_runs, tasks_module, tmp_path, authors):
+    methods = ("frozen", "lora", "weight_lora-k3", "random_lora-k3")
+    runs = write_task_runs(tmp_path / "runs", tasks=("cola",), methods=methods)
+    before = judge_weightlora("cpu", TaskStudy.of(load_profile(runs)), authors)
+    tasks_module.write_baseline(runs, "cola")
+    loaded = load_profile(runs)
+    assert [e.status for e in loaded] == ["complete"] * 5
+    assert judge_weightlora("cpu", TaskStudy.of(loaded), authors) == before
+
+
 def test_a_task_that_was_not_learned_tests_nothing(task_study, authors):
     found = verdicts("cpu", task_study, authors)["better_than_random"]
     rte = next(line for line in found.observed if line.startswith("RTE"))

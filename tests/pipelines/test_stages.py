@@ -75,7 +75,8 @@ def test_learning_rates_are_those_the_search_chose(project_root, profile):
     settings = load_settings(project_root / PROFILES[profile] / "params.yaml")
     for key, experiment in settings.experiments.items():
         if experiment.search is None:
-            nothing_to_train = experiment.method == "frozen" and settings.task(experiment.task).form == "generation"
+            generates = settings.task(experiment.task).form == "generation"
+            nothing_to_train = experiment.method == "baseline" or (experiment.method == "frozen" and generates)
             assert profile == "paper" or nothing_to_train, f"{key} has a rate that no search chose"
             continue
         found = read_json(project_root / "searches" / profile / f"{experiment.search}.json")
