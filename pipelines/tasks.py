@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from replication.decoding_config import DecodingConfig
 from replication.errors import ConfigError
 from replication.fileio import read_jsonl
+from replication.predictions import gold
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings, Task
@@ -165,6 +166,15 @@ class _Form:
         self, model: Any, tokenizer: Any, rows: Rows, progress: Callable[..., Any] | None
     ) -> list[dict[str, Any]]:
         return self.form.predict(model, tokenizer, rows, self.options, progress)
+
+
+def gold_rows(form: str, rows: Rows) -> list[dict[str, Any]]:
+    """{"id", ...} for each reported item, in order: the truth that full prediction rows of the form hold."""
+    if form == GENERATION:
+        return gold(rows)
+    from replication.tasks import get_form
+
+    return get_form(form).gold(rows)
 
 
 def read_rows(prepared: Path, split: str) -> list[dict[str, Any]]:

@@ -130,6 +130,22 @@ def test_a_stage_depends_on_its_own_experiment_alone(project_root, profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_stages_that_read_predictions_depend_on_the_gold_file_of_their_task(project_root, profile):
+    settings = load_settings(project_root / PROFILES[profile] / "params.yaml")
+    for stage in stages_of(project_root, profile):
+        kind, _, key = stage.name.partition("@")
+        reads = {dep.def_path for dep in stage.deps if str(dep.def_path).split("/")[0] == "gold"}
+        if kind in ("predict", "score"):
+            assert reads == {f"gold/{profile}/{settings.experiment(key).task}.jsonl"}
+        if kind == "report":
+            assert reads == {f"gold/{profile}"}
+        if kind == "prepare":
+            written = [out for out in stage.outs if out.def_path == f"gold/{profile}/{key}.jsonl"]
+            assert len(written) == 1
+            assert not written[0].use_cache, "git keeps it, so that a clone can score and report"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_only_searches_are_frozen(project_root, profile):
     # A frozen stage without its output is an error: a new experiment could not be run.
     for stage in stages_of(project_root, profile):
