@@ -105,8 +105,8 @@ def predict(plan: Plan, seed: int) -> list[dict[str, Any]]:
     model: Any = load(load_base(plan, seed), plan.run / "adapter" / f"seed-{seed}")
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
     plan.task.prepare_model(model, tokenizer)
-    title = f"predict {plan.key}, seed {seed}"
-    with deterministic_algorithms(plan.settings.threads), progress_bar(title, total=len(items)) as advance:
+    title, total = f"predict {plan.key}, seed {seed}", plan.task.passes * len(items)
+    with deterministic_algorithms(plan.settings.threads), progress_bar(title, total=total) as advance:
         return plan.task.predict(model.eval(), tokenizer, items, advance)
 
 

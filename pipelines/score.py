@@ -21,6 +21,7 @@ from pipelines.tasks import GENERATION
 from replication.errors import DataError
 from replication.fileio import sha256_file, write_json
 from replication.metrics import METRICS, score_many
+from replication.metrics.reference_loss import REFERENCE_LOSS, reference_loss
 from replication.predictions import full_rows, read_predictions
 
 
@@ -68,17 +69,19 @@ def predictions_of(run: Path, seed: int) -> Path:
 
 
 def score_texts(run: Path, seeds: tuple[int, ...]) -> Scored:
-    """The five E2E metrics of generated texts."""
+    """The five E2E metrics of generated texts; behind them the loss on the references where every row has it."""
     rows = {seed: read_predictions(predictions_of(run, seed)) for seed in seeds}
     references = [row["references"] for row in rows[seeds[0]]]
     systems = {f"seed {seed}": [row["prediction"] for row in rows[seed]] for seed in seeds}
     scores = score_many(systems, references, progress=say)
     first = scores[f"seed {seeds[0]}"]
+    losses = {seed: reference_loss(rows[seed]) for seed in seeds}
+    measured = (REFERENCE_LOSS,) if None not in losses.values() else ()
     return Scored(
-        metrics=METRICS,
+        metrics=(*METRICS, *measured),
         primary="BLEU",
         items=len(references),
-        values={seed: dict(scores[f"seed {seed}"].values) for seed in seeds},
+        values={seed: {**scores[f"seed {seed}"].values, **dict.fromkeys(measured, losses[seed])} for seed in seeds},
         approximate=first.approximate,
         missing=first.missing,
         notes=[f"seed {seed}: {note}" for seed in seeds for note in scores[f"seed {seed}"].notes],

@@ -46,7 +46,7 @@ def home(tmp_path_factory):
     short = {"steps": 3, "batch_size": 2, "warmup_steps": 1, "eval_every": 2, "checkpoint_every": 1}
     content["backbones"]["microworld-gpt2"]["pretraining"]["training"].update(short)
     content["training"].update(short)
-    content["decoding"].update(beams=2, max_new_tokens=6)
+    content["decoding"].update(beams=2, max_new_tokens=6, references_scored=2)
     content["search"]["e2e"].update(steps=1, held_out_examples=2)
     content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS + TASKS}
     for experiment in content["experiments"].values():
@@ -92,6 +92,8 @@ def test_every_output_is_there_and_valid(finished):
         metrics = read_json(run / "metrics.json")
         assert set(metrics["seeds"]) == {"18", "52"}
         assert metrics["BLEU"] is not None
+        assert metrics["metrics"] == ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
+        assert metrics["reference_loss"] > 0
         for seed in (18, 52):
             record = read_record(run / f"training/seed-{seed}/record.json")
             assert (record.experiment, record.seed, record.corpus.label) == (key, seed, "embedded synthetic corpus")
