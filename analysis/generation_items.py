@@ -1,4 +1,4 @@
-"""BLEU, NIST, ROUGE-L and CIDEr of generated texts as sums over items, so that items can be resampled.
+"""BLEU, NIST, ROUGE-L, CIDEr and reference loss of generated texts as sums over items, for resampling items.
 
 What a corpus score needs of its whole reference set stays that of the full set in every resample: NIST's information
 weights and CIDEr's document frequencies. BLEU and NIST are exact. ROUGE-L and CIDEr are the official formulas on
@@ -22,6 +22,7 @@ from replication.metrics import approximate_tokenizer
 from replication.metrics.bleu import ORDER, statistics_from_counts
 from replication.metrics.mteval_tokenizer import tokenize
 from replication.metrics.ngrams import LONGEST, Ngram, ReferenceCounts, count_ngrams, count_references
+from replication.metrics.reference_loss import REFERENCE_LOSS, item_losses
 
 Row = Mapping[str, Any]
 Texts = tuple[str, ...]
@@ -33,7 +34,13 @@ _NIST_BETA = math.log(0.5) / math.log(1.5) ** 2
 
 
 def generation_statistics(metric: str, rows: Sequence[Row]) -> Floats | None:
-    """Sufficient statistics of predictions with references, shape (n_items, k); None for METEOR and unknown metrics."""
+    """Sufficient statistics of predictions with references, shape (n_items, k).
+
+    None for METEOR and unknown metrics, and for the reference loss unless every row has it.
+    """
+    if metric == REFERENCE_LOSS:
+        losses = item_losses(rows)
+        return None if losses is None else np.array(losses, dtype=np.float64)
     if metric not in _STATISTICS or not rows:
         return None
     predictions = tuple(str(row["prediction"]) for row in rows)
@@ -199,5 +206,6 @@ GENERATION_SCORES: dict[str, Rowwise] = {
     "NIST": Rowwise(_nist),
     "ROUGE_L": Rowwise(share),
     "CIDEr": Rowwise(share),
+    REFERENCE_LOSS: Rowwise(share),
 }
 """Metric -> the function from a sum of `generation_statistics` to the score."""

@@ -4,7 +4,8 @@ A record of another schema version, a seed that the plan names and nothing stand
 problems that name file and field; no such experiment counts as complete.
 
 Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
-predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline.
+predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline. Beside the
+root stands gold/<profile>/<task>.jsonl with the truth of each item; runs whose prediction rows hold it need none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from analysis.scores import GENERATION, Metrics, check_place, read_metrics
 from analysis.selection import Selection, read_selection
 from analysis.task_predictions import Row, questions, read_rows
 from replication.errors import DataError
-from replication.fileio import read_json
+from replication.fileio import read_json, sha256_file
 from replication.records import Cost, RunRecord, read_costs, read_record
 
 Status = Literal["complete", "incomplete", "failed", "missing"]
@@ -271,6 +272,10 @@ class _Reader:
         if metrics is not None and forms and forms != {metrics.form}:
             where = self.directory / "metrics.json"
             self.broken.append(f"{where}: form is {metrics.form}, but the records say {', '.join(sorted(forms))}")
+        for seed, wanted in (metrics.predictions_sha256 if metrics is not None else {}).items():
+            path = self.directory / "predictions" / f"seed-{seed}.jsonl"
+            if seed in predictions and sha256_file(path) != wanted:
+                self.broken.append(f"{self.directory / 'metrics.json'}: {path} has changed since; score it again")
         counts = {len(rows) for rows in predictions.values()}
         if metrics is not None and counts and counts != {metrics.items}:
             where = self.directory / "metrics.json"

@@ -90,7 +90,7 @@ def metric_over_items(experiment: Experiment, metric: str, method: str = "bca") 
         return None
     score = GENERATION_SCORES[metric]
     estimate = float(np.mean(score(stack.sum(axis=1))))
-    replicates = _replicates(experiment, metric, tuple(experiment.predictions)).mean(axis=1)
+    replicates = _replicates(metric, stack).mean(axis=1)
     if method == "percentile":
         return Interval(estimate, *percentile_ends(replicates, 0.95))
     return Interval(estimate, *bca_ends(replicates, estimate, jackknife(stack, score), 0.95))
@@ -102,12 +102,15 @@ def bleu_difference(first: Experiment, second: Experiment) -> PairedDifference |
 
 
 def generation_difference(first: Experiment, second: Experiment, metric: str = "BLEU") -> Difference | None:
-    """first minus second on one of the E2E metrics; None without shared seeds that were scored on the same items."""
+    """first minus second on one of the E2E metrics or on the reference loss, where less is better.
+
+    None without shared seeds that were scored on the same items.
+    """
     a, b = first.metrics, second.metrics
     if a is None or b is None or a.items != b.items or _questions(first) != _questions(second):
         return None
     seeds = _shared(a.seeds, b.seeds)
-    pairs = [(a.seeds[seed][metric], b.seeds[seed][metric]) for seed in seeds]
+    pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in seeds]
     values = tuple(x - y for x, y in pairs if x is not None and y is not None)
     if not values or len(values) < len(pairs):
         return None
@@ -148,24 +151,18 @@ def _difference_over_items(
         return None
     score = GENERATION_SCORES[metric]
     estimate = float(np.mean(score(a.sum(axis=1))) - np.mean(score(b.sum(axis=1))))
-    return paired_from_replicates(estimate, _replicates(first, metric, seeds), _replicates(second, metric, seeds))
+    return paired_from_replicates(estimate, _replicates(metric, a), _replicates(metric, b))
 
 
-def _replicates(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> Floats:
-    """`seed_replicates` of one experiment, kept: every comparison it takes part in uses the same draws."""
-    texts = tuple(
-        tuple((row["prediction"], tuple(row["references"])) for row in experiment.predictions[seed]) for seed in seeds
-    )
-    return _kept_replicates(metric, texts, RESAMPLES)
+def _replicates(metric: str, stack: Floats) -> Floats:
+    """`seed_replicates` of one experiment's stack, kept: every comparison it takes part in uses the same draws."""
+    return _kept_replicates(metric, stack.shape, stack.tobytes(), RESAMPLES)
 
 
 @lru_cache(maxsize=64)
-def _kept_replicates(metric: str, texts: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...], resamples: int) -> Floats:
-    rows = [
-        generation_statistics(metric, [{"prediction": text, "references": references} for text, references in seed])
-        for seed in texts
-    ]
-    return seed_replicates(np.stack(cast(list[Floats], rows)), GENERATION_SCORES[metric], resamples=resamples)
+def _kept_replicates(metric: str, shape: tuple[int, ...], content: bytes, resamples: int) -> Floats:
+    stack = np.frombuffer(content).reshape(shape)
+    return seed_replicates(stack, GENERATION_SCORES[metric], resamples=resamples)
 
 
 def _shared(first: Mapping[int, object], second: Mapping[int, object]) -> tuple[int, ...]:

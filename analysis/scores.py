@@ -36,6 +36,7 @@ class Metrics(BaseModel):
     approximate: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    predictions_sha256: dict[int, str] = {}
 
     @model_validator(mode="before")
     @classmethod

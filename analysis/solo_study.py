@@ -208,7 +208,10 @@ def parameter_range(study: Study, solo: Experiment) -> str:
 def _decoding(experiment: Experiment) -> object | None:
     path = experiment.directory / "predictions" / "decoding.json"
     content = read_json(path) if path.is_file() else None
-    return content.get("decoding") if isinstance(content, dict) else None
+    decoding = content.get("decoding") if isinstance(content, dict) else None
+    if not isinstance(decoding, dict):
+        return decoding
+    return {name: value for name, value in decoding.items() if name != "references_scored"}  # not of the text
 
 
 def _backbone(experiment: Experiment) -> str:

@@ -1,4 +1,8 @@
-"""predictions/seed-<s>.jsonl of every task form: read, checked, and told which question each row answers."""
+"""predictions/seed-<s>.jsonl of every task form: read, checked, and told which question each row answers.
+
+Rows are full ones, with the truth of each item: of files that hold only what the model said it comes from the task's
+gold file (replication.predictions).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,7 @@ from typing import Any, cast
 
 from analysis.scores import GENERATION
 from replication.errors import DataError
-from replication.fileio import read_jsonl
-from replication.predictions import read_predictions
+from replication.predictions import full_rows, read_predictions
 
 Row = Mapping[str, Any]
 
@@ -49,7 +52,7 @@ def read_rows(path: str | Path, form: str | None) -> list[Row]:
         return cast(list[Row], read_predictions(path))
     if form not in FIELDS:
         raise DataError(f"{path}: form {form!r} is unknown; forms are {GENERATION}, {', '.join(FIELDS)}")
-    rows: list[Row] = read_jsonl(path)
+    rows = full_rows(path)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
         place = f"{path}, line {number}"
@@ -61,7 +64,7 @@ def read_rows(path: str | Path, form: str | None) -> list[Row]:
         for field, holds, wanted in FIELDS[form]:
             if field not in row or not holds(row[field]):
                 raise DataError(f"{place}: field {field!r} is {row.get(field)!r}; a {form} row has {wanted} there")
-    return rows
+    return cast(list[Row], rows)
 
 
 def questions(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
@@ -78,7 +81,7 @@ def _question(row: Row) -> tuple[str, ...]:
 
 def _form_of(path: str | Path) -> str:
     """A file whose record cannot be read still says what it is."""
-    rows = read_jsonl(path)
+    rows = full_rows(path)
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
     if "mr" in first or not first:
         return GENERATION

@@ -22,6 +22,11 @@ def prepared_directory(settings: Settings, task: str) -> Path:
     return Path("prepared") / settings.profile / task
 
 
+def gold_path(settings: Settings, task: str) -> Path:
+    """File the prepare stage writes with the truth of each reported item of `task`."""
+    return Path("gold") / settings.profile / f"{task}.jsonl"
+
+
 def weights_directory(backbone: str) -> Path:
     """Folder the pretrain stage writes for `backbone`."""
     return Path("weights") / backbone

@@ -1,10 +1,13 @@
 """Stage `prepare`: a corpus becomes training rows and reported items, with the hashes of what they came from.
 
 Writes prepared/<profile>/<task>/: train.jsonl, dev.jsonl (losses while training), test.jsonl (what is reported) and
-corpus.json (name, label, form, metric, counts, hashes). Rows of the form `generation` are {"context", "completion"},
-its items {"mr", "context", "references"}; those of the other forms are as in replication/corpora/task_corpus.py. There
-the reported split is the corpus's own dev split where the test labels are not public, and the dev rows are held out of
-the training split, so that nothing is chosen on what is reported.
+corpus.json (name, label, form, metric, counts, hashes); and gold/<profile>/<task>.jsonl: the truth of each reported
+item under its id (replication/predictions.py), which the predictions of all seeds share.
+
+Rows of the form `generation` are {"context", "completion"}, its items {"mr", "context", "references"}; those of the
+other forms are as in replication/corpora/task_corpus.py. There the reported split is the corpus's own dev split where
+the test labels are not public, and the dev rows are held out of the training split, so that nothing is chosen on what
+is reported.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import prepared_directory
+from pipelines.paths import gold_path, prepared_directory
 from pipelines.settings import Task, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import GENERATION
+from pipelines.tasks import GENERATION, gold_rows, read_rows
 from replication.corpora import e2e, microworld
 from replication.corpora.schema import Row, group_references, linearise, parse_mr, read_csv
 from replication.errors import ConfigError
@@ -44,6 +47,7 @@ def main(
         counts, label = prepare_texts(chosen, output)
     else:
         counts, label = prepare_rows(chosen, output)
+    write_jsonl(gold_path(settings, task), gold_rows(chosen.form, read_rows(output, "test")))
     say(f"{task}: {counts['train_examples']} training and {counts['dev_examples']} dev examples, "
         f"{counts['test_items']} reported items ({label}) -> {output}")  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Stage `score`: the task's official metrics of every seed's predictions. Imports no torch.
 
-Writes runs/<profile>/<experiment>/metrics.json: the mean over seeds, the spread (sample standard deviation), each seed.
+Writes runs/<profile>/<experiment>/metrics.json: the mean over seeds, the spread (sample standard deviation), each seed,
+and the hash of each seed's predictions.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from pipelines.tasks import GENERATION
 from replication.errors import DataError
-from replication.fileio import read_jsonl, write_json
+from replication.fileio import sha256_file, write_json
 from replication.metrics import METRICS, score_many
-from replication.predictions import read_predictions
+from replication.metrics.reference_loss import REFERENCE_LOSS, reference_loss
+from replication.predictions import full_rows, read_predictions
 
 
 @dataclass(frozen=True)
@@ -54,24 +56,32 @@ def main(
     else:
         metric = corpus_of(prepared_directory(settings, chosen.task))["metric"]
         scored = score_rows(run, chosen.seeds, metric)
-    write_json(run / "metrics.json", summarise(settings, experiment, form, scored))
+    hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
+    write_json(run / "metrics.json", {**summarise(settings, experiment, form, scored), "predictions_sha256": hashes})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)
              for name in scored.metrics}  # fmt: skip
     say(f"{experiment}: " + ", ".join(f"{name} {show(value)}" for name, value in shown.items()))
 
 
+def predictions_of(run: Path, seed: int) -> Path:
+    """One seed's predictions."""
+    return run / "predictions" / f"seed-{seed}.jsonl"
+
+
 def score_texts(run: Path, seeds: tuple[int, ...]) -> Scored:
-    """The five E2E metrics of generated texts."""
-    rows = {seed: read_predictions(run / "predictions" / f"seed-{seed}.jsonl") for seed in seeds}
+    """The five E2E metrics of generated texts; behind them the loss on the references where every row has it."""
+    rows = {seed: read_predictions(predictions_of(run, seed)) for seed in seeds}
     references = [row["references"] for row in rows[seeds[0]]]
     systems = {f"seed {seed}": [row["prediction"] for row in rows[seed]] for seed in seeds}
     scores = score_many(systems, references, progress=say)
     first = scores[f"seed {seeds[0]}"]
+    losses = {seed: reference_loss(rows[seed]) for seed in seeds}
+    measured = (REFERENCE_LOSS,) if None not in losses.values() else ()
     return Scored(
-        metrics=METRICS,
+        metrics=(*METRICS, *measured),
         primary="BLEU",
         items=len(references),
-        values={seed: dict(scores[f"seed {seed}"].values) for seed in seeds},
+        values={seed: {**scores[f"seed {seed}"].values, **dict.fromkeys(measured, losses[seed])} for seed in seeds},
         approximate=first.approximate,
         missing=first.missing,
         notes=[f"seed {seed}: {note}" for seed in seeds for note in scores[f"seed {seed}"].notes],
@@ -82,7 +92,7 @@ def score_rows(run: Path, seeds: tuple[int, ...], metric: str) -> Scored:
     """A task's official metrics; DataError when the seeds were not asked about the same items."""
     from replication.metrics.tasks import METRIC_NAMES, PRIMARY, score_task
 
-    rows = {seed: list(read_jsonl(run / "predictions" / f"seed-{seed}.jsonl")) for seed in seeds}
+    rows = {seed: full_rows(predictions_of(run, seed)) for seed in seeds}
     items = [row["id"] for row in rows[seeds[0]]]
     for seed in seeds[1:]:
         if [row["id"] for row in rows[seed]] != items:

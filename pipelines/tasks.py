@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from replication.decoding_config import DecodingConfig
+from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError
 from replication.fileio import read_jsonl
+from replication.predictions import gold
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings, Task
@@ -28,6 +29,10 @@ class StageTask(Protocol):
     @property
     def model_task(self) -> str | None:
         """Which class the backbone is loaded as; None: its usual one."""
+
+    @property
+    def passes(self) -> int:
+        """How often `predict` goes over the rows: each pass reports every row to `progress`."""
 
     def settings(self) -> dict[str, Any]:
         """What decides the predictions besides the model, for records."""
@@ -60,10 +65,10 @@ def stage_task(settings: Settings, task: Task, backbone: Backbone, training: Tra
     return _Form(task, f"{settings.params_file}: task of corpus {task.corpus}", training)
 
 
-def _decoding(settings: Settings, task: Task) -> DecodingConfig:
+def _decoding(settings: Settings, task: Task) -> GenerationOptions:
     """The profile's decoding, with the task's own options over it."""
     try:
-        return DecodingConfig(**{**settings.decoding, **task.options})
+        return GenerationOptions(**{**settings.decoding, **task.options})
     except (TypeError, ConfigError) as error:
         where = f"decoding, with options of the task of corpus {task.corpus}" if task.options else "decoding"
         raise ConfigError(f"{settings.params_file}: {where}: {error}") from error
@@ -74,8 +79,12 @@ class _Generation:
 
     model_task = None
 
-    def __init__(self, backbone: Backbone, decoding: DecodingConfig):
+    def __init__(self, backbone: Backbone, decoding: GenerationOptions):
         self.backbone, self.decoding = backbone, decoding
+
+    @property
+    def passes(self) -> int:
+        return 2 if self.decoding.references_scored else 1
 
     def settings(self) -> dict[str, Any]:
         return asdict(self.decoding)
@@ -105,6 +114,7 @@ class _Generation:
     ) -> list[dict[str, Any]]:
         from replication.decoding import generate
 
+        losses = self._losses(model, tokenizer, rows, progress)
         texts = generate(
             model,
             tokenizer,
@@ -114,13 +124,25 @@ class _Generation:
             progress=progress,
         )
         return [
-            {"mr": row["mr"], "context": row["context"], "prediction": text, "references": row["references"]}
-            for row, text in zip(rows, texts, strict=True)
+            {"mr": row["mr"], "context": row["context"], "prediction": text, "references": row["references"], **loss}
+            for row, text, loss in zip(rows, texts, losses, strict=True)
         ]
+
+    def _losses(self, model: Any, tokenizer: Any, rows: Rows, progress: Advance) -> Predictions:
+        """Loss of each row's scored references; empty where none is scored."""
+        from replication.reference_losses import encode_references, reference_losses
+
+        count = self.decoding.references_scored
+        if not count:
+            return [{} for _ in rows]
+        references = encode_references(model, tokenizer, rows, count, separator=self.backbone.separator)
+        return reference_losses(model, references, self.decoding.batch_size, progress)
 
 
 class _Form:
     """A form of replication.tasks: classification, question answering, multiple choice, summarisation."""
+
+    passes = 1
 
     def __init__(self, task: Task, where: str, training: TrainingConfig):
         from replication.corpora.registry import describe
@@ -165,6 +187,15 @@ class _Form:
         self, model: Any, tokenizer: Any, rows: Rows, progress: Callable[..., Any] | None
     ) -> list[dict[str, Any]]:
         return self.form.predict(model, tokenizer, rows, self.options, progress)
+
+
+def gold_rows(form: str, rows: Rows) -> list[dict[str, Any]]:
+    """{"id", ...} for each reported item, in order: the truth that full prediction rows of the form hold."""
+    if form == GENERATION:
+        return gold(rows)
+    from replication.tasks import get_form
+
+    return get_form(form).gold(rows)
 
 
 def read_rows(prepared: Path, split: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ official script.
 JSON: predictions carry "prediction" and may carry "mr" and "references"; references carry
 "references" (a list), or "ref" or "reference" (one text, grouped by "mr" in order of first appearance). A
 file counts as JSON if its name ends in .jsonl or .json or its first line that is not blank starts with "{".
+Predictions of a run, with decoding.json beside them, have the references of the task's gold file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from replication.errors import DataError
 from replication.fileio import read_jsonl
+from replication.predictions import full_rows
 
 _JSON_NAMES = {".jsonl", ".json"}
 
@@ -188,7 +190,7 @@ def _is_json(path: Path) -> bool:
 
 def _json_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Objects of a JSON-lines file with their line numbers."""
-    rows = read_jsonl(path)
+    rows = full_rows(path) if (path.parent / "decoding.json").is_file() else read_jsonl(path)
     numbers = [number for number, line in enumerate(path.read_text("utf-8").split("\n"), 1) if line.strip()]
     if not rows:
         raise DataError(f"{path}: empty; expected one JSON object a line")

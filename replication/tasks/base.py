@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from replication.errors import ConfigError, DataError, TrainingError
+from replication.examples import Encoded, collate
 
 if TYPE_CHECKING:
     import torch
@@ -98,12 +99,17 @@ class TaskForm(ABC):
         """Loss summed over the batch, in float32, and the weight to divide it by."""
 
     @abstractmethod
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", ...} for each row, in order: the truth as `predict` puts it into the prediction rows."""
+
+    @abstractmethod
     def predict(
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: Any, progress: Progress | None = None
     ) -> list[dict[str, Any]]:
         """One prediction a row, in their order, from the model in evaluation mode; its mode is put back afterwards.
 
-        `progress` is called with the number of rows just finished.
+        Each holds the truth of `gold` besides what the model says. `progress` is called with the number of rows just
+        finished.
         """
 
     def training_loss(self, label_smoothing: float = 0.0) -> Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]:
@@ -250,6 +256,35 @@ class RowsDone:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with every tensor on `device`."""
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def log_probabilities(
+    model: nn.Module,
+    examples: Sequence[Encoded],
+    pad_id: int,
+    batch_size: int,
+    finished: Callable[[list[int]], None] | None = None,
+) -> list[float]:
+    """Log-probability that a causal language model gives each example's learnt tokens, in evaluation mode.
+
+    Computed in float32 a token, summed in float64. `finished` is called with the indices of each batch.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    totals = [0.0] * len(examples)
+    with evaluating(model) as device:
+        for indices in batches_by_length([len(example) for example in examples], batch_size):
+            batch = to_device(collate([examples[index] for index in indices], pad_id), device)
+            output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+            scored = batch["loss_mask"][:, 1:].bool()
+            logits = output.logits[:, :-1][scored].float()
+            losses = F.cross_entropy(logits, batch["input_ids"][:, 1:][scored], reduction="none").double()
+            for index, part in zip(indices, torch.split(losses, scored.sum(dim=1).tolist()), strict=True):
+                totals[index] = -float(part.sum())
+            if finished is not None:
+                finished(indices)
+    return totals
 
 
 def rounded(value: float, name: Any) -> float:

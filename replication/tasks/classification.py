@@ -132,6 +132,13 @@ class Classification(TaskForm):
         loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
         return loss, logits.new_tensor(len(logits))
 
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", "label", "subset" if given}."""
+        return [
+            {**truth, **({"subset": row["subset"]} if row.get("subset") is not None else {})}
+            for row, truth in zip(rows, self._labelled(rows), strict=True)
+        ]
+
     def predict(
         self,
         model: Any,
@@ -141,15 +148,10 @@ class Classification(TaskForm):
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": int, "label", "logits", "subset" if given}; the first of equally great logits wins."""
+        outputs = self._outputs(model, tokenizer, rows, options, progress)
         return [
-            {
-                "id": row["id"],
-                "prediction": first_best(logits),
-                "label": row["label"],
-                "logits": logits,
-                **({"subset": row["subset"]} if row.get("subset") is not None else {}),
-            }
-            for row, logits in zip(rows, self._outputs(model, tokenizer, rows, options, progress), strict=True)
+            {**truth, "prediction": first_best(logits), "logits": logits}
+            for truth, logits in zip(self.gold(rows), outputs, strict=True)
         ]
 
     def _outputs(
@@ -174,6 +176,12 @@ class Classification(TaskForm):
                 if progress is not None:
                     progress(len(indices))
         return outputs
+
+    def _labelled(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Id and label of each row; DataError names row and field of what cannot be used."""
+        for number, row in enumerate(rows, start=1):
+            self._label(row, number)
+        return [{"id": name, "label": row["label"]} for name, row in zip(ids_of(rows), rows, strict=True)]
 
     def _label(self, row: Row, number: int) -> int | float:
         label = value_of(row, "label", number)
@@ -208,6 +216,10 @@ class Regression(Classification):
             raise ConfigError(f"the model has {output.shape[-1]} outputs; regression needs num_labels=1")
         return (output[:, 0] - batch["labels"]).square().sum(), output.new_tensor(len(output))
 
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", "label"}."""
+        return self._labelled(rows)
+
     def predict(
         self,
         model: Any,
@@ -218,10 +230,7 @@ class Regression(Classification):
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": float, "label"}."""
         outputs = self._outputs(model, tokenizer, rows, options, progress)
-        return [
-            {"id": row["id"], "prediction": values[0], "label": row["label"]}
-            for row, values in zip(rows, outputs, strict=True)
-        ]
+        return [{**truth, "prediction": values[0]} for truth, values in zip(self.gold(rows), outputs, strict=True)]
 
     def _label(self, row: Row, number: int) -> float:
         label = value_of(row, "label", number)

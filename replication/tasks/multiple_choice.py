@@ -26,16 +26,14 @@ from replication.tasks.base import (
     Row,
     RowsDone,
     TaskForm,
-    batches_by_length,
     check_positions,
-    evaluating,
     first_best,
     hint,
     ids_of,
+    log_probabilities,
     place,
     rounded,
     text_of,
-    to_device,
     value_of,
 )
 
@@ -95,6 +93,14 @@ class MultipleChoice(TaskForm):
 
         return token_loss(model, batch, label_smoothing=label_smoothing)
 
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", "label": int}."""
+        names = ids_of(rows)
+        return [
+            {"id": name, "label": _answer(row, number)}
+            for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
+        ]
+
     def predict(
         self,
         model: Any,
@@ -107,42 +113,21 @@ class MultipleChoice(TaskForm):
 
         Of equal scores the first wins.
         """
-        names = ids_of(rows)
-        labels = [_answer(row, number) for number, row in enumerate(rows, start=1)]
+        golden = self.gold(rows)
         encoded = [_encode_choices(tokenizer, row, number, options) for number, row in enumerate(rows, start=1)]
         parts = [example for examples in encoded for example in examples]
         owners = [index for index, examples in enumerate(encoded) for _ in examples]
         check_positions(model, map(len, parts), "max_length")
-        totals = iter(_log_probabilities(model, parts, tokenizer.pad_token_id, options, RowsDone(owners, progress)))
+        finished = RowsDone(owners, progress).done
+        totals = iter(log_probabilities(model, parts, tokenizer.pad_token_id, options.batch_size, finished))
         predictions = []
-        for row, name, label, examples in zip(rows, names, labels, encoded, strict=True):
+        for row, truth, examples in zip(rows, golden, encoded, strict=True):
             scores = []
             for text, example in zip(row["choices"], examples, strict=True):
                 length = LENGTHS[options.length](text.strip(), sum(example.loss_mask))
-                scores.append(rounded(next(totals) / length, name))
-            predictions.append({"id": name, "prediction": first_best(scores), "label": label, "scores": scores})
+                scores.append(rounded(next(totals) / length, truth["id"]))
+            predictions.append({**truth, "prediction": first_best(scores), "scores": scores})
         return predictions
-
-
-def _log_probabilities(
-    model: Any, examples: Sequence[Encoded], pad_id: int, options: MultipleChoiceOptions, finished: RowsDone
-) -> list[float]:
-    """Log-probability of each example's learnt tokens, summed in float64."""
-    import torch
-    from torch.nn import functional as F
-
-    totals = [0.0] * len(examples)
-    with evaluating(model) as device:
-        for indices in batches_by_length([len(example) for example in examples], options.batch_size):
-            batch = to_device(collate([examples[index] for index in indices], pad_id), device)
-            output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-            scored = batch["loss_mask"][:, 1:].bool()
-            logits = output.logits[:, :-1][scored].float()
-            losses = F.cross_entropy(logits, batch["input_ids"][:, 1:][scored], reduction="none").double()
-            for index, part in zip(indices, torch.split(losses, scored.sum(dim=1).tolist()), strict=True):
-                totals[index] = -float(part.sum())
-            finished.done(indices)
-    return totals
 
 
 def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoiceOptions) -> list[Encoded]:

@@ -140,6 +140,14 @@ class QuestionAnswering(TaskForm):
         end = _cross_entropy(output.end_logits.float(), real, batch["ends"], label_smoothing)
         return (start + end) / 2, start.new_tensor(len(real))
 
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", "answers": [str]}; no answer for an impossible question."""
+        names = ids_of(rows)
+        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
+        return [
+            {"id": name, "answers": [text for _, text in found]} for name, found in zip(names, answers, strict=True)
+        ]
+
     def predict(
         self,
         model: Any,
@@ -153,23 +161,22 @@ class QuestionAnswering(TaskForm):
         `no_answer_score`: score of no answer minus that of the best span (the official scripts' null odds), whether or
         not `no_answer` lets it win. Of equal spans the first in the text wins.
         """
-        names = ids_of(rows)
-        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
-        if not options.no_answer and [] in answers:
-            name = names[answers.index([])]
-            raise ConfigError(f"row {name!r} has no answer, but the task option no_answer is false; set it to true")
+        golden = self.gold(rows)
+        if not options.no_answer and (impossible := [truth for truth in golden if not truth["answers"]]):
+            raise ConfigError(
+                f"row {impossible[0]['id']!r} has no answer, but the task option no_answer is false; set it to true"
+            )
         windows = [window for group in _windows(tokenizer, rows, options) for window in group]
         check_positions(model, map(len, windows), "max_length")
         null, spans = self._judge(model, tokenizer, rows, windows, options, progress)
         predictions = []
-        for row, name, golds, least, span in zip(rows, names, answers, null, spans, strict=True):
+        for row, truth, least, span in zip(rows, golden, null, spans, strict=True):
             if span is None:
-                raise DataError(f"row {name!r}: field 'context' has no visible token in this vocabulary")
-            score = rounded(least - span.score, name)
+                raise DataError(f"row {truth['id']!r}: field 'context' has no visible token in this vocabulary")
+            score = rounded(least - span.score, truth["id"])
             says_none = options.no_answer and score > options.null_threshold
             text = "" if says_none else row["context"][span.start : span.end].strip()
-            golden = [text for _, text in golds]
-            predictions.append({"id": name, "prediction": text, "answers": golden, "no_answer_score": score})
+            predictions.append({**truth, "prediction": text, "no_answer_score": score})
         return predictions
 
     def _judge(

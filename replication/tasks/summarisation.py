@@ -141,6 +141,12 @@ class Summarisation(TaskForm):
         loss = F.cross_entropy(logits, labels[learnt], label_smoothing=label_smoothing, reduction="sum")
         return loss, learnt.sum()
 
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id", "references": [str]}."""
+        names = ids_of(rows)
+        references = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
+        return [{"id": name, "references": [reference]} for name, reference in zip(names, references, strict=True)]
+
     def predict(
         self,
         model: Any,
@@ -150,9 +156,8 @@ class Summarisation(TaskForm):
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": str, "references": [str]}; surrounding white space is stripped."""
-        names = ids_of(rows)
+        golden = self.gold(rows)
         documents = [text_of(row, "document", number) for number, row in enumerate(rows, start=1)]
-        references = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
         sources = _token_ids(tokenizer, documents, options.max_source_length)
         check_positions(model, map(len, sources), "max_source_length")
         check_positions(model, [options.max_target_length], "max_target_length")
@@ -169,10 +174,7 @@ class Summarisation(TaskForm):
                     texts[index] = text.strip()
                 if progress is not None:
                     progress(len(indices))
-        return [
-            {"id": name, "prediction": text, "references": [reference]}
-            for name, text, reference in zip(names, texts, references, strict=True)
-        ]
+        return [{**truth, "prediction": text} for truth, text in zip(golden, texts, strict=True)]
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:

@@ -10,8 +10,10 @@ from analysis.generation_items import APPROXIMATE, GENERATION_SCORES, generation
 from analysis.items import item_statistics, statistic_of
 from replication.metrics import approximate_tokenizer
 from replication.metrics.bleu import bleu_from_statistics
+from replication.metrics.reference_loss import reference_loss
 from replication.metrics.scores import score_e2e
 
+OF_TEXT = ("BLEU", "CIDEr", "NIST", "ROUGE_L")
 WORDS = ("the", "mill", "serves", "cheap", "food", "near", "a", "river", "pub", "it's", "£20-25", ".")
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
 items = st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=3)), min_size=2, max_size=8)
@@ -26,7 +28,7 @@ def official(pairs):
 
 
 def test_every_metric_but_meteor_has_item_statistics():
-    assert set(GENERATION_SCORES) == {"BLEU", "NIST", "ROUGE_L", "CIDEr"}
+    assert set(GENERATION_SCORES) == {*OF_TEXT, "reference_loss"}
     rows = rows_of([("a pub", ["the pub"]), ("a mill", ["the mill"])])
     assert generation_statistics("METEOR", rows) is None
     assert generation_statistics("BLEU", []) is None
@@ -36,12 +38,25 @@ def test_every_metric_but_meteor_has_item_statistics():
 
 @settings(max_examples=40, deadline=None)
 @given(items)
-@pytest.mark.parametrize("metric", sorted(GENERATION_SCORES))
+@pytest.mark.parametrize("metric", OF_TEXT)
 def test_the_sum_over_items_gives_the_corpus_score(metric, pairs):
     found = item_statistics(metric, "generation", rows_of(pairs))
     assert len(found) == len(pairs)
     score = statistic_of(metric, "generation")(found.sum(axis=0))
     assert score == pytest.approx(official(pairs)[metric], rel=1e-9, abs=1e-12)
+
+
+losses = st.tuples(st.floats(0, 1e4), st.integers(1, 500))
+
+
+@given(st.lists(losses, min_size=1, max_size=8))
+def test_the_sum_over_items_gives_the_reference_loss(pairs):
+    rows = [{"prediction": "", "references": [], "reference_nll": nll, "reference_tokens": n} for nll, n in pairs]
+    found = item_statistics("reference_loss", "generation", rows)
+    assert found.tolist() == [[nll, n] for nll, n in pairs]
+    score = statistic_of("reference_loss", "generation")(found.sum(axis=0))
+    assert score == pytest.approx(reference_loss(rows), rel=1e-12)
+    assert item_statistics("reference_loss", "generation", [*rows, {"prediction": "", "references": []}]) is None
 
 
 @settings(max_examples=30, deadline=None)

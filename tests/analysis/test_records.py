@@ -14,12 +14,14 @@ from analysis.records import (
     read_metrics,
 )
 from replication.errors import DataError
+from replication.fileio import read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from replication.predictions import compact, gold
 
 
 @pytest.fixture
 def run(quick_runs, tmp_path):
     """A copy of one experiment that a test may damage."""
-    return shutil.copytree(quick_runs / "lora", tmp_path / "quick" / "lora")
+    return shutil.copytree(quick_runs / "lora", tmp_path / "runs" / "quick" / "lora")
 
 
 def change(path, edit):
@@ -122,6 +124,40 @@ def test_seeds_that_answer_other_items_fail_the_run(run):
     row["references"] = ["something else"]
     path.write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n", encoding="utf-8")
     assert any("different items" in problem for problem in load_experiment(run).problems)
+
+
+def with_gold_file(run):
+    """The run's predictions without the truth, which then stands in a gold file."""
+    for path in sorted((run / "predictions").glob("seed-*.jsonl")):
+        rows = read_jsonl(path)
+        golden = write_jsonl(run.parents[2] / "gold" / "quick" / "task.jsonl", gold(rows))
+        write_jsonl(path, compact(rows))
+    write_json(
+        run / "predictions" / "decoding.json", {"gold": "gold/quick/task.jsonl", "gold_sha256": sha256_file(golden)}
+    )
+    return golden
+
+
+def test_a_run_with_a_gold_file_is_read_like_one_without(run):
+    before = load_experiment(run)
+    golden = with_gold_file(run)
+    after = load_experiment(run)
+    assert (after.status, after.predictions) == ("complete", before.predictions)
+    golden.write_text("")
+    experiment = load_experiment(run)
+    assert experiment.status == "failed"
+    assert "prepared again after this run; `dvc repro predict@lora` predicts again" in experiment.problems[0]
+
+
+def test_predictions_that_changed_after_scoring_fail_the_run(run):
+    path = run / "metrics.json"
+    hashes = {seed: sha256_file(run / "predictions" / f"seed-{seed}.jsonl") for seed in (18, 52, 1917)}
+    write_json(path, {**read_json(path), "predictions_sha256": hashes})
+    assert load_experiment(run).status == "complete"
+    write_json(path, {**read_json(path), "predictions_sha256": {**hashes, 52: "0" * 64}})
+    experiment = load_experiment(run)
+    assert experiment.status == "failed"
+    assert "seed-52.jsonl has changed since; score it again" in experiment.problems[0]
 
 
 def test_a_copied_folder_does_not_pass_for_another_experiment(run):

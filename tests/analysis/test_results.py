@@ -8,10 +8,14 @@ from analysis.results import (
     bleu_difference,
     bleu_over_items,
     experiment_labels,
+    generation_difference,
     is_reading,
+    metric_over_items,
     result_rows,
 )
+from replication.fileio import read_json, read_jsonl, write_json, write_jsonl
 from replication.metrics.bleu import bleu
+from replication.metrics.reference_loss import reference_loss
 
 
 @pytest.fixture
@@ -108,3 +112,38 @@ def test_a_reading_has_nothing_else_changed(paper_runs, name, reading):
     experiment = load_experiment(paper_runs / name)
     for candidate in ((120, 2), (120, 6)):
         assert is_reading(experiment, *candidate) == (candidate == reading)
+
+
+def with_reference_loss(folder, nats):
+    """Add a loss of about `nats` a token, which rises with the item's number, to every row and to metrics.json."""
+    metrics, means = read_json(folder / "metrics.json"), {}
+    for path in sorted((folder / "predictions").glob("seed-*.jsonl")):
+        rows = read_jsonl(path)
+        for index, row in enumerate(rows):
+            tokens = 10 + index % 3
+            row.update(reference_nll=tokens * (nats + 0.01 * index), reference_tokens=tokens)
+        write_jsonl(path, rows)
+        seed = path.stem.removeprefix("seed-")
+        means[seed] = reference_loss(rows)
+        metrics["seeds"][seed]["reference_loss"] = means[seed]
+    metrics["metrics"] = ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
+    metrics["reference_loss"], metrics["spread"]["reference_loss"] = sum(means.values()) / len(means), 0.0
+    write_json(folder / "metrics.json", metrics)
+
+
+def test_reference_loss_has_intervals_and_differences_and_leaves_the_rows_alone(quick, quick_runs, tmp_path):
+    runs = shutil.copytree(quick_runs, tmp_path / "quick")
+    for name, nats in (("lora", 2.0), ("solo_connection", 2.5)):
+        with_reference_loss(runs / name, nats)
+    loaded = {experiment.name: experiment for experiment in load_profile(runs)}
+    lora, solo, full = (loaded[name] for name in ("lora", "solo_connection", "full"))
+    assert (lora.status, lora.metrics.metrics[-1]) == ("complete", "reference_loss")
+    interval = metric_over_items(lora, "reference_loss")
+    assert interval.estimate == pytest.approx(lora.metrics.means["reference_loss"])
+    assert interval.low < interval.estimate < interval.high
+    difference = generation_difference(solo, lora, "reference_loss")
+    assert difference.effect == pytest.approx(0.5)
+    assert difference.over_items.low == pytest.approx(0.5), "every item differs by as much"
+    assert metric_over_items(full, "reference_loss") is None
+    assert generation_difference(solo, full, "reference_loss") is None
+    assert result_rows(list(loaded.values())) == result_rows(quick)

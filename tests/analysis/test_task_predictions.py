@@ -5,6 +5,8 @@ import pytest
 from analysis.records import load_experiment, load_profile
 from analysis.task_predictions import questions, read_rows
 from replication.errors import DataError
+from replication.fileio import sha256_file, write_json, write_jsonl
+from replication.predictions import compact, gold
 
 ROWS = {
     "classification": {"id": "a", "prediction": 1, "label": 0, "logits": [0.1, 0.2]},
@@ -41,6 +43,18 @@ def test_rows_of_every_form_are_read_and_recognised(tmp_path, form):
 def test_a_wrong_row_is_named(tmp_path, form, changes, message):
     path = write(tmp_path / "seed-18.jsonl", {**ROWS[form], **changes})
     with pytest.raises(DataError, match=message):
+        read_rows(path, form)
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_compact_rows_are_read_with_their_gold_file(tmp_path, form):
+    folder = tmp_path / "runs" / "quick" / "a" / "predictions"
+    golden = write_jsonl(tmp_path / "gold" / "quick" / "task.jsonl", gold([ROWS[form]]))
+    write_json(folder / "decoding.json", {"gold": "gold/quick/task.jsonl", "gold_sha256": sha256_file(golden)})
+    path = write_jsonl(folder / "seed-18.jsonl", compact([ROWS[form]]))
+    assert read_rows(path, form) == read_rows(path, None) == [ROWS[form]]
+    write_jsonl(golden, [{"id": "a", "label": "wrong", "answers": "wrong", "references": "wrong"}])
+    with pytest.raises(DataError, match="the task was prepared again after this run"):
         read_rows(path, form)
 
 

@@ -19,9 +19,11 @@ import pipelines.score as score
 import pipelines.search as search
 import replication.training as training
 from analysis.measurements import read_memory
+from pipelines.plan import plan_experiment
+from pipelines.settings import load_settings
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
-from replication.predictions import read_predictions
+from replication.predictions import full_rows, read_predictions
 from replication.records import read_costs, read_record
 
 pytestmark = pytest.mark.long
@@ -44,7 +46,7 @@ def home(tmp_path_factory):
     short = {"steps": 3, "batch_size": 2, "warmup_steps": 1, "eval_every": 2, "checkpoint_every": 1}
     content["backbones"]["microworld-gpt2"]["pretraining"]["training"].update(short)
     content["training"].update(short)
-    content["decoding"].update(beams=2, max_new_tokens=6)
+    content["decoding"].update(beams=2, max_new_tokens=6, references_scored=2)
     content["search"]["e2e"].update(steps=1, held_out_examples=2)
     content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS + TASKS}
     for experiment in content["experiments"].values():
@@ -90,6 +92,8 @@ def test_every_output_is_there_and_valid(finished):
         metrics = read_json(run / "metrics.json")
         assert set(metrics["seeds"]) == {"18", "52"}
         assert metrics["BLEU"] is not None
+        assert metrics["metrics"] == ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
+        assert metrics["reference_loss"] > 0
         for seed in (18, 52):
             record = read_record(run / f"training/seed-{seed}/record.json")
             assert (record.experiment, record.seed, record.corpus.label) == (key, seed, "embedded synthetic corpus")
@@ -111,7 +115,11 @@ def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, k
     assert metrics["primary"] in metrics["metrics"]
     assert all(metrics[name] is not None for name in metrics["metrics"])
     for seed in (18, 52):
-        rows = read_jsonl(run / f"predictions/seed-{seed}.jsonl")
+        path = run / f"predictions/seed-{seed}.jsonl"
+        rows = read_jsonl(path)
+        assert not {"label", "answers", "references"} & set(rows[0]), "the truth stands in the gold file alone"
+        assert predict.predict(plan_experiment(load_settings(PARAMS), key), seed) == full_rows(path)
+        assert metrics["predictions_sha256"][str(seed)] == sha256_file(path)
         record = read_record(run / f"training/seed-{seed}/record.json")
         assert [row["id"] for row in rows] == [row["id"] for row in read_jsonl(prepared_of(finished, key))]
         assert (record.corpus.form, record.corpus.comparable) == (metrics["form"], False)
@@ -206,6 +214,19 @@ def test_memory_is_measured_in_fresh_processes(home):
     series, problems = read_memory(home / "measurements/quick")
     assert problems == []
     assert [row.keep for row in series.rows] == [1, 4]
+
+
+def test_predicting_with_another_tasks_gold_file_is_refused_before_any_work(finished, tmp_path):
+    path = finished / "gold/quick/headlines.jsonl"
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept.split(b"\n", 1)[1])
+        with pytest.raises(
+            DataError, match=r"headlines\.jsonl and .*test\.jsonl hold different items; .*prepare@headlines"
+        ):
+            predict.main(PARAMS, "headlines-lora")
+    finally:
+        path.write_bytes(kept)
 
 
 def test_decoding_without_an_adapter_names_the_stage_that_makes_it(home, tmp_path):

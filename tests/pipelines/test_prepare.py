@@ -17,6 +17,9 @@ def params(tmp_path, project_root, monkeypatch):
     content["tasks"]["microworld-e2e"].update(
         source=str(project_root / "data/microworld"), train_examples=30, dev_examples=7, test_items=5
     )
+    for task in content["tasks"].values():
+        if task["source"] == "data/microworld-tasks":
+            task["source"] = str(project_root / task["source"])
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -38,11 +41,30 @@ def test_prepared_files_hold_what_was_asked_for(params, tmp_path):
 
 
 def test_preparing_twice_gives_the_same_bytes(params, tmp_path):
-    folder = tmp_path / "prepared/quick/microworld-e2e"
+    places = (tmp_path / "prepared/quick/microworld-e2e", tmp_path / "gold/quick")
     prepare.main(params, "microworld-e2e")
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    first = {path.name: path.read_bytes() for folder in places for path in folder.iterdir()}
     prepare.main(params, "microworld-e2e")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert {path.name: path.read_bytes() for folder in places for path in folder.iterdir()} == first
+    assert len(first) == 5
+
+
+@pytest.mark.parametrize(
+    ("task", "fields"),
+    [
+        ("microworld-e2e", {"id", "context", "references"}),
+        ("sentiment", {"id", "label"}),
+        ("qa", {"id", "answers"}),
+        ("headlines", {"id", "references"}),
+        ("choice", {"id", "label"}),
+    ],
+)
+def test_the_gold_file_holds_the_truth_of_every_reported_item(params, tmp_path, task, fields):
+    prepare.main(params, task)
+    items = read_jsonl(tmp_path / f"prepared/quick/{task}/test.jsonl")
+    gold = read_jsonl(tmp_path / f"gold/quick/{task}.jsonl")
+    assert [row["id"] for row in gold] == [item.get("id", item.get("mr")) for item in items]
+    assert all(set(row) == fields for row in gold)
 
 
 def test_another_seed_chooses_other_rows_in_corpus_order():

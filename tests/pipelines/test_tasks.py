@@ -7,7 +7,7 @@ from pipelines.plan import plan_experiment, plan_search, training_config
 from pipelines.settings import Task, load_settings
 from pipelines.tasks import stage_task
 from replication.backbones import get_backbone
-from replication.decoding_config import DecodingConfig
+from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError
 
 
@@ -17,10 +17,10 @@ def settings(project_root, monkeypatch):
     return load_settings("params.yaml")
 
 
-def made(settings, **fields):
+def made(settings, backbone="minilm-l6", **fields):
     task = Task(**{"source": "replication/corpora/glue.py", **fields})
     training = training_config(settings, next(iter(settings.tasks)), 0.001, max_length=64)
-    return stage_task(settings, task, get_backbone("minilm-l6"), training)
+    return stage_task(settings, task, get_backbone(backbone), training)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,50 @@ def test_a_phase_longer_than_training_is_refused_before_any_work(project_root, t
 def test_options_of_a_generation_task_stand_over_the_profiles_decoding(settings):
     usual = made(settings, corpus="e2e").settings()
     greedy = made(settings, corpus="e2e", options={"beams": 1, "batch_size": 32}).settings()
-    assert usual == DecodingConfig(**settings.decoding).__dict__
+    assert usual == GenerationOptions(**settings.decoding).__dict__
     assert greedy == {**usual, "beams": 1, "batch_size": 32}
     with pytest.raises(ConfigError, match=r"options of the task of corpus e2e.*temperature"):
         made(settings, corpus="e2e", options={"temperature": 0.7})
+
+
+def test_scoring_references_leaves_the_decoded_texts_alone(settings, tiny_gpt2):
+    import torch
+
+    tokenizer = word_tokenizer()
+    torch.manual_seed(3)
+    for parameter in tiny_gpt2.parameters():  # far from its start, which ends every text at once
+        torch.nn.init.normal_(parameter, std=0.4)
+    options = {"beams": 2, "max_new_tokens": 5}
+    rows = [
+        {"mr": f"name[w{n}]", "context": f"w{n} w{n + 1}", "references": [f"w{n} w9", "w3", "w4"]} for n in range(1, 6)
+    ]
+    plain, scoring = (
+        made(settings, backbone="microworld-gpt2", corpus="e2e", options={**options, "references_scored": count})
+        for count in (0, 2)
+    )
+    told = []
+    before = plain.predict(tiny_gpt2, tokenizer, rows, None)
+    after = scoring.predict(tiny_gpt2, tokenizer, rows, told.append)
+    assert (plain.passes, scoring.passes) == (1, 2)
+    assert sum(told) == scoring.passes * len(rows)
+    assert all(set(row) == {"mr", "context", "prediction", "references"} for row in before)
+    assert [{key: row[key] for key in before[0]} for row in after] == before
+    assert any(row["prediction"] for row in before)
+    assert all(row["reference_nll"] > 0 for row in after)
+    assert [row["reference_tokens"] for row in after] == [5] * 5, "w w9 end, w3 end"
+
+
+def word_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<|endoftext|>": 0} | {f"w{number}": number for number in range(1, 97)}
+    core = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
+
+
+@pytest.mark.parametrize("wrong", [-1, True, "all"])
+def test_a_wrong_number_of_scored_references_names_the_file_and_the_task(settings, wrong):
+    with pytest.raises(ConfigError, match=r"params\.yaml: .*corpus e2e: decoding: references_scored="):
+        made(settings, corpus="e2e", options={"references_scored": wrong})

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.errors import DataError
+from replication.fileio import sha256_file, write_json, write_jsonl
 from replication.metrics.score_files import read_items
+from replication.predictions import compact, gold
 
 line = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1).map(str.strip)
 plain = line.filter(lambda text: text and not text.startswith(("{", "\ufeff")))
@@ -35,6 +37,17 @@ def test_plain_text_and_json_lines_read_back(items, tmp_path_factory):
     for read in (read_items(text_p, text_r), read_items(json_p), read_items(text_p, json_p)):
         assert read.predictions == predictions
         assert read.references == references
+
+
+def test_predictions_of_a_run_have_the_references_of_its_gold_file(tmp_path):
+    full = [{"mr": f"name[{n}]", "context": n, "prediction": n, "references": [n, "x"]} for n in "ab"]
+    folder = tmp_path / "runs" / "quick" / "lora" / "predictions"
+    golden = write_jsonl(tmp_path / "gold" / "quick" / "e2e.jsonl", gold(full))
+    write_json(folder / "decoding.json", {"gold": "gold/quick/e2e.jsonl", "gold_sha256": sha256_file(golden)})
+    path = write_jsonl(folder / "seed-18.jsonl", compact(full))
+    assert read_items(path).references == [["a", "x"], ["b", "x"]]
+    others = write_jsonl(tmp_path / "r.jsonl", [{"mr": "name[b]", "ref": "B"}, {"mr": "name[a]", "ref": "A"}])
+    assert read_items(path, others).references == [["A"], ["B"]]
 
 
 def test_layout_of_plain_text(file):
