@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PARAMS ?= params.yaml
-# Processes at a time in `make reproduce` and `make test`; each stage uses as many threads as its profile says.
+# Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
 .PHONY: help search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-quick lint bench notebooks lab clean
 
@@ -20,7 +20,7 @@ help: ## list the targets
 
 reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
 	dvc pull data.dvc
-	python -m pipelines.reproduce --params params.yaml --jobs $(JOBS)
+	replicate sweep --profile quick --jobs $(JOBS)
 	@echo "Report: reports/quick/index.html"
 
 # glibc keeps what a training step frees, in huge pages, for the next step, which is shorter for it; the numbers are the
@@ -30,7 +30,7 @@ reproduce-cpu: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 reproduce-cpu: export MALLOC_TOP_PAD_ := 268435456
 reproduce-cpu: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 reproduce-cpu: $(VENV)/.installed ## cpu profile: packaged pretrained weights, real corpora, hours
-	python -m pipelines.reproduce --params pipelines/cpu/params.yaml --jobs $(JOBS)
+	replicate sweep --profile cpu --jobs $(JOBS)
 	@echo "Report: reports/cpu/index.html"
 
 reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; needs GPUs and the model hub
@@ -83,7 +83,7 @@ lab: $(VENV)/.installed-notebooks ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 clean: ## remove what the pipeline can make again (not results)
-	rm -rf prepared weights checkpoints .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf prepared weights checkpoints logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'

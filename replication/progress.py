@@ -1,14 +1,24 @@
-"""Progress of a long step: a bar on a terminal, a plain line at every tenth of the way elsewhere."""
+"""Progress of a long step: a bar on a terminal, a plain line at every tenth of the way elsewhere.
+
+Where REPLICATION_PROGRESS_FILE names a file, the progress goes there instead, as JSON for the program that started this
+one (`replicate sweep`): title, step, total, figures, seconds_left.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
 Advance = Callable[..., None]
+PROGRESS_VARIABLE = "REPLICATION_PROGRESS_FILE"
+WRITE_SECONDS = 1.0
 
 
 @contextmanager
@@ -22,10 +32,13 @@ def progress_bar(
 
     `description` None shows nothing. `completed` steps were done by an earlier process and do not count
     towards the speed. `terminal` None asks stderr, where all of it is written; standard output stays free
-    for results.
+    for results. With REPLICATION_PROGRESS_FILE set, the file takes the place of both.
     """
     if description is None:
         yield lambda amount=1, **figures: None
+    elif path := os.environ.get(PROGRESS_VARIABLE):
+        with _ProgressFile(description, total, completed, Path(path)) as advance:
+            yield advance
     elif sys.stderr.isatty() if terminal is None else terminal:
         yield from _rich_bar(description, total, completed)
     else:
@@ -66,13 +79,67 @@ class _PlainLines:
         if (tenths := self._tenths()) <= self.tenths:
             return
         self.tenths = tenths
-        elapsed = time.monotonic() - self.began
-        left = elapsed / max(1, self.done - self.start) * max(0, self.total - self.done)
+        left = _seconds_left(self.began, self.start, self.done, self.total)
         parts = [f"{self.done}/{self.total} ({10 * tenths} %)", _format(figures), f"{left:.0f} s left"]
         print(f"{self.description}: " + ", ".join(filter(None, parts)), file=self.stream, flush=True)
 
     def _tenths(self) -> int:
         return min(10, 10 * self.done // self.total) if self.total > 0 else 10
+
+
+class _ProgressFile:
+    """A JSON file written whole, at most once in WRITE_SECONDS, and removed at the end.
+
+    A file that cannot be written is no reason to stop the work it tells of: every error here is ignored.
+    """
+
+    def __init__(self, description: str, total: int, completed: int, path: Path) -> None:
+        self.description, self.total, self.path = description, total, path
+        self.start = self.done = completed
+        self.figures: dict[str, object] = {}
+        self.began = time.monotonic()
+        self.written = -math.inf
+
+    def __enter__(self) -> _ProgressFile:
+        self._write()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(Exception):
+            self.path.unlink(missing_ok=True)
+
+    def __call__(self, amount: int = 1, **figures: object) -> None:
+        self.done += amount
+        self.figures = figures
+        if time.monotonic() - self.written >= WRITE_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        self.written = time.monotonic()
+        with suppress(Exception):
+            aside = self.path.with_name(f"{self.path.name}.part")
+            aside.write_text(json.dumps(self._state(), allow_nan=False), encoding="utf-8")
+            aside.replace(self.path)
+
+    def _state(self) -> dict[str, object]:
+        left = _seconds_left(self.began, self.start, self.done, self.total) if self.done > self.start else None
+        return {
+            "title": self.description,
+            "step": self.done,
+            "total": self.total,
+            "figures": {name: _json_value(value) for name, value in self.figures.items()},
+            "seconds_left": left,
+        }
+
+
+def _json_value(value: object) -> object:
+    """A finite number as it is; anything else as text."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else str(value)
+
+
+def _seconds_left(began: float, start: int, done: int, total: int) -> float:
+    """Seconds to go at the speed since `began`; steps up to `start` were done before that."""
+    return (time.monotonic() - began) / max(1, done - start) * max(0, total - done)
 
 
 def _format(figures: dict[str, object]) -> str:

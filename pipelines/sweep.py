@@ -1,0 +1,633 @@
+"""`replicate sweep`: run every cell of a profile that is not up to date, several at a time, and go on past failures.
+
+A cell is a backbone (pretrain@x), a prepared task (prepare@x), an experiment (finetune@x, predict@x, score@x, one after
+the other) or the report. Experiments start in the order of params.yaml, each as soon as its task and backbone are
+there. One `dvc status` at the start says which cells are pending, so that the same command goes on after an
+interruption; a stage that was stopped halfway goes on from its own checkpoint.
+
+Each cell is one `dvc repro` in a session of its own, since a signal to DVC does not reach the stage it runs: the sweep
+ends whole process groups, and only while no DVC writes dvc.lock. What starts cells is an `Engine`; `LocalEngine` uses
+this machine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import glob
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import typer
+
+from pipelines.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
+from replication.errors import ConfigError, ReplicationError
+from replication.progress import PROGRESS_VARIABLE
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
+
+STAGES = ("finetune", "predict", "score")
+STARTUP_WORK = 50.0  # what starting a stage costs, in training steps of the small models
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
+LOCK_TRIES = 20  # of about 3 seconds each, for DVC's lock
+State = Literal["pending", "running", "done", "failed", "skipped", "stopped"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `sweep` to the `replicate` command."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; quick unless --params says more.")] = None,
+    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, in place of its name.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; each uses the profile's `threads`.")] = 2,
+    only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qa-*'.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells in order with their state.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+    commit: Annotated[bool, typer.Option("--commit", help="Commit each experiment's results with git.")] = False,
+    report: Annotated[bool, typer.Option(help="Make the report after the cells; never with --only.")] = True,
+) -> None:
+    """Run the pending cells of a profile; exit code 1 if one failed. The same command goes on after an interruption."""
+    from pipelines.corpus_readiness import unobtainable_tasks
+
+    settings = settings_of(profile, params)
+    selected = select(settings, only or [])
+    absent = {key: files for key, files in unobtainable_tasks(settings).items() if key in tasks_of(settings, selected)}
+    cells = grid(settings, selected, absent, every_source=not only, report=report and not only)
+    file = dvc_file(settings)
+    pending = pending_cells(cells, changed_stages(file))
+    if dry_run:
+        list_cells(settings, selected, absent, cells, pending, as_json)
+        return
+
+    view = JsonLines() if as_json else LiveView() if sys.stdout.isatty() else PlainLines()
+    for task, files in absent.items():
+        view.say(left_out(task, files))
+    if not pending:
+        view.say(f"{settings.profile}: all {len(cells)} cells are up to date")
+        return
+    engine = LocalEngine(lambda cell: dvc_command(file, cell.stages), Path("logs") / settings.profile)
+    after = Commits(settings, file.with_name("dvc.lock"), view) if commit else None
+    run = Sweep(cells, pending, engine, jobs, view, after)
+    with signals_noted(run):
+        run.run()
+    raise typer.Exit(finish(run, view))
+
+
+# --- what to run
+
+
+def settings_of(profile: str | None, params: Path | None) -> Settings:
+    """The profile's settings; ConfigError names the profiles there are."""
+    from pipelines.settings import load_settings
+
+    profiles = {"quick": Path("params.yaml")} if Path("params.yaml").is_file() else {}
+    profiles |= {file.parent.name: file for file in sorted(Path("pipelines").glob("*/params.yaml"))}
+    if not profiles and params is None:
+        raise ConfigError(f"{Path.cwd()}: no params.yaml; run `replicate sweep` in the project's root folder")
+    if params is None and (profile or "quick") not in profiles:
+        raise ConfigError(f"--profile {profile or 'quick'}: no such profile; there are: {', '.join(profiles)}")
+    file = params or profiles[profile or "quick"]
+    settings = load_settings(file)
+    if profile is not None and settings.profile != profile:
+        raise ConfigError(f"{file}: profile is {settings.profile}, not {profile}; leave out --profile or --params")
+    if file.resolve() != Path(settings.params_file).resolve():
+        raise ConfigError(
+            f"{file}: params_file is {settings.params_file}, which is another file here; name this one there, "
+            "relative to the project's root, and run in that folder"
+        )
+    return settings
+
+
+def dvc_file(settings: Settings) -> Path:
+    """The dvc.yaml beside the profile's params.yaml; ConfigError if there is none."""
+    file = Path(settings.params_file).with_name("dvc.yaml")
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; a profile needs a dvc.yaml beside its params.yaml")
+    return file
+
+
+def select(settings: Settings, patterns: Sequence[str]) -> list[str]:
+    """Experiments that match a pattern, in the order of params.yaml; all of them without patterns."""
+    names = list(settings.experiments)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(re.sub(r"[*?\[\]]", "", pattern), names, n=5, cutoff=0.4)
+            fix = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(names)}"
+            raise ConfigError(f"--only {pattern}: no experiment of {settings.params_file} matches; {fix}")
+    return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def tasks_of(settings: Settings, selected: Sequence[str]) -> set[str]:
+    """The tasks of these experiments."""
+    return {settings.experiments[key].task for key in selected}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One unit of work: DVC stages that run one after the other, once the cells it needs are done.
+
+    `experiment` is None for a backbone, a task and the report. `last`: starts when every other cell has ended.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    work: float = STARTUP_WORK
+    experiment: str | None = None
+    last: bool = False
+
+
+def grid(
+    settings: Settings,
+    selected: Sequence[str],
+    absent: Collection[str] = (),
+    *,
+    every_source: bool = True,
+    report: bool = True,
+) -> list[Cell]:
+    """The cells in the order in which they start; a source stands before the first experiment that needs it.
+
+    Tasks in `absent` and their experiments are left out. `every_source`: also the sources that no experiment needs.
+    """
+    cells: dict[str, Cell] = {}
+    for key in selected:
+        experiment = settings.experiments[key]
+        if experiment.task not in absent:
+            sources = (task_cell(experiment.task), backbone_cell(settings, experiment.backbone))
+            for source in sources:
+                cells.setdefault(source.name, source)
+            needs = tuple(source.name for source in sources)
+            stages = tuple(f"{stage}@{key}" for stage in STAGES)
+            cells[key] = Cell(key, stages, needs, expected_work(settings, key), experiment=key)
+    if every_source:
+        unused = [task_cell(key) for key in settings.tasks if key not in absent]
+        unused += [backbone_cell(settings, key) for key in settings.backbones]
+        for source in unused:
+            cells.setdefault(source.name, source)
+    if report:
+        cells["report"] = Cell("report", ("report",), last=True)
+    return list(cells.values())
+
+
+def task_cell(key: str) -> Cell:
+    """The cell that prepares a task."""
+    return Cell(f"prepare@{key}", (f"prepare@{key}",), work=STARTUP_WORK)
+
+
+def backbone_cell(settings: Settings, key: str) -> Cell:
+    """The cell that pretrains or fetches a backbone."""
+    steps = (settings.backbones[key].pretraining or {}).get("training", {}).get("steps", 10)
+    return Cell(f"pretrain@{key}", (f"pretrain@{key}",), work=STARTUP_WORK + steps)
+
+
+def expected_work(settings: Settings, key: str) -> float:
+    """Seeds x steps, twice where text is generated, and the start of its stages: an experiment's length, roughly."""
+    experiment = settings.experiments[key]
+    task = settings.task(experiment.task)
+    steps = task.training.get("steps", settings.training.get("steps", 1))
+    return len(STAGES) * STARTUP_WORK + len(experiment.seeds) * steps * (2 if task.form == "generation" else 1)
+
+
+def target(file: Path, stage: str) -> str:
+    """DVC's address of a stage."""
+    return stage if file.parent == Path() else f"{file.as_posix()}:{stage}"
+
+
+def dvc_command(file: Path, stages: Sequence[str]) -> list[str]:
+    """`dvc repro` of exactly these stages, in this order.
+
+    Not of what they need: each process would want to write-lock what all of them read, data.dvc among it.
+    """
+    targets = [target(file, stage) for stage in stages]
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *targets]
+
+
+def changed_stages(file: Path) -> set[str]:
+    """Names of the stages that `dvc status` reports as changed.
+
+    Of all stages: with every stage as a target of its own, DVC reads its files anew for each and takes minutes.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", file.as_posix()]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode != 0:
+        raise ConfigError(f"{file}: dvc status failed: {last_error(outcome.stderr) or outcome.returncode}")
+    return {address.rpartition(":")[2] for address in json.loads(outcome.stdout)}
+
+
+def pending_cells(cells: Sequence[Cell], changed: Collection[str]) -> list[str]:
+    """Cells with a changed stage, those that need one of them, and the report if anything else runs.
+
+    A cell behind a pending source may turn out to be up to date: then its `dvc repro` does nothing.
+    """
+    pending: dict[str, None] = {}
+    for cell in cells:
+        behind = any(need in pending for need in cell.needs) or (cell.last and pending)
+        if behind or any(stage in changed for stage in cell.stages):
+            pending[cell.name] = None
+    return list(pending)
+
+
+def left_out(task: str, files: Sequence[str]) -> str:
+    """Why a task and its experiments are not run, and how to fix it."""
+    from replication.corpora.fetch import MIRROR_VARIABLE
+
+    return (
+        f"left out: {task} and its experiments: {', '.join(files)} cannot be downloaded; with the file in a folder: "
+        f"export {MIRROR_VARIABLE}=<folder>"
+    )
+
+
+def list_cells(
+    settings: Settings,
+    selected: Sequence[str],
+    absent: Mapping[str, Sequence[str]],
+    cells: Sequence[Cell],
+    pending: Collection[str],
+    as_json: bool,
+) -> None:
+    """Print every cell with its state: pending, done or left out."""
+    states = {cell.name: "pending" if cell.name in pending else "done" for cell in cells}
+    states |= {f"prepare@{task}": "left out" for task in absent}
+    states |= {key: "left out" for key in selected if settings.experiments[key].task in absent}
+    for name, state in states.items():
+        print(json.dumps({"cell": name, "state": state}) if as_json else f"{state:9} {name}", flush=True)
+    if not as_json:
+        for task, files in absent.items():
+            print(left_out(task, files), flush=True)
+
+
+# --- where cells run
+
+
+class Handle(Protocol):
+    """A cell that an engine has started."""
+
+    @property
+    def log(self) -> Path:
+        """Everything the cell printed."""
+
+    def poll(self) -> int | None:
+        """The exit status, or None while the cell runs; returns at once."""
+
+    def progress(self) -> Mapping[str, Any] | None:
+        """stage, title, step, total, figures, seconds_left of the step that is running, as far as known."""
+
+    def stop(self) -> None:
+        """End every process of the cell; returns when they have ended."""
+
+
+class Engine(Protocol):
+    """Runs cells somewhere: on this machine, or on a cluster."""
+
+    def start(self, cell: Cell) -> Handle:
+        """Start a cell; returns at once."""
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs each cell as a process group on this machine, its output in `logs`/<cell>.log."""
+
+    command: Callable[[Cell], Sequence[str]]
+    logs: Path
+
+    def start(self, cell: Cell) -> LocalCell:
+        """Start the cell's command in a session of its own."""
+        log, progress = self.logs / f"{cell.name}.log", self.logs / f"{cell.name}.progress.json"
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            progress.unlink(missing_ok=True)
+            output = log.open("wb")
+        except OSError as error:
+            raise ReplicationError(f"{log}: cannot be written ({error.strerror}); free the path or the disk") from error
+        with output:
+            process = subprocess.Popen(
+                self.command(cell),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=cell_environment(progress.resolve()),
+            )
+        return LocalCell(process, log, progress)
+
+
+def cell_environment(progress: Path) -> dict[str, str]:
+    """The environment of a stage: this Python first in PATH, and the thread setting of the Makefile."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    shared = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
+    return {**shared, **os.environ, "PATH": path, PROGRESS_VARIABLE: str(progress)}
+
+
+@dataclass(frozen=True)
+class LocalCell:
+    """A process group on this machine."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    progress_file: Path
+
+    def poll(self) -> int | None:
+        """The exit status of `dvc repro`, or None while it runs."""
+        return self.process.poll()
+
+    def progress(self) -> Mapping[str, Any] | None:
+        """What the stage wrote about itself, and which stage the log says it is."""
+        started = re.findall(r"^Running stage '(?:[^'\n]*:)?([^@:'\n]+)", read_text(self.log), flags=re.MULTILINE)
+        try:
+            reported = json.loads(self.progress_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            reported = {}
+        return {**reported, "stage": started[-1]} if started else reported
+
+    def stop(self) -> None:
+        """SIGTERM to the group, and SIGKILL to whatever of it is left GRACE_SECONDS later."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        if self._signal(signal.SIGTERM):
+            while self._signal(0) and time.monotonic() < deadline:
+                self.process.poll()  # the leader has to be reaped for the group to end
+                time.sleep(0.05)
+            self._signal(signal.SIGKILL)
+        self.process.wait()
+        self.progress_file.unlink(missing_ok=True)
+
+    def _signal(self, number: int) -> bool:
+        """Whether the group was there to get the signal; 0 only asks."""
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):  # PermissionError: macOS, a group of zombies
+            return False
+        return True
+
+
+def read_text(path: Path) -> str:
+    """The file's text, or nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def last_error(log: str) -> str:
+    """The last line of a log that says more than that a stage failed."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
+    return (telling or lines or [""])[-1]
+
+
+# --- running them
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed."""
+
+    cell: str
+    error: str
+    log: Path
+
+
+@dataclass
+class Sweep:
+    """The queue of one sweep: starts ready cells in order, watches them, and ends them all if it has to stop.
+
+    `after` is called with each experiment that is done. `interrupted` holds the signal that asked the sweep to stop.
+    """
+
+    cells: Sequence[Cell]
+    pending: Collection[str]
+    engine: Engine
+    jobs: int
+    view: View
+    after: Callable[[Cell], None] | None = None
+    pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    interrupted: int | None = None
+    failures: list[Failure] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.states = {cell.name: "pending" if cell.name in self.pending else "done" for cell in self.cells}
+        self.running: dict[str, Handle] = {}
+        self.started: dict[str, float] = {}
+        self.finished: list[tuple[float, float]] = []  # seconds and work of each cell that this sweep has done
+        self.by_name = {cell.name: cell for cell in self.cells}
+        self.began = self.clock()
+
+    def run(self) -> None:
+        """Run every pending cell to its end, or until `interrupted`."""
+        try:
+            while not self.interrupted and (self._fill() or self.running):
+                self.view.tick(self.status())
+                self.pause(POLL_SECONDS)
+                self._collect()
+        finally:
+            self._stop()
+            self.view.close()
+
+    def _fill(self) -> bool:
+        """Start ready cells while there are free workers; whether one was started."""
+        self._skip()
+        ready = [cell for cell in self.cells if self._ready(cell)][: self.jobs - len(self.running)]
+        for cell in ready:
+            self.started[cell.name] = self.clock()
+            self.running[cell.name] = self.engine.start(cell)
+            self._enter(cell, "running")
+        return bool(ready)
+
+    def _ready(self, cell: Cell) -> bool:
+        if self.states[cell.name] != "pending":
+            return False
+        if cell.last:
+            return not any(self.states[c.name] in ("pending", "running") for c in self.cells if c is not cell)
+        return all(self.states[need] == "done" for need in cell.needs)
+
+    def _skip(self) -> None:
+        """Skip the cells that need a failed one."""
+        for cell in self.cells:
+            failed = [need for need in cell.needs if self.states[need] == "failed"]
+            if failed and self.states[cell.name] == "pending":
+                self._enter(cell, "skipped", error=f"{failed[0]} failed")
+
+    def _collect(self) -> None:
+        """Note the cells that have ended."""
+        for name, handle in list(self.running.items()):
+            status = handle.poll()
+            if status is None:
+                continue
+            del self.running[name]
+            cell, seconds = self.by_name[name], self.clock() - self.started[name]
+            if status == 0:
+                self.finished.append((seconds, cell.work))
+                self._enter(cell, "done", seconds=seconds)
+                if self.after and cell.experiment:
+                    self.after(cell)
+            else:
+                error = last_error(read_text(handle.log)) or f"exit status {status}"
+                self.failures.append(Failure(name, error, handle.log))
+                self._enter(cell, "failed", seconds=seconds, error=error, log=handle.log)
+
+    def _stop(self) -> None:
+        """End all running cells at once, while none of them writes dvc.lock: DVC writes it in place."""
+        if not self.running:
+            return
+        with dvc_locked() as held, ThreadPoolExecutor(len(self.running)) as pool:
+            if not held:
+                self.view.say("DVC was busy for a minute and was stopped: see that `git diff --stat` spares dvc.lock")
+            list(pool.map(lambda handle: handle.stop(), self.running.values()))
+        for name in self.running:
+            self._enter(self.by_name[name], "stopped", seconds=self.clock() - self.started[name])
+        self.running.clear()
+
+    def _enter(self, cell: Cell, state: State, **details: Any) -> None:
+        self.states[cell.name] = state
+        self.view.event(cell.name, state, **details)
+
+    def status(self) -> Status:
+        """Everything a view shows."""
+        now = self.clock()
+        running = tuple(Running(n, now - self.started[n], h.progress() or {}) for n, h in self.running.items())
+        counts = {state: list(self.states.values()).count(state) for state in ("done", "pending", "failed", "skipped")}
+        return Status(running, counts, len(self.cells), now - self.began, self._seconds_left(now))
+
+    def _seconds_left(self, now: float) -> float | None:
+        """At the speed of the cells that this sweep has finished; None before the first."""
+        work = sum(work for _, work in self.finished)
+        if not work:
+            return None
+        seconds_per_work = sum(seconds for seconds, _ in self.finished) / work
+        waiting = sum(seconds_per_work * cell.work for cell in self.cells if self.states[cell.name] == "pending")
+        for name in self.running:
+            waiting += max(0.0, seconds_per_work * self.by_name[name].work - (now - self.started[name]))
+        return waiting / self.jobs
+
+
+@contextmanager
+def signals_noted(run: Sweep) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP ask the sweep to stop instead of ending this process.
+
+    The signal is only noted: an exception out of nowhere could come between the start of a process and the moment the
+    sweep knows of it. A signal that this process was started to ignore (nohup) stays ignored.
+    """
+
+    def note(number: int, _: object) -> None:
+        run.interrupted = number
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def finish(run: Sweep, view: View) -> int:
+    """Say how the sweep ended; the exit code."""
+    counts = run.status().counts
+    said = [f"{counts[state]} {state}" for state in ("done", "failed", "skipped", "pending") if counts[state]]
+    stopped = list(run.states.values()).count("stopped")
+    view.say(", ".join([*said, *([f"{stopped} stopped"] if stopped else [])]))
+    for failure in run.failures:
+        view.say(f"failed: {failure.cell}: {failure.error} (log: {failure.log})")
+    if run.interrupted:
+        view.say(f"stopped by {signal.Signals(run.interrupted).name}; run the same command again to go on")
+        return 128 + run.interrupted
+    return 1 if run.failures else 0
+
+
+# --- git
+
+
+@dataclass(frozen=True)
+class Commits:
+    """Commits each finished experiment's results, and nothing else that is staged or changed."""
+
+    settings: Settings
+    lock: Path
+    view: View
+
+    def __call__(self, cell: Cell) -> None:
+        """Commit one experiment; a failure is reported and the sweep goes on."""
+        try:
+            made = commit(f"{self.settings.profile}: {cell.name}", self.paths(cell.name))
+        except (ReplicationError, OSError) as error:
+            self.view.event(cell.name, "not committed", error=str(error))
+        else:
+            if made:
+                self.view.event(cell.name, "committed")
+
+    def paths(self, experiment: str) -> list[str]:
+        """The run's folder, the gold files of its task, and the profile's dvc.lock, as far as they exist."""
+        profile, task = self.settings.profile, glob.escape(self.settings.experiments[experiment].task)
+        gold = [path for name in (task, f"{task}.*") for path in sorted(Path("gold", profile).glob(name))]
+        found = [Path("runs", profile, experiment), *gold, self.lock]
+        return [path.as_posix() for path in found if path.exists()]
+
+
+def commit(message: str, paths: Sequence[str]) -> bool:
+    """Commit these paths without ignored files; False where nothing in them has changed."""
+    with dvc_locked() as held:
+        if not held:
+            raise ReplicationError("DVC is busy: its lock was not free for a minute; commit these results by hand")
+        git("add", "--", *paths)
+        if git("diff", "--cached", "--quiet", "--", *paths, allowed=(0, 1)) == 0:
+            return False
+        git("commit", "--quiet", "--only", "--message", message, "--", *paths)
+    return True
+
+
+def git(*arguments: str, allowed: Collection[int] = (0,)) -> int:
+    """Run git; ReplicationError gives its last line."""
+    outcome = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if outcome.returncode not in allowed:
+        said = last_error(outcome.stderr) or last_error(outcome.stdout) or f"exit status {outcome.returncode}"
+        raise ReplicationError(f"git {arguments[0]}: {said}")
+    return outcome.returncode
+
+
+@contextmanager
+def dvc_locked() -> Iterator[bool]:
+    """Hold DVC's lock, or yield False if it was not free for about a minute.
+
+    `dvc repro` holds it except while its stage's program runs. While we hold it, nobody writes dvc.lock, which a killed
+    writer would leave cut off, and nobody stages files: git allows one writer of its index.
+    """
+    folder = Path(".dvc/tmp")
+    if not folder.is_dir():
+        yield True
+        return
+    from dvc.lock import LockError, make_lock
+
+    lock = make_lock(str(folder / "lock"))
+    for _ in range(LOCK_TRIES):
+        with suppress(LockError):
+            lock.lock()
+            break
+    try:
+        yield lock.is_locked
+    finally:
+        if lock.is_locked:
+            lock.unlock()
+
+
+if __name__ == "__main__":
+    from pipelines.stage import run_stage
+
+    run_stage(sweep)
