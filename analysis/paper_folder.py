@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from analysis.authors import InnerProducts, Logs, MemoryCurves, WeightLoraFile
 from analysis.claims import ClaimsFile
+from analysis.judgement import Judgement
 from analysis.paper_files import DIRECTORY, unknown, validated
 from analysis.published import MetricExample, PublishedTable, Tolerances
 from replication.errors import DataError
@@ -17,6 +18,7 @@ FILES: Mapping[str, type[BaseModel]] = {
     "claims.yaml": ClaimsFile,
     "e2e_challenge.yaml": PublishedTable,
     "e2e_metrics.yaml": MetricExample,
+    "judgement.yaml": Judgement,
     "lora_e2e.yaml": PublishedTable,
     "lora_e2e_user_reports.yaml": PublishedTable,
     "solo_connection.yaml": PublishedTable,

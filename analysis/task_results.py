@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +13,9 @@ import numpy as np
 from analysis.bootstrap import RESAMPLES, Floats, PairedDifference, paired_from_replicates, seed_replicates
 from analysis.decision import LEAST_SEEDS, Difference
 from analysis.items import item_statistics, statistic_of
+from analysis.judgement import Judgement, load_judgement
 from analysis.labels import backbone_name, method_key, method_label, method_order, task_name
+from analysis.names import BASELINES
 from analysis.records import Experiment, Status, of_tasks
 from analysis.searches import Search, rate_found
 from analysis.statistics import SeedSummary, summarise_seeds, t_interval
@@ -81,16 +85,27 @@ class Learned:
 
 @dataclass(frozen=True)
 class TaskStudy:
-    """The task experiments of one profile, with bootstrap replicates kept so that each run is resampled once."""
+    """The task experiments of one profile, with bootstrap replicates kept so that each run is resampled once.
+
+    `experiments` are those of the tables; `gates` only tell whether a task was learned, and `draws` are repeated random
+    choices (`judgement.yaml`, roles).
+    """
 
     experiments: tuple[Experiment, ...]
     searches: Mapping[str, Search] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=load_judgement)
+    gates: tuple[Experiment, ...] = ()
+    draws: tuple[Experiment, ...] = ()
     _replicates: dict[Any, tuple[float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def of(experiments: Sequence[Experiment], searches: Mapping[str, Search] | None = None) -> TaskStudy:
         """The study of those among `experiments` that are no generation tasks."""
-        return TaskStudy(tuple(of_tasks(experiments)), dict(searches or {}))
+        judgement, by_role = load_judgement(), defaultdict[str, list[Experiment]](list)
+        for experiment in of_tasks(experiments):
+            by_role[judgement.role(experiment.profile, experiment.name)].append(experiment)
+        shown = tuple(by_role["compared"] + by_role["earlier"])
+        return TaskStudy(shown, dict(searches or {}), judgement, tuple(by_role["gate"]), tuple(by_role["draws"]))
 
     @property
     def profile(self) -> str:
@@ -106,14 +121,22 @@ class TaskStudy:
 
     @property
     def places(self) -> list[tuple[str, str]]:
-        """Every backbone and task, in the order of the experiments."""
-        return list(dict.fromkeys(place_of(experiment) for experiment in self.experiments))
+        """Every backbone and task that is compared, in the order of the experiments."""
+        return list(dict.fromkeys(place_of(experiment) for experiment in self.compared))
+
+    @property
+    def compared(self) -> list[Experiment]:
+        """The experiments that enter verdicts: those of an earlier grid are shown alone."""
+        return [e for e in self.experiments if self.judgement.role(e.profile, e.name) == "compared"]
 
     def at(self, place: tuple[str, str], method: str) -> list[Experiment]:
-        """Scored experiments of one method on one backbone and task, smallest K first."""
+        """Compared, scored experiments of one method on one backbone and task, smallest K first."""
+        return self._scored(self.compared, place, method)
+
+    def _scored(self, experiments: Sequence[Experiment], place: tuple[str, str], method: str) -> list[Experiment]:
         found = [
             experiment
-            for experiment in self.experiments
+            for experiment in experiments
             if experiment.record is not None
             and experiment.metrics is not None
             and experiment.status == "complete"
@@ -137,7 +160,18 @@ class TaskStudy:
         return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds, tuple(values))
 
     def learned(self, place: tuple[str, str]) -> Learned:
-        """The rule of `weightlora.yaml`: LoRA minus frozen lies above zero over test items, or over seeds."""
+        """The rule of `judgement.yaml` on the gate's own seeds.
+
+        A place without gate runs falls back on the compared runs, which favours LoRA: LoRA minus frozen lies above zero
+        over test items, or over seeds.
+        """
+        gates = [next(iter(self._scored(self.gates, place, method)), None) for method in ("lora", "frozen")]
+        if gates[0] is not None and gates[1] is not None:
+            return self._learned_by_gate(place, gates[0], gates[1])
+        if any(place_of(gate) == place for gate in self.gates):
+            return Learned(
+                *place, "not known", "its gate runs (LoRA and frozen on seeds of their own) are not complete"
+            )
         lora, frozen = (next(iter(self.at(place, method)), None) for method in ("lora", "frozen"))
         if lora is None or frozen is None:
             absent = " and ".join(name for name, run in (("LoRA", lora), ("frozen", frozen)) if run is None)
@@ -155,6 +189,22 @@ class TaskStudy:
             return Learned(*place, "learned", "LoRA clearly beats frozen", *names, difference)
         return Learned(*place, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
 
+    def _learned_by_gate(self, place: tuple[str, str], lora: Experiment, frozen: Experiment) -> Learned:
+        """LoRA's mean against the best of the frozen body's and every trivial baseline's, by the measure's margin."""
+        names, difference = (lora.name, frozen.name), self.difference(lora, frozen)
+        if reason := unequal(lora, frozen):
+            return Learned(*place, "not known", reason, *names)
+        if difference is None or lora.metrics is None or difference.metric not in self.judgement.measures:
+            return Learned(*place, "not known", "no shared gate seeds, or a measure without a margin", *names)
+        metric, margin = difference.metric, self.judgement.measures[difference.metric].learned_by
+        baselines = [run for kind in BASELINES for run in self.at(place, kind)]
+        rivals = {run.name: _mean_score(run, metric) for run in (frozen, *baselines)}
+        best = max(rivals, key=lambda name: rivals[name])
+        lead = _mean_score(lora, metric) - rivals[best]
+        against = "frozen" if best == frozen.name else "the trivial baseline"
+        reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is asked"
+        return Learned(*place, "learned" if lead >= margin else "did not learn", reason, *names, difference)
+
     def _over_items(
         self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
     ) -> PairedDifference | None:
@@ -171,6 +221,12 @@ class TaskStudy:
         if key not in self._replicates:
             self._replicates[key] = _resample(experiment, metric, seeds)
         return self._replicates[key]
+
+
+def _mean_score(experiment: Experiment, metric: str) -> float:
+    """Mean over the seeds; minus infinity where a seed has no value, so that it can be no rival."""
+    values = experiment.metrics.values(metric) if experiment.metrics else None
+    return -math.inf if values is None else float(np.mean(list(values)))
 
 
 def unequal(first: Experiment, second: Experiment) -> str | None:

@@ -66,7 +66,7 @@ def write_task_runs(
     comparable: bool = True,
     licence: str = "CC BY 4.0",
 ) -> Path:
-    """Write `root/profile/<task>-<method>/...` and return `root/profile`.
+    """Write `root/profile/my-<task>-<method>/...` and return `root/profile`.
 
     `tasks` are metric keys, or corpus name -> metric key. `quality` overrides the share of right items, by experiment
     or by task.
@@ -75,7 +75,7 @@ def write_task_runs(
     for corpus, metric in named.items():
         for key in methods:
             method, config, kept, rank, right = METHODS[key]
-            name = f"{corpus}-{key}"
+            name = f"my-{corpus}-{key}"
             share = (quality or {}).get(name, (quality or {}).get(corpus, right))
             steps = {"steps": 200, **(training or {})}
             config = {**config, **((settings or {}).get(key, {}))}
@@ -297,8 +297,8 @@ def score(name: str, rows: list[dict[str, Any]]) -> float:
 
 
 def write_baseline(profile: Path, task: str, kind: str = "majority", backbone: str = "minilm-l6") -> Path:
-    """`profile/<task>-baseline`: one seed, nothing trained, predictions without logits; on the items of other runs."""
-    folder = profile / f"{task}-baseline"
+    """`profile/my-<task>-baseline`: one seed, nothing trained, no logits in the predictions; on others' items."""
+    folder = profile / f"my-{task}-baseline"
     run = _Run(folder, backbone, task, task, "baseline", {"kind": kind}, 0, 0, 0.5, 120)
     run.write([0], {"steps": 10}, True, "CC BY 4.0")
     predictions = folder / "predictions/seed-0.jsonl"

@@ -16,7 +16,8 @@ def test_the_middle_half_of_seeds_and_tasks_is_averaged(task_study):
     assert (lora.tasks, lora.seeds, lora.backbone) == (("cola", "rte"), (18, 52, 1917), "minilm-l6")
     runs = {e.name: e.metrics for e in task_study.experiments}
     scores = [
-        [runs[f"{task}-lora"].seeds[seed][runs[f"{task}-lora"].primary] for task in lora.tasks] for seed in lora.seeds
+        [runs[f"my-{task}-lora"].seeds[seed][runs[f"my-{task}-lora"].primary] for task in lora.tasks]
+        for seed in lora.seeds
     ]
     assert lora.over_tasks.estimate == pytest.approx(stats.trim_mean(np.array(scores), 0.25, axis=None))
     assert lora.over_tasks.low <= lora.over_tasks.estimate <= lora.over_tasks.high
@@ -40,7 +41,7 @@ def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(tas
     assert (shown["Backbone"], shown["Tasks"], shown["Seeds"]) == ("MiniLM-L6", "CoLA, RTE", "3")
     assert float(shown["Interquartile mean"]) == pytest.approx(entries[0].over_tasks.estimate, abs=1e-4)
     assert any("Descriptive: with few tasks (here 2)" in note for note in block.notes)
-    assert "runs/cpu/cola-lora/training/seed-{18,52,1917}/record.json" in block.records
+    assert "runs/cpu/my-cola-lora/training/seed-{18,52,1917}/record.json" in block.records
     alone = dataclasses.replace(
         task_study, experiments=tuple(e for e in task_study.experiments if e.name.endswith("-lora"))
     )

@@ -34,7 +34,7 @@ def test_lists_every_run_with_status_scores_and_disk_use(invoke, root):
 def test_runs_of_other_forms_show_their_primary_score(invoke, task_runs):
     lines = invoke("--root", task_runs.parent).output.splitlines()
     assert lines[0].split() == ["Run", "Status", "Seeds", "Metric", "Score", "Disk"]
-    lora = next(line for line in lines if line.startswith("cpu/cola-lora "))
+    lora = next(line for line in lines if line.startswith("cpu/my-cola-lora "))
     assert "Matthews correlation" in lora
     listed = json.loads(invoke("--root", task_runs.parent, "--json").output)
     assert {run["form"] for run in listed} == {"classification"}

@@ -47,5 +47,5 @@ def test_every_kind_of_baseline_has_a_name_and_stands_before_all_methods():
 
 def test_tasks_are_named_where_there_are_several(task_runs):
     labels = experiment_labels(load_profile(task_runs))
-    assert labels["rte-lora"] == "LoRA (r=8), RTE"
+    assert labels["my-rte-lora"] == "LoRA (r=8), RTE"
     assert len(set(labels.values())) == len(labels)

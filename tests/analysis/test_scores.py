@@ -9,7 +9,7 @@ from replication.errors import DataError
 
 def write(path, **changes):
     content = {
-        "profile": "cpu", "experiment": "mrpc-lora", "form": "classification", "items": 4,
+        "profile": "cpu", "experiment": "my-mrpc-lora", "form": "classification", "items": 4,
         "metrics": ["accuracy", "f1"], "primary": "f1", "accuracy": 0.75, "f1": 0.5,
         "spread": {"accuracy": 0.1, "f1": None},
         "seeds": {"18": {"accuracy": 0.5, "f1": 0.4}, "52": {"accuracy": 1.0, "f1": 0.6}},

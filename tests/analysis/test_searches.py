@@ -35,21 +35,21 @@ def test_a_file_of_before_the_cases_is_still_read(tmp_path):
 def test_an_experiment_finds_its_search(folder, task_runs):
     searches, _ = read_searches(folder)
     experiments = {e.name: e for e in load_profile(task_runs)}
-    assert case_of(experiments["rte-lora"], searches) == "glue-lora"
-    assert case_of(experiments["rte-dora"], searches) == "glue-dora"
-    assert case_of(experiments["cola-frozen"], searches) is None
+    assert case_of(experiments["my-rte-lora"], searches) == "glue-lora"
+    assert case_of(experiments["my-rte-dora"], searches) == "glue-dora"
+    assert case_of(experiments["my-cola-frozen"], searches) is None
     planned = Planned("minilm-l6", "rte", "lora", "classification", search="glue-weight")
-    assert case_of(load_experiment(task_runs / "rte-lora", planned), searches) == "glue-weight"
+    assert case_of(load_experiment(task_runs / "my-rte-lora", planned), searches) == "glue-weight"
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cola-lora", "searched here, the best of 3"),
-        ("rte-lora", "searched on CoLA, the best of 3"),
-        ("rte-weight_lora-k3", "searched on CoLA, with other settings, the best of 3"),
-        ("rte-dora", "searched on CoLA, whose best of 3 is 0.01"),
-        ("cola-frozen", "given, not searched"),
+        ("my-cola-lora", "searched here, the best of 3"),
+        ("my-rte-lora", "searched on CoLA, the best of 3"),
+        ("my-rte-weight_lora-k3", "searched on CoLA, with other settings, the best of 3"),
+        ("my-rte-dora", "searched on CoLA, whose best of 3 is 0.01"),
+        ("my-cola-frozen", "given, not searched"),
     ],
 )
 def test_how_a_rate_was_found_is_said(folder, task_runs, name, words):

@@ -77,13 +77,13 @@ def test_a_task_experiment_is_complete_and_has_its_selections(task_runs):
     experiments = {e.name: e for e in load_profile(task_runs)}
     assert {e.status for e in experiments.values()} == {"complete"}
     assert {e.form for e in experiments.values()} == {"classification"}
-    assert list(experiments["cola-weight_lora-k3"].selections) == [18, 52, 1917]
-    assert experiments["cola-lora"].selections == {}
+    assert list(experiments["my-cola-weight_lora-k3"].selections) == [18, 52, 1917]
+    assert experiments["my-cola-lora"].selections == {}
 
 
 def test_parts_of_a_task_experiment_that_are_missing_or_contradict(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("weight_lora-k3",), seeds=(18, 52), items=20)
-    folder = runs / "cola-weight_lora-k3"
+    folder = runs / "my-cola-weight_lora-k3"
     (folder / "training" / "seed-52" / "selection.json").unlink()
     experiment = load_experiment(folder)
     assert experiment.status == "incomplete"

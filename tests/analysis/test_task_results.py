@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -20,7 +21,7 @@ def study_of(runs, names=None):
 
 def test_a_task_is_learned_where_lora_clearly_beats_frozen(task_study):
     learned = task_study.learned(COLA)
-    assert (learned.word, learned.lora, learned.frozen) == ("learned", "cola-lora", "cola-frozen")
+    assert (learned.word, learned.lora, learned.frozen) == ("learned", "my-cola-lora", "my-cola-frozen")
     assert learned.difference.over_items.low > 0
     not_learned = task_study.learned(RTE)
     assert not_learned.word == "did not learn"
@@ -28,13 +29,13 @@ def test_a_task_is_learned_where_lora_clearly_beats_frozen(task_study):
 
 
 def test_without_a_frozen_run_it_is_not_known(task_runs):
-    study = study_of(task_runs, ["cola-lora", "cola-weight_lora-k3"])
+    study = study_of(task_runs, ["my-cola-lora", "my-cola-weight_lora-k3"])
     assert (study.learned(COLA).word, study.learned(COLA).reason) == ("not known", "not run: frozen")
 
 
 def test_a_difference_is_paired_by_seed_and_item(task_study):
     runs = by_name(task_study)
-    lora, frozen = runs["cola-lora"], runs["cola-frozen"]
+    lora, frozen = runs["my-cola-lora"], runs["my-cola-frozen"]
     difference = task_study.difference(lora, frozen)
     name = "matthews_correlation"
     pairs = [(lora.metrics.seeds[seed][name], frozen.metrics.seeds[seed][name]) for seed in (18, 52, 1917)]
@@ -54,10 +55,10 @@ def test_kept_replicates_give_what_the_plain_paired_bootstrap_gives(task_study):
     runs = by_name(task_study)
     stacks = [
         [item_statistics("accuracy", e.form, rows) for rows in e.predictions.values()]
-        for e in (runs["rte-lora"], runs["rte-frozen"])
+        for e in (runs["my-rte-lora"], runs["my-rte-frozen"])
     ]
     expected = paired_bootstrap(*stacks, statistic_of("accuracy", "classification"))
-    found = task_study.difference(runs["rte-lora"], runs["rte-frozen"]).over_items
+    found = task_study.difference(runs["my-rte-lora"], runs["my-rte-frozen"]).over_items
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
@@ -70,27 +71,27 @@ def test_with_two_seeds_there_is_no_interval_over_seeds(write_task_runs, tmp_pat
 
 def test_runs_on_other_items_or_with_another_budget_are_not_compared(write_task_runs, task_runs, tmp_path):
     runs = shutil.copytree(task_runs, tmp_path / "cpu")
-    path = runs / "cola-lora" / "predictions" / "seed-18.jsonl"
+    path = runs / "my-cola-lora" / "predictions" / "seed-18.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     row = json.loads(lines[0])
     row["label"] = 1 - row["label"]
     for seed in (18, 52, 1917):
-        path = runs / "cola-lora" / "predictions" / f"seed-{seed}.jsonl"
+        path = runs / "my-cola-lora" / "predictions" / f"seed-{seed}.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines()
         path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "label": row["label"]}), *lines[1:]]) + "\n")
     study = study_of(runs)
     names = by_name(study)
-    assert study.difference(names["cola-lora"], names["cola-frozen"]).over_items is None
-    assert unequal(names["rte-lora"], names["rte-frozen"]) is None
+    assert study.difference(names["my-cola-lora"], names["my-cola-frozen"]).over_items is None
+    assert unequal(names["my-rte-lora"], names["my-rte-frozen"]) is None
     shorter = write_task_runs(tmp_path / "short", tasks=("rte",), methods=("random_lora-k3",), training={"steps": 100})
     short = study_of(shorter).experiments[0]
-    assert unequal(names["rte-lora"], short) == "unequal steps: rte-lora 200, rte-random_lora-k3 100"
-    assert "not trained on the same data" in unequal(names["rte-lora"], names["cola-lora"])
+    assert unequal(names["my-rte-lora"], short) == "unequal steps: my-rte-lora 200, my-rte-random_lora-k3 100"
+    assert "not trained on the same data" in unequal(names["my-rte-lora"], names["my-cola-lora"])
 
 
 def test_rows_of_experiments_that_have_not_run_come_from_the_plan(task_runs):
     plan = {
-        "cola-lora": Planned("minilm-l6", "cola", "lora", "classification", corpus="cola"),
+        "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", corpus="cola"),
         "cola-later": Planned("minilm-l6", "cola", "weight_lora", "classification", {"rank": 8, "keep": 9}, "cola"),
         "qa-later": Planned("minilm-l6", "squad", "lora", "question_answering", {"rank": 8}, "squad_v1"),
     }
@@ -102,7 +103,7 @@ def test_rows_of_experiments_that_have_not_run_come_from_the_plan(task_runs):
 
 
 def test_rows_hold_counts_scores_and_what_the_corpus_is(task_study):
-    row = next(row for row in task_study.rows if row.experiment == "cola-weight_lora-k3")
+    row = next(row for row in task_study.rows if row.experiment == "my-cola-weight_lora-k3")
     assert (row.counts["adapter"], row.counts_at_start["adapter"]) == (3 * 6_144, 18 * 6_144)
     assert row.counts_at_start["importance"] == 18
     assert row.scores["matthews_correlation"].standard_deviation > 0
@@ -120,3 +121,46 @@ def test_question_answering_is_resampled_item_by_item(write_task_runs, tmp_path)
 
 def test_generation_tasks_are_no_part_of_the_study(quick_runs):
     assert TaskStudy.of(load_profile(quick_runs)).experiments == ()
+
+
+@pytest.fixture
+def gated(write_task_runs, tasks_module, tmp_path):
+    """CoLA with compared runs, a majority baseline, and gate runs with seeds of their own."""
+
+    def make(**quality):
+        share = {"my-cola-frozen": 0.6, "my-cola-lora": 0.9, **{f"gate-{k}": v for k, v in quality.items()}}
+        runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora", "frozen"), quality=share)
+        tasks_module.write_baseline(runs, "cola")
+        elsewhere = {"my-cola-lora": quality["lora"], "my-cola-frozen": quality["frozen"]}
+        other = write_task_runs(
+            tmp_path / "gate", tasks=("cola",), methods=("lora", "frozen"), seeds=(5001, 5002), quality=elsewhere
+        )
+        for folder in other.iterdir():
+            target = runs / folder.name.replace("my-", "gate-")
+            shutil.copytree(folder, target)
+            for path in target.rglob("*.json"):
+                path.write_text(path.read_text().replace(folder.name, target.name))
+        return study_of(runs)
+
+    return make
+
+
+@pytest.mark.parametrize(("lora", "frozen", "word"), [(0.9, 0.6, "learned"), (0.6, 0.6, "did not learn"),
+                                                      (0.6, 0.9, "did not learn")])  # fmt: skip
+def test_the_gate_decides_alone_what_was_learned(gated, lora, frozen, word):
+    study = gated(lora=lora, frozen=frozen)
+    found = study.learned(("minilm-l6", "cola"))
+    assert (found.word, found.lora, found.frozen) == (word, "gate-cola-lora", "gate-cola-frozen")
+    assert {run.name for run in study.gates} == {"gate-cola-lora", "gate-cola-frozen"}
+    assert all(not run.name.startswith("gate") for run in study.experiments)
+
+
+def test_a_trivial_baseline_is_a_rival_of_the_gate(gated):
+    study = gated(lora=0.9, frozen=0.6)
+    baseline = by_name(study)["my-cola-baseline"]
+    scores = {0: dict.fromkeys(baseline.metrics.metrics, 0.99)}
+    best = baseline.metrics.model_copy(update={"seeds": scores})
+    runs = tuple(dataclasses.replace(run, metrics=best) if run is baseline else run for run in study.experiments)
+    found = dataclasses.replace(study, experiments=runs).learned(("minilm-l6", "cola"))
+    assert found.word == "did not learn"
+    assert "trivial baseline" in found.reason

@@ -70,7 +70,7 @@ def test_a_baseline_stands_first_without_spread_or_rate_and_not_among_the_parame
 def test_a_baseline_has_no_budget_to_compare_a_method_by(with_baselines):
     place = ("minilm-l6", "cola")
     (baseline,), (lora,) = (with_baselines.at(place, method) for method in ("baseline_majority", "lora"))
-    assert unequal(lora, baseline) == "unequal steps: cola-lora 200, cola-baseline 0"
+    assert unequal(lora, baseline) == "unequal steps: my-cola-lora 200, my-cola-baseline 0"
 
 
 def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, authors):
@@ -86,9 +86,9 @@ def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, aut
 
 def test_what_has_not_run_is_said(task_runs, authors):
     plan = {
-        "cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
-        "rte-lora": Planned("minilm-l6", "rte", "lora", "classification", {"rank": 8}, "rte"),
-        "cola-vera": Planned("minilm-l6", "cola", "peft_baselines", "classification", {"name": "vera"}, "cola"),
+        "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
+        "my-rte-lora": Planned("minilm-l6", "rte", "lora", "classification", {"rank": 8}, "rte"),
+        "my-cola-vera": Planned("minilm-l6", "cola", "peft_baselines", "classification", {"name": "vera"}, "cola"),
         "xsum-lora": Planned("bart-large", "xsum", "lora", "summarisation", {"rank": 8}, "xsum"),
     }
     study = TaskStudy.of(load_profile(task_runs, plan))
@@ -159,11 +159,11 @@ def test_selected_adapters_are_listed_by_seed(task_study):
 
 def test_csv_holds_every_metric_and_every_adapter(task_study, authors):
     scores = list(csv.DictReader(io.StringIO(scores_csv(task_study))))
-    lora = next(row for row in scores if row["experiment"] == "cola-lora")
+    lora = next(row for row in scores if row["experiment"] == "my-cola-lora")
     assert (lora["metric"], lora["primary"], lora["learned"]) == ("matthews_correlation", "true", "learned")
     assert int(lora["adapter"]) + int(lora["importance"]) + int(lora["head"]) == int(lora["trainable"])
     selected = list(csv.DictReader(io.StringIO(selected_csv(task_study.experiments))))
-    one = [row for row in selected if (row["experiment"], row["seed"]) == ("cola-weight_lora-k3", "18")]
+    one = [row for row in selected if (row["experiment"], row["seed"]) == ("my-cola-weight_lora-k3", "18")]
     assert len(one) == 18
     assert sum(row["kept"] == "true" for row in one) == 3
     assert all((row["final_rank"] == "8") == (row["kept"] == "true") for row in one)

@@ -157,7 +157,7 @@ def test_points_are_named_and_frozen_is_a_level(task_study, drawings):
     axes = drawings["task_parameters_score"].figure.axes[0]
     assert set(texts(axes)) == {row.label for row in task_study.rows}
     level = next(line for line in axes.lines if line.get_linestyle() == "--")
-    frozen = next(row for row in task_study.rows if row.experiment == "cola-frozen")
+    frozen = next(row for row in task_study.rows if row.experiment == "my-cola-frozen")
     assert level.get_ydata()[0] == pytest.approx(frozen.scores["matthews_correlation"].mean)
     assert COLOURS["weight_lora"].lower() in drawings["task_parameters_score"].svg.lower()
 

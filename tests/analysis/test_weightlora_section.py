@@ -52,7 +52,7 @@ def test_both_papers_stand_on_one_page(write_runs, write_task_runs, tmp_path, qu
     assert "quick profile never tests a claim" in text
     assert weightlora.count('<span class="verdict not_tested">') == 4
     assert 'id="table-glue_microworld_deberta"' in weightlora
-    assert "<code>runs/quick/microworld_sentiment-lora/training/seed-{18,52,1917}/record.json</code>" in weightlora
+    assert "<code>runs/quick/my-microworld_sentiment-lora/training/seed-{18,52,1917}/record.json</code>" in weightlora
     assert (tmp_path / "out" / "tables" / "glue_microworld_deberta.tex").is_file()
     assert "Sanity condition of the quick profile: holds" in text_of(solo)
     losses = (tmp_path / "out" / "plots" / "losses.csv").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_a_page_of_task_runs_alone_has_everything(task_runs, searches, tasks_mod
 def test_experiments_that_have_not_run_stand_in_their_tables(task_runs, tmp_path, quickly):
     plan = {
         "lora": Planned("smollm2-135m", "e2e-part", "lora", corpus="e2e"),
-        "cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
+        "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
         "squad-lora": Planned("minilm-l6", "squad", "lora", "question_answering", {"rank": 8}, "squad_v1"),
     }
     page = build(task_runs, tmp_path / "out", experiments=plan)
@@ -93,9 +93,9 @@ def test_experiments_that_have_not_run_stand_in_their_tables(task_runs, tmp_path
 
 
 def test_many_missing_experiments_are_one_warning(tmp_path, quickly):
-    plan = {f"cola-{i}": Planned("minilm-l6", "cola", "lora", "classification") for i in range(9)}
+    plan = {f"my-cola-{i}": Planned("minilm-l6", "cola", "lora", "classification") for i in range(9)}
     text = text_of(build(tmp_path / "runs" / "cpu", tmp_path / "out", experiments=plan))
-    assert "9 of 9 experiments have not been run: cola-0, cola-1" in text
+    assert "9 of 9 experiments have not been run: my-cola-0, my-cola-1" in text
     assert "No experiment of this paper has been run in this profile yet" in text
 
 
@@ -134,9 +134,9 @@ def test_claims_are_sentences(task_runs):
 
 def test_a_broken_selection_is_shown_with_the_reason(write_task_runs, tmp_path, quickly):
     runs = write_task_runs(tmp_path / "runs", tasks=("cola",), methods=("weight_lora-k3",), items=10, seeds=(18,))
-    path = runs / "cola-weight_lora-k3" / "training" / "seed-18" / "selection.json"
+    path = runs / "my-cola-weight_lora-k3" / "training" / "seed-18" / "selection.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, "survivors": [99]}), encoding="utf-8")
     text = text_of(build(runs, tmp_path / "out"))
-    assert "cola-weight_lora-k3 (failed)" in text
+    assert "my-cola-weight_lora-k3 (failed)" in text
     assert "adapter 99 is none of the 18" in text

@@ -60,10 +60,10 @@ def test_a_case_says_effect_intervals_seeds_and_which_count(task_study, authors)
 
 def test_a_clear_difference_supports(make):
     better = {
-        "cola-weight_lora-k3": 0.93,
-        "cola-random_lora-k3": 0.70,
-        "cola-lora": 0.86,
-        "cola-weight_lora_plus": 1.0,
+        "my-cola-weight_lora-k3": 0.91,
+        "my-cola-random_lora-k3": 0.70,
+        "my-cola-lora": 0.72,
+        "my-cola-weight_lora_plus": 1.0,
     }
     found = make(quality=better)
     assert {key: verdict.word for key, verdict in found.items()} == {
@@ -76,14 +76,19 @@ def test_a_clear_difference_supports(make):
 
 
 def test_the_opposite_contradicts(make):
-    worse = {"cola-weight_lora-k3": 0.70, "cola-random_lora-k3": 0.95, "cola-lora": 0.95, "cola-weight_lora_plus": 0.60}
+    worse = {
+        "my-cola-weight_lora-k3": 0.70,
+        "my-cola-random_lora-k3": 0.95,
+        "my-cola-lora": 0.95,
+        "my-cola-weight_lora_plus": 0.60,
+    }
     found = make(quality=worse)
     for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
         assert found[key].word == "contradicted", key
 
 
 def test_one_seed_is_never_a_result(make):
-    better = {"cola-weight_lora-k3": 0.99, "cola-random_lora-k3": 0.70}
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70}
     found = make(quality=better, seeds=(18,))["better_than_random"]
     assert found.word == "inconclusive"
     assert found.observed[0].endswith("inconclusive: fewer than 3 seeds.")
@@ -91,7 +96,7 @@ def test_one_seed_is_never_a_result(make):
 
 
 def test_the_quick_profile_never_tests_a_claim(make, authors):
-    better = {"cola-weight_lora-k3": 0.99, "cola-random_lora-k3": 0.70, "cola-weight_lora_plus": 0.999}
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70, "my-cola-weight_lora_plus": 0.999}
     found = make(profile="quick", quality=better)
     assert {verdict.word for verdict in found.values()} == {"not_tested"}
     assert "quick profile never tests a claim" in found["better_than_random"].reason
@@ -105,7 +110,7 @@ def test_unequal_steps_are_refused(write_task_runs, tmp_path, authors):
     write_task_runs(root, tasks=("cola",), methods=("random_lora-k3",), training={"steps": 120})
     found = verdicts("cpu", TaskStudy.of(load_profile(runs)), authors)["better_than_random"]
     assert found.word == "not_tested"
-    assert "unequal steps: cola-weight_lora-k3 200, cola-random_lora-k3 120" in found.observed[0]
+    assert "unequal steps: my-cola-weight_lora-k3 200, my-cola-random_lora-k3 120" in found.observed[0]
 
 
 def test_another_rank_is_refused(write_task_runs, tmp_path, authors):
@@ -113,7 +118,7 @@ def test_another_rank_is_refused(write_task_runs, tmp_path, authors):
         tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k3"), settings={"lora": {"rank": 4}}
     )
     found = verdicts("cpu", TaskStudy.of(load_profile(runs)), authors)["fewer_and_as_good"]
-    assert "unequal ranks: cola-weight_lora-k3 8, cola-lora 4" in found.observed[0]
+    assert "unequal ranks: my-cola-weight_lora-k3 8, my-cola-lora 4" in found.observed[0]
 
 
 def test_keeping_more_than_half_is_no_case_of_fewer(write_task_runs, tmp_path, authors):

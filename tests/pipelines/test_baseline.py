@@ -14,6 +14,7 @@ import pipelines.score as score
 from analysis.records import load_experiment
 from pipelines.plan import plan_experiment
 from pipelines.settings import load_settings
+from pipelines.tasks import gold_rows
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, read_jsonl, write_json, write_jsonl, write_text
 from replication.records import read_record
@@ -58,6 +59,7 @@ def home(project_root, tmp_path, monkeypatch):
             write_jsonl(folder / f"{name}.jsonl", TRAIN[task])
         described = {"name": task, "label": task, "metric": metric, "sha256": {"x": "0" * 64}}
         form = load_settings(PARAMS).task(task).form
+        write_jsonl(Path("gold/quick") / f"{task}.jsonl", gold_rows(form, TRAIN[task]))
         counts = {"train_examples": 9, "dev_examples": 9, "test_items": 9}
         write_json(folder / "corpus.json", {**described, "form": form, "labels": ["no", "yes"], **counts})
     return tmp_path
@@ -77,7 +79,7 @@ def test_every_stage_runs_without_loading_weights_and_the_analysis_reads_what_it
     assert record.adapter.bytes == (run / "adapter/seed-0/baseline.json").stat().st_size
     rows = read_jsonl(run / "predictions/seed-0.jsonl")
     assert {row["prediction"] for row in rows} == said
-    assert all(set(row) == {"id", "prediction", "label"} for row in rows)
+    assert all(set(row) == {"id", "prediction"} for row in rows)
     assert read_json(run / "metrics.json")["accuracy"] == pytest.approx(right)
     found = load_experiment(run)
     assert (found.status, found.problems) == ("complete", ())
