@@ -39,7 +39,8 @@ reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; 
 
 search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora [PARAMS=params.yaml]
 	@test -n "$(CASE)" || { echo "name a case under searches of $(PARAMS): make search CASE=lora" >&2; exit 2; }
-	dvc repro --force --single-item $(if $(filter params.yaml,$(PARAMS)),,$(dir $(PARAMS))dvc.yaml:)search@$(CASE)
+	python -m pipelines.search --params $(PARAMS) --case $(CASE)
+	dvc commit --force $(if $(filter params.yaml,$(PARAMS)),,$(dir $(PARAMS))dvc.yaml:)search@$(CASE)
 
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)

@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from analysis.judgement import load_judgement
 from analysis.names import SELECTING
 from analysis.scores import GENERATION, Metrics, check_place, read_metrics
 from analysis.selection import Selection, read_selection
@@ -130,8 +131,9 @@ def _cell_of(record: RunRecord) -> str:
 
 
 def of_generation(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The experiments of generation tasks: those of the Solo Connection paper."""
-    return [experiment for experiment in experiments if experiment.form == GENERATION]
+    """The experiments of generation tasks, those of the Solo Connection paper, without the pilots."""
+    role = load_judgement().role
+    return [e for e in experiments if e.form == GENERATION and role(e.profile, e.name) in ("compared", "earlier")]
 
 
 def of_tasks(experiments: Iterable[Experiment]) -> list[Experiment]:
