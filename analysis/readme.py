@@ -19,6 +19,7 @@ from pathlib import Path
 from analysis.blocks import Block
 from analysis.cases import verdict_list
 from analysis.costs import training_costs
+from analysis.judgement import load_judgement
 from analysis.published import load_claims, load_tolerances
 from analysis.records import load_profile
 from analysis.results import result_rows
@@ -45,7 +46,9 @@ def with_tables(text: str, root: str | Path = ".") -> str:
     def section(profile: str) -> WeightLora:
         folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
         runs, searches, measurements = folders
-        return load_weightlora(profile, load_profile(runs), searches, measurements)
+        role = load_judgement().role
+        kept = [run for run in load_profile(runs) if role(profile, run.name) != "earlier"]  # the report has those too
+        return load_weightlora(profile, kept, searches, measurements)
 
     said: set[str] = set()
 

@@ -90,7 +90,11 @@ def test_every_method_of_a_search_plan_gets_the_same_candidates_and_steps(projec
     where = {}
     for key, case in settings.searches.items():
         plan = settings.search[case.plan]
-        found = read_json(project_root / "searches" / profile / f"{key}.json")
+        path = project_root / "searches" / profile / f"{key}.json"
+        if not path.is_file():  # still to be run: then no experiment can have its rate
+            assert key not in {experiment.search for experiment in settings.experiments.values()}, key
+            continue
+        found = read_json(path)
         assert {field: found[field] for field in case.model_dump()} == case.model_dump(mode="json"), key
         rates = sorted(row["learning_rate"] for row in found["tried"])
         assert set(plan.learning_rates) <= set(rates), key
