@@ -11,10 +11,11 @@ from typing import Any
 
 from analysis.blocks import Block, Cell
 from analysis.cells import CellVerdict, CellWord
+from analysis.labels import score_name
 from analysis.published import METRICS, PublishedTable, Row
 from analysis.results import ResultRow
 from analysis.standings import meaning
-from analysis.tables import METRIC_NAMES, format_score
+from analysis.tables import format_score
 
 REFERENCE_METHODS = ("tgen",)
 """Never run here, and shown beside the runs all the same: what a system without adapters reaches."""
@@ -75,7 +76,7 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
         pairs = [text for metric in METRICS for text in _pair(shown.get(metric))]
         count = Cell(parameters.text, standing=parameters.standing) if parameters else "not stated"
         lines.append((label, *pairs, count, _words(group), source))
-    headers = [text for name in METRIC_NAMES.values() for text in (f"{name} printed", f"{name} here")]
+    headers = [text for name in map(score_name, METRICS) for text in (f"{name} printed", f"{name} here")]
     caption = "Published beside measured, on the same scale"
     if why_not is not None:
         caption += f"; not comparable with this profile. {why_not}"
@@ -121,7 +122,7 @@ def _words(cells: Sequence[BesideCell]) -> str:
     """One word where all cells have the same, else each with its metrics."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        found.setdefault(cell.word.replace("_", " "), []).append(METRIC_NAMES[cell.metric])
+        found.setdefault(cell.word.replace("_", " "), []).append(score_name(cell.metric))
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in found.items())

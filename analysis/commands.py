@@ -74,16 +74,17 @@ def show(listed: list[dict[str, Any]]) -> None:
     from rich.console import Console
 
     from analysis.labels import score_name
+    from analysis.published import METRICS
     from analysis.scores import GENERATION
-    from analysis.tables import METRIC_NAMES
 
     console = Console(highlight=False)
     if not console.is_terminal:  # a file or a pipe has no width to keep to
         console.width = max(console.width, 160)
     generation = [run for run in listed if run["form"] == GENERATION]
     if generation:
-        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in METRIC_NAMES]) for run in generation]
-        console.print(_table(list(METRIC_NAMES.values()), rows))
+        metrics = list(dict.fromkeys([*METRICS, *(name for run in generation for name in run["scores"] or {})]))
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in metrics]) for run in generation]
+        console.print(_table([score_name(metric) for metric in metrics], rows))
     others = [run for run in listed if run["form"] != GENERATION]
     if others:
         rows = [

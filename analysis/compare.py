@@ -156,8 +156,8 @@ def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | No
     from rich.table import Table
     from rich.text import Text
 
+    from analysis.labels import score_name
     from analysis.standings import letter, meaning
-    from analysis.tables import METRIC_NAMES
 
     if not cells:
         return
@@ -174,7 +174,7 @@ def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | No
         for cell in group:
             printed = cell.printed if cell.spread is None else f"{cell.printed} ± {cell.spread}"
             words = cell.word.replace("_", " ")
-            table.add_row(METRIC_NAMES[cell.metric], f"{printed} {letter(cell.standing)}", cell.measured, words)
+            table.add_row(score_name(cell.metric), f"{printed} {letter(cell.standing)}", cell.measured, words)
         console.print(table)
     legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell.standing for cell in cells))
     console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.drawing import Drawing, add_legend, looks_of, new_figure, styled
+from analysis.labels import score_name
 from analysis.records import Experiment, of_generation
 from analysis.results import ResultRow, experiment_labels
 from analysis.statistics import smooth
-from analysis.tables import METRIC_NAMES
 
 SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
@@ -160,7 +160,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
             )
     axes.set_xscale("log")
     axes.set_xlabel("adapter parameters (logarithmic)")
-    axes.set_ylabel(METRIC_NAMES[metric])
+    axes.set_ylabel(score_name(metric))
     highest = max(summary.mean + (summary.standard_deviation or 0.0) for _, _, summary in points)
     axes.set_ylim(-0.03 * max(highest, 0.1), 1.1 * max(highest, 0.1))
     counts = [adapter for _, adapter, _ in points if adapter]
@@ -171,7 +171,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
     return Drawing(
         "parameters_score",
         "Parameters against score",
-        f"Adapter parameters against {METRIC_NAMES[metric]}. Bars: sample standard deviation over seeds "
+        f"Adapter parameters against {score_name(metric)}. Bars: sample standard deviation over seeds "
         "(none where "
         "there is one seed); they do not show the uncertainty over test items, which the table gives. "
         + _source(
@@ -180,7 +180,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
             [row.corpus for row in shown],
             [seed for row in shown for seed in row.seeds],
         ),
-        f"Scatter of adapter parameters and {METRIC_NAMES[metric]}, one point per experiment.",
+        f"Scatter of adapter parameters and {score_name(metric)}, one point per experiment.",
         figure,
     )
 

@@ -11,10 +11,10 @@ from analysis.names import (
     METHOD_NAMES,
     METHOD_ORDER,
     PART_NAMES,
-    SCORE_NAMES,
     SELECTING,
     TASK_NAMES,
 )
+from replication.metrics import label_of
 from replication.records import RunRecord
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def task_name(corpus: str) -> str:
 
 
 def score_name(metric: str) -> str:
-    """`Matthews correlation` for matthews_correlation."""
-    return SCORE_NAMES.get(metric, metric)
+    """`Matthews correlation` for matthews_correlation, as its metric says; any other measure keeps its own name."""
+    return label_of(metric) or metric
 
 
 def method_key(method: str, config: Mapping[str, Any]) -> str:

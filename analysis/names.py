@@ -1,4 +1,4 @@
-"""The words for methods, backbones, tasks and metrics, and the order in which methods stand: plain data."""
+"""The words for methods, backbones and tasks, and the order in which methods stand: plain data."""
 
 from __future__ import annotations
 
@@ -79,19 +79,4 @@ PART_NAMES = {  # corpora that hold a part of one above, or ask it another way: 
     "xsum_subset": "XSum (part)",
     "cnn_dailymail_subset": "CNN/DailyMail (part)",
     "boolq_closed_book": "BoolQ without passages",
-}
-SCORE_NAMES = {
-    "matthews_correlation": "Matthews correlation",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "accuracy_matched": "accuracy, matched",
-    "accuracy_mismatched": "accuracy, mismatched",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "exact_match": "exact match",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "ROUGE_L": "ROUGE-L",
 }

@@ -11,12 +11,12 @@ from markupsafe import Markup
 from analysis.cells import CellVerdict
 from analysis.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.drawing import FONTS, INK, Drawing
-from analysis.labels import backbone_name, experiment_labels
+from analysis.labels import backbone_name, experiment_labels, score_name
 from analysis.published import PublishedTable, Source
 from analysis.records import Experiment, of_generation
 from analysis.results import ResultRow
 from analysis.sections import Section
-from analysis.tables import METRIC_NAMES, Block, Cell, format_score
+from analysis.tables import Block, Cell, format_score
 from analysis.wording import percent
 from replication.fileio import sha256_bytes
 
@@ -247,7 +247,7 @@ def cells_block(
         (
             labels[cell.experiment],
             f"{cell.label} ({places[cell.table]})",
-            METRIC_NAMES[cell.metric],
+            score_name(cell.metric),
             format_score(cell.measured),
             Cell(cell.printed, standing=cell.standing),
             f"± {cell.half_width:g}",

@@ -21,11 +21,12 @@ from analysis.bootstrap import (
     seed_replicates,
 )
 from analysis.decision import LEAST_SEEDS, Difference
-from analysis.generation_items import APPROXIMATE, GENERATION_SCORES, generation_statistics
+from analysis.items import is_approximate, item_statistics, statistic_of
 from analysis.labels import experiment_labels
 from analysis.names import BACKBONE_NAMES, METHOD_NAMES, METHOD_ORDER
 from analysis.published import METRICS
 from analysis.records import Experiment, Status, of_generation
+from analysis.scores import GENERATION
 from analysis.statistics import SeedSummary, summarise_seeds, t_interval
 from replication.records import RunRecord
 
@@ -82,13 +83,13 @@ def bleu_over_items(experiment: Experiment, method: str = "bca") -> Interval | N
 def metric_over_items(experiment: Experiment, metric: str, method: str = "bca") -> Interval | None:
     """95 % interval of the seeds' mean score over test items; None without predictions, and for METEOR.
 
-    ROUGE_L and CIDEr are approximate (`generation_items`): their estimate may differ from metrics.json in its last
+    Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from metrics.json in its last
     digits.
     """
     stack = metric_stack(experiment, metric)
     if stack is None:
         return None
-    score = GENERATION_SCORES[metric]
+    score = statistic_of(metric, GENERATION)
     estimate = float(np.mean(score(stack.sum(axis=1))))
     replicates = _replicates(metric, stack).mean(axis=1)
     if method == "percentile":
@@ -121,7 +122,7 @@ def generation_difference(first: Experiment, second: Experiment, metric: str = "
         _difference_over_items(first, second, metric, seeds),
         t_interval(values) if len(values) >= LEAST_SEEDS else None,
         values,
-        metric in APPROXIMATE,
+        is_approximate(metric, GENERATION),
     )
 
 
@@ -131,12 +132,12 @@ def segment_stack(experiment: Experiment, seeds: tuple[int, ...] | None = None) 
 
 
 def metric_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
-    """`generation_statistics` of every seed's predictions, shape (n_seeds, n_items, k); None without predictions."""
+    """`item_statistics` of every seed's predictions, shape (n_seeds, n_items, k); None without predictions."""
     wanted = tuple(experiment.predictions) if seeds is None else seeds
     chosen = [experiment.predictions[seed] for seed in wanted if seed in experiment.predictions]
     if not chosen or not chosen[0] or len({len(rows) for rows in chosen}) > 1:
         return None
-    found = [generation_statistics(metric, rows) for rows in chosen]
+    found = [item_statistics(metric, GENERATION, rows) for rows in chosen]
     return None if any(rows is None for rows in found) else np.stack(cast(list[Floats], found))
 
 
@@ -149,7 +150,7 @@ def _difference_over_items(
     a, b = metric_stack(first, metric, seeds), metric_stack(second, metric, seeds)
     if a is None or b is None:
         return None
-    score = GENERATION_SCORES[metric]
+    score = statistic_of(metric, GENERATION)
     estimate = float(np.mean(score(a.sum(axis=1))) - np.mean(score(b.sum(axis=1))))
     return paired_from_replicates(estimate, _replicates(metric, a), _replicates(metric, b))
 
@@ -162,7 +163,7 @@ def _replicates(metric: str, stack: Floats) -> Floats:
 @lru_cache(maxsize=64)
 def _kept_replicates(metric: str, shape: tuple[int, ...], content: bytes, resamples: int) -> Floats:
     stack = np.frombuffer(content).reshape(shape)
-    return seed_replicates(stack, GENERATION_SCORES[metric], resamples=resamples)
+    return seed_replicates(stack, statistic_of(metric, GENERATION), resamples=resamples)
 
 
 def _shared(first: Mapping[int, object], second: Mapping[int, object]) -> tuple[int, ...]:
@@ -193,7 +194,7 @@ def _row(experiment: Experiment, label: str, experiments: Sequence[Experiment]) 
     lora = reference_lora(experiments, record) if record else None
     scores: dict[str, SeedSummary | None] = dict.fromkeys(METRICS)
     if metrics is not None:
-        for metric in METRICS:
+        for metric in metrics.metrics:
             values = metrics.values(metric)
             scores[metric] = None if values is None else summarise_seeds(values)
     adapter = record.counts.adapter if record else None

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from analysis.published import METRICS
 from replication.errors import DataError
 from replication.fileio import read_json
+from replication.metrics import names
 
 GENERATION = "generation"
 _ROUNDING = 1e-6
@@ -57,6 +58,12 @@ class Metrics(BaseModel):
     def _means_are_means(self) -> Metrics:
         if self.primary not in self.metrics:
             raise ValueError(f"primary is {self.primary!r}; metrics names {', '.join(self.metrics)}")
+        known = names(self.form)
+        if unknown := [metric for metric in self.metrics if metric not in known]:
+            raise ValueError(
+                f"metrics names {unknown[0]!r}, which no file of replication/metrics defines for {self.form}; "
+                f"valid names: {', '.join(known) or 'none'}"
+            )
         for metric in self.metrics:
             absent = [seed for seed, scores in self.seeds.items() if metric not in scores]
             if absent:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.counted import reduction
+from analysis.labels import score_name
 from analysis.published import Claims, Tolerances
 from analysis.records import Experiment
 from analysis.results import base_parameters, experiment_labels, generation_difference, is_reading, reference_lora
 from analysis.statistics import largest_rise, smooth, summarise_seeds
-from analysis.tables import METRIC_NAMES, format_score
+from analysis.tables import format_score
 from analysis.task_results import unequal
 from analysis.wording import difference_text, percent, signed
 from replication.fileio import read_json
@@ -154,7 +155,7 @@ def ablation(study: Study) -> tuple[Experiment, Experiment] | None:
 def scores_against(study: Study, solo: Experiment, lora: Experiment) -> str:
     """BLEU of both, and their difference with its intervals, and seed by seed."""
     text = "; ".join(
-        f"{METRIC_NAMES['BLEU']} of {study.label(e)} {format_score(summarise_seeds(values))}"
+        f"{score_name('BLEU')} of {study.label(e)} {format_score(summarise_seeds(values))}"
         for e in (solo, lora)
         if e.metrics and (values := e.metrics.values("BLEU"))
     )

@@ -12,30 +12,42 @@ from typing import Any
 
 from analysis.blocks import Block, Cell, csv_text, escape_latex, to_latex, to_markdown, with_best
 from analysis.costs import COST_HEADER, cost_note
+from analysis.labels import score_name
 from analysis.published import METRICS, PublishedTable
 from analysis.results import ResultRow
+from analysis.scores import GENERATION
 from analysis.statistics import Interval, SeedSummary
+from replication.metrics import named
 
 __all__ = [
-    "HEADERS", "METRIC_NAMES", "Block", "Cell", "csv_text", "escape_latex", "format_count", "format_interval",
-    "format_ratio", "format_score", "published_csv", "results_block", "results_csv", "rounded",
-    "spread_places", "to_latex", "to_markdown",
+    "Block", "Cell", "csv_text", "escape_latex", "format_count", "format_interval",
+    "format_ratio", "format_score", "measured_metrics", "published_csv", "results_block", "results_csv", "rounded",
+    "spread_places", "table_headers", "to_latex", "to_markdown",
 ]  # fmt: skip
 
-METRIC_NAMES = {"BLEU": "BLEU", "NIST": "NIST", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}
 PLACES = 4  # what the official scripts print
-HEADERS = (
-    "Method",
-    "BLEU",
-    "95 % over items",
-    *list(METRIC_NAMES.values())[1:],
-    "Trainable parameters",
-    "Adapter parameters",
-    "of LoRA's adapter",
-    "of full's adapter",
-    COST_HEADER,
-    "Seeds",
-)
+
+
+def measured_metrics(rows: Sequence[ResultRow]) -> list[str]:
+    """The published metrics, then whatever else any of the rows was scored by."""
+    return list(dict.fromkeys([*METRICS, *(metric for row in rows for metric in row.scores)]))
+
+
+def table_headers(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Columns of the main table; the first metric has its interval beside it."""
+    first, *others = map(score_name, metrics)
+    return (
+        "Method",
+        first,
+        "95 % over items",
+        *others,
+        "Trainable parameters",
+        "Adapter parameters",
+        "of LoRA's adapter",
+        "of full's adapter",
+        COST_HEADER,
+        "Seeds",
+    )
 
 
 def format_score(summary: SeedSummary | None) -> str:
@@ -84,12 +96,14 @@ def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, s
     corpora = sorted({row.corpus for row in rows if row.corpus}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test items" if items else ""
-    scored = {HEADERS.index(name): True for name in METRIC_NAMES.values()}
-    lines = with_best([_result_cells(row, (costs or {}).get(row.experiment)) for row in rows], scored)
-    fewest = {HEADERS.index("Adapter parameters"): False, HEADERS.index(COST_HEADER): False}
+    metrics = measured_metrics(rows)
+    headers = table_headers(metrics)
+    scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
+    lines = with_best([_result_cells(row, metrics, (costs or {}).get(row.experiment)) for row in rows], scored)
+    fewest = {headers.index("Adapter parameters"): False, headers.index(COST_HEADER): False}
     return Block(
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
-        headers=HEADERS,
+        headers=headers,
         rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
         notes=(*_notes(rows), *((cost_note(profile),) if costs else ())),
         key="results",
@@ -98,7 +112,7 @@ def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, s
 
 def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
     """Numbers as they are (six decimals at most), blanks where there is none; ratios are of `adapter`."""
-    records = []
+    records, metrics = [], measured_metrics(rows)
     for row in rows:
         record: dict[str, Any] = {
             "profile": profile,
@@ -108,8 +122,8 @@ def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
             "backbone": row.backbone,
             "status": row.status,
         }
-        for metric in METRICS:
-            summary = row.scores[metric]
+        for metric in metrics:
+            summary = row.scores.get(metric)
             record[metric] = rounded(summary.mean if summary else None)
             record[f"{metric}_spread"] = rounded(summary.standard_deviation if summary else None)
         interval = row.bleu_over_items
@@ -153,9 +167,8 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
     return csv_text(records)
 
 
-def _result_cells(row: ResultRow, cost: str | None) -> tuple[str, ...]:
-    scores = {metric: _marked(row, metric) for metric in METRICS}
-    first, *others = (scores[metric] for metric in METRICS)
+def _result_cells(row: ResultRow, metrics: Sequence[str], cost: str | None) -> tuple[str, ...]:
+    first, *others = (_marked(row, metric) for metric in metrics)
     return (
         row.label if row.status == "complete" else f"{row.label} ({row.status})",
         first,
@@ -171,8 +184,8 @@ def _result_cells(row: ResultRow, cost: str | None) -> tuple[str, ...]:
 
 
 def _marked(row: ResultRow, metric: str) -> str:
-    text = format_score(row.scores[metric])
-    return f"≈ {text}" if metric in row.approximate and row.scores[metric] is not None else text
+    summary = row.scores.get(metric)
+    return f"≈ {format_score(summary)}" if metric in row.approximate and summary else format_score(summary)
 
 
 def _notes(rows: Sequence[ResultRow]) -> list[str]:
@@ -184,13 +197,13 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
             "95 % over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
         )
     notes.append("Both ratios are of adapter parameters; full's adapter is the whole backbone.")
-    approximate = sorted({METRIC_NAMES[name] for row in rows for name in row.approximate if name in METRIC_NAMES})
+    approximate = sorted({score_name(name) for row in rows for name in row.approximate})
     if approximate:
         notes.append(
             f"≈ {' and '.join(approximate)} with a pure-Python tokenizer, because there was no Java: approximate."
         )
     notes += [f"{row.experiment}, {note}." for row in rows for note in row.score_notes]
-    missing = sorted({METRIC_NAMES.get(name, name) for row in rows for name in row.missing})
+    missing = sorted({score_name(name) for row in rows for name in row.missing})
     if missing:
         notes.append(
             f"{' and '.join(missing)} not measured: the official program needs Java, and nothing stands in for it."

@@ -47,6 +47,7 @@ class TaskRow:
     split: str
     comparable: bool | None
     form: str
+    protocol: str | None
     status: Status
     metrics: tuple[str, ...]
     primary: str | None
@@ -278,7 +279,7 @@ def _resample(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tu
     widths = {rows.shape[1] for rows in stacks}
     if not stacks or len(widths) > 1:
         return None
-    stack, statistic = np.stack(stacks), statistic_of(metric, experiment.form)
+    stack, statistic = np.stack(stacks), statistic_of(metric, experiment.form, corpus_metric)
     estimate = float(np.mean(statistic(stack.sum(axis=1))))
     return estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
 
@@ -308,6 +309,7 @@ def _row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow:
         split=corpus.reported_split if corpus else "",
         comparable=corpus.comparable if corpus else None,
         form=experiment.form,
+        protocol=corpus.metric if corpus else None,
         status=experiment.status,
         metrics=metrics.metrics if metrics else (),
         primary=metrics.primary if metrics else None,

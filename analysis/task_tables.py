@@ -16,6 +16,7 @@ from analysis.statistics import SeedSummary
 from analysis.tables import format_count, format_ratio, format_score, rounded
 from analysis.task_results import TaskRow, TaskStudy, place_title
 from analysis.wording import percent, span
+from replication.metrics import named
 
 # key -> forms, caption, whether a column is a task (its primary metric) or every metric of a task
 GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
@@ -54,7 +55,11 @@ def _score_block(study: TaskStudy, authors: Authors, rows: Sequence[TaskRow], ti
         scores = [_score(found.get(task), metric) for task, metric in columns]
         cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
         lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
-    scored = dict.fromkeys(range(1, 1 + len(columns)), True)
+    scored = {
+        number: direction
+        for number, (task, metric) in enumerate(columns, start=1)
+        if (direction := _higher_is_better(rows, task, metric)) is not None
+    }
     profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
     caption = f"Measured here: {profile} profile, {backbone}, {title}"
     if why := authors.facts.why_not_comparable(profile):
@@ -194,6 +199,12 @@ def _metrics(rows: Sequence[TaskRow], task: str, every: bool) -> tuple[str, ...]
     if scored is None or scored.primary is None:
         return ("",)
     return scored.metrics if every else (scored.primary,)
+
+
+def _higher_is_better(rows: Sequence[TaskRow], task: str, metric: str) -> bool | None:
+    """None where the task was not scored."""
+    row = next((row for row in rows if row.task == task and metric in row.metrics), None)
+    return named(metric, row.form, row.protocol).higher_is_better if row else None
 
 
 def _header(study: TaskStudy, rows: Sequence[TaskRow], task: str, metric: str, every: bool) -> str:

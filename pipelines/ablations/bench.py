@@ -151,12 +151,14 @@ class Bench:
     def score(self, model: Any, tokenizer: Any) -> float:
         """The task's primary metric on its test rows."""
         from replication.determinism import deterministic_algorithms
-        from replication.metrics.tasks import PRIMARY, score_task
+        from replication.metrics import leading, score_task
 
         metric = corpus_of(self.plan.prepared)["metric"]
         with deterministic_algorithms(self.settings.threads):
             predicted = self.plan.task.predict(model.eval(), tokenizer, self.test_rows, None)
-        return score_task(metric, predicted)[PRIMARY[metric]]
+        score = score_task(metric, predicted)[leading(metric).name]
+        assert score is not None, f"{metric} needs no program that can be missing"
+        return score
 
 
 def by_seed(values: Mapping[int, float | None]) -> dict[str, float | None]:

@@ -20,14 +20,16 @@ from replication.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 
-METRICS: dict[str, tuple[str, ...]] = {
+PROTOCOLS: dict[str, tuple[str, ...]] = {
     "classification": ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "accuracy"),
     "regression": ("stsb",),
     "question_answering": ("squad_v1", "squad_v2"),
     "multiple_choice": ("accuracy",),
     "summarisation": ("rouge",),
 }
-FORMS = tuple(METRICS)
+"""Form -> what a card may name in its field `metric`: the official way to score the corpus. Which metrics a protocol
+reports, and which of them leads, is up to the metrics (`replication.metrics.reported`)."""
+FORMS = tuple(PROTOCOLS)
 SUBSETS = ("matched", "mismatched")
 
 
@@ -51,10 +53,10 @@ class CorpusCard:
     note: str
 
     def __post_init__(self) -> None:
-        if self.form not in METRICS:
+        if self.form not in PROTOCOLS:
             raise ConfigError(f"form of {self.name}: {self.form!r}; the forms are {', '.join(FORMS)}")
-        if self.metric not in METRICS[self.form]:
-            valid = ", ".join(METRICS[self.form])
+        if self.metric not in PROTOCOLS[self.form]:
+            valid = ", ".join(PROTOCOLS[self.form])
             raise ConfigError(f"metric of {self.name}: {self.metric!r}; a {self.form} corpus takes {valid}")
         if (self.form == "classification") != bool(self.labels):
             raise ConfigError(
