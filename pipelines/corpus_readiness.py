@@ -74,7 +74,7 @@ def unobtainable_tasks(settings: Settings, root: Path = Path()) -> dict[str, tup
     found = {}
     for key, task in settings.tasks.items():
         files = REAL[task.corpus].unobtainable() if task.corpus in REAL else ()
-        if files and not (root / prepared_directory(settings, key) / "corpus.json").is_file():
+        if files and not (root / prepared_directory(settings.profile, key) / "corpus.json").is_file():
             found[key] = files
     return found
 

@@ -14,10 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import corpus_of, prepared_directory
+from pipelines.experiment import described
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import GENERATION
 from replication.errors import DataError
 from replication.fileio import sha256_file, write_json
 from replication.metrics import METRICS, score_many
@@ -45,17 +44,13 @@ def main(
 ) -> None:
     """Score one experiment."""
     settings = load_settings(params)
-    chosen = settings.experiment(experiment)
-    form = settings.task(chosen.task).form
-    run = Path("runs") / settings.profile / experiment
+    chosen = described(settings, experiment)
+    form, run = chosen.form.name, chosen.run
     if dry_run:
         say(f"would score {experiment} ({form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    if form == GENERATION:
-        scored = score_texts(run, chosen.seeds)
-    else:
-        metric = corpus_of(prepared_directory(settings, chosen.task))["metric"]
-        scored = score_rows(run, chosen.seeds, metric)
+    metric = chosen.corpus["metric"]
+    scored = score_texts(run, chosen.seeds) if metric == "e2e" else score_rows(run, chosen.seeds, metric)
     hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
     write_json(run / "metrics.json", {**summarise(settings, experiment, form, scored), "predictions_sha256": hashes})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)

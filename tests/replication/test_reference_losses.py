@@ -7,12 +7,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import TextPair, encode_pair
 from replication.losses import evaluate_loss
 from replication.metrics.reference_loss import reference_loss
 from replication.reference_losses import encode_references, reference_losses
+from replication.tasks.text_generation import GenerationOptions
 
 SEPARATOR = "<|endoftext|>"
 ROWS = [
