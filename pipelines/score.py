@@ -14,13 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import corpus_of, prepared_directory
+from pipelines.experiment import described
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import GENERATION
 from replication.errors import DataError
 from replication.fileio import sha256_file, write_json
-from replication.metrics import E2E, leading, score_systems
+from replication.metrics import leading, score_systems
 from replication.predictions import full_rows, read_predictions
 
 
@@ -44,14 +43,12 @@ def main(
 ) -> None:
     """Score one experiment."""
     settings = load_settings(params)
-    chosen = settings.experiment(experiment)
-    form = settings.task(chosen.task).form
-    run = Path("runs") / settings.profile / experiment
+    chosen = described(settings, experiment)
+    form, run = chosen.form.name, chosen.run
     if dry_run:
         say(f"would score {experiment} ({form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    protocol = E2E if form == GENERATION else corpus_of(prepared_directory(settings, chosen.task))["metric"]
-    scored = score_seeds(run, chosen.seeds, form, protocol)
+    scored = score_seeds(run, chosen.seeds, form, chosen.corpus["metric"])
     hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
     write_json(run / "metrics.json", {**summarise(settings, experiment, form, scored), "predictions_sha256": hashes})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)
@@ -88,7 +85,7 @@ def score_seeds(run: Path, seeds: tuple[int, ...], form: str, protocol: str) -> 
 
 def read_rows(path: Path, form: str) -> Sequence[Mapping[str, Any]]:
     """Full prediction rows; those of generated texts are checked line by line."""
-    return read_predictions(path) if form == GENERATION else full_rows(path)
+    return read_predictions(path) if form == "generation" else full_rows(path)
 
 
 def _item(row: Mapping[str, Any]) -> tuple[Any, ...]:

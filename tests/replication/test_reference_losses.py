@@ -7,13 +7,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import TextPair, encode_pair
 from replication.losses import evaluate_loss
 from replication.metrics import find
 from replication.metrics.programs import Programs
 from replication.reference_losses import encode_references, reference_losses
+from replication.tasks.text_generation import GenerationOptions
 
 SEPARATOR = "<|endoftext|>"
 ROWS = [
