@@ -53,7 +53,7 @@ memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' sh
 
 ablations: $(VENV)/.installed ## what each fault of the authors' code changes, on toys; complete results are kept
 	dvc pull data.dvc
-	python -m pipelines.ablations
+	python -m studies.ablations
 	python -m analysis.details
 
 reports: $(VENV)/.installed ## every committed report again from its committed records, in seconds

@@ -21,8 +21,8 @@ from replication.fileio import read_json, replaced_directory, write_json
 if TYPE_CHECKING:
     from pipelines.fitting import Fitted
     from pipelines.plan import Plan
-    from replication.adapters import BaselineConfig
     from replication.counting import Counts
+    from replication.methods.baseline import BaselineConfig
 
 
 def is_baseline(plan: Plan) -> bool:
@@ -43,7 +43,7 @@ def check_baseline(plan: Plan) -> None:
 
 def config_of(plan: Plan) -> BaselineConfig:
     """The plan's configuration; ConfigError when its method is another one."""
-    from replication.adapters import BaselineConfig
+    from replication.methods.baseline import BaselineConfig
 
     config = plan.method(plan.experiment.seeds[0])
     if not isinstance(config, BaselineConfig):
@@ -60,7 +60,7 @@ def describe_baseline(plan: Plan) -> str:
 def learn_baseline(plan: Plan, seed: int, finished: Path) -> None:
     """Write one seed's adapter, record, curves and cost, as `finetune.keep` does; complete or not at all."""
     from pipelines.records import training_record
-    from replication.adapters.baseline import learn
+    from replication.methods.baseline import learn
     from replication.records import write_curves, write_record
 
     started = time.perf_counter()
@@ -79,7 +79,7 @@ def nothing_fitted(plan: Plan) -> Fitted:
     from torch import nn
 
     from pipelines.fitting import Fitted
-    from replication.training import TrainingResult
+    from replication.training.loop import TrainingResult
 
     row: dict[str, Any] = {"step": 0, "loss": None, "dev_loss": None, "learning_rate": None}
     result = TrainingResult(
@@ -111,7 +111,7 @@ def baseline_counts(plan: Plan) -> Counts:
 
 def predict_baseline(plan: Plan, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
-    from replication.adapters.baseline import predict_rows
+    from replication.methods.baseline import predict_rows
 
     path = plan.run / "adapter" / f"seed-{seed}" / BASELINE_FILE
     learned, items = read_json(path), read_rows(plan.prepared, "test")
@@ -125,10 +125,10 @@ def predict_baseline(plan: Plan, seed: int) -> list[dict[str, Any]]:
 
 def _cosines(plan: Plan, seed: int, items: list[dict[str, Any]]) -> list[float]:
     from pipelines.fitting import load_base
-    from replication.adapters.baseline import text_cosines
     from replication.backbones import load_tokenizer
-    from replication.determinism import deterministic_algorithms
-    from replication.progress import progress_bar
+    from replication.methods.baseline import text_cosines
+    from replication.training.determinism import deterministic_algorithms
+    from replication.training.progress import progress_bar
 
     body, options = load_base(plan, seed).base_model, plan.task.settings()
     tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)

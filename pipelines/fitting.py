@@ -14,7 +14,8 @@ from replication.counting import Counts, parameter_counts
 if TYPE_CHECKING:
     from torch import nn
 
-    from replication.training import TrainingConfig, TrainingResult
+    from replication.training.config import TrainingConfig
+    from replication.training.loop import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def fit(
     identity: dict[str, Any] | None = None,
 ) -> Fitted:
     """Load the backbone, attach the method, train. All random sources start from `seed`, or the plan's own."""
-    from replication.adapters import attach, report_state
     from replication.backbones import load_tokenizer
-    from replication.bfloat16 import fast_bfloat16_products
-    from replication.training import train
+    from replication.methods import attach, report_state
+    from replication.training.bfloat16 import fast_bfloat16_products
+    from replication.training.loop import train
 
     method = plan.method(seed)
     seed = plan.training_seed(seed)
@@ -73,7 +74,7 @@ def fit(
 def load_base(plan: Plan, seed: int) -> Any:
     """The backbone for the plan's task; a head that the weights lack starts from `seed`."""
     from replication.backbones import load_model
-    from replication.determinism import seed_everything
+    from replication.training.determinism import seed_everything
 
     seed_everything(seed)
     return load_model(
@@ -88,8 +89,8 @@ def describe(plan: Plan) -> str:
     """What would be trained, on the real architecture built without memory; checks that the method fits it."""
     if is_baseline(plan):
         return describe_baseline(plan)
-    from replication.adapters import attach
     from replication.backbones import build_empty
+    from replication.methods import attach
 
     base = build_empty(plan.experiment.backbone, task=plan.task.model_task, num_labels=plan.task.num_labels())
     counts = parameter_counts(attach(base, plan.method(plan.experiment.seeds[0])))

@@ -108,9 +108,9 @@ def in_process(params: Path, phase: int, keep: int, checkpoint: Path | None) -> 
 def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: Path | None) -> dict[str, Any]:
     """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
     from pipelines.fitting import load_base
-    from replication.adapters import attach, method_config
     from replication.backbones import load_tokenizer
-    from replication.training import train
+    from replication.methods import attach, method_config
+    from replication.training.loop import train
 
     shared = {
         key: plan.experiment.settings[key] for key in ("rank", "alpha", "dropout") if key in plan.experiment.settings

@@ -13,12 +13,12 @@ from pipelines.baseline import check_baseline
 from pipelines.paths import prepared_directory, prepared_hashes, weights_directory
 from pipelines.settings import Experiment, SearchCase, Settings
 from pipelines.tasks import StageTask, stage_task
-from replication.adapters import MethodConfig, method_config
 from replication.backbones import Backbone, get_backbone
 from replication.errors import ConfigError
 from replication.fileio import sha256_file
+from replication.methods import MethodConfig, method_config
 from replication.records import code_sha256, versions
-from replication.training_config import TrainingConfig
+from replication.training.config import TrainingConfig
 
 TOLERANCES = Path("paper_results/tolerances.json")
 

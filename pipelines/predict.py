@@ -102,10 +102,10 @@ def predict(plan: Plan, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
     if is_baseline(plan):
         return predict_baseline(plan, seed)
-    from replication.adapters import load
     from replication.backbones import load_tokenizer
-    from replication.determinism import deterministic_algorithms
-    from replication.progress import progress_bar
+    from replication.methods import load
+    from replication.training.determinism import deterministic_algorithms
+    from replication.training.progress import progress_bar
 
     items = read_rows(plan.prepared, "test")
     model: Any = load(load_base(plan, plan.training_seed(seed)), plan.run / "adapter" / f"seed-{seed}")

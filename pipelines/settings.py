@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from replication.errors import ConfigError
 
 BASELINE = "baseline"
-"""The method that trains nothing (replication.adapters.baseline)."""
+"""The method that trains nothing (replication.methods.baseline)."""
 
 
 class Strict(BaseModel):

@@ -7,15 +7,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError
 from replication.fileio import read_jsonl
 from replication.predictions import gold
+from replication.training.decoding_config import GenerationOptions
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings, Task
     from replication.backbones import Backbone
-    from replication.training_config import TrainingConfig
+    from replication.training.config import TrainingConfig
 
 GENERATION = "generation"
 Rows = Sequence[Mapping[str, Any]]
@@ -93,7 +93,7 @@ class _Generation:
         return 2
 
     def pad_id(self, tokenizer: Any) -> int:
-        from replication.backbones import separator_id
+        from replication.examples import separator_id
 
         return separator_id(tokenizer, self.backbone.separator)
 
@@ -112,7 +112,7 @@ class _Generation:
     def predict(
         self, model: Any, tokenizer: Any, rows: Rows, progress: Callable[..., Any] | None
     ) -> list[dict[str, Any]]:
-        from replication.decoding import generate
+        from replication.training.decoding import generate
 
         losses = self._losses(model, tokenizer, rows, progress)
         texts = generate(
@@ -130,7 +130,7 @@ class _Generation:
 
     def _losses(self, model: Any, tokenizer: Any, rows: Rows, progress: Advance) -> Predictions:
         """Loss of each row's scored references; empty where none is scored."""
-        from replication.reference_losses import encode_references, reference_losses
+        from replication.tasks.reference_losses import encode_references, reference_losses
 
         count = self.decoding.references_scored
         if not count:

@@ -7,8 +7,8 @@ from pipelines.plan import plan_experiment, plan_search, training_config
 from pipelines.settings import Task, load_settings
 from pipelines.tasks import stage_task
 from replication.backbones import get_backbone
-from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError
+from replication.training.decoding_config import GenerationOptions
 
 
 @pytest.fixture

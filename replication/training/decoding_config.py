@@ -1,0 +1,48 @@
+"""Settings of text generation, checked when they are made; needs no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from replication.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How text is generated; the defaults are the recipe's.
+
+    `beams=1` is greedy search, `no_repeat_ngram=0` bans nothing; `batch_size` counts contexts, not beams.
+    """
+
+    beams: int = 10
+    length_penalty: float = 0.8
+    no_repeat_ngram: int = 4
+    max_new_tokens: int = 64
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for field, least in (("beams", 1), ("no_repeat_ngram", 0), ("max_new_tokens", 1), ("batch_size", 1)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"decoding: {field}={value!r}; valid is a whole number of at least {least}")
+        penalty = self.length_penalty
+        if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not math.isfinite(penalty):
+            raise ConfigError(f"decoding: length_penalty={penalty!r}; valid is a finite number (the recipe's is 0.8)")
+
+
+@dataclass(frozen=True)
+class GenerationOptions(DecodingConfig):
+    """Options of a generation task: how text is generated, and what else is measured.
+
+    `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on by
+    teacher forcing (replication/tasks/reference_losses.py); 0: none. The generated text does not depend on it.
+    """
+
+    references_scored: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.references_scored
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"decoding: references_scored={value!r}; valid is a whole number of at least 0")
