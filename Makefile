@@ -67,10 +67,11 @@ test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not long and not browser"
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 
 bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py

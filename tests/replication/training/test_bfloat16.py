@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from replication import records
 from replication.records import machine_conditions
 from replication.testing.tiny_models import tiny_bart, tiny_gpt2, tiny_llama
 from replication.training.bfloat16 import FloatProducts, fast_bfloat16_products
