@@ -5,26 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from replication.corpora import choices, glue, squad, summaries
+from replication.corpora import choices, glue, microworld, squad, summaries
 from replication.corpora.assembly import RealCorpus
 from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError, DataError
 
 REAL: dict[str, RealCorpus] = {**glue.CORPORA, **squad.CORPORA, **summaries.CORPORA, **choices.CORPORA}
-EMBEDDED = tuple(
-    f"microworld_{task}"
-    for task in (
-        "acceptability",
-        "sentiment",
-        "paraphrase",
-        "entailment",
-        "similarity",
-        "qa",
-        "qa_unanswerable",
-        "headlines",
-        "choice",
-    )
-)
+EMBEDDED = microworld.NAMES
 CORPORA = (*REAL, *EMBEDDED)
 
 
@@ -37,9 +24,7 @@ def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
     if source is not None and not Path(source).is_dir():
         raise DataError(f"{source}: no such folder; give the folder that holds the files of {name}, or none")
     if name in EMBEDDED:
-        from replication.corpora import microworld_tasks
-
-        return microworld_tasks.load(name, None if source is None else Path(source))
+        return microworld.load(name, None if source is None else Path(source))
     return REAL[name].load(source)
 
 
@@ -47,9 +32,7 @@ def describe(name: str) -> dict[str, Any]:
     """The card of a corpus (label, form, licence ...) as a JSON dict, without reading its rows."""
     _check(name)
     if name in EMBEDDED:
-        from replication.corpora import microworld_tasks
-
-        return microworld_tasks.card_of(name).describe()
+        return microworld.card_of(name).describe()
     return REAL[name].card.describe()
 
 

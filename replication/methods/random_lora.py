@@ -1,8 +1,8 @@
 """The control of WeightLoRA ("RLoRA"): K adapters drawn at random, each with the fixed weight 1.
 
-The others are never wrapped, so this is LoRA on K places: K pairs train, from the first update to the last.
-The pairs of the places drawn start where LoRA's start under the same init_seed (Vepricov/Weight_Lora draws the
-places in apply_rand_weight_lora, src/utils.py, and keeps the others in the model with weight 0).
+The others are never wrapped, so this is LoRA on K slots: K pairs train, from the first update to the last.
+The pairs of the slots drawn start where LoRA's start under the same init_seed (Vepricov/Weight_Lora draws the
+slots in apply_rand_weight_lora, src/utils.py, and keeps the others in the model with weight 0).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from replication.training.config import TrainingConfig
 @register_method
 @dataclass(frozen=True)
 class RandomLoraConfig(LoraConfig):
-    """Settings of LoRA, and K. selection_seed draws the places (None: init_seed does)."""
+    """Settings of LoRA, and K. selection_seed draws the slots (None: init_seed does)."""
 
     rank: int = 8
     alpha: float = 32
@@ -61,13 +61,13 @@ class RandomLoraConfig(LoraConfig):
         return 2 * self.rank * width * min(self.keep, blocks * len(set(self.targets)))
 
     def drawn(self, adapters: int) -> list[int]:
-        """The indices of the places drawn, of how many there are, ascending."""
+        """The indices of the slots drawn, of how many there are, ascending."""
         seed = self.init_seed if self.selection_seed is None else self.selection_seed
         order = torch.randperm(adapters, generator=seeded_generator(seed, "random_lora"))
         return sorted(order[: self.keep].tolist())
 
     def install(self, model: nn.Module) -> None:
-        """Wrap the places drawn; AdapterError, before any change, where keep exceeds the places found."""
+        """Wrap the slots drawn; AdapterError, before any change, where keep exceeds the slots found."""
         adapters = enumerate_adapters(find_projections(model, self.targets))
         if self.keep > len(adapters):
             raise AdapterError(
@@ -88,11 +88,11 @@ class RandomLoraConfig(LoraConfig):
         forget_adapters(model)
 
     def structure(self, model: nn.Module) -> dict[str, Any]:
-        """The places: a saved adapter does not depend on torch drawing the same ones again."""
+        """The slots: a saved adapter does not depend on torch drawing the same ones again."""
         return {"survivors": list(present_updates(model))}
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
-        """Wrap the places named instead of those drawn."""
+        """Wrap the slots named instead of those drawn."""
         chosen, found = [int(index) for index in structure["survivors"]], len(recorded_adapters(model))
         if not set(chosen) <= set(range(found)):
             raise AdapterError(f"survivors {sorted(set(chosen) - set(range(found)))} are none of the {found} found")
@@ -101,5 +101,5 @@ class RandomLoraConfig(LoraConfig):
             self._wrap(model, chosen)
 
     def training_callback(self, training: TrainingConfig) -> Callback:
-        """Changes nothing; reports the places."""
+        """Changes nothing; reports the slots."""
         return ReportCallback(self)

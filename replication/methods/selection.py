@@ -1,6 +1,6 @@
 """Adapters as things that can be numbered, ranked, removed and restored: what the selecting methods share.
 
-An adapter is one low-rank pair on one projection (slice). Its index is its place in module order when all
+An adapter is one low-rank pair on one projection (slice). Its index is its position in module order when all
 candidates are attached, and never changes: removing a neighbour does not renumber it.
 """
 
@@ -44,11 +44,11 @@ def enumerate_adapters(found: Mapping[str, Sequence[OutputSlice]]) -> tuple[Adap
     """The candidates in module order, from what `find_projections` returned."""
     pairs = [(name, piece) for name, slices in found.items() for piece in slices]
     return tuple(
-        Adapter(index, name, piece.label, *_place(name, piece.label)) for index, (name, piece) in enumerate(pairs)
+        Adapter(index, name, piece.label, *_position(name, piece.label)) for index, (name, piece) in enumerate(pairs)
     )
 
 
-def _place(name: str, label: str) -> tuple[int | None, str]:
+def _position(name: str, label: str) -> tuple[int | None, str]:
     number = re.search(r"\.(\d+)\.", name)
     inside = name[number.end() :] if number else name
     if label == WHOLE:
@@ -178,7 +178,7 @@ def apply_structure(model: nn.Module, structure: Mapping[str, Any]) -> None:
 
 
 def set_pair(update: LowRankUpdate, lora_A: torch.Tensor, lora_B: torch.Tensor) -> None:
-    """New parameters for a pair, of any rank, in the old ones' dtype and place; `scaling` stays."""
+    """New parameters for a pair, of any rank, in the old ones' dtype and device; `scaling` stays."""
     for name, value in (("lora_A", lora_A), ("lora_B", lora_B)):
         old = getattr(update, name)
         setattr(update, name, nn.Parameter(value.detach().to(old), requires_grad=old.requires_grad))

@@ -89,7 +89,7 @@ NUMERICALLY_ZERO = 1e-10  # Vepricov/Weight_Lora, src/optimizers.py
 #
 # Sources: Vepricov/Weight_Lora (earliest, and the basis of the later ones), Vepricov/WLoRA (second repository):
 # src/optimizers.py, src/utils.py, the run scripts, and PEFT's pull request 2406 for the layer. What a preset
-# cannot carry over is in weight_lora.py, under "not copied".
+# cannot carry over stands above, under "not copied".
 
 Config = TypeVar("Config", bound="HasPresets")
 

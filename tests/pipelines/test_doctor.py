@@ -25,9 +25,10 @@ from pipelines.findings import Finding
 from pipelines.machine import Machine, drift
 from pipelines.readiness import PROFILES, Profile, examine
 from replication.backbones import BACKBONES
-from replication.corpora import microworld, microworld_tasks
 from replication.errors import ConfigError
 from replication.fileio import write_bytes
+from studies.microworld import descriptions as microworld
+from studies.microworld import tasks as microworld_tasks
 
 MACHINE = Machine(
     python="3.12.1",

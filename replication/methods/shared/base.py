@@ -201,7 +201,7 @@ def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def attachment(model: nn.Module) -> Attachment:
-    """The record of `attach`; AdapterError, with the cure, if nothing is attached."""
+    """The record of `attach`; AdapterError, which says how to fix it, if nothing is attached."""
     record = getattr(model, _RECORD, None)
     if record is None:
         raise AdapterError(f"{type(model).__name__} carries no method: call attach(model, config) first")

@@ -99,8 +99,8 @@ def _ends_with(name: str, suffix: str) -> bool:
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` is registered in `model`: a shared module has several places."""
+    """Put `new` wherever `old` is registered in `model`: a shared module has several positions."""
     for parent in list(model.modules()):
-        for child_name, child in list(parent._modules.items()):  # named_children() skips second places
+        for child_name, child in list(parent._modules.items()):  # named_children() skips second positions
             if child is old and parent is not new:
                 setattr(parent, child_name, new)

@@ -75,16 +75,16 @@ def test_a_named_folder_and_the_mirror_give_the_same_corpus(mirror):
 
 
 def test_embedded_corpora_are_the_microworlds_tasks():
-    from replication.corpora import microworld_tasks
+    from studies.microworld import tasks as microworld_tasks
 
-    assert set(EMBEDDED) == set(microworld_tasks.NAMES)
+    assert set(EMBEDDED) == {f"microworld_{task}" for task in microworld_tasks.DRAWINGS}
     for name in EMBEDDED:
         assert describe(name)["name"] == name
         assert describe(name)["comparable"] is False
 
 
 def test_an_embedded_corpus_is_read_from_the_folder_given(tmp_path):
-    from replication.corpora import microworld_tasks
+    from studies.microworld import tasks as microworld_tasks
 
     microworld_tasks.write(tmp_path / "tasks", microworld_tasks.TasksConfig(train=6, test=6, passages=6))
     corpus = load_corpus("microworld_entailment", tmp_path / "tasks")

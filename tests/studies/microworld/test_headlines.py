@@ -3,8 +3,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_headlines import EVENTS, draw_headline
+from studies.microworld.grammar import VALUES, Draw
+from studies.microworld.headlines import EVENTS, draw_headline
 
 # What a report says -> how a headline has it, written apart from the generator.
 HAPPENED = {

@@ -9,27 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replication.corpora import microworld_tasks
-from replication.corpora.microworld import LABEL, MicroworldConfig, generate
-from replication.corpora.microworld_grammar import Draw
-from replication.corpora.microworld_tasks import (
-    DEFAULT_SHA256,
-    FILES,
-    NAMES,
-    TASKS,
-    TasksConfig,
-    card_of,
-    files_of,
-    generate_pretraining,
-    generate_task,
-    load,
-    main,
-    write,
-)
-from replication.corpora.microworld_tasks_pretraining import draw_passage
+from replication.corpora.microworld import LABEL, NAMES, TASKS_SHA256, card_of, load
 from replication.corpora.schema import parse_mr
 from replication.errors import ConfigError, DataError
 from replication.fileio import sha256_bytes
+from studies.microworld import tasks as microworld_tasks
+from studies.microworld.descriptions import MicroworldConfig, generate
+from studies.microworld.grammar import Draw
+from studies.microworld.pretraining import draw_passage
+from studies.microworld.tasks import (
+    DRAWINGS,
+    FILES,
+    TasksConfig,
+    files_of,
+    generate_pretraining,
+    generate_task,
+    main,
+    write,
+)
 
 SMALL = {"train": 24, "test": 12, "passages": 20}
 
@@ -55,7 +52,7 @@ def small(tmp_path):
 
 
 def test_regenerating_gives_the_stored_bytes(contents):
-    assert {name: sha256_bytes(data) for name, data in contents.items()} == DEFAULT_SHA256
+    assert {name: sha256_bytes(data) for name, data in contents.items()} == TASKS_SHA256
     assert tuple(contents) == FILES
 
 
@@ -70,7 +67,7 @@ def test_the_tasks_in_the_tree_are_the_generated_ones(project_root, contents):
 
 def test_bytes_do_not_depend_on_hash_order(tmp_path):
     code = (
-        "import sys; from replication.corpora.microworld_tasks import TasksConfig, write; "
+        "import sys; from studies.microworld.tasks import TasksConfig, write; "
         f"print(write(sys.argv[1], TasksConfig(**{SMALL})))"
     )
     printed = {
@@ -92,7 +89,7 @@ def test_default_corpora(folder, contents):
         assert {split: len(rows) for split, rows in corpus.splits.items()} == {"train": 1200, "test": 240}
         assert (corpus.label, corpus.comparable, corpus.reported_split) == (LABEL, False, "test")
         assert corpus.sha256 == {
-            f"{name.removeprefix('microworld_')}/{split}.jsonl": DEFAULT_SHA256[
+            f"{name.removeprefix('microworld_')}/{split}.jsonl": TASKS_SHA256[
                 f"{name.removeprefix('microworld_')}/{split}.jsonl"
             ]
             for split in ("train", "test")
@@ -100,7 +97,7 @@ def test_default_corpora(folder, contents):
         assert LABEL in corpus.note
     assert contents["pretraining.txt"].count(b"\n") == 6000
     readme = contents["README.md"].decode()
-    assert all(DEFAULT_SHA256[name] in readme for name in FILES if name != "README.md")
+    assert all(TASKS_SHA256[name] in readme for name in FILES if name != "README.md")
     assert LABEL in readme
 
 
@@ -121,7 +118,7 @@ def test_the_eight_shapes_and_questions_without_an_answer():
     assert card_of("microworld_entailment").labels == ("entailment", "neutral", "contradiction")
 
 
-@given(st.integers(), st.sampled_from(list(TASKS)), st.integers(1, 40), st.integers(1, 30))
+@given(st.integers(), st.sampled_from(list(DRAWINGS)), st.integers(1, 40), st.integers(1, 30))
 def test_splits_for_any_seed_and_size(seed, task, train, test):
     config = TasksConfig(seed, train, test, passages=1)
     splits = generate_task(task, config)
@@ -137,7 +134,7 @@ def test_splits_for_any_seed_and_size(seed, task, train, test):
         assert all(item.keys for item in items)
 
 
-@given(st.integers(), st.sampled_from(list(TASKS)))
+@given(st.integers(), st.sampled_from(list(DRAWINGS)))
 def test_the_test_split_stays_when_the_other_sizes_change(seed, task):
     one = generate_task(task, TasksConfig(seed, train=6, test=8, passages=1))
     two = generate_task(task, TasksConfig(seed, train=9, test=8, passages=3))
@@ -165,7 +162,7 @@ def test_labels_are_balanced(folder, name):
 @given(st.integers())
 def test_no_passage_tells_what_is_held_out(seed):
     config = TasksConfig(seed, train=1, test=40, passages=150)
-    splits = {task: generate_task(task, config) for task in TASKS}
+    splits = {task: generate_task(task, config) for task in DRAWINGS}
     texts = generate_pretraining(config, splits)
     assert len(texts) == 150
     joined = "\n".join(texts)
@@ -285,7 +282,7 @@ def test_a_line_that_is_no_row_is_named(small):
     with pytest.raises(DataError, match=r"train\.jsonl, line 1: not valid JSON"):
         load("microworld_entailment", small)
     path.unlink()
-    with pytest.raises(DataError, match=r"train\.jsonl: no such file.*microworld_tasks --output"):
+    with pytest.raises(DataError, match=r"train\.jsonl: no such file.*tasks --output"):
         load("microworld_entailment", small)
 
 
@@ -334,7 +331,7 @@ def test_the_command_prints_the_hashes(tmp_path, capsys, monkeypatch, contents):
     assert main(["--output", str(tmp_path / "tasks")]) == 0
     printed = capsys.readouterr().out
     assert LABEL in printed
-    assert all(f"{digest}  {name}" in printed for name, digest in DEFAULT_SHA256.items())
+    assert all(f"{digest}  {name}" in printed for name, digest in TASKS_SHA256.items())
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,10 @@ Similarity: two texts that each give a name and four facts; the score is the num
 
 from __future__ import annotations
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_facts import (
-    ASKED,
-    KINDS,
-    Item,
-    described,
-    drawn_value,
-    item_of,
-    meaning,
-    statement,
-)
+from studies.microworld.facts import ASKED, KINDS, Item, described, drawn_value, item_of, meaning, statement
+from studies.microworld.grammar import VALUES, Draw
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
-ENTAILMENT_LABELS = ("entailment", "neutral", "contradiction")
-PARAPHRASE_LABELS = ("not_equivalent", "equivalent")
 FACTS_COMPARED = 5  # of a similarity pair: the name and four more
 
 

@@ -6,21 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora import microworld
-from replication.corpora.microworld import (
-    DEFAULT_SHA256,
-    FILES,
-    LABEL,
-    MicroworldConfig,
-    files_of,
-    generate,
-    main,
-    statistics,
-    write,
-)
+from replication.corpora.microworld import DEFAULT_SHA256, FILES, LABEL
 from replication.corpora.schema import group_references, linearise, parse_mr, read_csv
 from replication.errors import ConfigError, DataError
 from replication.fileio import sha256_bytes
+from studies.microworld import descriptions as microworld
+from studies.microworld.descriptions import MicroworldConfig, files_of, generate, main, statistics, write
 
 SMALL = {"train": 12, "dev": 5, "test": 6, "passages": 40}
 
@@ -56,7 +47,7 @@ def test_bytes_do_not_depend_on_hash_order(tmp_path, hash_seed):
     command = [
         sys.executable,
         "-m",
-        "replication.corpora.microworld",
+        "studies.microworld.descriptions",
         "--output",
         str(tmp_path / "out"),
         "--json",

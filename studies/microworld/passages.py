@@ -1,6 +1,6 @@
 """Free text of the microworld for pretraining: reviews, guides, walks, advice and talk about its places.
 
-Passages use the words and phrases of the descriptions (`microworld_grammar`) in other sentences, with
+Passages use the words and phrases of the descriptions (`grammar`) in other sentences, with
 everyday talk around them, mostly in the past tense. They hold no meaning representation and no
 `label : value` text. Several kinds state a wish or a doubt and then say the same of a named place, and half of
 them quote a jotted note before saying it in full, so that a backbone pretrained on them has learnt to look back
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from replication.corpora.microworld_grammar import (
+from replication.corpora.schema import MeaningRepresentation
+from studies.microworld.grammar import (
     Draw,
     capitalised,
     describe,
@@ -22,7 +23,6 @@ from replication.corpora.microworld_grammar import (
     premodified_slots,
     series,
 )
-from replication.corpora.schema import MeaningRepresentation
 
 SHORTEST_WORDS, LONGEST_WORDS = 20, 40
 

@@ -3,8 +3,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import PREDICATES, VALUES, Draw
-from replication.corpora.microworld_passages import draw_passage, in_the_past
+from studies.microworld.grammar import PREDICATES, VALUES, Draw
+from studies.microworld.passages import draw_passage, in_the_past
 
 
 @given(st.integers())

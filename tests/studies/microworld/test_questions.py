@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_questions import draw_choice, draw_question, draw_unanswerable
+from studies.microworld.grammar import VALUES, Draw
+from studies.microworld.questions import draw_choice, draw_question, draw_unanswerable
 
 # What a question asks for, written apart from the generator.
 ASKS = {

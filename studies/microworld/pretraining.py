@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from replication.corpora.microworld_grammar import VALUES, Draw, capitalised, describe
-from replication.corpora.microworld_tasks_facts import ASKED, drawn_value, meaning, others_of, shuffled, stated
-from replication.corpora.microworld_tasks_grammaticality import draw_sentence, plural, slip_of
-from replication.corpora.microworld_tasks_headlines import draw_headline
-from replication.corpora.microworld_tasks_opinions import NEGATIVE, POSITIVE, draw_sentiment
-from replication.corpora.microworld_tasks_questions import ASKABLE, asking, choice_text
 from replication.corpora.schema import MeaningRepresentation
+from studies.microworld.facts import ASKED, drawn_value, meaning, others_of, shuffled, stated
+from studies.microworld.grammar import VALUES, Draw, capitalised, describe
+from studies.microworld.grammaticality import draw_sentence, plural, slip_of
+from studies.microworld.headlines import draw_headline
+from studies.microworld.opinions import NEGATIVE, POSITIVE, draw_sentiment
+from studies.microworld.questions import ASKABLE, asking, choice_text
 
 FEWEST_WORDS, MOST_WORDS = 12, 70
 Facts = Mapping[str, str]

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from replication.corpora.microworld_grammar import (
+from replication.corpora.schema import SLOTS, MeaningRepresentation
+from studies.microworld.grammar import (
     AREAS,
     NEARNESS,
     PREDICATES,
@@ -22,7 +23,6 @@ from replication.corpora.microworld_grammar import (
     describe,
     with_article,
 )
-from replication.corpora.schema import SLOTS, MeaningRepresentation
 
 T = TypeVar("T")
 

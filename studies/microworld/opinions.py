@@ -8,11 +8,10 @@ single word tells the label.
 
 from __future__ import annotations
 
-from replication.corpora.microworld_grammar import VALUES, Draw, capitalised
-from replication.corpora.microworld_tasks_facts import Item
+from studies.microworld.facts import Item
+from studies.microworld.grammar import VALUES, Draw, capitalised
 
 NEGATIVE, POSITIVE = range(2)
-SENTIMENT_LABELS = ("negative", "positive")
 
 _FOODS, _PLACES, _PEOPLE = ("fresh", "tasty", "good"), ("clean", "pleasant", "warm"), ("kind", "friendly", "polite")
 _BAD_FOODS, _BAD_PLACES, _BAD_PEOPLE = ("stale", "bland", "bad"), ("dirty", "noisy", "cold"), ("rude", "slow", "cross")

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope="session")
 def read_back():
     """The reader of descriptions that the grammar's own tests hold against it: every (slot, value) that a text says."""
-    path = Path(__file__).with_name("test_microworld_grammar.py")
+    path = Path(__file__).with_name("test_grammar.py")
     spec = importlib.util.spec_from_file_location("microworld_reader", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

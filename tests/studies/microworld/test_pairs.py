@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import Draw
-from replication.corpora.microworld_tasks_pairs import (
+from replication.corpora.microworld import ENTAILMENT_LABELS
+from studies.microworld.grammar import Draw
+from studies.microworld.pairs import (
     CONTRADICTION,
     ENTAILMENT,
-    ENTAILMENT_LABELS,
     NEUTRAL,
     draw_entailment,
     draw_paraphrase,

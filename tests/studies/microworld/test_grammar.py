@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import (
+from replication.corpora.schema import SLOTS, MeaningRepresentation, parse_mr
+from replication.errors import DataError
+from studies.microworld.grammar import (
     PREDICATES,
     VALUES,
     Draw,
@@ -15,8 +17,6 @@ from replication.corpora.microworld_grammar import (
     series,
     with_article,
 )
-from replication.corpora.schema import SLOTS, MeaningRepresentation, parse_mr
-from replication.errors import DataError
 
 # How a reader recognises each value. Written apart from the grammar, so that a slip there shows here.
 READINGS = {

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from replication.corpora.microworld_grammar import PREDICATES, VALUES, Draw, capitalised, describe
-from replication.corpora.microworld_tasks_facts import KINDS, Item, item_of, meaning, shuffled, stated
 from replication.corpora.schema import MeaningRepresentation
+from studies.microworld.facts import KINDS, Item, item_of, meaning, shuffled, stated
+from studies.microworld.grammar import PREDICATES, VALUES, Draw, capitalised, describe
 
 LONG, SHORT = (36, 60), (18, 30)  # fewest and most words of a passage
 CHOICES = 4

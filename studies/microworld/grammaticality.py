@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import re
 
-from replication.corpora.microworld_grammar import Draw, capitalised, series
-from replication.corpora.microworld_tasks_facts import (
-    ASKED,
-    SINGULAR_NAMES,
-    Item,
-    described,
-    drawn_value,
-    item_of,
-    meaning,
-    stated,
-)
 from replication.corpora.schema import MeaningRepresentation
+from studies.microworld.facts import ASKED, SINGULAR_NAMES, Item, described, drawn_value, item_of, meaning, stated
+from studies.microworld.grammar import Draw, capitalised, series
 
 UNACCEPTABLE, ACCEPTABLE = range(2)
-ACCEPTABILITY_LABELS = ("unacceptable", "acceptable")
 PLURAL = {
     "is": "are",
     "has": "have",

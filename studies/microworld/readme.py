@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from replication.corpora.microworld import LABEL
-from replication.corpora.microworld_tasks_facts import Item
 from replication.fileio import sha256_bytes
+from studies.microworld.facts import Item
 
 ABOUT = {
     "acceptability": "Is the sentence correct? Half have one slip: a verb of the wrong number, the wrong article, a "

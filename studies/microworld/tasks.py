@@ -1,13 +1,13 @@
-"""The microworld's tasks: eight task shapes over the embedded corpus's places, from a seed, and their loader.
+"""The microworld's tasks: eight task shapes over the embedded corpus's places, from a seed.
 
 Each task is a folder of `train.jsonl` and `test.jsonl` in the row forms of `task_corpus`; `pretraining.txt` is free
-text in the same registers (`microworld_tasks_pretraining`). Every label follows from the facts a row was made from,
+text in the same registers (`pretraining`). Every label follows from the facts a row was made from,
 so there is no label noise; labels take turns, so each split is balanced. No two rows of different splits share a
 meaning representation (for sentiment, acceptability: the sentence's content), and no pretraining passage states all
 the facts of a test row's place.
 
-Regenerate with `python -m replication.corpora.microworld_tasks --output data/microworld-tasks`: the same configuration
-gives the same bytes on every machine and Python version (`DEFAULT_SHA256`).
+Regenerate with `python -m studies.microworld.tasks --output data/microworld-tasks`: the same configuration
+gives the same bytes on every machine and Python version (`TASKS_SHA256`).
 """
 
 from __future__ import annotations
@@ -18,83 +18,45 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from replication.corpora.microworld import LABEL, MicroworldConfig, generate
-from replication.corpora.microworld_grammar import Draw
-from replication.corpora.microworld_tasks_facts import Item
-from replication.corpora.microworld_tasks_grammaticality import ACCEPTABILITY_LABELS, draw_acceptability
-from replication.corpora.microworld_tasks_headlines import draw_headline
-from replication.corpora.microworld_tasks_opinions import SENTIMENT_LABELS, draw_sentiment
-from replication.corpora.microworld_tasks_pairs import (
-    ENTAILMENT_LABELS,
-    FACTS_COMPARED,
-    PARAPHRASE_LABELS,
-    draw_entailment,
-    draw_paraphrase,
-    draw_similarity,
-)
-from replication.corpora.microworld_tasks_pretraining import draw_passage
-from replication.corpora.microworld_tasks_questions import CHOICES, draw_choice, draw_question, draw_unanswerable
-from replication.corpora.microworld_tasks_readme import readme
+from replication.corpora.microworld import DEFAULT_FOLDER, LABEL, TASKS_SHA256
 from replication.corpora.schema import parse_mr
-from replication.corpora.task_corpus import CorpusCard, TaskCorpus, check_rows, corpus_of
 from replication.errors import ConfigError, DataError, ReplicationError
-from replication.fileio import read_jsonl, replaced_directory, sha256_bytes, sha256_file, write_bytes
+from replication.fileio import replaced_directory, sha256_bytes, write_bytes
+from studies.microworld.descriptions import MicroworldConfig, generate
+from studies.microworld.facts import Item
+from studies.microworld.grammar import Draw
+from studies.microworld.grammaticality import draw_acceptability
+from studies.microworld.headlines import draw_headline
+from studies.microworld.opinions import draw_sentiment
+from studies.microworld.pairs import FACTS_COMPARED, draw_entailment, draw_paraphrase, draw_similarity
+from studies.microworld.pretraining import draw_passage
+from studies.microworld.questions import CHOICES, draw_choice, draw_question, draw_unanswerable
+from studies.microworld.readme import readme
 
-DEFAULT_FOLDER = Path("data/microworld-tasks")
-PREFIX = "microworld_"
-SPLITS = ("train", "test")
 MAX_TRAIN, MAX_TEST, MAX_PASSAGES = 20_000, 1000, 1_000_000
 
 
 @dataclass(frozen=True)
-class Task:
+class Drawing:
     """How a task's rows are made: `draw(draw, turn)` gives one item, and turns go round from 0 to `turns` - 1."""
 
-    form: str
-    metric: str
-    labels: tuple[str, ...] | None
     turns: int
     draw: Callable[[Draw, int], Item]
 
 
-TASKS: dict[str, Task] = {
-    "acceptability": Task("classification", "cola", ACCEPTABILITY_LABELS, 2, draw_acceptability),
-    "sentiment": Task("classification", "sst2", SENTIMENT_LABELS, 2, draw_sentiment),
-    "paraphrase": Task("classification", "mrpc", PARAPHRASE_LABELS, 2, draw_paraphrase),
-    "entailment": Task("classification", "accuracy", ENTAILMENT_LABELS, 3, draw_entailment),
-    "similarity": Task("regression", "stsb", None, FACTS_COMPARED + 1, draw_similarity),
-    "qa": Task("question_answering", "squad_v1", None, 2, draw_question),
-    "qa_unanswerable": Task("question_answering", "squad_v2", None, 4, draw_unanswerable),
-    "headlines": Task("summarisation", "rouge", None, 1, draw_headline),
-    "choice": Task("multiple_choice", "accuracy", None, CHOICES, draw_choice),
+DRAWINGS: dict[str, Drawing] = {
+    "acceptability": Drawing(2, draw_acceptability),
+    "sentiment": Drawing(2, draw_sentiment),
+    "paraphrase": Drawing(2, draw_paraphrase),
+    "entailment": Drawing(3, draw_entailment),
+    "similarity": Drawing(FACTS_COMPARED + 1, draw_similarity),
+    "qa": Drawing(2, draw_question),
+    "qa_unanswerable": Drawing(4, draw_unanswerable),
+    "headlines": Drawing(1, draw_headline),
+    "choice": Drawing(CHOICES, draw_choice),
 }
-NAMES = tuple(PREFIX + task for task in TASKS)
-# Bytes of the default tasks, which `data.dvc` versions; a change of a generator or the seed changes them.
-DEFAULT_SHA256 = {
-    "acceptability/train.jsonl": "fb26d55ecad5c1fca3023d3606451cd4bc4b0366721a81d5892c98c25712a0db",
-    "acceptability/test.jsonl": "05092b50b56036688971d113f8198426eeadc79c6c2f7c57a8fa9159477fe6ac",
-    "sentiment/train.jsonl": "8c98aa8978822de8760cebb48dc886a950406dda364f1ac363c85c015c1b895a",
-    "sentiment/test.jsonl": "99798c01bb85d662a711d47cb26ca3bff9600099488f96891d5e97d3fa45d5fb",
-    "paraphrase/train.jsonl": "b5dd5c7dbec841ca8ed07ba7ad60f5d371b842a3741999dfd3aa18390d11142b",
-    "paraphrase/test.jsonl": "42c9a2447953b790a6b8124ba61d39300c68eaa9a53e481d9cb4d07e81af8f6e",
-    "entailment/train.jsonl": "7ebe0ee74ef88be6ddc452cc07e2c82b598dfc0e374961f8c18721f2c4367217",
-    "entailment/test.jsonl": "0b3f04cf716d9d073f1624c51605cf7ef107e072c4c677d020e70fc87613eee8",
-    "similarity/train.jsonl": "a530632c0ff7215fdc305e6aae96dd3c0e77866ef042e8ae9b8d4a27efde571c",
-    "similarity/test.jsonl": "287b9219545abb6bd7339fe8f27a7b598cf16a4fc14c7992e244d67937aea731",
-    "qa/train.jsonl": "5da12fda614cd7c88d49c0dcea33dae365ae94329aefb293374e67701c082ef9",
-    "qa/test.jsonl": "2f112676105fb242828b0289ee64d6a5e47f6972e4fb66ac0b5c30ec45ed995c",
-    "qa_unanswerable/train.jsonl": "ca96719ba12ef302791263f4018a767a3798547964db937d3a1a3efbe26f2be6",
-    "qa_unanswerable/test.jsonl": "7a6541a66e4a0536f1a36f51086531078b9ba27d8da50843f5203dc61eab9eb4",
-    "headlines/train.jsonl": "23e1b9c8da213f99a91d5fa1effb74cd35b9777cdadbd247c0fca82e79e569a3",
-    "headlines/test.jsonl": "c6863151ee8eb937dbf1743ca07b1f0f249d76de7d3e75bbc52bd9c1e987e22c",
-    "choice/train.jsonl": "f57c509f7709ac9c0cebdf61031fa8db38ae5957e75c7645d66164b9d9a66fa8",
-    "choice/test.jsonl": "015864879946a0d48a969266c92ca5b3b09bc7172aa416daaf579013384de4c6",
-    "pretraining.txt": "398d338e81080b7bffb9b8197e7d70ba86471701a4716a77ddc161248cfa13ca",
-    "README.md": "2e018f02f1ac6b66ed3cb03b1a0cfb7e98bb8eb1e2bcab3dc502e06441fafe3f",
-}
-FILES = tuple(DEFAULT_SHA256)
+FILES = tuple(TASKS_SHA256)
 
 
 @dataclass(frozen=True)
@@ -127,7 +89,7 @@ def _split(task: str, split: str, size: int, config: TasksConfig, held_out: froz
     items: list[Item] = []
     seen: set[str] = set()
     while len(items) < size:
-        item = TASKS[task].draw(draw, len(items) % TASKS[task].turns)
+        item = DRAWINGS[task].draw(draw, len(items) % DRAWINGS[task].turns)
         text = json.dumps(item.row)
         if text in seen or item.keys & held_out:
             continue
@@ -166,7 +128,7 @@ def _held_out_meanings(items: Sequence[Item]) -> dict[str, list[frozenset[tuple[
 def files_of(config: TasksConfig | None = None) -> dict[str, bytes]:
     """Contents of the folder by file name, in the order of `FILES`."""
     config = config or TasksConfig()
-    splits = {task: generate_task(task, config) for task in TASKS}
+    splits = {task: generate_task(task, config) for task in DRAWINGS}
     contents = {
         f"{task}/{split}.jsonl": "".join(json.dumps(item.row, ensure_ascii=False) + "\n" for item in items).encode()
         for task, parts in splits.items()
@@ -196,41 +158,6 @@ def write(directory: str | Path, config: TasksConfig | None = None) -> dict[str,
             for name, data in contents.items():
                 write_bytes(aside / name, data)
     return {name: sha256_bytes(data) for name, data in contents.items()}
-
-
-def card_of(name: str) -> CorpusCard:
-    """What the task corpus `name` (`microworld_entailment` ...) is; ConfigError lists the names."""
-    task = TASKS.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
-    if task is None:
-        raise ConfigError(f"{name!r} is no task of the microworld; the tasks are {', '.join(NAMES)}")
-    note = f"{LABEL}: sentences of a seeded grammar about invented places; no score compares with a published one"
-    return CorpusCard(name, LABEL, task.form, task.metric, task.labels, "test", False, "Apache-2.0", note)
-
-
-def load(name: str, folder: Path | None = None) -> TaskCorpus:
-    """The task corpus `name` from `folder` (default: `data/microworld-tasks`), every row checked.
-
-    ConfigError for an unknown name; DataError names the file, line and field of a row that cannot be used.
-    """
-    card, folder = card_of(name), DEFAULT_FOLDER if folder is None else Path(folder)
-    splits, hashes = {}, {}
-    for split in SPLITS:
-        file = f"{name.removeprefix(PREFIX)}/{split}.jsonl"
-        splits[split] = _rows(card, folder / file)
-        hashes[file] = sha256_file(folder / file)
-    return corpus_of(card, splits, hashes)
-
-
-def _rows(card: CorpusCard, path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        cure = f"make it with `python -m replication.corpora.microworld_tasks --output {DEFAULT_FOLDER}`"
-        raise DataError(f"{path}: no such file; pull the data, or {cure}")
-    rows = read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: {row!r} is no JSON object; each line is one row")
-    check_rows(card, rows, str(path))  # a row is a line: the files have no empty ones
-    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,9 @@ welcome stand in the report alone, as do the remarks and any other place it name
 
 from __future__ import annotations
 
-from replication.corpora.microworld_grammar import AREAS, VALUES, Draw, capitalised, describe, noun_phrase, series
-from replication.corpora.microworld_tasks_facts import Item, item_of, meaning, stated
 from replication.corpora.schema import MeaningRepresentation
+from studies.microworld.facts import Item, item_of, meaning, stated
+from studies.microworld.grammar import AREAS, VALUES, Draw, capitalised, describe, noun_phrase, series
 
 FEWEST_WORDS, MOST_WORDS = 40, 60
 # What happened: in the report, in the headline.

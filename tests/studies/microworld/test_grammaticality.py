@@ -4,14 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_grammaticality import (
-    ACCEPTABLE,
-    UNACCEPTABLE,
-    draw_acceptability,
-    draw_sentence,
-    plural,
-)
+from studies.microworld.grammar import VALUES, Draw
+from studies.microworld.grammaticality import ACCEPTABLE, UNACCEPTABLE, draw_acceptability, draw_sentence, plural
 
 # The language of the sentences as one regular expression, written apart from the generator: what it matches is right,
 # and a slip is one only if it does not match.

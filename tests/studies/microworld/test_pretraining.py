@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_opinions import draw_sentiment
-from replication.corpora.microworld_tasks_pretraining import draw_passage, yes_no_question
+from studies.microworld.grammar import VALUES, Draw
+from studies.microworld.opinions import draw_sentiment
+from studies.microworld.pretraining import draw_passage, yes_no_question
 
 NAMES = "|".join(VALUES["name"])
 

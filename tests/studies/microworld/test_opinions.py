@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.corpora.microworld_grammar import VALUES, Draw
-from replication.corpora.microworld_tasks_opinions import SENTIMENT_LABELS, THINGS, draw_sentiment
+from replication.corpora.microworld import SENTIMENT_LABELS
+from studies.microworld.grammar import VALUES, Draw
+from studies.microworld.opinions import THINGS, draw_sentiment
 
 # How a reader takes each word, written apart from the generator.
 GOOD = r"pleasure|come back|happy|worth|recommend|send|fresh|tasty|good|clean|pleasant|warm\b|kind|friendly|polite"
