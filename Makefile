@@ -53,7 +53,7 @@ memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' sh
 
 ablations: $(VENV)/.installed ## what each fault of the authors' code changes, on toys; complete results are kept
 	dvc pull data.dvc
-	python -m pipelines.ablations
+	python -m studies.ablations
 	python -m analysis.details
 
 reports: $(VENV)/.installed ## every committed report again from its committed records, in seconds
@@ -67,10 +67,11 @@ test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not long and not browser"
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 
 bench: $(VENV)/.installed-dev ## speed and memory, side by side
 	python benchmarks/adapter_step.py

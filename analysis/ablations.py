@@ -1,6 +1,6 @@
 """measurements/ablations/<name>.json: what a fault seen in the authors' code changes, measured on the quick profile.
 
-One file a fault, written by `make ablations` (pipelines/ablations/), read and drawn here. A cell of a table is text, a
+One file a fault, written by `make ablations` (studies/ablations/), read and drawn here. A cell of a table is text, a
 number, or one value a seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
 """
 

@@ -30,8 +30,8 @@ def prepared(backbone: str, settings: dict[str, Any]) -> tuple[Any, Any]:
     """A randomly initialised model with the method attached, and an optimizer over what it trains."""
     import torch
 
-    from replication.adapters import attach, method_config, trainable_parameters
     from replication.backbones import build_fresh
+    from replication.methods import attach, method_config, trainable_parameters
 
     torch.manual_seed(0)
     values = dict(settings)

@@ -15,13 +15,13 @@ from pipelines.experiment import Experiment, resolve
 from pipelines.fitting import load_base
 from pipelines.paths import read_rows
 from pipelines.settings import load_settings
-from replication.adapters import attach
 from replication.backbones import load_tokenizer
-from replication.bfloat16 import fast_bfloat16_products
 from replication.examples import indices_of_step, steps_per_epoch
+from replication.methods import attach
 from replication.records import machine_conditions
-from replication.training import train
-from replication.training_config import BATCHINGS
+from replication.training.bfloat16 import fast_bfloat16_products
+from replication.training.config import BATCHINGS
+from replication.training.loop import train
 
 
 def padding(lengths: list[int], window: int, batching: str) -> float:

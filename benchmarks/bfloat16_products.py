@@ -26,9 +26,10 @@ def main(
     """Print a table of medians and ratios."""
     import torch
 
-    from replication.adapters import attach, method_config
     from replication.backbones import build_fresh
-    from replication.bfloat16 import FloatProducts, has_bfloat16_kernels
+    from replication.methods import attach, method_config
+    from replication.records import has_bfloat16_kernels
+    from replication.training.bfloat16 import FloatProducts
 
     torch.manual_seed(0)
     model = attach(build_fresh(backbone), method_config(method)).train()

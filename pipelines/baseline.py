@@ -19,8 +19,8 @@ from replication.fileio import read_json, replaced_directory, write_json
 if TYPE_CHECKING:
     from pipelines.experiment import Experiment
     from pipelines.fitting import Fitted
-    from replication.adapters import BaselineConfig
     from replication.counting import Counts
+    from replication.methods.baseline import BaselineConfig
 
 
 def config_of(experiment: Experiment) -> BaselineConfig:
@@ -33,7 +33,7 @@ def config_of(experiment: Experiment) -> BaselineConfig:
 def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
     """Write one seed's adapter, record, curves and cost, as `finetune.keep` does; complete or not at all."""
     from pipelines.records import training_record
-    from replication.adapters.baseline import learn
+    from replication.methods.baseline import learn
     from replication.records import write_curves, write_record
 
     started = time.perf_counter()
@@ -52,7 +52,7 @@ def nothing_fitted(experiment: Experiment) -> Fitted:
     from torch import nn
 
     from pipelines.fitting import Fitted
-    from replication.training import TrainingResult
+    from replication.training.loop import TrainingResult
 
     row: dict[str, Any] = {"step": 0, "loss": None, "dev_loss": None, "learning_rate": None}
     result = TrainingResult(
@@ -83,7 +83,7 @@ def baseline_counts(experiment: Experiment) -> Counts:
 
 def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
-    from replication.adapters.baseline import predict_rows
+    from replication.methods.baseline import predict_rows
 
     path = experiment.run / "adapter" / f"seed-{seed}" / BASELINE_FILE
     learned, items = read_json(path), read_rows(experiment.prepared, "test")
@@ -99,10 +99,10 @@ def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
 
 def _cosines(experiment: Experiment, seed: int, items: list[dict[str, Any]]) -> list[float]:
     from pipelines.fitting import load_base
-    from replication.adapters.baseline import text_cosines
     from replication.backbones import load_tokenizer
-    from replication.determinism import deterministic_algorithms
-    from replication.progress import progress_bar
+    from replication.methods.baseline import text_cosines
+    from replication.training.determinism import deterministic_algorithms
+    from replication.training.progress import progress_bar
 
     body, options = load_base(experiment, seed).base_model, experiment.options.recorded()
     tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)

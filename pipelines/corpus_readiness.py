@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines.findings import Finding, Probe, over_network
 from pipelines.paths import prepared_directory
 from pipelines.settings import Settings, Task
-from replication.corpora import e2e, microworld, microworld_tasks, source_table
+from replication.corpora import e2e, microworld, source_table
 from replication.corpora.assembly import RealCorpus
 from replication.corpora.fetch import MIRROR_VARIABLE, find_local
 from replication.corpora.registry import EMBEDDED, REAL
@@ -23,7 +23,7 @@ def corpus_findings(root: Path, tasks: list[tuple[str, Task]], pipeline: str, pr
     for key, task in tasks:
         prepare = f"dvc repro {pipeline}:prepare@{key}" if pipeline else f"dvc repro prepare@{key}"
         if task.corpus == "microworld" or task.corpus in EMBEDDED:
-            hashes = microworld.DEFAULT_SHA256 if task.corpus == "microworld" else microworld_tasks.DEFAULT_SHA256
+            hashes = microworld.DEFAULT_SHA256 if task.corpus == "microworld" else microworld.TASKS_SHA256
             found.setdefault(task.source, embedded_corpus(root / task.source, task.source, hashes))
         elif task.corpus == "e2e":
             found[task.corpus] = e2e_corpus(prepare, probe)

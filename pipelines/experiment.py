@@ -20,10 +20,11 @@ from replication.errors import AdapterError, ConfigError
 from replication.fileio import sha256_file
 from replication.records import code_sha256, versions
 from replication.tasks import Options, TaskForm, get_form
-from replication.training_config import TrainingConfig
+from replication.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from replication.adapters import BaselineConfig, MethodConfig
+    from replication.methods import MethodConfig
+    from replication.methods.baseline import BaselineConfig
 
 OF_STEPS = "of_steps"
 """A setting {of_steps: 0.2} is this part of the training length, rounded."""
@@ -94,7 +95,7 @@ class Experiment:
     @property
     def baseline(self) -> BaselineConfig | None:
         """The configuration of a baseline, which trains nothing and attaches nothing; None for any other method."""
-        from replication.adapters import BaselineConfig
+        from replication.methods.baseline import BaselineConfig
 
         config = self.methods[self.seeds[0]]
         return config if isinstance(config, BaselineConfig) else None
@@ -105,7 +106,7 @@ class Experiment:
         return {seed: self._method(seed) for seed in self.seeds}
 
     def _method(self, seed: int) -> MethodConfig:
-        from replication.adapters import method_config
+        from replication.methods import method_config
 
         try:
             known = asdict(method_config(self.method, **self.settings))
@@ -281,8 +282,8 @@ def _checked(experiment: Experiment) -> Experiment:
 @lru_cache
 def _adapters(backbone: str, model_task: str, targets: tuple[str, ...]) -> int:
     """How many adapters the targets give, counted on the meta device."""
-    from replication.adapters.projections import find_projections
     from replication.backbones import build_empty
+    from replication.methods.shared.projections import find_projections
 
     return sum(map(len, find_projections(build_empty(backbone, task=model_task), targets).values()))
 

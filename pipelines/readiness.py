@@ -20,8 +20,8 @@ from pipelines.machine import Machine, drift, java_version, read_machine
 from pipelines.paths import weights_directory
 from pipelines.settings import Settings, Task, load_settings
 from replication.backbones import BACKBONES, Backbone
+from replication.backbones.packaged_weights import find_wheel
 from replication.errors import ConfigError
-from replication.packaged_weights import find_wheel
 
 PROFILES = {
     "quick": Path("params.yaml"),

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from replication.errors import ConfigError
 
 BASELINE = "baseline"
-"""The method that trains nothing (replication.adapters.baseline)."""
+"""The method that trains nothing (replication.methods.baseline)."""
 
 
 def _name(value: str) -> str:

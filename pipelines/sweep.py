@@ -33,7 +33,7 @@ import typer
 
 from pipelines.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
 from replication.errors import ConfigError, ReplicationError
-from replication.progress import PROGRESS_VARIABLE
+from replication.training.progress import PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from replication.adapters.base import adapter_parameters, attachment
-
-IMPORTANCE_NAME = "importance_weight"
+from replication.methods.shared.base import IMPORTANCE_NAME, adapter_parameters, attachment
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from replication.errors import DataError
+from replication.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,18 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`."""
+
+
+def separator_id(tokenizer: Any, separator: str) -> int:
+    """Token id of `separator`; ConfigError when the tokenizer does not read it as exactly one token."""
+    ids = tokenizer.encode(separator, add_special_tokens=False)
+    if len(ids) != 1 or separator not in tokenizer.get_vocab():
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        raise ConfigError(
+            f"separator {separator!r}: this tokenizer reads it as {len(ids)} tokens ({pieces}); it has to be "
+            "one token of the vocabulary, or context and completion cannot be told apart"
+        )
+    return int(ids[0])
 
 
 @dataclass(frozen=True)

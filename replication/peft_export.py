@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from replication.adapters.base import attachment
-from replication.adapters.lora import LoraConfig, LoraLinear, lora_layers
 from replication.errors import AdapterError, DataError
 from replication.fileio import read_json, write_bytes, write_json
+from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
+from replication.methods.shared.base import attachment
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -105,7 +105,7 @@ def _refuse_own_format(directory: Path) -> None:
         return
     if isinstance(present, dict) and "format_version" in present:
         raise AdapterError(
-            f"{directory}: holds an adapter saved by replication.adapters.save, which the export would overwrite; "
+            f"{directory}: holds an adapter saved by replication.methods.save, which the export would overwrite; "
             "choose another folder"
         )
 

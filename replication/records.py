@@ -213,8 +213,6 @@ def machine_conditions(threads: int | None = None) -> Conditions:
     """What this process computes with; `threads` if training ran on another number than torch's current."""
     import torch
 
-    from replication.bfloat16 import has_bfloat16_kernels
-
     build = torch.__config__.show()
     capability = re.search(r"CPU capability usage: (.+)", build)
     products = "" if has_bfloat16_kernels() else ", bfloat16 products in float32"
@@ -224,6 +222,13 @@ def machine_conditions(threads: int | None = None) -> Conditions:
         threads=threads or torch.get_num_threads(),
         torch_build=f"{torch.__version__}, CPU capability {capability[1] if capability else 'unknown'}{products}",
     )
+
+
+def has_bfloat16_kernels() -> bool:
+    """Whether torch multiplies bfloat16 matrices with the processor's vector units here."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False
 
 
 def peak_memory() -> tuple[int, int | None]:

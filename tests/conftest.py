@@ -46,20 +46,20 @@ def mirror() -> Path:
 
 @pytest.fixture
 def tiny_gpt2():
-    from replication.tiny_models import tiny_gpt2
+    from replication.testing.tiny_models import tiny_gpt2
 
     return tiny_gpt2()
 
 
 @pytest.fixture
 def tiny_llama():
-    from replication.tiny_models import tiny_llama
+    from replication.testing.tiny_models import tiny_llama
 
     return tiny_llama()
 
 
 @pytest.fixture
 def tiny_bart():
-    from replication.tiny_models import tiny_bart
+    from replication.testing.tiny_models import tiny_bart
 
     return tiny_bart()

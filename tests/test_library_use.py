@@ -17,20 +17,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from replication.adapters import (
-    LoraConfig,
-    MethodConfig,
-    SoloConnectionConfig,
-    attach,
-    load,
-    save,
-    trainable_parameters,
-)
+from replication.methods import MethodConfig, attach, load, save, trainable_parameters
+from replication.methods.lora import LoraConfig
+from replication.methods.solo_connection import SoloConnectionConfig
 
 FIVE_LINES = """\
 from transformers import AutoModelForCausalLM
-from replication.adapters import SoloConnectionConfig, attach, load, save
-model = attach(AutoModelForCausalLM.from_pretrained("gpt2"), SoloConnectionConfig(rank=120, skip_length=2))
+from replication.methods import attach, load, method_config, save
+model = attach(AutoModelForCausalLM.from_pretrained("gpt2"), method_config("solo_connection", rank=120, skip_length=2))
 ...  # train `model` with your own loop or transformers.Trainer: only the adapter's parameters require gradients
 save(model, "my-adapter")
 model = load(AutoModelForCausalLM.from_pretrained("gpt2"), "my-adapter")

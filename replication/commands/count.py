@@ -51,9 +51,9 @@ def count_report(
 ) -> dict[str, Any]:
     """Everything the command says, as JSON values. ConfigError or AdapterError for what cannot be built."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from replication.adapters import attach, config_to_dict, method_config
     from replication.backbones import build_empty, get_backbone
     from replication.counting import parameter_counts
+    from replication.methods import attach, config_to_dict, method_config
 
     known = get_backbone(backbone)
     config = method_config(method, **settings)

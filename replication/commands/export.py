@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    adapter: Annotated[Path, typer.Argument(help="Folder that replication.adapters.save or a run wrote.")],
+    adapter: Annotated[Path, typer.Argument(help="Folder that replication.methods.save or a run wrote.")],
     backbone: Annotated[str, typer.Option(help="Named backbone the adapter was trained on.")],
     output: Annotated[Path, typer.Option(help="Folder for PEFT's adapter_config.json and adapter_model.safetensors.")],
     weights: Annotated[
@@ -48,8 +48,8 @@ def export(
 
     import torch
 
-    from replication.adapters import load, read_config
     from replication.backbones import load_model
+    from replication.methods import load, read_config
     from replication.peft_export import export_peft_lora
 
     read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
@@ -64,12 +64,12 @@ def _task_of(adapter: Path, backbone: Backbone) -> tuple[str, int | None]:
     """Task and number of labels of the model that was trained, from what was saved."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
-        raise AdapterError(f"{path}: no such file; give a folder that replication.adapters.save wrote")
+        raise AdapterError(f"{path}: no such file; give a folder that replication.methods.save wrote")
     config: Any = read_json(path)
     base = config.get("base") if isinstance(config, dict) else None
     name = base.get("class") if isinstance(base, dict) else None
     if not isinstance(name, str):
-        raise AdapterError(f"{path}: field 'base.class' is missing; give a folder that replication.adapters.save wrote")
+        raise AdapterError(f"{path}: field 'base.class' is missing; give a folder that replication.methods.save wrote")
     task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
     if task not in backbone.tasks:
         raise ConfigError(

@@ -114,10 +114,10 @@ def _generate(
 
     import torch
 
-    from replication.adapters import load, read_config
     from replication.backbones import load_model, load_tokenizer
-    from replication.decoding import DecodingConfig, generate
-    from replication.progress import progress_bar
+    from replication.methods import load, read_config
+    from replication.training.decoding import DecodingConfig, generate
+    from replication.training.progress import progress_bar
 
     config = DecodingConfig(**settings)
     read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
@@ -136,7 +136,7 @@ def _backbone_name(adapter: Path, asked: str | None) -> str:
     """The backbone asked for, or the one that the adapter's own configuration names."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
-        raise AdapterError(f"{path}: no such file; --adapter takes a folder that replication.adapters.save wrote")
+        raise AdapterError(f"{path}: no such file; --adapter takes a folder that replication.methods.save wrote")
     config = read_json(path)
     named = config.get("backbone") if isinstance(config, dict) else None
     if asked is None and not isinstance(named, str):

@@ -1,35 +1,21 @@
-"""The microworld: an embedded synthetic corpus of place descriptions in the E2E schema, from a seed.
+"""The microworld: the embedded synthetic corpus, read. `studies/microworld` generates it, from a seed.
 
-Rows are (meaning representation, reference) in the E2E release's CSV form, with several references for each
-meaning representation; no meaning representation stands in two splits, and no pretraining passage states all
-the facts of a held-out one. The grammar is documented in `microworld_grammar`, the free text in
-`microworld_passages`.
-
-Regenerate with `python -m replication.corpora.microworld --output data/microworld`: the same configuration
-gives the same bytes on every machine and Python version (`DEFAULT_SHA256`).
+`data/microworld` holds descriptions of invented places in the E2E release's CSV form and a pretraining text;
+`data/microworld-tasks` a folder of `train.jsonl` and `test.jsonl` for each task, in the row forms of `task_corpus`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from replication.corpora.microworld_grammar import Draw, describe, draw_meaning
-from replication.corpora.microworld_passages import draw_passage
-from replication.corpora.schema import MeaningRepresentation, Row, csv_text, read_csv, task_rows
-from replication.corpora.task_corpus import CorpusCard, TaskCorpus, corpus_of
-from replication.errors import ConfigError, DataError, ReplicationError
-from replication.fileio import replaced_directory, sha256_bytes, sha256_file, write_bytes
+from replication.corpora.schema import read_csv, task_rows
+from replication.corpora.task_corpus import CorpusCard, TaskCorpus, check_rows, corpus_of
+from replication.errors import ConfigError, DataError
+from replication.fileio import read_jsonl, sha256_file
 
 LABEL = "embedded synthetic corpus"
-NOTE = f"{LABEL}: descriptions of invented places by a seeded grammar; no score compares with a published one"
-CARD = CorpusCard("microworld", LABEL, "generation", "e2e", None, "test", False, "Apache-2.0", NOTE)
-DEFAULT_FOLDER = Path("data/microworld")
-SPLITS = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset.csv"}
 # Bytes of the default corpus, which `data.dvc` versions; a change of the grammar or the seed changes them.
 DEFAULT_SHA256 = {
     "trainset.csv": "7e60f606d51363611ee70900f44b6bf87721e478e3dd15796a17ff44f3714094",
@@ -39,112 +25,17 @@ DEFAULT_SHA256 = {
     "README.md": "d987a084e7d77263e732a7d6ea85b40eebdd5ef7af16a26072c4bf7d72c31a7e",
 }
 FILES = tuple(DEFAULT_SHA256)
-
-# Facts in a meaning representation, about as often as in the E2E release's rows (3 to 8 facts in 5, 16, 27,
-# 28, 17 and 7 % of them).
-SLOT_COUNTS = (3,) + (4,) * 3 + (5,) * 5 + (6,) * 6 + (7,) * 3 + (8,) * 2
-MAX_REFERENCES = 6  # the shortest meaning representations have six different descriptions
-MAX_MEANINGS, MAX_PASSAGES = 20_000, 1_000_000
+NOTE = f"{LABEL}: descriptions of invented places by a seeded grammar; no score compares with a published one"
+CARD = CorpusCard("microworld", LABEL, "generation", "e2e", None, "test", False, "Apache-2.0", NOTE)
+DESCRIPTIONS = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset.csv"}
 
 
-@dataclass(frozen=True)
-class MicroworldConfig:
-    """Sizes and seed; ConfigError names a field that is out of range.
-
-    `references` is (fewest, most) for each meaning representation; the three splits are sizes in meaning
-    representations, `passages` in lines of pretraining text.
-    """
-
-    seed: int = 18
-    train: int = 400
-    dev: int = 60
-    test: int = 60
-    references: tuple[int, int] = (3, 6)
-    passages: int = 6000
-
-    def __post_init__(self) -> None:
-        limits = {"train": MAX_MEANINGS, "dev": MAX_MEANINGS, "test": MAX_MEANINGS, "passages": MAX_PASSAGES}
-        for field, most in limits.items():
-            value = getattr(self, field)
-            if type(value) is not int or not 1 <= value <= most:
-                raise ConfigError(f"{field} = {value!r}; it must be a whole number from 1 to {most}")
-        if type(self.seed) is not int:
-            raise ConfigError(f"seed = {self.seed!r}; it must be a whole number")
-        valid = (
-            isinstance(self.references, tuple)
-            and len(self.references) == 2
-            and all(type(value) is int for value in self.references)
-            and 1 <= self.references[0] <= self.references[1] <= MAX_REFERENCES
-        )
-        if not valid:
-            raise ConfigError(
-                f"references = {self.references!r}; it must be (fewest, most) with "
-                f"1 <= fewest <= most <= {MAX_REFERENCES}"
-            )
-
-
-@dataclass(frozen=True)
-class Microworld:
-    """The rows of each split, grouped by meaning representation, and the pretraining passages."""
-
-    train: tuple[Row, ...]
-    dev: tuple[Row, ...]
-    test: tuple[Row, ...]
-    pretraining: tuple[str, ...]
-    config: MicroworldConfig
-
-
-def generate(config: MicroworldConfig | None = None) -> Microworld:
-    """The corpus of `config` (default: the embedded one), always the same."""
-    config = config or MicroworldConfig()
-    # The held-out splits are drawn first and from their own streams: another training size leaves them as
-    # they are.
-    taken: set[MeaningRepresentation] = set()
-    test = _split("test", config.test, config, taken)
-    dev = _split("dev", config.dev, config, taken)
-    held_out = _by_name(taken)
-    train = _split("train", config.train, config, taken)
-    return Microworld(train, dev, test, _pretraining(config, held_out), config)
-
-
-def files_of(world: Microworld) -> dict[str, bytes]:
-    """Contents of the corpus folder by file name, in the order of `FILES`."""
-    texts = {
-        "trainset.csv": csv_text(world.train),
-        "devset.csv": csv_text(world.dev),
-        "testset.csv": csv_text(world.test),
-        "pretraining.txt": "".join(f"{passage}\n" for passage in world.pretraining),
-    }
-    contents = {name: text.encode("utf-8") for name, text in texts.items()}
-    contents["README.md"] = _readme(world, contents).encode("utf-8")
-    return contents
-
-
-def write(directory: str | Path, config: MicroworldConfig | None = None) -> dict[str, str]:
-    """Write the corpus folder in one step and return {file: sha256}; an up-to-date folder is not touched.
-
-    DataError for a folder that holds anything else, which would be lost.
-    """
-    directory = Path(directory).resolve()
-    if directory.exists() and not directory.is_dir():
-        raise DataError(f"{directory}: is a file; give a folder for the corpus")
-    present = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-    if foreign := [name for name in present if name not in FILES]:
-        raise DataError(f"{directory}: holds {foreign[0]}, which is no file of this corpus; give a new or empty folder")
-    contents = files_of(generate(config))
-    if not all(_holds(directory / name, data) for name, data in contents.items()):
-        with replaced_directory(directory) as aside:
-            for name, data in contents.items():
-                write_bytes(aside / name, data)
-    return {name: sha256_bytes(data) for name, data in contents.items()}
-
-
-def load(folder: str | Path | None = None) -> TaskCorpus:
-    """The corpus from its folder (default: `data/microworld`) as rows of the form `generation`.
+def load_descriptions(folder: str | Path | None = None) -> TaskCorpus:
+    """The descriptions from their folder (default: `data/microworld`) as rows of the form `generation`.
 
     DataError names the file that is missing, or the file and row that cannot be used.
     """
-    paths = {split: Path(folder or DEFAULT_FOLDER) / name for split, name in SPLITS.items()}
+    paths = {split: Path(folder or "data/microworld") / name for split, name in DESCRIPTIONS.items()}
     for path in paths.values():
         if not path.is_file():
             raise DataError(f"{path}: no such file; `dvc pull data.dvc` brings the embedded corpus")
@@ -152,123 +43,93 @@ def load(folder: str | Path | None = None) -> TaskCorpus:
     return corpus_of(CARD, task_rows(rows), {path.name: sha256_file(path) for path in paths.values()})
 
 
-def _split(name: str, size: int, config: MicroworldConfig, taken: set[MeaningRepresentation]) -> tuple[Row, ...]:
-    draw = Draw(config.seed, name)
-    fewest, most = config.references
-    rows: list[Row] = []
-    left = size
-    while left:
-        mr = draw_meaning(draw, draw.pick(SLOT_COUNTS))
-        if mr in taken:
-            continue
-        taken.add(mr)
-        left -= 1
-        wanted = draw.pick(range(fewest, most + 1))
-        references: dict[str, None] = {}  # a set that keeps its order
-        while len(references) < wanted:
-            references[describe(mr, draw)] = None
-        rows += [Row(str(mr), reference) for reference in references]
-    return tuple(rows)
+# --- the tasks ------------------------------------------------------------
+
+DEFAULT_FOLDER = Path("data/microworld-tasks")
+PREFIX = "microworld_"
+SPLITS = ("train", "test")
+ACCEPTABILITY_LABELS = ("unacceptable", "acceptable")
+SENTIMENT_LABELS = ("negative", "positive")
+ENTAILMENT_LABELS = ("entailment", "neutral", "contradiction")
+PARAPHRASE_LABELS = ("not_equivalent", "equivalent")
 
 
-def _by_name(meanings: set[MeaningRepresentation]) -> dict[str, list[frozenset[tuple[str, str]]]]:
-    groups: dict[str, list[frozenset[tuple[str, str]]]] = {}
-    for meaning in meanings:  # only membership is asked of the groups, so a set's order cannot show
-        groups.setdefault(meaning.slots[0][1], []).append(frozenset(meaning.slots))
-    return groups
+@dataclass(frozen=True)
+class Task:
+    """The form of a task's rows, its metric, and the names of its labels in the order of their indices."""
+
+    form: str
+    metric: str
+    labels: tuple[str, ...] | None = None
 
 
-def _pretraining(config: MicroworldConfig, held_out: dict[str, list[frozenset[tuple[str, str]]]]) -> tuple[str, ...]:
-    draw = Draw(config.seed, "pretraining")
-    passages: list[str] = []
-    while len(passages) < config.passages:
-        text, meanings = draw_passage(draw)
-        told = any(
-            facts.issubset(meaning.slots) for meaning in meanings for facts in held_out.get(meaning.slots[0][1], ())
-        )
-        if not told:
-            passages.append(text)
-    return tuple(passages)
+TASKS: dict[str, Task] = {
+    "acceptability": Task("classification", "cola", ACCEPTABILITY_LABELS),
+    "sentiment": Task("classification", "sst2", SENTIMENT_LABELS),
+    "paraphrase": Task("classification", "mrpc", PARAPHRASE_LABELS),
+    "entailment": Task("classification", "accuracy", ENTAILMENT_LABELS),
+    "similarity": Task("regression", "stsb"),
+    "qa": Task("question_answering", "squad_v1"),
+    "qa_unanswerable": Task("question_answering", "squad_v2"),
+    "headlines": Task("summarisation", "rouge"),
+    "choice": Task("multiple_choice", "accuracy"),
+}
+NAMES = tuple(PREFIX + task for task in TASKS)
+# Bytes of the default tasks, which `data.dvc` versions; a change of a generator or the seed changes them.
+TASKS_SHA256 = {
+    "acceptability/train.jsonl": "fb26d55ecad5c1fca3023d3606451cd4bc4b0366721a81d5892c98c25712a0db",
+    "acceptability/test.jsonl": "05092b50b56036688971d113f8198426eeadc79c6c2f7c57a8fa9159477fe6ac",
+    "sentiment/train.jsonl": "8c98aa8978822de8760cebb48dc886a950406dda364f1ac363c85c015c1b895a",
+    "sentiment/test.jsonl": "99798c01bb85d662a711d47cb26ca3bff9600099488f96891d5e97d3fa45d5fb",
+    "paraphrase/train.jsonl": "b5dd5c7dbec841ca8ed07ba7ad60f5d371b842a3741999dfd3aa18390d11142b",
+    "paraphrase/test.jsonl": "42c9a2447953b790a6b8124ba61d39300c68eaa9a53e481d9cb4d07e81af8f6e",
+    "entailment/train.jsonl": "7ebe0ee74ef88be6ddc452cc07e2c82b598dfc0e374961f8c18721f2c4367217",
+    "entailment/test.jsonl": "0b3f04cf716d9d073f1624c51605cf7ef107e072c4c677d020e70fc87613eee8",
+    "similarity/train.jsonl": "a530632c0ff7215fdc305e6aae96dd3c0e77866ef042e8ae9b8d4a27efde571c",
+    "similarity/test.jsonl": "287b9219545abb6bd7339fe8f27a7b598cf16a4fc14c7992e244d67937aea731",
+    "qa/train.jsonl": "5da12fda614cd7c88d49c0dcea33dae365ae94329aefb293374e67701c082ef9",
+    "qa/test.jsonl": "2f112676105fb242828b0289ee64d6a5e47f6972e4fb66ac0b5c30ec45ed995c",
+    "qa_unanswerable/train.jsonl": "ca96719ba12ef302791263f4018a767a3798547964db937d3a1a3efbe26f2be6",
+    "qa_unanswerable/test.jsonl": "7a6541a66e4a0536f1a36f51086531078b9ba27d8da50843f5203dc61eab9eb4",
+    "headlines/train.jsonl": "23e1b9c8da213f99a91d5fa1effb74cd35b9777cdadbd247c0fca82e79e569a3",
+    "headlines/test.jsonl": "c6863151ee8eb937dbf1743ca07b1f0f249d76de7d3e75bbc52bd9c1e987e22c",
+    "choice/train.jsonl": "f57c509f7709ac9c0cebdf61031fa8db38ae5957e75c7645d66164b9d9a66fa8",
+    "choice/test.jsonl": "015864879946a0d48a969266c92ca5b3b09bc7172aa416daaf579013384de4c6",
+    "pretraining.txt": "398d338e81080b7bffb9b8197e7d70ba86471701a4716a77ddc161248cfa13ca",
+    "README.md": "2e018f02f1ac6b66ed3cb03b1a0cfb7e98bb8eb1e2bcab3dc502e06441fafe3f",
+}
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return path.read_bytes() == data
-    except OSError:
-        return False
+def card_of(name: str) -> CorpusCard:
+    """What the task corpus `name` (`microworld_entailment` ...) is; ConfigError lists the names."""
+    task = TASKS.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    if task is None:
+        raise ConfigError(f"{name!r} is not a task of the microworld; valid names are {', '.join(NAMES)}")
+    note = f"{LABEL}: sentences of a seeded grammar about invented places; no score compares with a published one"
+    return CorpusCard(name, LABEL, task.form, task.metric, task.labels, "test", False, "Apache-2.0", note)
 
 
-def statistics(world: Microworld) -> dict[str, int | float]:
-    """Rows and meaning representations of each split, passages, and word counts (words between spaces)."""
-    splits = {"train": world.train, "dev": world.dev, "test": world.test}
-    references = [row.reference for rows in splits.values() for row in rows]
-    words = [word for text in (*references, *world.pretraining) for word in text.split()]
-    return {
-        **{f"{name}_rows": len(rows) for name, rows in splits.items()},
-        **{f"{name}_meanings": len({row.mr for row in rows}) for name, rows in splits.items()},
-        "passages": len(world.pretraining),
-        "vocabulary_words": len({word.strip(".,?").lower() for word in words}),
-        "mean_reference_words": round(sum(len(text.split()) for text in references) / len(references), 2),
-        "mean_passage_words": round(sum(len(text.split()) for text in world.pretraining) / len(world.pretraining), 2),
-    }
+def load(name: str, folder: Path | None = None) -> TaskCorpus:
+    """The task corpus `name` from `folder` (default: `data/microworld-tasks`), every row checked.
+
+    ConfigError for an unknown name; DataError names the file, line and field of a row that cannot be used.
+    """
+    card, folder = card_of(name), DEFAULT_FOLDER if folder is None else Path(folder)
+    splits, hashes = {}, {}
+    for split in SPLITS:
+        file = f"{name.removeprefix(PREFIX)}/{split}.jsonl"
+        splits[split] = _rows(card, folder / file)
+        hashes[file] = sha256_file(folder / file)
+    return corpus_of(card, splits, hashes)
 
 
-def _readme(world: Microworld, contents: dict[str, bytes]) -> str:
-    counts = statistics(world)
-    words = counts["mean_passage_words"]
-    about = {
-        "trainset.csv": f"{counts['train_rows']} rows, {counts['train_meanings']} meaning representations",
-        "devset.csv": f"{counts['dev_rows']} rows, {counts['dev_meanings']} meaning representations",
-        "testset.csv": f"{counts['test_rows']} rows, {counts['test_meanings']} meaning representations",
-        "pretraining.txt": f"{counts['passages']} passages, one a line, {words} words each on average",
-    }
-    table = "".join(f"| {name} | {about[name]} | {sha256_bytes(contents[name])} |\n" for name in about)
-    fewest, most = world.config.references
-    return f"""# Microworld: an {LABEL}
-
-Descriptions of invented places in the schema of the E2E NLG corpus (the same eight slots and, for the closed
-ones, the same values), written by a seeded grammar. Names and landmarks are invented. It is not the E2E
-corpus, and no figure measured on it compares with a published one: every table that uses it says "{LABEL}".
-
-| file | contents | sha256 |
-|---|---|---|
-{table}
-- Columns `mr` and `ref`, as in the E2E release; {fewest} to {most} references for each meaning
-  representation, {counts["mean_reference_words"]} words on average. Each says every fact of its meaning
-  representation and no other.
-- No meaning representation stands in two splits. No pretraining passage states all the facts of a held-out
-  one.
-- {counts["vocabulary_words"]} different words. Seed {world.config.seed}.
-
-Made by `python -m replication.corpora.microworld --output <this folder>`; the grammar is documented in
-`replication/corpora/microworld_grammar.py`. The same seed gives the same bytes. Licence: Apache-2.0, as the
-project.
-"""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: write the default corpus; 0 when done, 2 with a message when it cannot be written."""
-    parser = argparse.ArgumentParser(description=f"Write the microworld, an {LABEL}.")
-    parser.add_argument("--output", type=Path, default=Path("data/microworld"), help="folder to write")
-    parser.add_argument("--json", action="store_true", help="print counts and hashes as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        hashes = write(options.output)
-    except (ReplicationError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    counts = statistics(generate())
-    if options.json:
-        summary = {"label": LABEL, "directory": str(options.output), "config": asdict(MicroworldConfig())}
-        print(json.dumps({**summary, "counts": counts, "sha256": hashes}, indent=2))
-    else:
-        print(f"{options.output}: {LABEL}")
-        for name, value in counts.items():
-            print(f"  {name.replace('_', ' ')}: {value}")
-        for name, digest in hashes.items():
-            print(f"  {digest}  {name}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _rows(card: CorpusCard, path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        fix = f"make it with `python -m studies.microworld.tasks --output {DEFAULT_FOLDER}`"
+        raise DataError(f"{path}: no such file; pull the data, or {fix}")
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: {row!r} is not a JSON object; each line is one row")
+    check_rows(card, rows, str(path))  # a row is a line: the files have no empty ones
+    return rows

@@ -11,22 +11,9 @@ from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError, DataError
 
 REAL: dict[str, RealCorpus] = {**glue.CORPORA, **squad.CORPORA, **summaries.CORPORA, **choices.CORPORA}
-EMBEDDED = tuple(
-    f"microworld_{task}"
-    for task in (
-        "acceptability",
-        "sentiment",
-        "paraphrase",
-        "entailment",
-        "similarity",
-        "qa",
-        "qa_unanswerable",
-        "headlines",
-        "choice",
-    )
-)
-DESCRIPTIONS = {module.CARD.name: module for module in (e2e, microworld)}
-"""Data-to-text corpora, each a module with a CARD and `load`."""
+EMBEDDED = microworld.NAMES
+DESCRIPTIONS = {"e2e": (e2e.CARD, e2e.load), "microworld": (microworld.CARD, microworld.load_descriptions)}
+"""Data-to-text corpora: their card, and what loads them."""
 CORPORA = (*REAL, *EMBEDDED, *DESCRIPTIONS)
 
 
@@ -39,11 +26,9 @@ def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
     if source is not None and not Path(source).is_dir():
         raise DataError(f"{source}: no such folder; give the folder that holds the files of {name}, or none")
     if name in DESCRIPTIONS:
-        return DESCRIPTIONS[name].load(source)
+        return DESCRIPTIONS[name][1](source)
     if name in EMBEDDED:
-        from replication.corpora import microworld_tasks
-
-        return microworld_tasks.load(name, None if source is None else Path(source))
+        return microworld.load(name, None if source is None else Path(source))
     return REAL[name].load(source)
 
 
@@ -51,11 +36,9 @@ def describe(name: str) -> dict[str, Any]:
     """The card of a corpus (label, form, licence ...) as a JSON dict, without reading its rows."""
     _check(name)
     if name in DESCRIPTIONS:
-        return DESCRIPTIONS[name].CARD.describe()
+        return DESCRIPTIONS[name][0].describe()
     if name in EMBEDDED:
-        from replication.corpora import microworld_tasks
-
-        return microworld_tasks.card_of(name).describe()
+        return microworld.card_of(name).describe()
     return REAL[name].card.describe()
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from replication.adapters import MethodConfig, config_to_dict, method_config
 from replication.memory.profiled import measured_peak
 from replication.memory.workloads import OutputWeightedLoraConfig, Workload, predict, training_step
+from replication.methods import MethodConfig, config_to_dict, method_config
 
 MOST = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 18, 24, 30, 33, 34, 35, 36)
 """Every place where the authors' curve bends, and some between, where it is straight."""

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replication.adapters import MethodConfig, attach, config_to_dict, method_config, trainable_parameters
-from replication.adapters.blocks import head_parameters
-from replication.adapters.lora import LoraConfig, LowRankUpdate, lora_layers
-from replication.adapters.projections import replace_module
 from replication.backbones import backbone_config, get_backbone
-from replication.counting import IMPORTANCE_NAME
 from replication.errors import ConfigError
 from replication.memory.ledger import MemoryPrediction
 from replication.memory.step import Batch, TrainingStep, predict_step
+from replication.methods import MethodConfig, attach, config_to_dict, method_config, trainable_parameters
+from replication.methods.lora import LoraConfig, LowRankUpdate, lora_layers
+from replication.methods.shared.base import IMPORTANCE_NAME
+from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.projections import replace_module
 
 ORDERS = ("bottom", "top")
 ATTENTIONS = (None, "eager", "sdpa")

@@ -89,7 +89,7 @@ class MultipleChoice(TaskForm):
 
     def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """The token loss summed over the choices' tokens, and their number."""
-        from replication.losses import token_loss
+        from replication.training.losses import token_loss
 
         return token_loss(model, batch, label_smoothing=label_smoothing)
 

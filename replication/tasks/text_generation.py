@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from replication.decoding_config import DecodingConfig
 from replication.errors import ConfigError
 from replication.examples import Encoded, TextPair, collate, encode_pairs
 from replication.predictions import gold
 from replication.tasks.base import OF_THE_RUN, Batch, Options, Progress, Row, TaskForm, text_of
+from replication.training.decoding_config import DecodingConfig
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class TextGeneration(TaskForm):
 
     def pad_id(self, tokenizer: Any, options: GenerationOptions) -> int:
         """The separator's id."""
-        from replication.backbones import separator_id
+        from replication.examples import separator_id
 
         return separator_id(tokenizer, options.separator)
 
@@ -82,7 +82,7 @@ class TextGeneration(TaskForm):
 
     def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
         """The token loss summed over the completions' tokens, and their number."""
-        from replication.losses import token_loss
+        from replication.training.losses import token_loss
 
         return token_loss(model, batch, label_smoothing=label_smoothing)
 
@@ -99,7 +99,7 @@ class TextGeneration(TaskForm):
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """{"mr", "context", "prediction", "references"}; "reference_nll" and "reference_tokens" where scored."""
-        from replication.decoding import generate
+        from replication.training.decoding import generate
 
         losses = self._losses(model, tokenizer, rows, options, progress)
         contexts = [row["context"] for row in rows]
@@ -113,7 +113,7 @@ class TextGeneration(TaskForm):
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions, progress: Progress | None
     ) -> list[dict[str, Any]]:
         """Loss of each row's scored references; empty where none is scored."""
-        from replication.reference_losses import encode_references, reference_losses
+        from replication.tasks.reference_losses import encode_references, reference_losses
 
         count = options.references_scored
         if not count:

@@ -45,9 +45,9 @@ def test_solo_is_a_sum_over_its_parts(width, blocks, rank, skip):
     ],
 )
 def test_closed_forms_agree_with_the_built_models(backbone, method, settings, expected):
-    from replication.adapters import attach, method_config
     from replication.backbones import build_empty
     from replication.counting import parameter_counts
+    from replication.methods import attach, method_config
 
     model = attach(build_empty(backbone), method_config(method, **settings))
     assert parameter_counts(model).adapter == expected

@@ -3,7 +3,7 @@ import pytest
 from analysis.labels import experiment_labels, method_key, method_label, method_order
 from analysis.names import BASELINES, METHOD_NAMES
 from analysis.records import load_profile
-from replication.adapters.baseline import FORMS
+from replication.methods.baseline import FORMS
 
 
 @pytest.mark.parametrize(

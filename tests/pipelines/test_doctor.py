@@ -25,9 +25,10 @@ from pipelines.findings import Finding
 from pipelines.machine import Machine, drift
 from pipelines.readiness import PROFILES, Profile, examine
 from replication.backbones import BACKBONES
-from replication.corpora import microworld, microworld_tasks
 from replication.errors import ConfigError
 from replication.fileio import write_bytes
+from studies.microworld import descriptions as microworld
+from studies.microworld import tasks as microworld_tasks
 
 MACHINE = Machine(
     python="3.12.1",
@@ -225,7 +226,7 @@ def test_a_corpus_that_no_address_serves_stops_its_own_task_alone(home, monkeypa
 def test_a_corpus_of_files_with_addresses_needs_the_network(home):
     assert need(examine(home), "cpu", "parts of corpora").state == "network"
     asked = Answers("answers 404")
-    entry = need(examine(home, asked), "cpu", "boolq_closed_book")
+    entry = need(examine(home, asked), "cpu", "parts of corpora")
     assert entry.state == "lacking"
     assert any("boolq" in str(address) for address in asked.asked)
 

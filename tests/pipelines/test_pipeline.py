@@ -17,7 +17,7 @@ import pipelines.pretrain as pretrain
 import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
-import replication.training as training
+import replication.training.loop as training
 from analysis.measurements import read_memory
 from pipelines.experiment import resolve
 from pipelines.settings import load_settings

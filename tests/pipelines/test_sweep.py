@@ -532,7 +532,7 @@ def test_a_cell_reports_through_its_files(tmp_path):
     """The stage comes from the log of `dvc repro`, the step from the file that the stage writes."""
     program = (
         "import pathlib, sys\n"
-        "from replication.progress import progress_bar\n"
+        "from replication.training.progress import progress_bar\n"
         "print(\"Running stage 'pipelines/cpu/dvc.yaml:finetune@lora':\", flush=True)\n"
         "with progress_bar('fine-tune lora, seed 18', 5, completed=2):\n"
         "    sys.stdin.read() or pathlib.Path(sys.argv[1]).touch()\n"

@@ -4,10 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from replication.adapters import FrozenConfig, FullConfig, LoraConfig, SoloConnectionConfig, attach
-from replication.adapters.base import AdapterModule
 from replication.counting import Counts, parameter_counts
 from replication.errors import AdapterError
+from replication.methods import attach
+from replication.methods.frozen import FrozenConfig
+from replication.methods.full import FullConfig
+from replication.methods.lora import LoraConfig
+from replication.methods.shared.base import AdapterModule
+from replication.methods.solo_connection import SoloConnectionConfig
 
 GPT2_MEDIUM, GPT2_LARGE = (1024, 24, 16), (1280, 36, 20)
 FULL = {GPT2_MEDIUM: 354_823_168, GPT2_LARGE: 774_030_080}

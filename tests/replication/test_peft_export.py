@@ -24,27 +24,21 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from replication.adapters import (
-    FrozenConfig,
-    FullConfig,
-    LoraConfig,
-    PeftBaselineConfig,
-    RandomLoraConfig,
-    SoloConnectionConfig,
-    WeightLoraConfig,
-    WeightLoraPlusConfig,
-    attach,
-    load,
-    merge,
-    save,
-    trainable_parameters,
-)
-from replication.adapters.lora import lora_layers
-from replication.adapters.selection import remove_adapters, set_pair
 from replication.errors import AdapterError
 from replication.examples import Encoded
+from replication.methods import attach, load, merge, save, trainable_parameters
+from replication.methods.frozen import FrozenConfig
+from replication.methods.full import FullConfig
+from replication.methods.lora import LoraConfig, lora_layers
+from replication.methods.peft_baselines import PeftBaselineConfig
+from replication.methods.random_lora import RandomLoraConfig
+from replication.methods.selection import remove_adapters, set_pair
+from replication.methods.solo_connection import SoloConnectionConfig
+from replication.methods.weight_lora import WeightLoraConfig
+from replication.methods.weight_lora_plus import WeightLoraPlusConfig
 from replication.peft_export import export_peft_lora, one_pair
-from replication.training import TrainingConfig, train
+from replication.training.config import TrainingConfig
+from replication.training.loop import train
 
 torch.set_num_threads(1)
 

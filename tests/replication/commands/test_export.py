@@ -8,10 +8,13 @@ import typer
 from peft import PeftModel
 from typer.testing import CliRunner
 
-from replication.adapters import FrozenConfig, LoraConfig, WeightLoraConfig, attach, save, trainable_parameters
 from replication.backbones import build_fresh, load_model
 from replication.commands.export import register
 from replication.errors import AdapterError, ConfigError, DataError
+from replication.methods import attach, save, trainable_parameters
+from replication.methods.frozen import FrozenConfig
+from replication.methods.lora import LoraConfig
+from replication.methods.weight_lora import WeightLoraConfig
 
 NAME = "microworld-gpt2"
 

@@ -15,11 +15,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from replication import cli
-from replication.adapters import LoraConfig, attach, load, save, trainable_parameters
 from replication.commands import predict
-from replication.decoding import DecodingConfig, generate
 from replication.errors import AdapterError, ConfigError, DataError
+from replication.methods import attach, load, save, trainable_parameters
+from replication.methods.lora import LoraConfig
 from replication.predictions import read_predictions
+from replication.training.decoding import DecodingConfig, generate
 
 SEPARATOR = "<|endoftext|>"
 MILL = "name[The Mill], eatType[pub]"

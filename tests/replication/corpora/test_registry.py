@@ -75,16 +75,16 @@ def test_a_named_folder_and_the_mirror_give_the_same_corpus(mirror):
 
 
 def test_embedded_corpora_are_the_microworlds_tasks():
-    from replication.corpora import microworld_tasks
+    from studies.microworld import tasks as microworld_tasks
 
-    assert set(EMBEDDED) == set(microworld_tasks.NAMES)
+    assert set(EMBEDDED) == {f"microworld_{task}" for task in microworld_tasks.DRAWINGS}
     for name in EMBEDDED:
         assert describe(name)["name"] == name
         assert describe(name)["comparable"] is False
 
 
 def test_an_embedded_corpus_is_read_from_the_folder_given(tmp_path):
-    from replication.corpora import microworld_tasks
+    from studies.microworld import tasks as microworld_tasks
 
     microworld_tasks.write(tmp_path / "tasks", microworld_tasks.TasksConfig(train=6, test=6, passages=6))
     corpus = load_corpus("microworld_entailment", tmp_path / "tasks")
@@ -101,9 +101,9 @@ def test_descriptions_are_corpora_like_the_others(project_root):
 
 
 def test_descriptions_give_pairs_to_learn_from_and_items_with_all_their_references(tmp_path):
-    from replication.corpora import microworld
+    from studies.microworld import descriptions
 
-    microworld.write(tmp_path / "world", microworld.MicroworldConfig(train=4, dev=2, test=3, passages=5))
+    descriptions.write(tmp_path / "world", descriptions.MicroworldConfig(train=4, dev=2, test=3, passages=5))
     corpus = load_corpus("microworld", tmp_path / "world")
     assert set(corpus.splits) == {"train", "dev", "test"}
     assert all(set(row) == {"context", "completion"} for row in corpus.splits["train"] + corpus.splits["dev"])

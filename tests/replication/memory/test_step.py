@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replication.adapters import method_config
 from replication.memory.profiled import measured_peak, running_peak
 from replication.memory.step import TrainingStep, predict_step
 from replication.memory.workloads import Workload, predict, training_step
+from replication.methods import method_config
 
 FLOAT = 4
 GPT2 = {"vocab_size": 97, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}

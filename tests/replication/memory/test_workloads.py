@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from replication.adapters import attach, method_config
-from replication.adapters.lora import lora_layers
 from replication.backbones import build_empty
 from replication.errors import ConfigError
 from replication.memory import workloads
 from replication.memory.workloads import OutputWeightedLoraConfig, Workload, keep_adapters, method_of, predict
+from replication.methods import attach, method_config
+from replication.methods.lora import lora_layers
 
 WIDTH, BLOCKS = 32, 3
 CHANGES = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "intermediate_size": 64, "pooler_hidden_size": WIDTH}

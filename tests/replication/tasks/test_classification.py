@@ -232,8 +232,8 @@ def test_forms_and_options_are_checked_by_name():
 
 
 def test_a_model_learns_in_the_training_loop(encoder_of):
-    from replication.training import train
-    from replication.training_config import TrainingConfig
+    from replication.training.config import TrainingConfig
+    from replication.training.loop import train
 
     model, tokenizer = prepared(encoder_of, "bert")
     examples = FORM.encode(tokenizer, ROWS, OPTIONS)

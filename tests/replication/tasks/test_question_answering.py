@@ -195,8 +195,8 @@ def test_predictions_keep_row_order_and_do_not_depend_on_batches(encoder_of, arc
 
 
 def test_learning_makes_it_find_the_answer(encoder_of):
-    from replication.training import train
-    from replication.training_config import TrainingConfig
+    from replication.training.config import TrainingConfig
+    from replication.training.loop import train
 
     model, tokenizer = encoder_of("bert", "AutoModelForQuestionAnswering")
     rows = [row("a", "pasta", "Anna ate pasta in the palace."), row("b", "food", "The food is bad.")]

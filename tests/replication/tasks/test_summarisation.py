@@ -132,8 +132,8 @@ def test_early_stopping_can_end_on_an_unlikely_summary(bart, monkeypatch):
 
 
 def test_a_model_learns_to_summarise(bart):
-    from replication.training import train
-    from replication.training_config import TrainingConfig
+    from replication.training.config import TrainingConfig
+    from replication.training.loop import train
 
     model, tokenizer = bart
     for module in model.modules():

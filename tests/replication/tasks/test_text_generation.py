@@ -34,7 +34,7 @@ def test_a_row_is_encoded_as_the_recipe_has_it(tokenizer):
 
 
 def test_training_smooths_the_loss_and_evaluation_does_not(tiny_gpt2, tokenizer):
-    from replication.losses import token_loss
+    from replication.training.losses import token_loss
 
     batch = FORM.collate(FORM.encode(tokenizer, ROWS, FORM.options()), 0)
     loss = FORM.training_loss(0.3)

@@ -1,6 +1,0 @@
-"""Faults seen in the authors' code, as experiments (`make ablations`). No stages, no methods of the library.
-
-One file a fault: the faulty variant stands beside the measurement, never in replication/adapters. Each is run on the
-quick profile's small models and embedded corpora, or computed from the authors' own files, and writes
-measurements/ablations/<name>.json (analysis/ablations.py is its schema, its table and its figure).
-"""

@@ -1,0 +1,64 @@
+"""Fine-tuning methods behind one interface: put one on a Hugging Face model, train, save, reload.
+
+model = attach(model, method_config("solo_connection", rank=120))
+optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=2e-4)
+...                                            # the user's own loop, or the Hugging Face Trainer
+save(model, "adapter")
+model = load(fresh_base_model, "adapter")
+
+One method a file, found by its name: to add one, put a file here. What methods share is in `shared`; what the selecting
+methods (WeightLoRA, WeightLoRA+, the random control) share is in `selection`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replication.methods.shared.base import (
+        MethodConfig,
+        adapter_parameters,
+        attach,
+        attached_config,
+        config_from_dict,
+        config_to_dict,
+        detach,
+        merge,
+        method_config,
+        report_state,
+        trainable_parameters,
+        unmerge,
+    )
+    from replication.methods.shared.registry import method_class, method_names, register_method
+    from replication.methods.shared.saving import load, read_config, save
+
+__all__ = [
+    "MethodConfig",
+    "adapter_parameters",
+    "attach",
+    "attached_config",
+    "config_from_dict",
+    "config_to_dict",
+    "detach",
+    "load",
+    "merge",
+    "method_class",
+    "method_config",
+    "method_names",
+    "read_config",
+    "register_method",
+    "report_state",
+    "save",
+    "trainable_parameters",
+    "unmerge",
+]
+_HOME = {
+    **dict.fromkeys(("load", "read_config", "save"), "saving"),
+    **dict.fromkeys(("method_class", "method_names", "register_method"), "registry"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for: naming this package costs no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.shared.{_HOME.get(name, 'base')}"), name)

@@ -1,0 +1,289 @@
+"""What all methods share: their configurations, attaching and detaching, and the merge calls.
+
+A method is a frozen `MethodConfig` that knows how to `install` its modules in a model and how to `uninstall`
+them. New parameters live in `AdapterModule`s, which is how counting and saving recognise them. What `attach`
+did is recorded on the model as plain names, so that `copy.deepcopy` of the model gives an independent,
+complete copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from replication.errors import AdapterError, ConfigError
+from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.registry import method_class, method_names
+from replication.training.callbacks import Callback
+from replication.training.config import TrainingConfig
+
+IMPORTANCE_NAME = "importance_weight"
+"""A parameter whose name ends so is a learned importance weight: counted apart, and trained at a rate of its own."""
+_RECORD = "_replication_attachment"
+
+
+class AdapterModule(nn.Module):
+    """Base of every module that a method adds: all parameters and buffers below it belong to the adapter."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError)."""
+
+    method: ClassVar[str] = ""
+    trains_base: ClassVar[bool] = False
+
+    def install(self, model: nn.Module) -> None:
+        """Add this method's modules to a frozen `model`; AdapterError, raised before any change, if it does
+        not fit.
+        """
+
+    def uninstall(self, model: nn.Module) -> None:
+        """Take this method's modules out again and leave the base model as it was."""
+
+    def merge(self, model: nn.Module) -> None:
+        """Fold the update into the base weights; nothing to do for methods that add no module."""
+
+    def unmerge(self, model: nn.Module) -> None:
+        """Undo `merge`."""
+
+    def report_state(self, model: nn.Module) -> dict[str, float]:
+        """Scalars worth a curve over training."""
+        return {}
+
+    def training_callback(self, training: TrainingConfig) -> Callback | None:
+        """What the training loop has to do for this method on the way; None: nothing. ConfigError when the method
+        does not fit the length of training.
+        """
+        return None
+
+    def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
+        """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s."""
+        return None
+
+    def structure(self, model: nn.Module) -> dict[str, Any] | None:
+        """What training changed in the method's modules (JSON values): survivors, ranks; None: nothing."""
+        return None
+
+    def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
+        """Bring a freshly attached model to `structure`; AdapterError where the two do not fit."""
+        raise AdapterError(
+            f"method {self.method} has no structure of its own, the saved adapter names {sorted(structure)}"
+        )
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What `attach` did to a model: parameter names of the task head, and of what was trainable before."""
+
+    config: MethodConfig
+    head: tuple[str, ...]
+    trainable_before: frozenset[str]
+
+
+# --- configurations ------------------------------------------------------------
+
+
+def method_config(name: str, /, **settings: Any) -> MethodConfig:
+    """Configuration of method `name`; ConfigError lists the valid names, or the fields of that method."""
+    return build_config(method_class(name), settings)
+
+
+def build_config(config_class: type[MethodConfig], settings: Mapping[str, Any]) -> MethodConfig:
+    """`config_class(**settings)`, with unknown fields refused by name."""
+    fields = [field.name for field in dataclasses.fields(config_class)]
+    unknown = sorted(set(settings) - set(fields))
+    if unknown:
+        valid = ", ".join(fields) or "none"
+        raise ConfigError(f"{config_class.method}: unknown field(s) {', '.join(unknown)}; valid fields are {valid}")
+    return config_class(**settings)
+
+
+def config_to_dict(config: MethodConfig) -> dict[str, Any]:
+    """JSON form: {"method": name, field: value, ...}; tuples become lists, a nested configuration a dict."""
+    return {"method": config.method, **_plain(dataclasses.asdict(config))}
+
+
+def config_from_dict(data: Mapping[str, Any]) -> MethodConfig:
+    """Inverse of `config_to_dict`; ConfigError for a missing or unknown method or field."""
+    if "method" not in data:
+        raise ConfigError(f"method configuration: no 'method'; valid names are {', '.join(method_names())}")
+    settings = {key: value for key, value in data.items() if key != "method"}
+    return method_config(data["method"], **settings)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def check_integer(config: MethodConfig, field: str, minimum: int) -> None:
+    """ConfigError unless the field is an integer (not a bool) of at least `minimum`."""
+    value = getattr(config, field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{config.method}: {field}={value!r}: must be an integer of at least {minimum}")
+
+
+def check_boolean(config: MethodConfig, field: str) -> None:
+    """ConfigError unless the field is True or False."""
+    value = getattr(config, field)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{config.method}: {field}={value!r}: must be true or false")
+
+
+def check_number(config: MethodConfig, field: str, valid: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """ConfigError unless the field is a finite number with low <= value < high; `valid` says so in words."""
+    value = getattr(config, field)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value < high:
+        raise ConfigError(f"{config.method}: {field}={value!r}: must be {valid}")
+
+
+# --- attaching ------------------------------------------------------------
+
+
+def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
+    """Put a method on `model`, in place, and freeze all but the method's parameters and a task head.
+
+    Works on the meta device. New parameters take the dtype and device of the weights beside them, and are
+    drawn from `config.init_seed`, never from torch's global generator. Raises AdapterError, with the model
+    unchanged, when another method is attached or the method does not fit the model.
+    """
+    if not isinstance(config, MethodConfig):
+        raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
+    present = attached_config(model)
+    if present is not None:
+        raise AdapterError(
+            f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
+            "attach to a freshly loaded model"
+        )
+    head = tuple(head_parameters(model))
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    model.requires_grad_(config.trains_base)
+    try:
+        config.install(model)
+    except BaseException:
+        _set_trainable(model, (name for name, trainable in before.items() if trainable))
+        raise
+    named = dict(model.named_parameters())
+    for name in head:
+        named[name].requires_grad_(True)
+    trainable_before = frozenset(name for name, trainable in before.items() if trainable)
+    setattr(model, _RECORD, Attachment(config, head, trainable_before))
+    return model
+
+
+def detach(model: nn.Module) -> nn.Module:
+    """Take the attached method off, in place: the base model, unmerged, trainable where it was before
+    `attach`.
+
+    A trained task head and weights trained by `full` stay as they are. AdapterError if nothing is attached.
+    """
+    record = attachment(model)
+    record.config.unmerge(model)
+    record.config.uninstall(model)
+    delattr(model, _RECORD)
+    _set_trainable(model, record.trainable_before)
+    return model
+
+
+def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
+    chosen = set(names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+
+
+def attachment(model: nn.Module) -> Attachment:
+    """The record of `attach`; AdapterError, which says how to fix it, if nothing is attached."""
+    record = getattr(model, _RECORD, None)
+    if record is None:
+        raise AdapterError(f"{type(model).__name__} carries no method: call attach(model, config) first")
+    return record
+
+
+def attached_config(model: nn.Module) -> MethodConfig | None:
+    """Configuration of the attached method, or None."""
+    record = getattr(model, _RECORD, None)
+    return None if record is None else record.config
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What an optimizer should get, task head included, by name and in module order; AdapterError if not
+    attached.
+    """
+    attachment(model)
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that the attached method owns, trained or fixed, without the task head (for `full`: the
+    base's).
+    """
+    record = attachment(model)
+    if record.config.trains_base:
+        return {name: parameter for name, parameter in model.named_parameters() if name not in record.head}
+    owned = owned_ids(model)
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in owned}
+
+
+def owned_ids(model: nn.Module) -> set[int]:
+    """Identities of the parameters and buffers that the attached method has put into the model."""
+    given = attachment(model).config.owned_tensors(model)
+    if given is not None:
+        return {id(tensor) for tensor in given.values()}
+    return {
+        id(tensor)
+        for module in model.modules()
+        if isinstance(module, AdapterModule)
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Fold the attached method into the base weights, in place; merging twice is merging once.
+
+    A no-op for `full` and `frozen`; AdapterError for `solo_connection`, whose update is not a change of any
+    weight.
+    """
+    attachment(model).config.merge(model)
+    return model
+
+
+def unmerge(model: nn.Module) -> nn.Module:
+    """Undo `merge`, in place: the base weights are again what they were; a no-op on a model that is not
+    merged.
+    """
+    attachment(model).config.unmerge(model)
+    return model
+
+
+def report_state(model: nn.Module) -> dict[str, float]:
+    """Scalars worth a curve over training: for Solo Connection each homotopy parameter and vector norm; else
+    empty.
+    """
+    return attachment(model).config.report_state(model)
+
+
+def fill(shape: tuple[int, ...], like: torch.Tensor, draw: Any = None) -> nn.Parameter:
+    """New parameter of `shape` with the dtype and device of `like`: zeros, then changed in place by
+    `draw(tensor)`.
+
+    Values are drawn in float32 on the CPU, so that they depend neither on the device nor on the dtype.
+    """
+    if like.device.type == "meta":
+        return nn.Parameter(torch.empty(shape, dtype=_float_type(like), device="meta"))
+    value = torch.zeros(shape, dtype=torch.float32, device="cpu")
+    if draw is not None:
+        draw(value)
+    return nn.Parameter(value.to(device=like.device, dtype=_float_type(like)))
+
+
+def _float_type(like: torch.Tensor) -> torch.dtype:
+    return like.dtype if like.is_floating_point() else torch.get_default_dtype()

@@ -1,0 +1,372 @@
+"""Laws that every method keeps on GPT-2, Llama and BART; the tests and whoever writes a new method call them alike.
+
+    for check in check_method(MyConfig(rank=4)):
+        print(check)
+
+A law takes a tiny model without a method and a configuration, and raises AssertionError with a sentence where the
+method breaks it. Laws that draw inputs take them as arguments, so that Hypothesis can draw others; left out, a fixed
+prompt with padding on either side is used.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from replication.errors import AdapterError
+from replication.methods import MethodConfig, attach, attached_config, detach, load, save, trainable_parameters
+from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law on one model: `fault` says how it is broken, or is None."""
+
+    law: str
+    model: str
+    fault: str | None
+
+    def __str__(self) -> str:
+        return f"{'broken' if self.fault else 'kept':<7} {self.model:<6} {self.law}" + (
+            f": {self.fault}" if self.fault else ""
+        )
+
+
+def check_method(config: MethodConfig, models: Sequence[str] = tuple(TINY_MODELS)) -> list[Check]:
+    """Every law of `LAWS` for one method, on a fresh tiny model each time; about two seconds a model."""
+    return [_check(name, law, model, config) for model in models for name, law in LAWS.items()]
+
+
+def _check(name: str, law: Callable[..., None], model: str, config: MethodConfig) -> Check:
+    try:
+        law(TINY_MODELS[model](), config)
+    except Exception as error:  # a method under construction may fail in any way; the caller wants all laws
+        return Check(name, model, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return Check(name, model, None)
+
+
+# --- the laws ------------------------------------------------------------
+
+
+def starts_as_the_base(
+    model: nn.Module,
+    config: MethodConfig,
+    ids: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    **others: Any,
+) -> None:
+    """Attached and untrained, the logits are those of the base model, bit for bit."""
+    if ids is None:
+        ids, mask = some_prompt()
+    if attached_config(model):
+        detach(model)
+    before = logits_of(model, ids, mask, **others)
+    attach(model, config)
+    _hold(torch.equal(logits_of(model, ids, mask, **others), before), "the untrained method changes the logits")
+
+
+def trains_its_own_parameters_only(model: nn.Module, config: MethodConfig) -> None:
+    """Three updates change every trained parameter and nothing else, and through them the output."""
+    attach(model, config)
+    trained = trainable_parameters(model)
+    before, logits = state_of(model), logits_of(model, some_ids())
+    train_steps(model)
+    own = {id(parameter) for parameter in trained.values()}
+    changed = set()
+    for key, value in model.state_dict(keep_vars=True).items():
+        if not torch.equal(value, before[key]):
+            changed.add(key)
+            _hold(id(value) in own, f"{key} changed but is not trained")
+    _hold(set(trained) <= changed, f"never changed: {sorted(set(trained) - changed)}")
+    same = torch.equal(logits, logits_of(model, some_ids()))
+    _hold(same == (not trained), "training does not reach the output" if trained else "the output changed")
+
+
+def loads_what_it_saves(model: nn.Module, config: MethodConfig, directory: Path | None = None) -> None:
+    """Trained, saved and loaded on a fresh base under another seed: equal configuration and logits."""
+    base = copy.deepcopy(model)
+    train_steps(attach(model, config))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save(model, directory or Path(scratch) / "adapter")
+        torch.manual_seed(12345)
+        state = torch.random.get_rng_state()
+        loaded = load(base, folder)
+    _hold(torch.equal(torch.random.get_rng_state(), state), "loading draws from torch's global generator")
+    _hold(attached_config(loaded) == config, f"loaded as {attached_config(loaded)}")
+    _hold(torch.equal(logits_of(loaded, some_ids()), logits_of(model, some_ids())), "loaded logits differ")
+
+
+def decodes_with_a_cache(model: nn.Module, config: MethodConfig) -> None:
+    """Token by token with cached keys and values: the logits and the text of the uncached forward."""
+    stir(attach(model, config))
+    ids = some_ids(rows=3, length=9)
+    whole = logits_of(model, ids)
+    source = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} if is_encoder_decoder(model) else {}
+    cache, pieces = None, []
+    with torch.no_grad():
+        for part in (ids[:, :4], ids[:, 4:5], ids[:, 5:8], ids[:, 8:]):
+            key = "decoder_input_ids" if is_encoder_decoder(model) else "input_ids"
+            output = model(**source, **{key: part}, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            pieces.append(output.logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-4, rtol=0)
+    options = {"max_new_tokens": 8, "num_beams": 3, "do_sample": False, "pad_token_id": 1}
+    root: Any = model
+    cached = root.generate(input_ids=ids, use_cache=True, **options)
+    again = root.generate(input_ids=ids, use_cache=False, **options)
+    _hold(torch.equal(cached, again), "cached decoding gives another text")
+
+
+def ignores_padding(
+    model: nn.Module, config: MethodConfig, ids: torch.Tensor | None = None, mask: torch.Tensor | None = None
+) -> None:
+    """Padding beside a row changes none of its own logits; a model that carries `config` already is used as it is."""
+    if ids is None or mask is None:
+        ids, mask = some_prompt()
+    if attached_config(model) != config:
+        stir(attach(model, config))
+    others = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+    if is_encoder_decoder(model):  # its positions cannot be given: pad on the right only
+        ids, keep, others = torch.where(mask == 1, ids, 1), mask.sum(1), {}
+        mask = (torch.arange(ids.shape[1])[None] < keep[:, None]).long()
+    padded = logits_of(model, ids, mask, **others)
+    for row in range(len(ids)):
+        real = ids[row][mask[row] == 1][None]
+        torch.testing.assert_close(padded[row][mask[row] == 1], logits_of(model, real)[0], atol=1e-5, rtol=1e-4)
+
+
+def copies_independently(model: nn.Module, config: MethodConfig) -> None:
+    """`copy.deepcopy` gives a complete model: training or breaking one leaves the other as it was."""
+    stir(attach(model, config))
+    reference = logits_of(model, some_ids())
+    twin = copy.deepcopy(model)
+    _hold(torch.equal(logits_of(twin, some_ids()), reference), "the copy's logits differ")
+    _hold(not {id(p) for p in twin.parameters()} & {id(p) for p in model.parameters()}, "parameters are shared")
+    train_steps(twin)
+    _hold(torch.equal(logits_of(model, some_ids()), reference), "training the copy changes the original")
+    moved = logits_of(twin, some_ids())
+    _hold(torch.equal(moved, reference) == (not trainable_parameters(model)), "the copy does not train")
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            parameter.fill_(float("nan"))
+    _hold(torch.equal(logits_of(twin, some_ids()), moved), "the copy uses the original's parameters")
+    detach(model)
+    _hold(torch.equal(logits_of(twin, some_ids()), moved), "detaching the original changes the copy")
+    detach(twin)
+    _hold(attached_config(twin) is None, "the copy cannot be detached")
+
+
+def checkpoints_the_same_gradients(model: nn.Module, config: MethodConfig, reentrant: bool = False) -> None:
+    """With gradient checkpointing every trained parameter gets the gradient it has without."""
+    stir(attach(model, config))
+    root: Any = model
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            root.activation_checkpointing_enable({"use_reentrant": reentrant})
+        model.train()
+        model.zero_grad()
+        torch.manual_seed(8)  # the same dropout masks
+        if trainable_parameters(model):
+            loss_of(model, some_ids()).backward()
+        gradients.append({key: p.grad for key, p in trainable_parameters(model).items()})
+    for key, gradient in gradients[0].items():
+        _hold(gradients[1][key] is not None, f"{key} has no gradient under checkpointing")
+        torch.testing.assert_close(gradients[1][key], gradient, atol=1e-6, rtol=1e-4)
+
+
+def keeps_bfloat16(model: nn.Module, config: MethodConfig, before: bool = True, directory: Path | None = None) -> None:
+    """Attached to a bfloat16 model (or cast to it after attaching) it stays bfloat16, trains, saves and loads."""
+    twin = copy.deepcopy(model).to(torch.bfloat16)
+    untouched = logits_of(twin, some_ids())
+    model = attach(twin, config) if before else attach(model, config).to(torch.bfloat16)
+    _hold({parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}, "other dtypes appear")
+    _hold(torch.equal(logits_of(model, some_ids()), untouched), "the untrained method changes the logits")
+    after = logits_of(stir(train_steps(model), size=0.5), some_ids())
+    _hold(bool(after.isfinite().all()) and after.dtype == torch.bfloat16, f"logits are {after.dtype} or not finite")
+    _hold(torch.equal(after, untouched) == (not trainable_parameters(model)), "training does not reach the output")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save(model, directory or Path(scratch) / "adapter")
+        loaded = load(detach(copy.deepcopy(model)), folder)  # trained weights of `full` are overwritten by loading
+    _hold(torch.equal(logits_of(loaded, some_ids()), after), "loaded logits differ")
+
+
+def works_under_autocast(model: nn.Module, config: MethodConfig) -> None:
+    """Under bfloat16 autocast: the base's logits at the start, float32 gradients, near the float32 output."""
+
+    def run(function: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return function(*arguments)
+
+    before = run(logits_of, model, some_ids())
+    attach(model, config)
+    _hold(torch.equal(run(logits_of, model, some_ids()), before), "the untrained method changes the logits")
+    stir(model)
+    trained = trainable_parameters(model)
+    if trained:
+        run(loss_of, model, some_ids()).backward()
+    for key, parameter in trained.items():
+        gradient = parameter.grad
+        good = gradient is not None and gradient.dtype == torch.float32 and bool(gradient.isfinite().all())
+        _hold(good, f"{key} has no finite float32 gradient")
+    after = run(logits_of, model, some_ids())
+    _hold(after.dtype == before.dtype, f"logits are {after.dtype}, the base's {before.dtype}")
+    torch.testing.assert_close(after.float(), logits_of(model, some_ids()), atol=0.1, rtol=0.1)
+    _hold(torch.equal(after, before) == (not trained), "stirred parameters do not reach the output")
+
+
+def detaches_completely(model: nn.Module, config: MethodConfig) -> None:
+    """After `detach`: the base's modules, shapes, logits, trainable parameters, and no hook."""
+    structure, before = str(model), state_of(model)
+    root: Any = model
+    root.get_input_embeddings().requires_grad_(False)
+    trainable = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
+    reference = logits_of(model, some_ids())
+    detach(stir(attach(model, config), size=0.0 if config.trains_base else 0.1))
+    _hold(str(model) == structure, "modules stay behind")
+    shapes = [{key: tuple(v.shape) for key, v in state.items()} for state in (before, model.state_dict())]
+    _hold(shapes[0] == shapes[1], "tensors stay behind")
+    _hold(torch.equal(logits_of(model, some_ids()), reference), "the logits are not the base's")
+    now = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
+    _hold(now == trainable, "other parameters are trainable than before")
+    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks stay behind")
+
+
+def attaches_repeatably(model: nn.Module, config: MethodConfig) -> None:
+    """Attaching leaves torch's global generator alone and gives the same start values each time."""
+    twin = copy.deepcopy(model)
+    state = torch.random.get_rng_state()
+    attach(model, config)
+    _hold(torch.equal(torch.random.get_rng_state(), state), "attaching draws from torch's global generator")
+    torch.manual_seed(99)
+    attach(twin, config)
+    for one, other in zip(model.state_dict().items(), twin.state_dict().items(), strict=True):
+        _hold(one[0] == other[0] and torch.equal(one[1], other[1]), f"{one[0]} starts with other values")
+
+
+def attaches_without_memory(model: nn.Module, config: MethodConfig) -> None:
+    """On the meta device: the same names and shapes, so that a method is counted without weights."""
+    with torch.device("meta"):
+        kind: Any = type(model)
+        twin = kind(model.config)
+    attach(twin, config)
+    attach(model, config)
+    _hold(all(tensor.is_meta for tensor in twin.state_dict().values()), "tensors with memory appear")
+    shapes = [{key: v.shape for key, v in m.state_dict().items()} for m in (twin, model)]
+    _hold(shapes[0] == shapes[1], "other names or shapes than with memory")
+    _hold(list(trainable_parameters(twin)) == list(trainable_parameters(model)), "other parameters train")
+
+
+def refuses_a_second_method(model: nn.Module, config: MethodConfig) -> None:
+    """Attaching once more is an AdapterError that names `detach(model)`, and changes nothing."""
+    attach(model, config)
+    reference = list(trainable_parameters(model))
+    try:
+        attach(model, config)
+    except AdapterError as error:
+        _hold("detach(model)" in str(error), f"the error names no cure: {error}")
+    else:
+        _hold(False, "a second method was attached")
+    _hold(list(trainable_parameters(model)) == reference, "the refused call changed what trains")
+
+
+LAWS: dict[str, Callable[..., None]] = {
+    law.__name__.replace("_", " "): law
+    for law in (
+        starts_as_the_base,
+        trains_its_own_parameters_only,
+        loads_what_it_saves,
+        decodes_with_a_cache,
+        ignores_padding,
+        copies_independently,
+        checkpoints_the_same_gradients,
+        keeps_bfloat16,
+        works_under_autocast,
+        detaches_completely,
+        attaches_repeatably,
+        attaches_without_memory,
+        refuses_a_second_method,
+    )
+}
+
+
+# --- what the laws use ------------------------------------------------------------
+
+
+def _hold(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise AssertionError(otherwise)
+
+
+def is_encoder_decoder(model: nn.Module) -> bool:
+    """Whether the model takes a source and a target (BART)."""
+    config: Any = model.config
+    return bool(config.is_encoder_decoder)
+
+
+def inputs_of(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """The same token ids (rows, length) as a prompt, and for BART as source and target."""
+    mask = torch.ones_like(ids) if mask is None else mask
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if is_encoder_decoder(model):
+        inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+    return inputs
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None = None, **others: Any) -> torch.Tensor:
+    """(rows, length, vocabulary)."""
+    return model(**inputs_of(model, ids, mask), **others).logits
+
+
+def loss_of(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """The model's own loss on `ids` as inputs and labels."""
+    return model(**inputs_of(model, ids), labels=ids).loss
+
+
+def some_ids(rows: int = 2, length: int = 7, seed: int = 3) -> torch.Tensor:
+    """Token ids of a tiny model, no special token among them."""
+    return torch.randint(3, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def some_prompt() -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask: a whole row, one padded on the left, one padded on the right."""
+    ids, mask = some_ids(rows=3), torch.ones(3, 7, dtype=torch.long)
+    mask[1, :2], mask[2, 4:] = 0, 0
+    return ids, mask
+
+
+def stir(model: nn.Module, seed: int = 1, size: float = 0.1) -> nn.Module:
+    """Move every trained parameter, so that the adapter does something."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            noise = torch.randn(parameter.shape, generator=generator) * size
+            parameter.add_(noise.to(parameter.dtype))
+    return model
+
+
+def train_steps(model: nn.Module, steps: int = 3, seed: int = 5) -> nn.Module:
+    """A few updates of AdamW; nothing where nothing trains."""
+    parameters = trainable_parameters(model)
+    if not parameters:
+        return model
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.01)
+    model.train()
+    for step in range(steps):
+        loss_of(model, some_ids(seed=seed + step)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of every tensor of the model's state."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

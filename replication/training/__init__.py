@@ -1,0 +1,1 @@
+"""Training and decoding: the loop, its settings, callbacks, losses, checkpoints, and generation."""

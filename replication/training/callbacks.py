@@ -1,0 +1,71 @@
+"""The seam for methods whose trained part changes on the way: what they are shown, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from replication.training.config import TrainingConfig
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Run:
+    """Where a run stands: what `Callback` hooks may look at and change, and what a checkpoint carries."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    tokens_seen: int = 0
+    loss_sum: float = 0.0  # over the target tokens since the last row of the curves
+    loss_weight: float = 0.0
+    update_seconds: float = 0.0
+    curves: list[Row] = field(default_factory=list)
+
+    def counters(self) -> dict[str, Any]:
+        """Everything but model, optimizer and step, as JSON values."""
+        names = ("tokens_seen", "loss_sum", "loss_weight", "update_seconds", "curves")
+        return {name: getattr(self, name) for name in names}
+
+
+class Callback:
+    """Hooks for methods whose trained part changes on the way; this one does nothing.
+
+    A resumed run calls `load_state`, then `on_start`, before any tensor is read: rebuild the model there,
+    and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`.
+    """
+
+    def on_start(self, model: nn.Module) -> None:
+        """Before the optimizer is built over the parameters that require gradients."""
+
+    def build_optimizer(self, trained: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+        """The optimizer of what is trained, by name. Before each update the loop sets every group's `lr` to the
+        scheduled rate times the group's `rate_factor` (1 where it has none).
+        """
+        return torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def penalty(self, model: nn.Module) -> torch.Tensor | None:
+        """A scalar added to the mean training loss of every micro-batch; None adds nothing."""
+        return None
+
+    def on_update(self, run: Run) -> None:
+        """Right after the optimizer's step number `run.step`, the averaged gradients still in place."""
+
+    def on_step_end(self, run: Run) -> None:
+        """After each update, before its row of the curves and its checkpoint are written."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to know."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+
+    def summary(self) -> dict[str, Any] | None:
+        """What a finished run tells about its choices (JSON values), to be kept beside its record; None: nothing."""
+        return None

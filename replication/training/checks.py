@@ -1,0 +1,56 @@
+"""What stops a training run: before any work, or at a batch that gives no usable number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from replication.errors import ConfigError, DataError, TrainingError
+from replication.training.config import TrainingConfig
+
+
+def check_before_training(
+    model: Any,
+    train_examples: Sequence[Any],
+    dev_examples: Sequence[Any],
+    config: TrainingConfig,
+    processes: int,
+    *,
+    trains: bool,
+) -> None:
+    """All that can be known to fail before any work."""
+    window = config.batch_size * config.accumulation_steps
+    if trains and not train_examples:
+        raise DataError("there are no training examples")
+    if trains and window > len(train_examples):
+        raise ConfigError(
+            f"batch_size * accumulation_steps is {window}, more than the {len(train_examples)} training "
+            "examples; lower one of them"
+        )
+    if config.batch_size % processes:
+        raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes} processes")
+    if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
+        raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    for name, examples in (("training", train_examples), ("dev", dev_examples)):
+        for number, length in enumerate(map(len, examples)):
+            if length > min(config.max_length, positions or length):
+                raise DataError(
+                    f"{name} example {number} (counted from 0) has {length} tokens; max_length is "
+                    f"{config.max_length} and the model has {positions or 'any number of'} positions. Encode "
+                    "the examples with the smaller of the two as max_length"
+                )
+
+
+def unusable_batch(
+    step: int, what: str, value: float, indices: Sequence[int], examples: Sequence[Any]
+) -> TrainingError:
+    """The error to raise when update `step` cannot be made from the examples at `indices`."""
+    shown = ", ".join(map(str, indices[:32])) + (", ..." if len(indices) > 32 else "")
+    hint = getattr(examples[indices[0]], "text", "")
+    return TrainingError(
+        f"step {step}: the {what} is {value} on the batch of training examples {shown} (counted from 0"
+        + (f"; the first is {hint!r}" if hint else "")
+        + f"). Weights and checkpoints are those of step {step - 1} or before. Lower learning_rate, set "
+        "max_grad_norm, or look at these examples"
+    )

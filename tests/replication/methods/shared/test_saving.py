@@ -1,0 +1,172 @@
+"""The saved form: what it holds, that it repeats, and a clear error for every way it can be wrong."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from replication.errors import AdapterError
+from replication.methods import attach, attached_config, load, read_config, save, trainable_parameters
+from replication.methods.frozen import FrozenConfig
+from replication.methods.lora import LoraConfig
+from replication.methods.solo_connection import SoloConnectionConfig
+
+SOLO = SoloConnectionConfig(rank=4, sparsity=0.5, lora=LoraConfig(rank=2))
+
+
+@pytest.fixture
+def saved(tiny_gpt2, tmp_path):
+    model = attach(copy.deepcopy(tiny_gpt2), SOLO)
+    return save(model, tmp_path / "deep" / "adapter")
+
+
+def edit_config(folder, **changes):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def refused(model, folder, message):
+    structure = str(model)
+    with pytest.raises(AdapterError, match=message) as error:
+        load(model, folder)
+    assert str(folder) in str(error.value)
+    assert str(model) == structure
+    assert attached_config(model) is None
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_configuration_says_what_it_is(saved, tiny_gpt2):
+    written = json.loads((saved / "adapter_config.json").read_text())
+    attach(tiny_gpt2, SOLO)
+    assert written["format_version"] == 1
+    assert written["method"] == "solo_connection"
+    assert written["config"]["rank"] == 4
+    assert written["config"]["lora"]["targets"] == ["query", "value"]
+    assert written["base"] == {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6}
+    assert written["parameter_count"] == sum(p.numel() for p in trainable_parameters(tiny_gpt2).values())
+    assert read_config(saved) == SOLO
+
+
+def test_only_the_adapter_is_written_and_the_mask_with_it(saved, tiny_gpt2):
+    names = set(load_file(saved / "adapter_model.safetensors"))
+    attach(tiny_gpt2, SOLO)
+    masks = {"solo_connection.encoder.mask", "solo_connection.decoder.mask"}
+    assert names == set(trainable_parameters(tiny_gpt2)) | masks
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_saving_again_writes_the_same_bytes_and_replaces_another_method(saved, tiny_gpt2):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    twin = copy.deepcopy(tiny_gpt2)
+    save(attach(twin, FrozenConfig()), saved)
+    assert read_config(saved) == FrozenConfig()
+    save(attach(tiny_gpt2, SOLO), saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_mask_drawn_differently_is_loaded_as_saved(saved, tiny_gpt2):
+    edit_tensors(
+        saved,
+        lambda tensors: tensors["solo_connection.encoder.mask"].copy_(tensors["solo_connection.encoder.mask"].flip(1)),
+    )
+    load(tiny_gpt2, saved)
+    flipped = load_file(saved / "adapter_model.safetensors")["solo_connection.encoder.mask"]
+    assert torch.equal(tiny_gpt2.solo_connection.encoder.mask, flipped)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_missing_file_is_named(saved, tiny_gpt2, name):
+    (saved / name).unlink()
+    refused(tiny_gpt2, saved, f"{name}: no such file")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_tensor_file_is_named(saved, tiny_gpt2, kept):
+    path = saved / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    refused(tiny_gpt2, saved, r"adapter_model\.safetensors: not a complete safetensors file")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00"])
+def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
+    (saved / "adapter_config.json").write_text(text)
+    refused(tiny_gpt2, saved, r"adapter_config\.json: (not valid JSON|must hold a JSON object)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "'format_version' is 2; this version reads 1"),
+        ({"format_version": "1"}, "'format_version' is '1', expected int"),
+        ({"method": "lorra"}, r"'lorra'.*frozen, full, lora"),
+        ({"method": None}, "'method' is None"),
+        ({"config": {"rank": 4, "size": 1}}, "size.*rank"),
+        ({"config": {"rank": 0}}, "rank=0"),
+        ({"config": {"rank": 400}}, "rank=400.*width 32"),
+        ({"config": None}, "'config' is None"),
+        ({"base": {"class": "GPT2LMHeadModel", "width": 64, "blocks": 6}}, "'base.width' is 64.*32"),
+        ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 12}}, "'base.blocks' is 12.*6"),
+        ({"base": {"class": "GPT3", "width": 32, "blocks": 6}}, "'base.class' is 'GPT3'.*GPT2LMHeadModel"),
+        ({"base": {}}, "'base.class' is None"),
+    ],
+)
+def test_a_wrong_field_is_named(saved, tiny_gpt2, changes, message):
+    edit_config(saved, **changes)
+    refused(tiny_gpt2, saved, rf"adapter_config\.json.*{message}")
+
+
+def test_another_base_is_refused(saved, tiny_llama):
+    refused(tiny_llama, saved, r"base\.class.*LlamaForCausalLM")
+
+
+def test_missing_and_unexpected_tensors_are_named(saved, tiny_gpt2):
+    def rename(tensors):
+        tensors["solo_connection.other"] = tensors.pop("solo_connection.encoder.bias")
+
+    edit_tensors(saved, rename)
+    refused(tiny_gpt2, saved, r"missing solo_connection\.encoder\.bias; unexpected solo_connection\.other")
+
+
+def test_many_missing_tensors_are_counted(saved, tiny_gpt2):
+    edit_tensors(saved, lambda tensors: tensors.clear())
+    refused(tiny_gpt2, saved, r"missing .* and \d+ more")
+
+
+def test_a_wrong_shape_is_named(saved, tiny_gpt2):
+    def shrink(tensors):
+        tensors["solo_connection.encoder.bias"] = torch.zeros(3)
+
+    edit_tensors(saved, shrink)
+    refused(tiny_gpt2, saved, r"'solo_connection\.encoder\.bias' has shape \(3,\), expected \(4,\)")
+
+
+def test_a_wrong_kind_of_number_is_named(saved, tiny_gpt2):
+    def change(tensors):
+        tensors["solo_connection.encoder.mask"] = tensors["solo_connection.encoder.mask"].float()
+
+    edit_tensors(saved, change)
+    refused(tiny_gpt2, saved, r"encoder\.mask' is torch.float32, expected torch.bool")
+
+
+def test_a_model_that_carries_a_method_is_refused_and_kept(saved, tiny_gpt2):
+    attach(tiny_gpt2, LoraConfig(rank=2))
+    with pytest.raises(AdapterError, match=r"already carries method 'lora'.*detach"):
+        load(tiny_gpt2, saved)
+    assert attached_config(tiny_gpt2) == LoraConfig(rank=2)
+
+
+def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
+    with pytest.raises(AdapterError, match="attach"):
+        save(tiny_gpt2, tmp_path)
+    assert list(tmp_path.iterdir()) == []

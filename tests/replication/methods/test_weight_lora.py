@@ -1,0 +1,314 @@
+"""WeightLoRA's settings and modules; what it does in training is in test_selection_training.py."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from replication.counting import parameter_counts
+from replication.errors import AdapterError, ConfigError
+from replication.methods import attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods.lora import LoraConfig, lora_layers
+from replication.methods.selection import apply_structure, present_updates
+from replication.methods.shared.base import IMPORTANCE_NAME
+from replication.methods.weight_lora import WeightLoraConfig
+from replication.training.config import TrainingConfig
+
+TRAINING = TrainingConfig(steps=50, warmup_steps=0)
+
+
+def tiny_deberta(labels=2):
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = DebertaV2Config(
+        vocab_size=97, max_position_embeddings=32, **sizes, relative_attention=True, share_att_key=True,
+        pos_att_type=["p2c", "c2p"], position_buckets=8, type_vocab_size=0, num_labels=labels,
+    )  # fmt: skip
+    return DebertaV2ForSequenceClassification(config).eval()
+
+
+def logits_of(model, seed=3):
+    ids = torch.randint(3, 97, (2, 7), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return model(input_ids=ids).logits
+
+
+def stir(model, seed=1, size=0.2):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * size)
+    return model
+
+
+# --- the update ----------------------------------------------------------------------
+
+
+def test_each_adapter_is_a_pair_and_one_scalar_that_starts_at_one():
+    model = attach(tiny_deberta(), WeightLoraConfig(rank=2, keep=4))
+    prefix = "deberta.encoder.layer.0.attention.self.query_proj.query."
+    names = [name for name in trainable_parameters(model) if name.startswith(prefix)]
+    assert names == [prefix + end for end in ("lora_A", "lora_B", IMPORTANCE_NAME)]
+    assert len(present_updates(model)) == 6
+    for update in present_updates(model).values():
+        assert update.importance_weight.shape == ()
+        assert update.importance_weight.item() == 1
+        assert (update.lora_B == 0).all()
+        assert update.scaling == 16
+    head = {"pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias"}
+    assert head < set(trainable_parameters(model))
+
+
+@given(weight=st.floats(-3, 3, width=32), alpha=st.floats(0.5, 64), rank=st.integers(1, 8), seed=st.integers(0, 99))
+def test_the_update_is_the_weighted_product(weight, alpha, rank, seed):
+    generator = torch.Generator().manual_seed(seed)
+    model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(9, 12)})
+    attach(model, WeightLoraConfig(rank=rank, alpha=alpha, keep=1, targets=("query",), dropout=0.0))
+    stir(model, seed)
+    with torch.no_grad():
+        model.q_proj.query.importance_weight.fill_(weight)
+    A, B, x = model.q_proj.query.lora_A, model.q_proj.query.lora_B, torch.randn(2, 3, 9, generator=generator)
+    expected = alpha / rank * weight * x @ A.T @ B.T
+    torch.testing.assert_close(model.q_proj(x) - model.q_proj.base_layer(x), expected, atol=1e-4, rtol=1e-4)
+
+
+class Shapes(TorchDispatchMode):
+    """Shapes of everything that is computed, forward and backward; views of given tensors are left out."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given, self.seen = {tensor.untyped_storage().data_ptr() for tensor in given}, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in self.given:
+                self.seen.add(tuple(tensor.shape))
+        return result
+
+
+def test_no_matrix_of_the_weights_size_is_ever_built():
+    model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(19, 23, bias=False)})
+    stir(attach(model, WeightLoraConfig(rank=2, keep=1, targets=("query",))))
+    with Shapes(*model.parameters()) as shapes:
+        model.q_proj(torch.randn(5, 19, requires_grad=True)).sum().backward()
+    assert (5, 2) in shapes.seen
+    assert not {(19, 23), (23, 19)} & shapes.seen
+    with Shapes(*model.parameters()) as shapes:
+        merge(model)
+    assert (23, 19) in shapes.seen  # the probe sees one where there is one
+
+
+def test_a_weight_of_zero_has_a_gradient_and_its_pair_has_none():
+    model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(4, 4)})
+    stir(attach(model, WeightLoraConfig(rank=2, keep=1, targets=("query",))))
+    update = model.q_proj.query
+    with torch.no_grad():
+        update.importance_weight.zero_()
+    model.q_proj(torch.ones(1, 4)).square().sum().backward()
+    assert update.importance_weight.grad != 0  # so that it may come back in phase 1
+    assert (update.lora_A.grad == 0).all()
+    assert (update.lora_B.grad == 0).all()
+
+
+@pytest.mark.parametrize(("chosen", "bound"), [("inputs", 1 / math.sqrt(32)), ("rank", 1 / math.sqrt(4))])
+def test_the_range_of_a_is_loras_or_the_codes(tiny_gpt2, chosen, bound):
+    attach(tiny_gpt2, WeightLoraConfig(rank=4, initial_range=chosen))
+    values = torch.cat([update.lora_A.flatten() for update in present_updates(tiny_gpt2).values()])
+    assert bound * 0.95 < values.abs().max() <= bound
+    assert values.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_the_pairs_start_where_loras_start(tiny_gpt2):
+    ours = attach(copy.deepcopy(tiny_gpt2), WeightLoraConfig(rank=3, init_seed=5))
+    theirs = attach(tiny_gpt2, LoraConfig(rank=3, init_seed=5, targets=("query", "key", "value")))
+    for name, parameter in trainable_parameters(theirs).items():
+        assert torch.equal(dict(ours.named_parameters())[name], parameter)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_dropout_is_applied_or_ignored(tiny_gpt2, applied):
+    stir(attach(tiny_gpt2, WeightLoraConfig(rank=2, dropout=0.5, apply_dropout=applied)))
+    layer = tiny_gpt2.transformer.h[0].attn.c_attn.train()
+    x = torch.ones(1, 50, 32)
+    rows = (layer(x) - layer.base_layer(x))[0]
+    assert torch.equal(rows[0], rows[1]) != applied
+
+
+# --- the same laws as for LoRA -------------------------------------------------------
+
+
+@settings(max_examples=6)
+@given(
+    fixture=st.sampled_from(["tiny_gpt2", "tiny_llama"]),
+    targets=st.sampled_from([("query", "key", "value"), ("value", "output")]),
+    survivors=st.sets(st.integers(0, 11), min_size=1),
+    seed=st.integers(0, 100),
+)
+def test_merging_includes_the_weight_and_unmerging_restores(request, fixture, targets, survivors, seed):
+    model = copy.deepcopy(request.getfixturevalue(fixture))
+    base = logits_of(model)
+    attach(model, WeightLoraConfig(rank=2, targets=targets, keep=1))
+    assert torch.equal(logits_of(model), base)
+    apply_structure(model, {"survivors": sorted(survivors), "ranks": {str(i): 2 + i % 3 for i in survivors}})
+    stir(model, seed, size=0.1)
+    before, weights = logits_of(model), copy.deepcopy(model.state_dict())
+    torch.testing.assert_close(logits_of(merge(model)), before, atol=1e-4, rtol=1e-3)
+    assert any(not torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, weights[key]) for key, value in unmerge(model).state_dict().items())
+    assert torch.equal(logits_of(detach(merge(model))), base)
+
+
+@settings(max_examples=6)
+@given(survivors=st.sets(st.integers(0, 5), min_size=1), grown=st.integers(2, 8), fixed=st.booleans())
+def test_what_training_left_is_saved_and_loaded(tmp_path_factory, survivors, grown, fixed):
+    folder = tmp_path_factory.mktemp("adapter")
+    model = attach(tiny_deberta(), WeightLoraConfig(rank=2, keep=4, init_seed=1))
+    asked = {
+        "survivors": sorted(survivors),
+        "ranks": {str(index): grown for index in survivors},
+        "fixed_weights": sorted(survivors) if fixed else [],
+        "frozen_pairs": [],
+    }
+    apply_structure(stir(model), asked)
+    stir(model)
+    save(model, folder)
+    loaded = load(tiny_deberta(), folder)
+    assert torch.equal(logits_of(loaded), logits_of(model))
+    assert list(trainable_parameters(loaded)) == list(trainable_parameters(model))
+    assert str(loaded) == str(model)
+    assert parameter_counts(loaded) == parameter_counts(model)
+
+
+def test_a_saved_structure_that_does_not_fit_leaves_the_model_plain(tmp_path):
+    import json
+
+    save(attach(tiny_deberta(), WeightLoraConfig(rank=2, keep=4)), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    description = json.loads(path.read_text())
+    description["structure"]["survivors"] = [0, 77]
+    path.write_text(json.dumps(description))
+    model = tiny_deberta()
+    with pytest.raises(AdapterError, match=r"adapter_config\.json: field 'structure' .*\[77\]"):
+        load(model, tmp_path)
+    assert not lora_layers(model)
+
+
+@given(
+    width=st.sampled_from([8, 12, 16]),
+    blocks=st.integers(1, 4),
+    rank=st.integers(1, 8),
+    keep=st.integers(1, 12),
+    remove=st.booleans(),
+)
+def test_the_closed_form_counts_what_is_there_before_and_after(width, blocks, rank, keep, remove):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    keep = min(keep, 3 * blocks)
+    config = WeightLoraConfig(rank=rank, keep=keep, remove_losers=remove)
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=width, n_layer=blocks, n_head=2))
+    attach(model, config)
+    counts = parameter_counts(model)
+    assert (counts.adapter, counts.importance) == (config.closed_form_parameters(width, blocks), 3 * blocks)
+    survivors = list(range(3 * blocks))[-keep:] if remove else list(range(3 * blocks))
+    structure = {"survivors": survivors, "ranks": dict.fromkeys(map(str, survivors), rank), "fixed_weights": survivors}
+    apply_structure(model, structure)
+    counts = parameter_counts(model)
+    assert counts.adapter == config.closed_form_parameters(width, blocks, "final")
+    assert counts.adapter == config.closed_form_parameters(width, blocks, "selected")
+    assert counts.importance == 0
+    assert (counts.adapter == 2 * rank * width * keep) or not remove
+
+
+def test_debertas_published_arithmetic():
+    """DeBERTaV3-base, r=8 on q, k, v: 442,368 for LoRA, 61,440 at K=5 and 122,880 at K=10 (dossier)."""
+    for keep, final in ((5, 61_440), (10, 122_880)):
+        config = WeightLoraConfig(rank=8, keep=keep)
+        assert config.closed_form_parameters(768, 12) == 442_368
+        assert config.closed_form_parameters(768, 12, "final") == final
+    with pytest.raises(ConfigError, match="moment='end': must be one of start, selected, final"):
+        config.closed_form_parameters(768, 12, "end")
+
+
+# --- refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"keep": 0}, "keep=0"),
+        ({"keep": None}, "keep=None"),
+        ({"keep": 2.0}, "keep=2.0"),
+        ({"selection_steps": 0}, "selection_steps=0"),
+        ({"selection_steps": True}, "selection_steps=True"),
+        ({"weight_learning_rate": 0}, "weight_learning_rate=0"),
+        ({"weight_learning_rate": math.inf}, "weight_learning_rate=inf"),
+        ({"project_every": 0}, "project_every=0"),
+        ({"rank_by": "absolute"}, "rank_by='absolute': must be 'signed' or 'magnitude'"),
+        ({"initial_range": "wide"}, "initial_range='wide': must be 'inputs' or 'rank'"),
+        ({"remove_losers": 1}, "remove_losers=1"),
+        ({"freeze_losers": "no"}, "freeze_losers='no'"),
+        ({"apply_dropout": None}, "apply_dropout=None"),
+        ({"freeze_weights_after": 0}, "freeze_weights_after=0"),
+        ({"reset_adapters_after": "end"}, "reset_adapters_after='end'"),
+        ({"reset_adapters_after": "selection", "selection_steps": None}, "the selection never ends"),
+        ({"adam_epsilon": 0.0}, "adam_epsilon=0.0"),
+        ({"rank": 0}, "weight_lora: rank=0"),
+        ({"targets": ()}, r"weight_lora: targets=\(\)"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(settings, text):
+    with pytest.raises(ConfigError, match=text) as error:
+        WeightLoraConfig(**settings)
+    assert "must be" in str(error.value)
+
+
+def test_what_does_not_fit_the_model_is_refused_before_any_change():
+    model = tiny_deberta()
+    before = str(model)
+    names = [f"deberta.encoder.layer.{b}.attention.self.{t}_proj" for b in (0, 1) for t in ("query", "key", "value")]
+    for wrong, parts in (
+        ({"keep": 7}, ("keep=7 exceeds the 6 adapters found; use up to 6", *names)),
+        ({"targets": ("gate",)}, ("target 'gate' matches no linear module", "query_proj", "intermediate.dense")),
+        ({"rank": 17, "keep": 1}, ("weight_lora: rank=17 exceeds 16", names[0], "use a rank up to 16")),
+    ):
+        with pytest.raises(AdapterError) as error:
+            attach(model, WeightLoraConfig(**wrong))
+        assert all(part in str(error.value) for part in parts)
+        assert str(model) == before
+
+
+def test_a_fused_projection_is_listed_slice_by_slice(tiny_gpt2):
+    with pytest.raises(AdapterError, match=r"18 adapters found.*h\.0\.attn\.c_attn \[query\], .*c_attn \[key\]"):
+        attach(tiny_gpt2, WeightLoraConfig(keep=19))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"selection_steps": 51}, "selection_steps=51 exceeds the training's steps=50: use up to 50"),
+        ({"selection_steps": 9, "freeze_weights_after": 60}, "freeze_weights_after=60 exceeds"),
+        ({"selection_steps": 9, "reset_adapters_after": 51}, "reset_adapters_after=51 exceeds"),
+        ({"selection_steps": 1}, "after update 1 comes before any importance weight.*at least 2"),
+    ],
+)
+def test_what_does_not_fit_the_training_is_refused(settings, text):
+    with pytest.raises(ConfigError, match=text):
+        WeightLoraConfig(**settings).training_callback(TRAINING)
+
+
+def test_the_first_selection_waits_for_the_warm_up():
+    config = WeightLoraConfig(selection_steps=2)
+    config.training_callback(TRAINING)
+    with pytest.raises(ConfigError, match="at least 3"):
+        config.training_callback(dataclasses.replace(TRAINING, warmup_steps=1))
+    WeightLoraConfig(selection_steps=50).training_callback(TRAINING)
+    WeightLoraConfig(selection_steps=None).training_callback(TRAINING)

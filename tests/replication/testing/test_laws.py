@@ -1,0 +1,127 @@
+"""A law that no method can break proves nothing: here each is broken on purpose, and kept by a method that is sound."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from replication.methods import MethodConfig
+from replication.methods.frozen import FrozenConfig
+from replication.methods.lora import LoraConfig
+from replication.methods.shared.base import AdapterModule, fill
+from replication.methods.shared.blocks import find_decoder
+from replication.methods.shared.registry import REGISTERED, register_method
+from replication.testing.laws import LAWS, check_method
+
+
+class Shift(AdapterModule):
+    def __init__(self, width, like, start=0.0):
+        super().__init__()
+        self.vector = fill((width,), like, lambda value: value.fill_(start))
+
+    def after_block(self, block, inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = hidden + self.vector.to(hidden.dtype)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@dataclass(frozen=True)
+class ShiftConfig(MethodConfig):
+    """A sound method whose habits `fault` breaks one at a time."""
+
+    fault: str = "none"
+    method: ClassVar[str] = "test_shift"
+
+    def install(self, model):
+        stack = find_decoder(model)
+        like = next(stack.blocks[0].parameters())
+        start = 0.5 if self.fault == "start" else torch.randn(()).item() if self.fault == "global draw" else 0.0
+        shifts = nn.ModuleList(Shift(stack.width, like, start) for _ in stack.blocks)
+        if self.fault == "unused":
+            shifts.append(Shift(stack.width, like))
+        if self.fault == "base trains":
+            next(stack.blocks[0].parameters()).requires_grad_(True)
+        if self.fault == "own device":
+            shifts[0].vector = nn.Parameter(torch.zeros(stack.width))
+        model.test_shift = shifts
+        for block, shift in zip(stack.blocks, shifts, strict=False):
+            hook = shift.after_block
+            if self.fault == "closure":
+                hook = lambda block, inputs, output, shift=shift: shift.after_block(block, inputs, output)  # noqa: E731
+            elif self.fault == "looks around":
+                hook = self._mixing(shift)
+            shift.handle = block.register_forward_hook(hook)
+
+    def _mixing(self, shift):
+        def hook(block, inputs, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = hidden + shift.vector.to(hidden.dtype) * hidden.mean(dim=1, keepdim=True)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    def uninstall(self, model):
+        if self.fault != "hook stays":
+            for shift in model.test_shift:
+                shift.handle.remove() if hasattr(shift, "handle") else None
+        del model.test_shift
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(REGISTERED, ShiftConfig.method, ShiftConfig)
+
+
+def broken(config):
+    return {check.law for check in check_method(config, models=("gpt2",)) if check.fault}
+
+
+def test_a_sound_method_keeps_every_law_on_every_model():
+    checks = check_method(ShiftConfig())
+    assert [str(check) for check in checks if check.fault] == []
+    assert len(checks) == 3 * len(LAWS)
+
+
+@pytest.mark.parametrize("config", [FrozenConfig(), LoraConfig(rank=2)])
+def test_methods_of_the_package_keep_them_too(config):
+    assert broken(config) == set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        ("start", "starts as the base"),
+        ("unused", "checkpoints the same gradients"),
+        ("base trains", "detaches completely"),
+        ("own device", "attaches without memory"),
+        ("global draw", "attaches repeatably"),
+        ("closure", "copies independently"),
+        ("looks around", "decodes with a cache"),
+        ("looks around", "ignores padding"),
+        ("hook stays", "detaches completely"),
+    ],
+)
+def test_each_fault_breaks_its_law(fault, law):
+    assert law in broken(ShiftConfig(fault=fault))
+
+
+def test_a_method_that_is_not_registered_cannot_be_loaded():
+    other = dataclasses.make_dataclass("Other", [], bases=(ShiftConfig,), frozen=True, namespace={"method": "nowhere"})
+    assert "loads what it saves" in broken(other())
+
+
+def test_registering_makes_a_name_known(monkeypatch):
+    monkeypatch.delitem(REGISTERED, ShiftConfig.method)
+    assert register_method(ShiftConfig) is ShiftConfig
+    assert REGISTERED["test_shift"] is ShiftConfig
+
+
+def test_a_check_says_in_one_line_what_is_wrong():
+    lines = [str(check) for check in check_method(ShiftConfig(fault="start"), models=("gpt2",))]
+    assert any(line.startswith("broken  gpt2   starts as the base: AssertionError: ") for line in lines)
+    assert any(line.startswith("kept    gpt2   ") for line in lines)
