@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from analysis.bootstrap import Statistic, bootstrap_replicates
-from analysis.generation_items import GENERATION_SCORES
+from analysis.stats.bootstrap import Statistic, bootstrap_replicates
+from analysis.stats.generation_items import GENERATION_SCORES
 from replication.metrics.bleu import bleu_from_statistics
 
 WAYS: dict[str, Statistic] = {"vectorised": GENERATION_SCORES["BLEU"], "loop": bleu_from_statistics}

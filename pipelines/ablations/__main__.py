@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.ablations import DIRECTORY, Ablation, Cell, read_ablation
+from analysis.show.ablations import DIRECTORY, Ablation, Cell, read_ablation
 from pipelines.ablations import (
     decoder_start,
     dropout_and_range,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.ablations import Cell, LineFigure, Series
+from analysis.show.ablations import Cell, LineFigure, Series
 from pipelines.paths import corpus_of, prepared_hashes
 from pipelines.plan import plan_experiment, training_config
 from pipelines.settings import Settings

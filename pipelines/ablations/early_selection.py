@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from analysis.ablations import LineFigure
+from analysis.show.ablations import LineFigure
 from pipelines.ablations.bench import AUTHORS_CODE, SEEDS, TOY, AblationPlan, Bench, Findings, by_seed, line, mean
 from replication.adapters import WeightLoraConfig
 from replication.adapters.selection import largest

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.ablations import LineFigure
+from analysis.show.ablations import LineFigure
 from pipelines.ablations.bench import DEVELOPMENT_CODE, SEEDS, TOY, AblationPlan, Bench, Findings, by_seed, line, mean
 from replication.adapters import FrozenConfig, SoloConnectionConfig
 from replication.adapters.base import attachment

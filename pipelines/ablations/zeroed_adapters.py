@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analysis.ablations import Cell
+from analysis.show.ablations import Cell
 from pipelines.ablations.bench import AUTHORS_CODE, TOY, AblationPlan, Bench, Findings
 from replication.adapters import WeightLoraConfig, attach
 from replication.adapters.selection import present_updates, recorded_adapters, remove_adapters

@@ -3,7 +3,7 @@ import json
 import pytest
 
 import pipelines.ablations.__main__ as program
-from analysis.ablations import DIRECTORY
+from analysis.show.ablations import DIRECTORY
 from pipelines.ablations.__main__ import ABLATIONS, chosen, main
 from pipelines.ablations.bench import Findings
 from replication.errors import ConfigError, DataError

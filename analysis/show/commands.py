@@ -1,0 +1,297 @@
+"""`replicate runs` and `replicate compare`.
+
+`runs` lists every run with its status, scores and disk use; `compare` shows the claims' verdicts, and what was measured
+beside what was published.
+
+`compare --json` prints one object with these keys, which do not change within `schema_version` 1:
+
+- `profile`; `comparable` (whether its figures may stand beside published ones) and `why_not_comparable`;
+- `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile,
+  comparison (what the effect is of), metric, effect, over_items and over_seeds (ends of the intervals), adjusted_p,
+  detectable, seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
+- `comparisons` of a claim, one a comparison of a case: comparison, case, profile, tested, runs, and the numbers of
+  `decision.Finding.to_dict` (name, metric, effect, supported_above, contradicted_below, seeds, by_seed, over_items,
+  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, word, why);
+- `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
+  source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
+  unreadable);
+- `problems`: what could not be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from analysis.judge.published_vs_measured import BesideCell
+    from analysis.show.claim_tables import ClaimRow
+
+
+def register_runs(app: typer.Typer) -> None:
+    """Add `runs` to the `replicate` command."""
+    app.command("runs")(runs)
+
+
+def runs(
+    profile: Annotated[str | None, typer.Option(help="Only this profile (quick, cpu, paper).")] = None,
+    root: Annotated[Path, typer.Option(help="Folder that holds <profile>/<experiment>/.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the runs: profile, experiment, seeds, status, scores, disk use."""
+    from analysis.load.runs import discover
+    from replication.errors import DataError
+
+    if profile is not None and (root / profile).parent != root:
+        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    listed = [summary(experiment) for experiment in discover(root, profile)]
+    if as_json:
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
+    elif not listed:
+        print(empty_state(root, profile))
+    else:
+        show(listed)
+
+
+def summary(experiment: Any) -> dict[str, Any]:
+    """One experiment as a JSON value; scores are means over seeds on the metric scripts' own scale."""
+    from analysis.load.runs import disk_use
+
+    record, metrics = experiment.record, experiment.metrics
+    return {
+        "profile": experiment.profile,
+        "experiment": experiment.name,
+        "status": experiment.status,
+        "problems": list(experiment.problems),
+        "seeds": list(experiment.seeds),
+        "method": record.method if record else None,
+        "backbone": record.backbone if record else None,
+        "corpus": record.corpus.label if record else None,
+        "adapter_parameters": record.counts.adapter if record else None,
+        "form": experiment.form,
+        "primary": metrics.primary if metrics else None,
+        "scores": dict(metrics.means) if metrics else None,
+        "spread": dict(metrics.spread) if metrics else None,
+        "items": metrics.items if metrics else None,
+        "bytes": disk_use(experiment.directory),
+        "directory": experiment.directory.as_posix(),
+    }
+
+
+def empty_state(root: Path, profile: str | None) -> str:
+    """What to do when there are no runs."""
+    targets = {"quick": "make reproduce", "cpu": "make reproduce-cpu", "paper": "make reproduce-paper"}
+    command = targets.get(profile or "quick")
+    where = root / profile if profile else root
+    if command is None:
+        return f"No runs under {where}. Profiles that can be made: {', '.join(targets)}."
+    return f"No runs under {where} yet. `{command}` makes those of the {profile or 'quick'} profile."
+
+
+def show(listed: list[dict[str, Any]]) -> None:
+    """A table of the generation runs, one of the others with their primary score, then every problem on a line."""
+    from rich.console import Console
+
+    from analysis.load.names import METRIC_NAMES, score_name
+    from analysis.load.runs import GENERATION
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console.width = max(console.width, 160)
+    generation = [run for run in listed if run["form"] == GENERATION]
+    if generation:
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in METRIC_NAMES]) for run in generation]
+        console.print(_table(list(METRIC_NAMES.values()), rows))
+    others = [run for run in listed if run["form"] != GENERATION]
+    if others:
+        rows = [
+            (run, [score_name(run["primary"] or "–"), _shown((run["scores"] or {}).get(run["primary"]))])
+            for run in others
+        ]
+        console.print(_table(["Metric", "Score"], rows))
+    for run in listed:
+        for problem in run["problems"]:
+            console.print(f"{run['profile']}/{run['experiment']}: {problem}", markup=False, soft_wrap=True)
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
+
+
+def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from analysis.judge.number_format import format_bytes
+
+    colours = {"complete": "green", "incomplete": "yellow", "failed": "red", "missing": "yellow"}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("Run", overflow="fold")
+    for header in ("Status", "Seeds", *headers, "Disk"):
+        table.add_column(header, justify="left" if header in ("Status", "Metric") else "right", no_wrap=True)
+    for run, cells in rows:
+        status = f"[{colours[run['status']]}]{run['status']}[/]"
+        name = escape(f"{run['profile']}/{run['experiment']}")
+        table.add_row(name, status, str(len(run["seeds"])), *cells, format_bytes(run["bytes"]))
+    return table
+
+
+SCHEMA_VERSION = 1
+WIDTH = 80  # of what goes to a file or a pipe
+COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
+
+
+def register_compare(app: typer.Typer) -> None:
+    """Add `compare` to the `replicate` command."""
+    app.command("compare")(compare)
+
+
+PROFILES = ("quick", "cpu", "paper")
+
+
+def compare(
+    profile: Annotated[str, typer.Option(help="The profile to compare: quick, cpu or paper.")] = "quick",
+    root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Set the papers' claims and printed figures beside what was measured."""
+    from replication.errors import DataError
+
+    if len(Path(profile).parts) != 1 or profile in ("..", "."):
+        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    runs = root / "runs"
+    if profile not in PROFILES and not (runs / profile).is_dir():
+        raise DataError(f"--profile {profile!r}: there is none; there are {', '.join(PROFILES)}")
+    if not (runs / profile).is_dir() and not as_json:
+        print(empty_state(runs, profile))
+        return
+    found = comparison(profile, root)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        found.show()
+
+
+class Comparison:
+    """The comparison of one profile; `as_json` and `show` give the same."""
+
+    def __init__(
+        self,
+        profile: str,
+        claims: Sequence[ClaimRow],
+        cells: Sequence[BesideCell],
+        why_not: str | None,
+        problems: Sequence[str],
+    ) -> None:
+        self.profile, self.claims, self.cells = profile, tuple(claims), tuple(cells)
+        self.why_not, self.problems = why_not, tuple(problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys that the module's docstring lists."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "profile": self.profile,
+            "comparable": self.why_not is None,
+            "why_not_comparable": self.why_not,
+            "claims": [row.as_json() for row in self.claims],
+            "published_beside_measured": [cell.as_json() for cell in self.cells],
+            "problems": list(self.problems),
+        }
+
+    def show(self) -> None:
+        """Print it for a terminal of 80 columns or more."""
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=False)
+        if not console.is_terminal:
+            console.width = WIDTH
+        _show_claims(console, self.profile, self.claims)
+        _show_cells(console, self.cells, self.why_not)
+        for problem in self.problems:
+            console.print(problem, markup=False, style="yellow", soft_wrap=True)
+
+
+def comparison(profile: str, root: str | Path = ".") -> Comparison:
+    """Claims and printed cells of one profile, from runs/, searches/ and measurements/ under `root`."""
+    from analysis.judge.claims import judge
+    from analysis.judge.published_vs_measured import beside_cells, judge_cells
+    from analysis.judge.study import result_rows
+    from analysis.load.published import load_claims, load_tables, load_tolerances
+    from analysis.load.runs import load_profile
+    from analysis.show.claim_tables import claim_rows
+    from analysis.show.report import load_weightlora
+
+    runs, searches, measurements = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
+    loaded = load_profile(runs)
+    tables, tolerances = load_tables(), load_tolerances()
+    weightlora = load_weightlora(profile, loaded, searches, measurements)
+    seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
+    claims = [
+        *claim_rows(judge(loaded, load_claims(), tolerances), profile, seeds_of),
+        *claim_rows(weightlora.verdicts, profile, seeds_of),
+    ]
+    cells = beside_cells(tables, result_rows(loaded), judge_cells(loaded, tables, tolerances, profile))
+    problems = [f"{e.name} ({e.status}): {problem}" for e in loaded for problem in e.problems]
+    return Comparison(profile, claims, cells, tolerances.why_not_comparable(profile), [*problems, *weightlora.broken])
+
+
+def _show_claims(console: Console, profile: str, claims: Sequence[ClaimRow]) -> None:
+    from rich.markup import escape
+
+    from analysis.show.claim_tables import counts_line
+
+    console.print(f"[bold]{escape(profile)} profile: {counts_line(claims)}[/]")
+    paper = ""
+    for row in claims:
+        if row.paper != paper:
+            paper = row.paper
+            console.print(f"\n[bold underline]{escape(paper)}[/]")
+        verdict = row.verdict
+        colour = COLOURS.get(verdict.word, "default")
+        console.print(f"{verdict.claim.number}. [bold {colour}]{row.shown_word}[/]: {escape(verdict.claim.text)}")
+        seeds = f" [{row.seeds_line}, {row.profile} profile]" if row.seeds_line else f" [{row.profile} profile]"
+        if row.headline:
+            _indented(console, row.headline + seeds)
+        _indented(console, verdict.reason, "dim")
+
+
+def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | None) -> None:
+    """A table for each printed row: five metrics fit 80 columns, thirteen columns do not."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from analysis.load.names import METRIC_NAMES
+    from analysis.load.paper_files import letter, meaning
+
+    if not cells:
+        return
+    console.print("\n[bold underline]Published beside measured, on the scripts' scale[/]")
+    if why_not is not None:
+        console.print(Text(f"Not comparable with this profile. {why_not}", style="dim"))
+    for source, row in dict.fromkeys((cell.source, cell.row) for cell in cells):
+        group = [cell for cell in cells if (cell.source, cell.row) == (source, row)]
+        run = next((cell.experiment for cell in group if cell.experiment), None)
+        console.print(Text(f"\n{row} ({source}) beside {run or 'no run'}", style="bold"))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name, justify in (("Metric", "left"), ("Published", "right"), ("Measured", "right"), ("Verdict", "left")):
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for cell in group:
+            printed = cell.printed if cell.spread is None else f"{cell.printed} ± {cell.spread}"
+            words = cell.word.replace("_", " ")
+            table.add_row(METRIC_NAMES[cell.metric], f"{printed} {letter(cell.standing)}", cell.measured, words)
+        console.print(table)
+    legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell.standing for cell in cells))
+    console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))
+
+
+def _indented(console: Console, text: str, style: str = "") -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(text, style=style), (0, 0, 0, 3), expand=False))
