@@ -3,8 +3,10 @@
 A comparison is first minus second on one metric, on the same test items and over shared seeds. It is `supported` (or
 `contradicted`) only when both of these exclude zero, or the bound the claim names, in that direction:
 
-1. items: the paired bootstrap over test items of the seed-averaged difference, two-sided p adjusted by Holm, at 5 %;
-2. seeds: the paired 95 % t-interval over seeds, n - 1 degrees of freedom.
+1. items: the paired bootstrap over test items of the seed-averaged difference, two-sided p adjusted by Holm, at alpha;
+2. seeds: the paired t-interval over seeds at confidence 1 - alpha, n - 1 degrees of freedom.
+
+Its constants are those of `paper_results/judgement.yaml`; alpha governs both tests and every interval.
 
 Otherwise it is `inconclusive`. Each test alone is blind to the other's noise: the item bootstrap to another training
 run, the t-interval to other test items. With 630 shared items, three seeds and no true difference, items alone decide
@@ -22,24 +24,23 @@ pass 0.25: it is reported from six seeds on, beside the rule and not as part of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from scipy import optimize, stats
 
+from analysis.load.judgement import load_judgement
 from analysis.stats.bootstrap import Interval, PairedDifference
+from analysis.stats.power import smallest_detectable
 from analysis.stats.seeds import holm, sign_flip_test
 
 Word = Literal["supported", "contradicted", "inconclusive", "not_tested"]
-ALPHA = 0.05
-POWER = 0.8
-LEAST_SEEDS = 3
+RULE = load_judgement().rule
+ALPHA, POWER, LEAST_SEEDS = RULE.alpha, RULE.power, RULE.least_seeds
+CONFIDENCE = 1 - ALPHA  # of every interval: one alpha governs both tests
 SIGN_FLIP_SEEDS = 6
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class Finding:
             len(found.by_seed),
             overlap=found.over_items.overlap,
             alpha_items=ALPHA / (self.family or 1),
+            alpha_seeds=ALPHA,
+            power=POWER,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -196,75 +199,3 @@ def _finding(question: Question, adjusted: dict[tuple[int, float], float], famil
         word = "contradicted"
     bound, p_holm = (question.below, below) if items.estimate < question.below else (question.above, above)
     return Finding(question, word, None, items.p_value(bound), p_holm, family)
-
-
-def rule_power(
-    effect: float,
-    item_error: float,
-    seed_deviation: float,
-    seeds: int,
-    *,
-    overlap: float = 0.0,
-    alpha_items: float = ALPHA,
-    alpha_seeds: float = ALPHA,
-) -> float:
-    """Probability that the rule finds a true difference of `effect` > 0 in the right direction.
-
-    `item_error` is the bootstrap's standard error of the seeds' mean, `seed_deviation` the standard deviation of the
-    seeds' differences, `overlap` the variance that both contain (`PairedDifference.overlap`). Model: the mean is normal
-    with variance V = seed_deviation**2 / seeds + item_error**2 - overlap; the items' test passes above z * item_error;
-    the t-test's spread is chi-squared with seeds - 1 degrees of freedom, independent of the mean. One integral over
-    the mean, no simulation. Both spreads are taken as known.
-    """
-    if seeds < 2:
-        raise ValueError(f"seeds={seeds}; an interval over seeds needs two at least")
-    of_seeds, of_items = seed_deviation**2 / seeds, item_error**2
-    spread = math.sqrt(of_seeds + of_items - min(max(overlap, 0.0), of_seeds, of_items))
-    z, t = stats.norm.ppf(1 - alpha_items / 2), stats.t.ppf(1 - alpha_seeds / 2, seeds - 1)
-    if spread == 0:
-        return float(effect > 0)
-    start = (float(z) * item_error - effect) / spread  # the integral is over standard units of the mean
-    low, high = max(start, -9.0), 9.0
-    if low >= high:
-        return 0.0
-    places = low + (high - low) * (_NODES + 1) / 2
-    means = np.maximum(effect + spread * places, 0.0)
-    passes = np.ones_like(means)
-    if of_seeds > 0:
-        passes = stats.chi2.cdf((seeds - 1) * means**2 / (float(t) ** 2 * of_seeds), seeds - 1)
-    return float((_WEIGHTS * stats.norm.pdf(places) * passes).sum() * (high - low) / 2)
-
-
-def smallest_detectable(
-    item_error: float,
-    seed_deviation: float,
-    seeds: int,
-    *,
-    overlap: float = 0.0,
-    alpha_items: float = ALPHA,
-    alpha_seeds: float = ALPHA,
-    power: float = POWER,
-) -> float:
-    """The smallest true difference that the rule finds with probability `power`; arguments as in `rule_power`.
-
-    `alpha_items` is 5 % over the size of Holm's family: what is found even if nothing else in the family differs.
-    """
-
-    def lacking(effect: float) -> float:
-        found = rule_power(
-            effect,
-            item_error,
-            seed_deviation,
-            seeds,
-            overlap=overlap,
-            alpha_items=alpha_items,
-            alpha_seeds=alpha_seeds,
-        )
-        return found - power
-
-    high = item_error + seed_deviation
-    if high == 0:
-        return 0.0
-    while lacking(high) < 0:
-        high *= 2
-    return float(optimize.brentq(lacking, 0.0, high, xtol=high * 1e-6))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.judge.decision import Difference, Finding
+from analysis.judge.decision import CONFIDENCE, Difference, Finding
 from analysis.load.names import score_name
 from analysis.stats.bootstrap import Interval
 from analysis.stats.seeds import SeedSummary
@@ -19,6 +19,9 @@ def signed(value: float) -> str:
 def percent(share: float, places: int = 1) -> str:
     """`16.7 %` for 0.167."""
     return f"{100 * share:.{places}f} %"
+
+
+LEVEL = percent(CONFIDENCE, 0)  # of every interval
 
 
 def span(interval: Interval) -> str:
@@ -62,10 +65,10 @@ def _bound(finding: Finding) -> float:
 def _intervals(difference: Difference) -> list[str]:
     parts = []
     if difference.over_items is not None:
-        parts.append(f"95 % over items {span(difference.over_items)}")
+        parts.append(f"{LEVEL} over items {span(difference.over_items)}")
     count = len(difference.seeds)
     if difference.over_seeds is not None:
-        parts.append(f"95 % over {count} seeds {span(difference.over_seeds)}")
+        parts.append(f"{LEVEL} over {count} seeds {span(difference.over_seeds)}")
     else:
         parts.append("one seed" if count == 1 else f"{count} seeds")
     return parts

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.judge.number_format import format_score
-from analysis.judge.study import ResultRow, is_reading
+from analysis.judge.study import Row as StudyRow
+from analysis.judge.study import Study, is_reading
 from analysis.load.names import METRIC_NAMES
 from analysis.load.paper_files import DIRECTORY, METRICS, meaning
+from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable, Row, Tolerances
-from analysis.load.runs import Experiment, of_generation
+from analysis.load.runs import Experiment
 from analysis.show.blocks import Block, Cell
 from analysis.stats.seeds import SeedSummary, summarise_seeds
 from replication.fileio import sha256_file
@@ -64,21 +66,14 @@ class CellVerdict:
         return asdict(self)
 
 
-def judge_cells(
-    experiments: Sequence[Experiment],
-    tables: Sequence[PublishedTable],
-    tolerances: Tolerances,
-    profile: str | None = None,
-    directory: str | Path = DIRECTORY,
-) -> list[CellVerdict]:
-    """One verdict per published cell, table by table, row by row.
-
-    `profile` is the experiments' own where it is not given; `directory` holds the tolerance file in force.
-    """
-    experiments = of_generation(experiments)
-    name = profile or (experiments[0].profile if experiments else "")
-    judge = _Judge(name, experiments, tolerances, {e.name for e in judged_by_others(experiments, directory)})
-    return [judge.verdict(table, row, metric) for table in tables for row in table.rows for metric in row.cells]
+def judge_cells(study: Study, published: Published) -> list[CellVerdict]:
+    """One verdict per published cell, table by table, row by row; generation runs alone have published cells."""
+    experiments = study.generation.experiments
+    others = {e.name for e in judged_by_others(experiments, published.directory)}
+    judge = _Judge(study.profile, experiments, published.tolerances, others)
+    return [
+        judge.verdict(table, row, metric) for table in published.tables for row in table.rows for metric in row.cells
+    ]
 
 
 def judged_by_others(experiments: Sequence[Experiment], directory: str | Path = DIRECTORY) -> list[Experiment]:
@@ -203,10 +198,10 @@ class BesideCell:
         }  # fmt: skip
 
 
-def beside_cells(
-    tables: Sequence[PublishedTable], rows: Sequence[ResultRow], judged: Sequence[CellVerdict]
-) -> list[BesideCell]:
-    """Every printed cell of a method that was run or is a reference; `judged` has its verdict (`cells.judge_cells`)."""
+def beside_cells(study: Study, published: Published, judged: Sequence[CellVerdict] | None = None) -> list[BesideCell]:
+    """Every published cell of a method that was run or is a reference, with its verdict (`judge_cells`)."""
+    tables, rows = published.tables, study.generation.rows
+    judged = judge_cells(study, published) if judged is None else judged
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}
     methods |= set(REFERENCE_METHODS) if methods else set()
@@ -245,7 +240,7 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
     )  # fmt: skip
 
 
-def _measured(printed: Row, rows: Sequence[ResultRow], judged: str | None) -> ResultRow | None:
+def _measured(printed: Row, rows: Sequence[StudyRow], judged: str | None) -> StudyRow | None:
     """The run that was judged; else the first complete one of the printed row's method, with nothing taken out of it:
     on its backbone if there is one. Never the best of several, which would be a choice by test scores.
     """
@@ -253,11 +248,11 @@ def _measured(printed: Row, rows: Sequence[ResultRow], judged: str | None) -> Re
         return next((row for row in rows if row.experiment == judged), None)
     alike = [row for row in rows if row.method == printed.method and row.status == "complete" and row.plain]
     same = [row for row in alike if row.backbone == printed.backbone]
-    return next((row for row in same or alike if row.scores["BLEU"] is not None), None)
+    return next((row for row in same or alike if row.scores.get("BLEU") is not None), None)
 
 
 def _cell(
-    table: PublishedTable, printed: Row, metric: str, rows: Sequence[ResultRow], verdict: CellVerdict
+    table: PublishedTable, printed: Row, metric: str, rows: Sequence[StudyRow], verdict: CellVerdict
 ) -> BesideCell:
     value, spread = table.scaled(printed, metric)
     ours = _measured(printed, rows, verdict.experiment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.judge.study import ResultRow
+from analysis.judge.study import Row
 from analysis.load.names import METHOD_NAMES
 
 FROZEN_AT_MOST = 0.05
@@ -21,7 +21,7 @@ class Check:
     holds: bool
 
 
-def sanity_checks(rows: Sequence[ResultRow]) -> list[Check]:
+def quick_checks(rows: Sequence[Row]) -> list[Check]:
     """Frozen BLEU near zero, full and LoRA above 0.30, Solo Connection far above frozen.
 
     With several experiments of one method the least favourable one counts; a method without a score fails.
@@ -44,8 +44,8 @@ def sanity_checks(rows: Sequence[ResultRow]) -> list[Check]:
     ]
 
 
-def _bleus(rows: Sequence[ResultRow], method: str) -> list[float]:
-    return [summary.mean for row in rows if row.method == method and (summary := row.scores["BLEU"])]
+def _bleus(rows: Sequence[Row], method: str) -> list[float]:
+    return [summary.mean for row in rows if row.method == method and (summary := row.scores.get("BLEU"))]
 
 
 def _check(method: str, bleus: Sequence[float], wanted: str, holds: bool) -> Check:

@@ -1,21 +1,24 @@
-"""The experiments of one profile as rows of tables, and their differences on the same items and seeds."""
+"""The experiments of one profile, whatever their task's form: rows of tables, differences, and what was learned.
+
+A difference is first minus second on one metric, on the same items and over shared seeds. Every run is resampled once
+and its replicates are kept, so that all comparisons it takes part in use the same draws.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
-from analysis.judge.decision import LEAST_SEEDS, Difference
+from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference
 from analysis.load.judgement import Judgement, load_judgement
 from analysis.load.names import BASELINES, backbone_name, method_key, method_label, method_order, task_name
-from analysis.load.paper_files import METRICS
-from analysis.load.runs import Experiment, Status, experiment_labels, of_generation, of_tasks, questions
+from analysis.load.runs import GENERATION, Experiment, Status, experiment_labels, questions
 from analysis.load.searches import Search, rate_found
 from analysis.stats.bootstrap import (
     RESAMPLES,
@@ -28,11 +31,16 @@ from analysis.stats.bootstrap import (
     percentile_ends,
     seed_replicates,
 )
-from analysis.stats.generation_items import APPROXIMATE, GENERATION_SCORES, generation_statistics
+from analysis.stats.generation_items import APPROXIMATE
 from analysis.stats.items import item_statistics, statistic_of
 from analysis.stats.seeds import SeedSummary, summarise_seeds, t_interval
+from replication.fileio import read_json
 from replication.records import RunRecord
 
+LearnedWord = Literal["learned", "did not learn", "not known"]
+Place = tuple[str, str]  # backbone and task: what is compared is compared within one place
+# What two runs must share to be compared: the same work on the same data.
+BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
 PLAIN_SOLO: Mapping[str, Any] = {
     "sparsity": 0.0, "links": None, "lora": None, "layer_norm": False, "homotopy_parameter": 0.1,
     "train_autoencoder": True, "shared_autoencoder": True,
@@ -40,219 +48,19 @@ PLAIN_SOLO: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ResultRow:
-    """One experiment as the main table shows it; scores on the metric scripts' own scale (BLEU 0.7203)."""
+class Row:
+    """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).
 
-    profile: str
-    experiment: str
-    label: str
-    method: str
-    backbone: str
-    task: str
-    corpus: str
-    status: Status
-    scores: Mapping[str, SeedSummary | None]
-    bleu_over_items: Interval | None
-    items: int | None
-    trainable: int | None
-    adapter: int | None
-    to_lora: float | None
-    to_full: float | None
-    seeds: tuple[int, ...]
-    approximate: tuple[str, ...]
-    score_notes: tuple[str, ...]
-    missing: tuple[str, ...]
-    plain: bool  # whether it may stand for the published method (`is_plain`)
-
-
-def result_rows(experiments: Sequence[Experiment]) -> list[ResultRow]:
-    """One row per generation experiment, in the order given, also for experiments without results."""
-    experiments = of_generation(experiments)
-    labels = experiment_labels(experiments)
-    return [_result_row(experiment, labels[experiment.name], experiments) for experiment in experiments]
-
-
-def bleu_over_items(experiment: Experiment, method: str = "bca") -> Interval | None:
-    """95 % interval of the seeds' mean BLEU over test items; None without predictions."""
-    return metric_over_items(experiment, "BLEU", method)
-
-
-def metric_over_items(experiment: Experiment, metric: str, method: str = "bca") -> Interval | None:
-    """95 % interval of the seeds' mean score over test items; None without predictions, and for METEOR.
-
-    ROUGE_L and CIDEr are approximate (`generation_items`): their estimate may differ from metrics.json in its last
-    digits.
+    `label` is the method with the settings that tell variants apart, `title` what tells the experiment apart from every
+    other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may stand for the published
+    method (`is_plain`).
     """
-    stack = metric_stack(experiment, metric)
-    if stack is None:
-        return None
-    score = GENERATION_SCORES[metric]
-    estimate = float(np.mean(score(stack.sum(axis=1))))
-    replicates = _replicates(metric, stack).mean(axis=1)
-    if method == "percentile":
-        return Interval(estimate, *percentile_ends(replicates, 0.95))
-    return Interval(estimate, *bca_ends(replicates, estimate, jackknife(stack, score), 0.95))
-
-
-def bleu_difference(first: Experiment, second: Experiment) -> PairedDifference | None:
-    """first minus second on the same items and shared seeds; None where there are none."""
-    return _difference_over_items(first, second, "BLEU", _shared(first.predictions, second.predictions))
-
-
-def generation_difference(first: Experiment, second: Experiment, metric: str = "BLEU") -> Difference | None:
-    """first minus second on one of the E2E metrics or on the reference loss, where less is better.
-
-    None without shared seeds that were scored on the same items.
-    """
-    a, b = first.metrics, second.metrics
-    if a is None or b is None or a.items != b.items or _questions(first) != _questions(second):
-        return None
-    seeds = _shared(a.seeds, b.seeds)
-    pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in seeds]
-    values = tuple(x - y for x, y in pairs if x is not None and y is not None)
-    if not values or len(values) < len(pairs):
-        return None
-    return Difference(
-        metric,
-        float(np.mean(values)),
-        seeds,
-        _difference_over_items(first, second, metric, seeds),
-        t_interval(values) if len(values) >= LEAST_SEEDS else None,
-        values,
-        metric in APPROXIMATE,
-    )
-
-
-def segment_stack(experiment: Experiment, seeds: tuple[int, ...] | None = None) -> Floats | None:
-    """BLEU statistics of every seed's predictions, shape (n_seeds, n_items, 10)."""
-    return metric_stack(experiment, "BLEU", seeds)
-
-
-def metric_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
-    """`generation_statistics` of every seed's predictions, shape (n_seeds, n_items, k); None without predictions."""
-    wanted = tuple(experiment.predictions) if seeds is None else seeds
-    chosen = [experiment.predictions[seed] for seed in wanted if seed in experiment.predictions]
-    if not chosen or not chosen[0] or len({len(rows) for rows in chosen}) > 1:
-        return None
-    found = [generation_statistics(metric, rows) for rows in chosen]
-    return None if any(rows is None for rows in found) else np.stack(cast(list[Floats], found))
-
-
-def _difference_over_items(
-    first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
-) -> PairedDifference | None:
-    there = all(seed in run.predictions for run in (first, second) for seed in seeds)
-    if not seeds or not there or _questions(first) != _questions(second):
-        return None
-    a, b = metric_stack(first, metric, seeds), metric_stack(second, metric, seeds)
-    if a is None or b is None:
-        return None
-    score = GENERATION_SCORES[metric]
-    estimate = float(np.mean(score(a.sum(axis=1))) - np.mean(score(b.sum(axis=1))))
-    return paired_from_replicates(estimate, _replicates(metric, a), _replicates(metric, b))
-
-
-def _replicates(metric: str, stack: Floats) -> Floats:
-    """`seed_replicates` of one experiment's stack, kept: every comparison it takes part in uses the same draws."""
-    return _kept_replicates(metric, stack.shape, stack.tobytes(), RESAMPLES)
-
-
-@lru_cache(maxsize=64)
-def _kept_replicates(metric: str, shape: tuple[int, ...], content: bytes, resamples: int) -> Floats:
-    stack = np.frombuffer(content).reshape(shape)
-    return seed_replicates(stack, GENERATION_SCORES[metric], resamples=resamples)
-
-
-def _shared(first: Mapping[int, object], second: Mapping[int, object]) -> tuple[int, ...]:
-    return tuple(sorted(set(first) & set(second)))
-
-
-def base_parameters(record: RunRecord) -> int:
-    """Parameters of the backbone without what the method adds: what full fine-tuning would train."""
-    if record.method in ("full", "frozen"):
-        return record.counts.total
-    return record.counts.total - record.counts.adapter - record.counts.importance
-
-
-def reference_lora(experiments: Sequence[Experiment], record: RunRecord) -> RunRecord | None:
-    """The LoRA run that ratios refer to: same backbone and task; of several the one called `lora`."""
-    found = [
-        (experiment.name != "lora", index, other)
-        for index, experiment in enumerate(experiments)
-        if (other := experiment.record) is not None
-        and other.method == "lora"
-        and (other.backbone, other.task) == (record.backbone, record.task)
-    ]
-    return min(found, key=lambda entry: entry[:2])[2] if found else None
-
-
-def _result_row(experiment: Experiment, label: str, experiments: Sequence[Experiment]) -> ResultRow:
-    record, metrics = experiment.record, experiment.metrics
-    lora = reference_lora(experiments, record) if record else None
-    scores: dict[str, SeedSummary | None] = dict.fromkeys(METRICS)
-    if metrics is not None:
-        for metric in METRICS:
-            values = metrics.values(metric)
-            scores[metric] = None if values is None else summarise_seeds(values)
-    adapter = record.counts.adapter if record else None
-    return ResultRow(
-        profile=experiment.profile,
-        experiment=experiment.name,
-        label=label,
-        method=record.method if record else "",
-        backbone=record.backbone if record else "",
-        task=record.task if record else "",
-        corpus=record.corpus.label if record else "",
-        status=experiment.status,
-        scores=scores,
-        bleu_over_items=bleu_over_items(experiment),
-        items=metrics.items if metrics else None,
-        trainable=record.counts.trainable if record else None,
-        adapter=adapter,
-        to_lora=adapter / lora.counts.adapter if adapter is not None and lora and lora.counts.adapter else None,
-        to_full=adapter / base_parameters(record) if adapter is not None and record else None,
-        seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
-        approximate=metrics.approximate if metrics else (),
-        score_notes=metrics.notes if metrics else (),
-        missing=metrics.missing if metrics else (),
-        plain=record is not None and is_plain(record),
-    )
-
-
-def _questions(experiment: Experiment) -> list[tuple[str, ...]]:
-    rows = next(iter(experiment.predictions.values()), [])
-    return [(row["mr"], *row["references"]) for row in rows]
-
-
-def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
-    """Whether a Solo run is the plain dense method with this rank and skip length, nothing else changed."""
-    record = experiment.record
-    if record is None or record.method != "solo_connection":
-        return False
-    config = record.method_config
-    return (config.get("rank"), config.get("skip_length")) == (rank, skip_length) and is_plain(record)
-
-
-def is_plain(record: RunRecord) -> bool:
-    """False for a Solo run with a part taken out, added or frozen; its rank and skip length are free."""
-    return record.method != "solo_connection" or all(
-        record.method_config.get(name, value) == value for name, value in PLAIN_SOLO.items()
-    )
-
-
-LearnedWord = Literal["learned", "did not learn", "not known"]
-# What two runs must share to be compared: the same work on the same data.
-BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
-
-
-@dataclass(frozen=True)
-class TaskRow:
-    """One experiment as the task tables show it; scores as fractions and correlations."""
 
     profile: str
     experiment: str
     method: str
     label: str
+    title: str
     backbone: str
     task: str
     corpus: str
@@ -269,20 +77,31 @@ class TaskRow:
     items: int | None
     counts: Mapping[str, int]
     counts_at_start: Mapping[str, int]
+    to_lora: float | None
+    to_full: float | None
     seeds: tuple[int, ...]
     steps: int | None
     learning_rate: float | None
     rate_found: str
+    approximate: tuple[str, ...]
+    score_notes: tuple[str, ...]
+    missing: tuple[str, ...]
+    plain: bool
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Backbone and task: what is compared is compared within one place."""
+    def place(self) -> Place:
+        """Backbone and task."""
         return self.backbone, self.task
 
     @property
     def task_title(self) -> str:
         """`CoLA`, or the corpus's own name where it is no whole official corpus."""
         return task_name(self.corpus or self.task)
+
+    @property
+    def adapter(self) -> int | None:
+        """What the method adds and trains, without a task head."""
+        return self.counts.get("adapter")
 
 
 @dataclass(frozen=True)
@@ -299,43 +118,71 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class TaskStudy:
-    """The task experiments of one profile, with bootstrap replicates kept so that each run is resampled once.
+class Study:
+    """The experiments of one profile.
 
     `experiments` are those of the tables; `gates` only tell whether a task was learned, and `draws` are repeated random
-    choices (`judgement.yaml`, roles).
+    choices (`judgement.yaml`, roles). Pilots enter nothing.
     """
 
+    profile: str
     experiments: tuple[Experiment, ...]
     searches: Mapping[str, Search] = field(default_factory=dict)
     judgement: Judgement = field(default_factory=load_judgement)
     gates: tuple[Experiment, ...] = ()
     draws: tuple[Experiment, ...] = ()
-    _replicates: dict[Any, tuple[float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
+    _replicates: dict[Any, tuple[Floats, float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def of(experiments: Sequence[Experiment], searches: Mapping[str, Search] | None = None) -> TaskStudy:
-        """The study of those among `experiments` that are no generation tasks."""
-        judgement, by_role = load_judgement(), defaultdict[str, list[Experiment]](list)
-        for experiment in of_tasks(experiments):
+    def of(
+        experiments: Sequence[Experiment],
+        searches: Mapping[str, Search] | None = None,
+        profile: str = "",
+        judgement: Judgement | None = None,
+    ) -> Study:
+        """The study of one profile's experiments; `profile` names it where there is none."""
+        judgement, by_role = judgement or load_judgement(), defaultdict[str, list[Experiment]](list)
+        for experiment in experiments:
             by_role[judgement.role(experiment.profile, experiment.name)].append(experiment)
         shown = tuple(by_role["compared"] + by_role["earlier"])
-        return TaskStudy(shown, dict(searches or {}), judgement, tuple(by_role["gate"]), tuple(by_role["draws"]))
+        name = profile or next((experiment.profile for experiment in experiments), "")
+        return Study(name, shown, dict(searches or {}), judgement, tuple(by_role["gate"]), tuple(by_role["draws"]))
+
+    @cached_property
+    def generation(self) -> Study:
+        """The generation tasks alone: those of the Solo Connection paper."""
+        return self._only(lambda experiment: experiment.form == GENERATION)
+
+    @cached_property
+    def tasks(self) -> Study:
+        """Every other form: the tasks of the WeightLoRA paper."""
+        return self._only(lambda experiment: experiment.form != GENERATION)
+
+    def keep(self, replicates: Mapping[Any, Any]) -> None:
+        """Take over the replicates of another study of the same runs."""
+        self._replicates.update(replicates)
 
     @property
-    def profile(self) -> str:
-        """The experiments' profile."""
-        return self.experiments[0].profile if self.experiments else ""
+    def replicates(self) -> Mapping[Any, Any]:
+        """What was resampled so far."""
+        return self._replicates
 
-    @property
-    def rows(self) -> list[TaskRow]:
+    def _only(self, wanted: Any) -> Study:
+        parts = (tuple(filter(wanted, part)) for part in (self.experiments, self.gates, self.draws))
+        experiments, gates, draws = parts
+        return replace(self, experiments=experiments, gates=gates, draws=draws)
+
+    @cached_property
+    def rows(self) -> list[Row]:
         """One row per experiment, by backbone and method; experiments that have not run come from the plan."""
-        rows = [_task_row(experiment, self.searches) for experiment in self.experiments]
+        kinds = [[e for e in self.experiments if (e.form == GENERATION) == generates] for generates in (True, False)]
+        titles = {name: title for kind in kinds for name, title in experiment_labels(kind).items()}
+        rows = [_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments]
         backbones = list(dict.fromkeys(row.backbone for row in rows))
         return sorted(rows, key=lambda row: (backbones.index(row.backbone), method_order(row.method), row.label))
 
     @property
-    def places(self) -> list[tuple[str, str]]:
+    def places(self) -> list[Place]:
         """Every backbone and task that is compared, in the order of the experiments."""
         return list(dict.fromkeys(place_of(experiment) for experiment in self.compared))
 
@@ -344,43 +191,71 @@ class TaskStudy:
         """The experiments that enter verdicts: those of an earlier grid are shown alone."""
         return [e for e in self.experiments if self.judgement.role(e.profile, e.name) == "compared"]
 
-    def at(self, place: tuple[str, str], method: str) -> list[Experiment]:
+    def named(self, name: str) -> Experiment | None:
+        """The experiment of that name."""
+        return next((experiment for experiment in self.experiments if experiment.name == name), None)
+
+    def at(self, place: Place, method: str) -> list[Experiment]:
         """Compared, scored experiments of one method on one backbone and task, smallest K first."""
-        return self._scored(self.compared, place, method)
+        return _scored(self.compared, place, method)
 
-    def _scored(self, experiments: Sequence[Experiment], place: tuple[str, str], method: str) -> list[Experiment]:
-        found = [
-            experiment
-            for experiment in experiments
-            if experiment.record is not None
-            and experiment.metrics is not None
-            and experiment.status == "complete"
-            and place_of(experiment) == place
-            and method_key(experiment.record.method, experiment.record.method_config) == method
-        ]
-        return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
+    def over_items(self, experiment: Experiment, metric: str | None = None, method: str = "bca") -> Interval | None:
+        """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
 
-    def difference(self, first: Experiment, second: Experiment) -> Difference | None:
-        """first minus second on the primary metric; None without shared seeds or on other items."""
-        a, b = first.metrics, second.metrics
-        if a is None or b is None or a.primary != b.primary or a.items != b.items:
+        `metric` is the primary one where it is not given; None for one that is no function of single items (METEOR).
+        ROUGE_L and CIDEr are approximate: their estimate may differ from metrics.json in its last digits.
+        """
+        metric = metric or (experiment.metrics.primary if experiment.metrics else "BLEU")
+        found = self._resampled(experiment, metric, tuple(experiment.predictions))
+        if found is None:
             return None
-        metric, seeds = a.primary, tuple(sorted(set(a.seeds) & set(b.seeds)))
-        pairs = [(a.seeds[seed][metric], b.seeds[seed][metric]) for seed in seeds]
-        values = [x - y for x, y in pairs if x is not None and y is not None]
+        stack, estimate, replicates = found
+        means = replicates.mean(axis=1)
+        if method == "percentile":
+            return Interval(estimate, *percentile_ends(means, CONFIDENCE))
+        left_out = jackknife(stack, statistic_of(metric, experiment.form))
+        return Interval(estimate, *bca_ends(means, estimate, left_out, CONFIDENCE))
+
+    def difference(self, first: Experiment, second: Experiment, metric: str | None = None) -> Difference | None:
+        """first minus second on `metric`, by default the primary one; None without shared seeds on the same items."""
+        a, b = first.metrics, second.metrics
+        if a is None or b is None or a.items != b.items or (metric is None and a.primary != b.primary):
+            return None
+        if differ_in_items(first, second):
+            return None
+        metric, seeds = metric or a.primary, tuple(sorted(set(a.seeds) & set(b.seeds)))
+        pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in seeds]
+        values = tuple(x - y for x, y in pairs if x is not None and y is not None)
         if not values or len(values) < len(pairs):
             return None
-        over_items = self._over_items(first, second, metric, seeds)
-        over_seeds = t_interval(values) if len(values) >= LEAST_SEEDS else None
-        return Difference(metric, float(np.mean(values)), seeds, over_items, over_seeds, tuple(values))
+        return Difference(
+            metric,
+            float(np.mean(values)),
+            seeds,
+            self.paired(first, second, metric, seeds),
+            t_interval(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else None,
+            values,
+            first.form == GENERATION and metric in APPROXIMATE,
+        )
 
-    def learned(self, place: tuple[str, str]) -> Learned:
+    def paired(
+        self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
+    ) -> PairedDifference | None:
+        """The difference over test items, of the mean of these seeds; None without predictions on the same items."""
+        if not seeds or differ_in_items(first, second):
+            return None
+        a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
+        return (
+            None if a is None or b is None else paired_from_replicates(a[1] - b[1], a[2], b[2], confidence=CONFIDENCE)
+        )
+
+    def learned(self, place: Place) -> Learned:
         """The rule of `judgement.yaml` on the gate's own seeds.
 
         A place without gate runs falls back on the compared runs, which favours LoRA: LoRA minus frozen lies above zero
         over test items, or over seeds.
         """
-        gates = [next(iter(self._scored(self.gates, place, method)), None) for method in ("lora", "frozen")]
+        gates = [next(iter(_scored(self.gates, place, method)), None) for method in ("lora", "frozen")]
         if gates[0] is not None and gates[1] is not None:
             return self._learned_by_gate(place, gates[0], gates[1])
         if any(place_of(gate) == place for gate in self.gates):
@@ -404,7 +279,7 @@ class TaskStudy:
             return Learned(*place, "learned", "LoRA clearly beats frozen", *names, difference)
         return Learned(*place, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
 
-    def _learned_by_gate(self, place: tuple[str, str], lora: Experiment, frozen: Experiment) -> Learned:
+    def _learned_by_gate(self, place: Place, lora: Experiment, frozen: Experiment) -> Learned:
         """LoRA's mean against the best of the frozen body's and every trivial baseline's, by the measure's margin."""
         names, difference = (lora.name, frozen.name), self.difference(lora, frozen)
         if reason := unequal(lora, frozen):
@@ -420,32 +295,42 @@ class TaskStudy:
         reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is asked"
         return Learned(*place, "learned" if lead >= margin else "did not learn", reason, *names, difference)
 
-    def _over_items(
-        self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
-    ) -> PairedDifference | None:
-        rows = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
-        if not all(rows) or questions(rows[0]) != questions(rows[1]):
-            return None
-        a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
-        if a is None or b is None:
-            return None
-        return paired_from_replicates(a[0] - b[0], a[1], b[1])
-
-    def _resampled(self, experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tuple[float, Floats] | None:
-        key = experiment.name, metric, seeds
+    def _resampled(
+        self, experiment: Experiment, metric: str, seeds: tuple[int, ...]
+    ) -> tuple[Floats, float, Floats] | None:
+        """Item statistics of these seeds, the mean score, and its replicates; kept."""
+        key = experiment.profile, experiment.name, metric, seeds
         if key not in self._replicates:
-            self._replicates[key] = _resample(experiment, metric, seeds)
+            stack, found = item_stack(experiment, metric, seeds), None
+            if stack is not None:
+                statistic = statistic_of(metric, experiment.form)
+                estimate = float(np.mean(statistic(stack.sum(axis=1))))
+                found = stack, estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
+            self._replicates[key] = found
         return self._replicates[key]
 
 
-def _mean_score(experiment: Experiment, metric: str) -> float:
-    """Mean over the seeds; minus infinity where a seed has no value, so that it can be no rival."""
-    values = experiment.metrics.values(metric) if experiment.metrics else None
-    return -math.inf if values is None else float(np.mean(list(values)))
+def item_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
+    """`item_statistics` of these seeds' predictions (by default all), shape (n_seeds, n_items, k); None without."""
+    corpus_metric = experiment.record.corpus.metric if experiment.record else None
+    stacks = []
+    for seed in tuple(experiment.predictions) if seeds is None else seeds:
+        rows = experiment.predictions.get(seed)
+        found = item_statistics(metric, experiment.form, rows, corpus_metric) if rows else None
+        if found is None:
+            return None
+        stacks.append(found)
+    return np.stack(stacks) if len({stack.shape for stack in stacks}) == 1 else None
+
+
+def differ_in_items(first: Experiment, second: Experiment) -> bool:
+    """Whether both have predictions, of other items."""
+    asked = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
+    return all(asked) and questions(asked[0]) != questions(asked[1])
 
 
 def unequal(first: Experiment, second: Experiment) -> str | None:
-    """Why two runs must not be compared: other data or another budget. None when they may be."""
+    """Why two runs must not be compared: other data, another budget, or decoded otherwise. None when they may be."""
     a, b = first.record, second.record
     if a is None or b is None:
         return "one of the runs left no record"
@@ -455,10 +340,27 @@ def unequal(first: Experiment, second: Experiment) -> str | None:
         ours, theirs = a.training.get(name), b.training.get(name)
         if ours != theirs:
             return f"unequal {name.replace('_', ' ')}: {first.name} {ours}, {second.name} {theirs}"
+    decoded = [_decoding(experiment) for experiment in (first, second)]
+    if None not in decoded and decoded[0] != decoded[1]:
+        return f"{first.name} and {second.name} were decoded with other settings"
     return None
 
 
-def place_of(experiment: Experiment) -> tuple[str, str]:
+def mixed_conditions(experiments: Iterable[Experiment]) -> str:
+    """A sentence about compared runs whose processors or builds differ; empty where they are alike."""
+    places: dict[str, list[str]] = {}
+    for experiment in experiments:
+        for record in experiment.records.values():
+            conditions = record.conditions
+            where = f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
+            places.setdefault(where, []).append(experiment.name)
+    if len(places) < 2:
+        return ""
+    told = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(places.items()))
+    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({told})."
+
+
+def place_of(experiment: Experiment) -> Place:
     """Backbone and task of an experiment, from its record or else from the plan."""
     record, planned = experiment.record, experiment.planned
     if record is not None:
@@ -473,32 +375,77 @@ def keep_of(experiment: Experiment) -> int | None:
     return int(keep) if keep is not None else None
 
 
-def place_title(experiments: Sequence[Experiment], place: tuple[str, str]) -> str:
+def place_title(experiments: Sequence[Experiment], place: Place) -> str:
     """`CoLA on MiniLM-L6`."""
     names = [e.record.corpus.name for e in experiments if e.record is not None and place_of(e) == place]
     planned = [e.planned.corpus for e in experiments if e.planned and e.planned.corpus and place_of(e) == place]
     return f"{task_name(next(iter([*names, *planned]), place[1]))} on {backbone_name(place[0])}"
 
 
-def _resample(experiment: Experiment, metric: str, seeds: tuple[int, ...]) -> tuple[float, Floats] | None:
-    corpus_metric = experiment.record.corpus.metric if experiment.record else None
-    stacks = []
-    for seed in seeds:
-        if seed not in experiment.predictions:
-            return None
-        rows = item_statistics(metric, experiment.form, experiment.predictions[seed], corpus_metric)
-        if rows is None:
-            return None
-        stacks.append(rows)
-    widths = {rows.shape[1] for rows in stacks}
-    if not stacks or len(widths) > 1:
-        return None
-    stack, statistic = np.stack(stacks), statistic_of(metric, experiment.form)
-    estimate = float(np.mean(statistic(stack.sum(axis=1))))
-    return estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
+def base_parameters(record: RunRecord) -> int:
+    """Parameters of the backbone without what the method adds: what full fine-tuning would train."""
+    if record.method in ("full", "frozen"):
+        return record.counts.total
+    return record.counts.total - record.counts.adapter - record.counts.importance
 
 
-def _task_row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow:
+def reference_lora(experiments: Sequence[Experiment], record: RunRecord) -> Experiment | None:
+    """The LoRA run that ratios refer to: same backbone and task; of several the one called `lora`."""
+    found = [
+        (experiment.name != "lora", index, experiment)
+        for index, experiment in enumerate(experiments)
+        if (other := experiment.record) is not None
+        and other.method == "lora"
+        and (other.backbone, other.task) == (record.backbone, record.task)
+    ]
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
+    """Whether a Solo run is the plain dense method with this rank and skip length, nothing else changed."""
+    record = experiment.record
+    if record is None or record.method != "solo_connection":
+        return False
+    config = record.method_config
+    return (config.get("rank"), config.get("skip_length")) == (rank, skip_length) and is_plain(record)
+
+
+def is_plain(record: RunRecord) -> bool:
+    """False for a Solo run with a part taken out, added or frozen; its rank and skip length are free."""
+    return record.method != "solo_connection" or all(
+        record.method_config.get(name, value) == value for name, value in PLAIN_SOLO.items()
+    )
+
+
+def _scored(experiments: Sequence[Experiment], place: Place, method: str) -> list[Experiment]:
+    found = [
+        experiment
+        for experiment in experiments
+        if experiment.record is not None
+        and experiment.metrics is not None
+        and experiment.status == "complete"
+        and place_of(experiment) == place
+        and method_key(experiment.record.method, experiment.record.method_config) == method
+    ]
+    return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
+
+
+def _mean_score(experiment: Experiment, metric: str) -> float:
+    """Mean over the seeds; minus infinity where a seed has no value, so that it can be no rival."""
+    values = experiment.metrics.values(metric) if experiment.metrics else None
+    return -math.inf if values is None else float(np.mean(list(values)))
+
+
+def _decoding(experiment: Experiment) -> object | None:
+    path = experiment.directory / "predictions" / "decoding.json"
+    content = read_json(path) if path.is_file() else None
+    decoding = content.get("decoding") if isinstance(content, dict) else None
+    if not isinstance(decoding, dict):
+        return decoding
+    return {name: value for name, value in decoding.items() if name != "references_scored"}  # not of the text
+
+
+def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], searches: Mapping[str, Search]) -> Row:
     record, metrics, planned = experiment.record, experiment.metrics, experiment.planned
     backbone, task = place_of(experiment)
     method = record.method if record else planned.method if planned else ""
@@ -509,11 +456,15 @@ def _task_row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow
         scores[name] = None if values is None else summarise_seeds(values)
     corpus = record.corpus if record else None
     start = record.counts_at_start if record else None
-    return TaskRow(
+    lora = reference_lora(experiments, record) if record else None
+    reference = lora.record.counts.adapter if lora and lora.record else 0
+    base = base_parameters(record) if record else 0
+    return Row(
         profile=experiment.profile,
         experiment=experiment.name,
         method=method_key(method, config),
         label=method_label(method, config) if method else experiment.name,
+        title=title,
         backbone=backbone,
         task=task,
         corpus=corpus.name if corpus else planned.corpus if planned else "",
@@ -530,8 +481,14 @@ def _task_row(experiment: Experiment, searches: Mapping[str, Search]) -> TaskRow
         items=metrics.items if metrics else None,
         counts=record.counts.model_dump() if record else {},
         counts_at_start=start.model_dump() if start else {},
+        to_lora=record.counts.adapter / reference if record and reference else None,
+        to_full=record.counts.adapter / base if record and base else None,
         seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
         steps=record.training.get("steps") if record else None,
         learning_rate=record.training.get("learning_rate") if record else None,
         rate_found=rate_found(experiment, searches),
+        approximate=metrics.approximate if metrics else (),
+        score_notes=metrics.notes if metrics else (),
+        missing=metrics.missing if metrics else (),
+        plain=record is not None and is_plain(record),
     )

@@ -28,7 +28,7 @@ from analysis.load.paper_files import (
     unknown,
     validated,
 )
-from analysis.load.published import Claim, load_all_claims
+from analysis.load.published import Claim, load_claims
 
 # What a metric is called in the authors' logs and in metrics.json; MNLI was evaluated on its mismatched split alone.
 LOG_METRICS = {"matthews_correlation": "matthews_correlation", "accuracy": "accuracy", "f1": "f1", "pearson": "pearson",
@@ -172,12 +172,7 @@ class Rules(Strict):
     """How verdicts are drawn, fixed before the runs; the numbers are this project's own choices, not the paper's."""
 
     learned: str
-    intervals: str
-    overall: str
     margin: float = Field(gt=0, lt=1)
-    fewer_share: float = Field(gt=0, lt=1)
-    case_share: float = Field(gt=0.5, le=1)
-    memory_share: float = Field(gt=0, lt=1)
 
 
 class Counted(Strict):
@@ -252,7 +247,6 @@ class WeightLoraFile(SourcedFile):
     title: str
     comparable_profiles: tuple[str, ...]
     never_comparable: dict[str, str]
-    claims_not_tested_in: dict[str, str]
     rules: Rules
     unreadable: tuple[NamedFigure, ...]
     counted: Counted
@@ -296,7 +290,7 @@ class Authors(Strict):
 def load_authors(directory: str | Path = DIRECTORY) -> Authors:
     """The four files, and the claims; DataError names file and field."""
     folder = Path(directory)
-    file, claims = validated(WeightLoraFile, folder / "weightlora.yaml"), load_all_claims(folder).of("weightlora")
+    file, claims = validated(WeightLoraFile, folder / "weightlora.yaml"), load_claims(folder).of("weightlora")
     return Authors(
         facts=WeightLoraFacts(**dict(file), claims=claims),
         logs=validated(Logs, folder / "weightlora_logs.yaml"),

@@ -78,7 +78,7 @@ class Smoothness(Strict):
 
 
 class Judgement(Strict):
-    """The whole file."""
+    """The whole file. `not_tested_in`: profiles that test no claim of either paper, and why; every other one may."""
 
     schema_version: Literal[1]
     title: str
@@ -91,6 +91,7 @@ class Judgement(Strict):
     fewer_parameters: Threshold
     memory: Threshold
     learned: str
+    not_tested_in: dict[str, str]
     comparisons: tuple[Asked, ...]
     grid: tuple[Part, ...]
     smoothness: Smoothness

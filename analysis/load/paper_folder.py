@@ -1,16 +1,25 @@
-"""Every file of `paper_results/` and the model that checks it."""
+"""Everything of `paper_results/`: every file with the model that checks it, and what judging needs in one record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from analysis.load.authors import InnerProducts, Logs, MemoryCurves, WeightLoraFile
-from analysis.load.judgement import Judgement
+from analysis.load.authors import Authors, InnerProducts, Logs, MemoryCurves, WeightLoraFile, load_authors
+from analysis.load.judgement import Judgement, load_judgement
 from analysis.load.paper_files import DIRECTORY, unknown, validated
-from analysis.load.published import ClaimsFile, MetricExample, PublishedTable, Tolerances
+from analysis.load.published import (
+    ClaimsFile,
+    MetricExample,
+    PublishedTable,
+    Tolerances,
+    load_claims,
+    load_tables,
+    load_tolerances,
+)
 from replication.errors import DataError
 
 FILES: Mapping[str, type[BaseModel]] = {
@@ -36,3 +45,27 @@ def load_folder(directory: str | Path = DIRECTORY) -> dict[str, BaseModel]:
         if path.name not in FILES and path.name != "README.md" and not path.name.startswith("."):
             raise DataError(f"{path}: {unknown('file', path.name, FILES)}")
     return {name: validated(model, folder / name) for name, model in FILES.items()}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published and by which numbers runs are judged."""
+
+    directory: Path
+    tables: tuple[PublishedTable, ...]
+    claims: ClaimsFile
+    tolerances: Tolerances
+    authors: Authors
+    judgement: Judgement
+
+
+def load_published(directory: str | Path = DIRECTORY) -> Published:
+    """Tables, claims, tolerances, the authors' files and the decision rule; DataError names file and field."""
+    return Published(
+        Path(directory),
+        tuple(load_tables(directory)),
+        load_claims(directory),
+        load_tolerances(directory),
+        load_authors(directory),
+        load_judgement(directory),
+    )

@@ -139,15 +139,6 @@ class CountedShape(Strict):
         return self
 
 
-class Claims(Strict):
-    """The claims of one paper, and the counts at the papers' shapes."""
-
-    paper: str
-    claims: tuple[Claim, ...]
-    counting_rule: str
-    counted: tuple[CountedShape, ...]
-
-
 class ClaimsFile(SourcedFile):
     """claims.yaml: the claims of both papers in one form, and the counts at the papers' shapes."""
 
@@ -179,20 +170,9 @@ class ClaimsFile(SourcedFile):
         return found[name]
 
 
-def load_all_claims(directory: str | Path = DIRECTORY) -> ClaimsFile:
+def load_claims(directory: str | Path = DIRECTORY) -> ClaimsFile:
     """The claims of both papers; DataError names file and field."""
     return validated(ClaimsFile, Path(directory) / "claims.yaml")
-
-
-def load_claims(directory: str | Path = DIRECTORY) -> Claims:
-    """The claims of Solo Connection; DataError names file and field."""
-    file = load_all_claims(directory)
-    return Claims(
-        paper=f"arXiv {file.papers['solo'].arxiv}",
-        claims=file.of("solo"),
-        counting_rule=file.counting_rule,
-        counted=file.counted,
-    )
 
 
 TABLES = ("solo_connection", "lora_e2e", "lora_e2e_user_reports", "e2e_challenge")

@@ -23,7 +23,6 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.load.judgement import load_judgement
 from analysis.load.names import SELECTING, backbone_name, method_label, task_name
 from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
@@ -290,17 +289,6 @@ def _cell_of(record: RunRecord) -> str:
     config = {name: value for name, value in record.method_config.items() if name != "init_seed"}
     parts = record.backbone, record.task, record.corpus.name, record.method, config, record.training, record.seed
     return json.dumps(parts, sort_keys=True, default=str)
-
-
-def of_generation(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The experiments of generation tasks, those of the Solo Connection paper, without the pilots."""
-    role = load_judgement().role
-    return [e for e in experiments if e.form == GENERATION and role(e.profile, e.name) in ("compared", "earlier")]
-
-
-def of_tasks(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The experiments of every other form: those of the WeightLoRA paper."""
-    return [experiment for experiment in experiments if experiment.form != GENERATION]
 
 
 def load_experiment(directory: str | Path, planned: Planned | None = None) -> Experiment:

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.judge.claims import Case, Judged
 from analysis.judge.decision import POWER, SIGN_FLIP_SEEDS, Finding, Word
-from analysis.judge.number_format import finding_text, p_text, percent, signed, span
+from analysis.judge.number_format import LEVEL, finding_text, p_text, percent, signed, span
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
 from analysis.load.published import PaperName
@@ -183,7 +183,8 @@ def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) 
     """Every comparison of one paper's claims with its numbers; no rows where nothing was compared."""
     found = [comparison for row in rows for comparison in row.comparisons]
     flipped = any(comparison.finding.difference.sign_flip_p is not None for comparison in found)
-    headers = ("Comparison", "Claim", "Difference", "95 % over items", "95 % over seeds", "Seeds", "Holm-adjusted p",
+    headers = ("Comparison", "Claim", "Difference", f"{LEVEL} over items", f"{LEVEL} over seeds", "Seeds",
+               "Holm-adjusted p",
                *(("Sign flips",) if flipped else ()), "Could have detected", "Verdict")  # fmt: skip
     notes = [
         f"Could have detected: the smallest true difference that the rule finds with {percent(POWER, 0)} probability, "

@@ -21,6 +21,7 @@ beside what was published.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,9 +30,6 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from analysis.judge.published_vs_measured import BesideCell
-    from analysis.show.claim_tables import ClaimRow
 
 
 def register_runs(app: typer.Typer) -> None:
@@ -142,8 +140,8 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
     return table
 
 
-SCHEMA_VERSION = 1
 WIDTH = 80  # of what goes to a file or a pipe
+WORDS = ("supported", "contradicted", "inconclusive", "not_tested")
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
@@ -171,98 +169,49 @@ def compare(
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return
+    from analysis.show.comparison import comparison
+
     found = comparison(profile, root)
     if as_json:
-        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(found["comparison"], indent=2, ensure_ascii=False))
     else:
-        found.show()
+        show_comparison(found)
 
 
-class Comparison:
-    """The comparison of one profile; `as_json` and `show` give the same."""
+def show_comparison(found: dict[str, Any]) -> None:
+    """Print it for a terminal of 80 columns or more."""
+    from rich.console import Console
 
-    def __init__(
-        self,
-        profile: str,
-        claims: Sequence[ClaimRow],
-        cells: Sequence[BesideCell],
-        why_not: str | None,
-        problems: Sequence[str],
-    ) -> None:
-        self.profile, self.claims, self.cells = profile, tuple(claims), tuple(cells)
-        self.why_not, self.problems = why_not, tuple(problems)
-
-    def as_json(self) -> dict[str, Any]:
-        """The keys that the module's docstring lists."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "profile": self.profile,
-            "comparable": self.why_not is None,
-            "why_not_comparable": self.why_not,
-            "claims": [row.as_json() for row in self.claims],
-            "published_beside_measured": [cell.as_json() for cell in self.cells],
-            "problems": list(self.problems),
-        }
-
-    def show(self) -> None:
-        """Print it for a terminal of 80 columns or more."""
-        from rich.console import Console
-
-        console = Console(highlight=False, soft_wrap=False)
-        if not console.is_terminal:
-            console.width = WIDTH
-        _show_claims(console, self.profile, self.claims)
-        _show_cells(console, self.cells, self.why_not)
-        for problem in self.problems:
-            console.print(problem, markup=False, style="yellow", soft_wrap=True)
+    console, content = Console(highlight=False, soft_wrap=False), found["comparison"]
+    if not console.is_terminal:
+        console.width = WIDTH
+    _show_claims(console, content, found["lines"])
+    _show_cells(console, content["published_beside_measured"], content["why_not_comparable"])
+    for problem in content["problems"]:
+        console.print(problem, markup=False, style="yellow", soft_wrap=True)
 
 
-def comparison(profile: str, root: str | Path = ".") -> Comparison:
-    """Claims and printed cells of one profile, from runs/, searches/ and measurements/ under `root`."""
-    from analysis.judge.claims import judge
-    from analysis.judge.published_vs_measured import beside_cells, judge_cells
-    from analysis.judge.study import result_rows
-    from analysis.load.published import load_claims, load_tables, load_tolerances
-    from analysis.load.runs import load_profile
-    from analysis.show.claim_tables import claim_rows
-    from analysis.show.report import load_weightlora
-
-    runs, searches, measurements = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
-    loaded = load_profile(runs)
-    tables, tolerances = load_tables(), load_tolerances()
-    weightlora = load_weightlora(profile, loaded, searches, measurements)
-    seeds_of = {experiment.name: experiment.seeds for experiment in loaded}
-    claims = [
-        *claim_rows(judge(loaded, load_claims(), tolerances), profile, seeds_of),
-        *claim_rows(weightlora.verdicts, profile, seeds_of),
-    ]
-    cells = beside_cells(tables, result_rows(loaded), judge_cells(loaded, tables, tolerances, profile))
-    problems = [f"{e.name} ({e.status}): {problem}" for e in loaded for problem in e.problems]
-    return Comparison(profile, claims, cells, tolerances.why_not_comparable(profile), [*problems, *weightlora.broken])
-
-
-def _show_claims(console: Console, profile: str, claims: Sequence[ClaimRow]) -> None:
+def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict[str, str]]) -> None:
     from rich.markup import escape
 
-    from analysis.show.claim_tables import counts_line
-
-    console.print(f"[bold]{escape(profile)} profile: {counts_line(claims)}[/]")
+    counts = Counter(row["word"] for row in content["claims"])
+    told = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS if counts[word])
+    console.print(f"[bold]{escape(content['profile'])} profile: {told}[/]")
     paper = ""
-    for row in claims:
-        if row.paper != paper:
-            paper = row.paper
+    for row, line in zip(content["claims"], lines, strict=True):
+        if row["paper"] != paper:
+            paper = row["paper"]
             console.print(f"\n[bold underline]{escape(paper)}[/]")
-        verdict = row.verdict
-        colour = COLOURS.get(verdict.word, "default")
-        console.print(f"{verdict.claim.number}. [bold {colour}]{row.shown_word}[/]: {escape(verdict.claim.text)}")
-        seeds = f" [{row.seeds_line}, {row.profile} profile]" if row.seeds_line else f" [{row.profile} profile]"
-        if row.headline:
-            _indented(console, row.headline + seeds)
-        _indented(console, verdict.reason, "dim")
+        colour, shown = COLOURS.get(row["word"], "default"), row["word"].replace("_", " ")
+        console.print(f"{row['number']}. [bold {colour}]{shown}[/]: {escape(row['claim'])}")
+        seeds = f" [{line['seeds']}, {row['profile']} profile]" if line["seeds"] else f" [{row['profile']} profile]"
+        if line["headline"]:
+            _indented(console, line["headline"] + seeds)
+        _indented(console, row["reason"], "dim")
 
 
-def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | None) -> None:
-    """A table for each printed row: five metrics fit 80 columns, thirteen columns do not."""
+def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str | None) -> None:
+    """A table for each published row: five metrics fit 80 columns, thirteen columns do not."""
     from rich.table import Table
     from rich.text import Text
 
@@ -274,19 +223,21 @@ def _show_cells(console: Console, cells: Sequence[BesideCell], why_not: str | No
     console.print("\n[bold underline]Published beside measured, on the scripts' scale[/]")
     if why_not is not None:
         console.print(Text(f"Not comparable with this profile. {why_not}", style="dim"))
-    for source, row in dict.fromkeys((cell.source, cell.row) for cell in cells):
-        group = [cell for cell in cells if (cell.source, cell.row) == (source, row)]
-        run = next((cell.experiment for cell in group if cell.experiment), None)
+    for source, row in dict.fromkeys((cell["source"], cell["printed_row"]) for cell in cells):
+        group = [cell for cell in cells if (cell["source"], cell["printed_row"]) == (source, row)]
+        run = next((cell["experiment"] for cell in group if cell["experiment"]), None)
         console.print(Text(f"\n{row} ({source}) beside {run or 'no run'}", style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for name, justify in (("Metric", "left"), ("Published", "right"), ("Measured", "right"), ("Verdict", "left")):
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for cell in group:
-            printed = cell.printed if cell.spread is None else f"{cell.printed} ± {cell.spread}"
-            words = cell.word.replace("_", " ")
-            table.add_row(METRIC_NAMES[cell.metric], f"{printed} {letter(cell.standing)}", cell.measured, words)
+            spread = cell["published_spread"]
+            published = cell["published"] if spread is None else f"{cell['published']} ± {spread}"
+            words = cell["verdict"].replace("_", " ")
+            measured = cell["measured"] or "not measured"
+            table.add_row(METRIC_NAMES[cell["metric"]], f"{published} {letter(cell['standing'])}", measured, words)
         console.print(table)
-    legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell.standing for cell in cells))
+    legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell["standing"] for cell in cells))
     console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))
 
 

@@ -20,14 +20,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from analysis.judge.claims import judge, verdict_list
-from analysis.judge.study import result_rows
-from analysis.load.published import load_claims, load_tolerances
+from analysis.judge.claims import Bench, load_bench, verdict_list
 from analysis.load.runs import load_profile
 from analysis.show.ablations import DIRECTORY, ablation_block, read_ablation
 from analysis.show.blocks import Block, to_markdown
-from analysis.show.report import WeightLora, load_weightlora
-from analysis.show.run_tables import training_costs
+from analysis.show.report import WeightLora
 from analysis.show.tables import DAGGER, results_block
 from replication.errors import DataError
 from replication.fileio import write_text
@@ -45,10 +42,10 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
     """
 
     @cache
-    def section(profile: str) -> WeightLora:
+    def bench(profile: str) -> Bench:
         folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
         runs, searches, measurements = folders
-        return load_weightlora(profile, load_profile(runs), searches, measurements)
+        return load_bench(profile, load_profile(runs), searches, measurements)
 
     said: set[str] = set()
 
@@ -64,14 +61,15 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
         if not folder.is_dir():
             raise DataError(f"{folder}: no runs for the table marked {found['name']!r}; `dvc repro` makes them")
         if not name:
-            loaded = load_profile(folder)
-            block = to_markdown([told_once(results_block(result_rows(loaded), profile, training_costs(loaded)))])
+            block = to_markdown([told_once(results_block(bench(profile).study))])
         elif name == "solo":
-            block = verdict_list(judge(load_profile(folder), load_claims(), load_tolerances()))
+            block = verdict_list(bench(profile).of_paper("solo"))
         elif name == "claims":
-            block = verdict_list(section(profile).verdicts, brief=True)
+            block = verdict_list(bench(profile).of_paper("weightlora"), brief=True)
         else:
-            parts = sorted(section(profile).block(name), key=lambda part: -len(part.rows))  # the table with most first
+            parts = sorted(
+                WeightLora(bench(profile)).block(name), key=lambda part: -len(part.rows)
+            )  # the table with most first
             blocks = [told_once(shortened(part, profile)) for part in parts if part.rows]
             block = to_markdown(blocks) if blocks else "Not run yet."
         return f"{found['open']}{block.strip()}\n{found['close']}"

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from analysis.judge.study import ResultRow, TaskRow, TaskStudy, place_title
+from analysis.judge.study import Row, Study, place_title
 from analysis.load.authors import Authors
 from analysis.load.names import METRIC_NAMES, backbone_name, score_name
-from analysis.load.runs import Experiment, experiment_labels, of_generation
+from analysis.load.runs import Experiment, experiment_labels
 from analysis.load.searches import Memory
 from analysis.show.drawing import (
     COLOURS,
@@ -31,9 +31,9 @@ from analysis.stats.seeds import smooth
 SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
 
-def draw_all(experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> list[Drawing]:
+def draw_all(study: Study) -> list[Drawing]:
     """Every figure of the generation experiments for which there is data, in the report's order."""
-    experiments = of_generation(experiments)
+    experiments, rows = study.generation.experiments, study.generation.rows
     drawings = [loss_curves(experiments)]
     drawings += [homotopy(experiment, experiment_labels(experiments)) for experiment in experiments]
     drawings.append(parameters_against_score(rows))
@@ -43,7 +43,6 @@ def draw_all(experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> li
 @styled
 def loss_curves(experiments: Sequence[Experiment]) -> Drawing | None:
     """Smoothed training loss and dev loss over steps: thick for the mean over seeds, thin for each seed."""
-    experiments = of_generation(experiments)
     shown = [experiment for experiment in experiments if experiment.curves]
     if not shown:
         return None
@@ -143,7 +142,7 @@ def homotopy(experiment: Experiment, labels: dict[str, str]) -> Drawing | None:
 
 
 @styled
-def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") -> Drawing | None:
+def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawing | None:
     """Adapter parameters (logarithmic) against a score; bars: sample standard deviation over seeds."""
     points = [
         (row, row.adapter, summary)
@@ -157,7 +156,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
     for row, adapter, summary in points:
         colour, _, marker = looks[row.experiment]
         if adapter == 0:  # has no place on a logarithmic axis
-            label = f"{row.label}: no adapter parameters"
+            label = f"{row.title}: no adapter parameters"
             axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.6, label=label)
         else:
             axes.errorbar(
@@ -166,7 +165,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
                 yerr=summary.standard_deviation,
                 fmt=marker,
                 color=colour,
-                label=row.label,
+                label=row.title,
                 markersize=7,
                 capsize=4,
                 elinewidth=1.6,
@@ -190,7 +189,7 @@ def parameters_against_score(rows: Sequence[ResultRow], metric: str = "BLEU") ->
         + _source(
             "metrics.json and record.json",
             [row.profile for row in shown],
-            [row.corpus for row in shown],
+            [row.corpus_label for row in shown],
             [seed for row in shown for seed in row.seeds],
         ),
         f"Scatter of adapter parameters and {METRIC_NAMES[metric]}, one point per experiment.",
@@ -255,7 +254,7 @@ RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 
 @styled
-def score_against_parameters(study: TaskStudy) -> Drawing | None:
+def score_against_parameters(study: Study) -> Drawing | None:
     """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel a task."""
     places = [place for place in study.places if len(_points(study, place)) > 1]
     if not places:
@@ -339,13 +338,13 @@ def memory_against_adapters(memory: Memory | None, authors: Authors, profile: st
     )
 
 
-def _points(study: TaskStudy, place: tuple[str, str]) -> list[TaskRow]:
+def _points(study: Study, place: tuple[str, str]) -> list[Row]:
     return [
         row for row in study.rows if row.place == place and row.primary and row.scores.get(row.primary) and row.counts
     ]
 
 
-def _scatter(axes: Axes, points: Sequence[TaskRow]) -> None:
+def _scatter(axes: Axes, points: Sequence[Row]) -> None:
     looks = looks_of([(row.experiment, row.method) for row in points])
     places = _apart([row.counts["adapter"] + row.counts["importance"] for row in points])
     positive = [place for place in places if place] or [1.0]

@@ -17,13 +17,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
-from analysis.judge.number_format import format_score, percent
+from analysis.judge.number_format import LEVEL, format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
-from analysis.judge.study import ResultRow
+from analysis.judge.study import Row, Study
 from analysis.load.names import METRIC_NAMES, backbone_name
 from analysis.load.paper_files import Source, letter, meaning
+from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable
-from analysis.load.runs import Experiment, experiment_labels, of_generation
+from analysis.load.runs import Experiment, experiment_labels
 from analysis.show.ablations import ablation_blocks, ablation_figures, load_ablations, summary_block
 from analysis.show.blocks import Block, Cell, is_numeric, sort_value
 from analysis.show.drawing import FONTS, INK, Drawing
@@ -145,7 +146,7 @@ def about(profile: str) -> tuple[str, ...]:
 
 
 def warnings(
-    experiments: Sequence[Experiment], rows: Sequence[ResultRow], broken: Sequence[str], tolerances: Sequence[str] = ()
+    experiments: Sequence[Experiment], rows: Sequence[Row], broken: Sequence[str], tolerances: Sequence[str] = ()
 ) -> list[str]:
     """What is missing or broken, so that no gap goes unseen.
 
@@ -196,16 +197,16 @@ def reading(why_not: str | None) -> list[str]:
     return lines
 
 
-def decision_rule() -> list[str]:
-    """The rule of `decision.py` in brief: what decides a comparison, the family, the seeds, the power."""
-    level, power = percent(ALPHA, 0), percent(POWER, 0)
+def decision_rule(published: Published) -> list[str]:
+    """What decides a comparison and a claim, the family, the seeds, the power; from the rule's constants."""
+    level, power, share = percent(ALPHA, 0), percent(POWER, 0), percent(published.judgement.almost_all.share, 0)
     return [
         "A comparison is one method minus another on one metric, on the same test items and over shared seeds. It is "
         "supported (or contradicted) only when both tests exclude zero, or the margin that the claim names, in that "
         "direction; otherwise it is inconclusive.",
         "Items: the paired bootstrap over test items of the difference of the seeds' means, two-sided, its p-value "
-        f"adjusted by Holm, at {level}. Seeds: the paired 95 % t-interval over seeds. Each alone is blind to the "
-        "other's noise.",
+        f"adjusted by Holm, at {level}. Seeds: the paired {LEVEL} t-interval over seeds. Each alone is "
+        "blind to the other's noise.",
         "Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons "
         f"with equal budgets, {LEAST_SEEDS} or more shared seeds and scores of single items, for WeightLoRA on a task "
         "that LoRA learned. A claim with a margin puts two p-values into it.",
@@ -215,6 +216,10 @@ def decision_rule() -> list[str]:
         f"“Detectable from” is the smallest true difference that both tests together find with {power} probability, "
         "given the spread over these seeds and items and the size of the family. An effect below it can be real and "
         "still be inconclusive.",
+        f"A claim over several cases is supported when {share} or more of its tested cases are and none is "
+        "contradicted, contradicted the other way round, and otherwise inconclusive. A case without a test says "
+        "nothing.",
+        published.authors.facts.rules.learned,
         "A training loss has no test items: there the interval over seeds decides alone. Parameters are counted, so "
         "nothing is tested.",
     ]
@@ -253,9 +258,9 @@ def inline_svg(drawing: Drawing) -> Markup:
     return Markup(re.sub(r"<svg ([^>]*)>", lambda tag: f"<svg {named} {tag[1]}>\n{inside}", svg, count=1))
 
 
-def examples(experiments: Sequence[Experiment], count: int = EXAMPLES) -> list[Example]:
+def examples(study: Study, count: int = EXAMPLES) -> list[Example]:
     """Items of the generation task, spread evenly, with every experiment's prediction of its first seed."""
-    experiments = of_generation(experiments)
+    experiments = study.generation.experiments
     labels = experiment_labels(experiments)
     firsts = {e.name: next(iter(e.predictions.values())) for e in experiments if e.predictions}
     if not firsts:
@@ -278,9 +283,9 @@ def examples(experiments: Sequence[Experiment], count: int = EXAMPLES) -> list[E
     ]
 
 
-def examples_note(experiments: Sequence[Experiment]) -> str:
+def examples_note(study: Study) -> str:
     """Which seed the examples are of."""
-    seeds = sorted({next(iter(e.predictions)) for e in of_generation(experiments) if e.predictions})
+    seeds = sorted({next(iter(e.predictions)) for e in study.generation.experiments if e.predictions})
     return f"Test items spread evenly over the test set, not picked; seed {', '.join(map(str, seeds))}."
 
 

@@ -19,18 +19,18 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from analysis.judge.claims import ClaimVerdict, judge, judge_weightlora, verdict_list
+from analysis.judge.claims import Bench, load_bench, verdict_list
 from analysis.judge.published_vs_measured import beside_block, beside_cells, judge_cells, tolerance_warnings
-from analysis.judge.quick_checks import sanity_checks
-from analysis.judge.study import ResultRow, TaskStudy, result_rows
-from analysis.load.authors import Authors, VariantCell, load_authors
+from analysis.judge.quick_checks import quick_checks
+from analysis.judge.study import Study
+from analysis.load.authors import Authors, VariantCell
 from analysis.load.paper_files import DIRECTORY
-from analysis.load.published import PaperName, PublishedTable, Tolerances, load_claims, load_tables, load_tolerances
-from analysis.load.runs import GENERATION, Experiment, Plan, load_profile, of_generation
-from analysis.load.searches import Memory, Search, read_memory, read_searches, unequal_searches
+from analysis.load.published import PaperName
+from analysis.load.runs import GENERATION, Experiment, Plan, load_profile
 from analysis.show import page, run_tables
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
-from analysis.show.claim_tables import ClaimRow, claim_rows, claims_block, comparisons_block, counts_line
+from analysis.show.claim_tables import PAPERS, ClaimRow, claim_rows, claims_block, comparisons_block, counts_line
+from analysis.show.comparison import comparison
 from analysis.show.drawing import Drawing, print_all
 from analysis.show.figures import draw_all, memory_against_adapters, score_against_parameters
 from analysis.show.page import Section, further_sections, render
@@ -41,7 +41,6 @@ from analysis.show.run_tables import (
     cost_csv,
     page_command,
     record_paths,
-    training_costs,
 )
 from analysis.show.selection_figures import Variant, importance_weights, overlap, rank_growth, selected_map, variants
 from analysis.show.tables import (
@@ -55,7 +54,6 @@ from analysis.show.tables import (
     parameters_block,
     published_csv,
     results_block,
-    results_csv,
     score_blocks,
     scores_csv,
     selected_block,
@@ -103,7 +101,7 @@ def _swap(folder: Path, fresh: Path, old: Path, parts: Sequence[str]) -> None:
         raise
 
 
-def write_plots(output: Path, experiments: Sequence[Experiment], rows: Sequence[ResultRow]) -> None:
+def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -> None:
     """The data behind the figures, one observation a line: for `dvc plots` and for anyone's own drawing."""
     losses: list[dict[str, Any]] = []
     homotopy: list[dict[str, Any]] = []
@@ -130,8 +128,8 @@ def write_plots(output: Path, experiments: Sequence[Experiment], rows: Sequence[
                         )
     scores = [
         {"experiment": row.experiment, "adapter": row.adapter, "BLEU": round(summary.mean, 6)}
-        for row in rows
-        if (summary := row.scores["BLEU"])
+        for row in study.generation.rows
+        if (summary := row.scores.get("BLEU"))
     ]
     columns = {
         "losses": ["experiment", "seed", "step", "loss", "dev_loss", "learning_rate"],
@@ -162,24 +160,24 @@ CONTENTS = (
 
 @dataclass(frozen=True)
 class WeightLora:
-    """Everything that is known of the WeightLoRA paper in one profile."""
+    """The tables and figures of the WeightLoRA paper in one profile."""
 
-    profile: str
-    study: TaskStudy
-    searches: Mapping[str, Search]
-    authors: Authors
-    memory: Memory | None
-    broken: tuple[str, ...]
+    bench: Bench
+
+    @property
+    def study(self) -> Study:
+        """The tasks of the paper: every form but generation."""
+        return self.bench.study.tasks
+
+    @property
+    def authors(self) -> Authors:
+        """The authors' files."""
+        return self.bench.published.authors
 
     @cached_property
     def scores(self) -> list[Block]:
         """Scores by method and task, one table per kind of task and backbone."""
         return [block for group in GROUPS for block in score_blocks(self.study, self.authors, group)]
-
-    @cached_property
-    def verdicts(self) -> list[ClaimVerdict]:
-        """One verdict per claim."""
-        return judge_weightlora(self.profile, self.study, self.authors, self.memory)
 
     def block(self, name: str) -> list[Block]:
         """Tables by the names that README.md's markers use: those of `GROUPS`, learned, parameters, selected, logs."""
@@ -195,10 +193,6 @@ class WeightLora:
             raise DataError(f"no WeightLoRA table {name!r}; there are {', '.join((*GROUPS, *makers, 'claims'))}")
         return makers[name]()
 
-    def claims(self) -> str:
-        """The verdicts as a Markdown list."""
-        return verdict_list(self.verdicts)
-
     def drawings(self) -> list[Drawing]:
         """Every figure for which there is data, and the authors' beside it."""
         found = variants(self.study.experiments, ("weight_lora", "weight_lora_plus"))
@@ -208,7 +202,7 @@ class WeightLora:
             selected_map(found, self.authors),
             overlap(found, self.authors),
             score_against_parameters(self.study),
-            memory_against_adapters(self.memory, self.authors, self.profile),
+            memory_against_adapters(self.bench.memory, self.authors, self.bench.profile),
             rank_growth(plus, {variant.backbone: count for variant in plus if (count := self._lora(variant))}),
         ]
         return [drawing for drawing in drawn if drawing is not None]
@@ -228,10 +222,10 @@ class WeightLora:
         }
 
     def write_data(self, folder: Path) -> None:
-        """weightlora.md, and csv of every metric, of every adapter selected and of every figure of the authors."""
+        """weightlora.md, and csv of every adapter selected and of every figure of the authors."""
         blocks = [block for block in (*self.scores, *self.tables.values()) if block.rows]
-        write_text(folder / "weightlora.md", to_markdown(blocks) + "\n" + self.claims())
-        write_text(folder / "weightlora_scores.csv", scores_csv(self.study))
+        claims = verdict_list(self.bench.of_paper("weightlora"))
+        write_text(folder / "weightlora.md", to_markdown(blocks) + "\n" + claims)
         write_text(folder / "weightlora_selected.csv", selected_csv(self.study.experiments))
         write_text(folder / "weightlora_authors.csv", logs_csv(self.authors))
 
@@ -252,23 +246,6 @@ class WeightLora:
             if row.backbone == variant.backbone and row.method == "lora" and row.counts:
                 return row.counts["adapter"]
         return None
-
-
-def load_weightlora(
-    profile: str,
-    experiments: Sequence[Experiment],
-    searches: str | Path | None,
-    measurements: str | Path | None,
-    published: str | Path = DIRECTORY,
-) -> WeightLora:
-    """The section's inputs: `experiments` of the profile (generation tasks are left out), and the profile's folders of
-    searches and measurements, which may be absent.
-    """
-    found, broken = read_searches(searches)
-    memory, problems = read_memory(measurements)
-    study = TaskStudy.of(experiments, found)
-    unequal = unequal_searches(study.experiments, found)
-    return WeightLora(profile, study, found, load_authors(published), memory, (*broken, *problems, *unequal))
 
 
 def _method(variant: Variant) -> str:
@@ -322,31 +299,34 @@ def build_report(
             raise DataError(
                 f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; give the folder <...>/{profile}"
             )
-    found = _load(profile, load_profile(runs, experiments), published, searches, measurements)
+    loaded = load_profile(runs, experiments)
+    found = _Found(loaded, load_bench(profile, loaded, searches, measurements, published))
     blocks = {name: replace(block, command=page_command(profile)) for name, block in _blocks(found).items()}
     added = further_sections(profile) if sections is None else list(sections)
-    drawings = draw_all(found.experiments, found.rows), found.weightlora.drawings()
+    drawings = draw_all(found.bench.study), found.weightlora.drawings()
     every = [*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)]
     print_all(every, processes)
     warnings = [
         _portable(warning, folders, profile)
         for warning in page.warnings(
-            found.experiments, found.rows, found.weightlora.broken, tolerance_warnings(found.experiments, published)
+            loaded, found.bench.study.generation.rows, found.bench.broken, tolerance_warnings(loaded, published)
         )
     ]
     text = _page(found, blocks, drawings, added, warnings, deviations)
     with replaced_parts(output, PARTS) as aside:
         section_blocks = [block for section in added for block in section.named_blocks]
         _write_tables(aside / "tables", [*blocks.values(), *section_blocks])
-        write_text(aside / "tables" / "results.csv", results_csv(found.rows, profile))
-        write_text(aside / "tables" / "published.csv", published_csv(found.tables))
+        write_text(aside / "tables" / "scores.csv", scores_csv(found.bench.study))
+        write_text(aside / "tables" / "published.csv", published_csv(found.bench.published.tables))
         found.weightlora.write_data(aside / "tables")
         (aside / "figures").mkdir()
         for drawing in every:
             drawing.write(aside / "figures")
-        write_plots(aside, found.experiments, found.rows)
+        write_plots(aside, found.experiments, found.bench.study)
         _write_costs(aside, profile, found.experiments)
         write_text(aside / "index.html", text)
+    if runs.parent.name == "runs" and Path(published) == DIRECTORY:
+        comparison(profile, runs.parent.parent, found.bench.study.replicates)  # what `replicate compare` will read
     return output / "index.html"
 
 
@@ -354,60 +334,45 @@ def build_report(
 class _Found:
     """Everything the page is made from."""
 
-    profile: str
     experiments: list[Experiment]
-    rows: list[ResultRow]
-    tables: list[PublishedTable]
-    tolerances: Tolerances
-    published: Path
-    weightlora: WeightLora
-    solo_claims: list[ClaimRow]
-    weightlora_claims: list[ClaimRow]
+    bench: Bench
 
     @property
-    def why_not(self) -> str | None:
-        """Why the profile may not be set against printed figures."""
-        return self.tolerances.why_not_comparable(self.profile)
+    def profile(self) -> str:
+        """The profile's name."""
+        return self.bench.profile
 
+    @cached_property
+    def weightlora(self) -> WeightLora:
+        """The section of the WeightLoRA paper."""
+        return WeightLora(self.bench)
 
-def _load(
-    profile: str,
-    experiments: list[Experiment],
-    published: str | Path,
-    searches: str | Path | None,
-    measurements: str | Path | None,
-) -> _Found:
-    """Published figures and verdicts for the experiments; DataError for broken published figures."""
-    tables, tolerances = load_tables(published), load_tolerances(published)
-    weightlora = load_weightlora(profile, experiments, searches, measurements, published)
-    seeds_of = {experiment.name: experiment.seeds for experiment in experiments}
-    solo_claims = claim_rows(judge(experiments, load_claims(published), tolerances), profile, seeds_of)
-    weightlora_claims = claim_rows(weightlora.verdicts, profile, seeds_of)
-    rows = result_rows(experiments)
-    return _Found(
-        profile, experiments, rows, tables, tolerances, Path(published), weightlora, solo_claims, weightlora_claims
-    )
+    @cached_property
+    def claims(self) -> dict[PaperName, list[ClaimRow]]:
+        """The verdicts by paper."""
+        seeds_of = {experiment.name: experiment.seeds for experiment in self.experiments}
+        return {paper: claim_rows(self.bench.of_paper(paper), self.profile, seeds_of) for paper in PAPERS}
 
 
 def _blocks(found: _Found) -> dict[str, Block]:
     """Every table of the page but those of further sections, by the name that the template gives it."""
-    experiments, tables, why_not = found.experiments, found.tables, found.why_not
-    records, solo_records = record_paths(experiments), record_paths(of_generation(experiments))
-    judged = judge_cells(experiments, tables, found.tolerances, found.profile, found.published)
-    beside = beside_block(beside_cells(tables, found.rows, judged), tables, why_not)
-    quoted = _published_files(found.published, [table.id for table in tables])
+    experiments, bench, published = found.experiments, found.bench, found.bench.published
+    study, tables = bench.study, published.tables
+    records, solo_records = record_paths(experiments), record_paths(study.generation.experiments)
+    judged = judge_cells(study, published)
+    beside = beside_block(beside_cells(study, published, judged), tables, bench.why_not)
+    quoted = _published_files(published.directory, [table.id for table in tables])
     scores = {f"scores_{block.key}": block for block in found.weightlora.scores}
     return {
-        "results": replace(results_block(found.rows, found.profile, training_costs(experiments)), records=solo_records),
+        "results": results_block(study),
         "beside": replace(beside, records=(*solo_records, *quoted)),
         "cells": replace(page.cells_block(judged, experiments, tables), records=solo_records),
-        "claims_table": claims_block([*found.solo_claims, *found.weightlora_claims]),
-        "comparisons_solo": _comparisons("solo", found.solo_claims, found),
-        "comparisons_weightlora": _comparisons("weightlora", found.weightlora_claims, found),
+        "claims_table": claims_block([row for rows in found.claims.values() for row in rows]),
+        **{f"comparisons_{paper}": _comparisons(paper, rows, found) for paper, rows in found.claims.items()},
         "corpora": corpora_block(experiments),
         "cost": replace(run_tables.count_block(experiments), records=records),
         "seeds": replace(run_tables.seeds_block(experiments), records=records),
-        "search": run_tables.search_block(found.weightlora.searches, experiments),
+        "search": run_tables.search_block(study.searches, experiments),
         **scores,
         **{f"weightlora_{name}": block for name, block in found.weightlora.tables.items()},
     }
@@ -429,8 +394,9 @@ def _page(
     deviations: Sequence[str],
 ) -> str:
     """index.html; `drawings` are those of the two papers."""
-    profile, experiments, rows = found.profile, found.experiments, found.rows
-    checks = sanity_checks(rows) if profile == "quick" else []
+    profile, experiments, study = found.profile, found.experiments, found.bench.study
+    published = found.bench.published
+    checks = quick_checks(study.generation.rows) if profile == "quick" else []
     solo_figures, weightlora_figures = ([_shown(drawing) for drawing in part] for part in drawings)
     return render(
         "report.html",
@@ -439,25 +405,25 @@ def _page(
         subtitle=page.subtitle(profile, experiments),
         contents=page.contents(added),
         solo_contents=page.SOLO_CONTENTS,
-        tally=page.tally(profile, counts_line([*found.solo_claims, *found.weightlora_claims])),
-        solo_claims=found.solo_claims,
-        weightlora_claims=found.weightlora_claims,
+        tally=page.tally(profile, counts_line([row for claims in found.claims.values() for row in claims])),
+        solo_claims=found.claims["solo"],
+        weightlora_claims=found.claims["weightlora"],
         about=page.about(profile),
         warnings=warnings,
-        sanity=checks,
-        sanity_holds=all(check.holds for check in checks),
-        reading=page.reading(found.why_not),
-        decision_rule=page.decision_rule(),
+        quick_checks=checks,
+        quick_checks_hold=all(check.holds for check in checks),
+        reading=page.reading(found.bench.why_not),
+        decision_rule=page.decision_rule(published),
         figures=solo_figures,
-        examples=page.examples(experiments),
-        examples_note=page.examples_note(experiments),
+        examples=page.examples(study),
+        examples_note=page.examples_note(study),
         weightlora=found.weightlora.values(weightlora_figures),
         weightlora_scores=[block for name, block in blocks.items() if name.startswith("scores_")],
         weightlora_tables={name: blocks[f"weightlora_{name}"] for name in found.weightlora.tables},
         sections=_sections(added, len(solo_figures) + len(weightlora_figures)),
         conditions=run_tables.conditions(experiments),
         deviations=list(deviations),
-        sources=page.sources(found.tables, found.weightlora.authors.sources),
+        sources=page.sources(published.tables, published.authors.sources),
         **{name: block for name, block in blocks.items() if not name.startswith(("scores_", "weightlora_"))},
     )
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.judge.decision import LEAST_SEEDS
+from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
 from analysis.judge.number_format import (
+    LEVEL,
     format_count,
     format_interval,
     format_ratio,
@@ -23,12 +24,12 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import ResultRow, TaskRow, TaskStudy, place_of, place_title
+from analysis.judge.study import Row, Study, place_of, place_title
 from analysis.load.authors import Authors
 from analysis.load.names import BASELINES, METRIC_NAMES, backbone_name, method_label, method_order, score_name
 from analysis.load.paper_files import METRICS, Figure
 from analysis.load.published import PublishedTable, reduction
-from analysis.load.runs import Experiment, experiment_labels
+from analysis.load.runs import GENERATION, Experiment, experiment_labels
 from analysis.load.selection import Selection, agreement_of_seeds, short_names
 from analysis.show.blocks import Block, Cell, csv_text, with_best
 from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
@@ -38,7 +39,7 @@ from analysis.stats.seeds import SeedSummary, stratified_bootstrap
 HEADERS = (
     "Method",
     "BLEU",
-    "95 % over items",
+    f"{LEVEL} over items",
     *list(METRIC_NAMES.values())[1:],
     "Trainable parameters",
     "Adapter parameters",
@@ -49,54 +50,24 @@ HEADERS = (
 )
 
 
-def results_block(rows: Sequence[ResultRow], profile: str, costs: Mapping[str, str] | None = None) -> Block:
-    """The measured rows of one profile; `costs` gives an experiment's training cost as text."""
-    corpora = sorted({row.corpus for row in rows if row.corpus}) or ["unknown corpus"]
+def results_block(study: Study) -> Block:
+    """The generation runs of one profile: every metric, what was trained, and its cost."""
+    rows, profile = study.generation.rows, study.profile
+    costs = training_costs(study.generation.experiments)
+    corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test items" if items else ""
     scored = {HEADERS.index(name): True for name in METRIC_NAMES.values()}
-    lines = with_best([_result_cells(row, (costs or {}).get(row.experiment)) for row in rows], scored)
+    lines = with_best([_result_cells(study, row, costs[row.experiment]) for row in rows], scored)
     fewest = {HEADERS.index("Adapter parameters"): False, HEADERS.index(COST_HEADER): False}
     return Block(
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
         headers=HEADERS,
         rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
-        notes=(*_result_notes(rows), *((cost_note(profile),) if costs else ())),
+        notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
         key="results",
+        records=record_paths(study.generation.experiments),
     )
-
-
-def results_csv(rows: Sequence[ResultRow], profile: str) -> str:
-    """Numbers as they are (six decimals at most), blanks where there is none; ratios are of `adapter`."""
-    records = []
-    for row in rows:
-        record: dict[str, Any] = {
-            "profile": profile,
-            "corpus": row.corpus,
-            "experiment": row.experiment,
-            "method": row.method,
-            "backbone": row.backbone,
-            "status": row.status,
-        }
-        for metric in METRICS:
-            summary = row.scores[metric]
-            record[metric] = rounded(summary.mean if summary else None)
-            record[f"{metric}_spread"] = rounded(summary.standard_deviation if summary else None)
-        interval = row.bleu_over_items
-        record["BLEU_items_low"] = rounded(interval.low if interval else None)
-        record["BLEU_items_high"] = rounded(interval.high if interval else None)
-        record |= {
-            "trainable": row.trainable,
-            "adapter": row.adapter,
-            "adapter_to_lora_adapter": rounded(row.to_lora),
-            "adapter_to_full_adapter": rounded(row.to_full),
-            "items": row.items,
-            "seeds": " ".join(map(str, row.seeds)),
-            "approximate": " ".join(row.approximate),
-            "missing": " ".join(row.missing),
-        }
-        records.append(record)
-    return csv_text(records)
 
 
 def published_csv(tables: Sequence[PublishedTable]) -> str:
@@ -123,35 +94,40 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
     return csv_text(records)
 
 
-def _result_cells(row: ResultRow, cost: str | None) -> tuple[str, ...]:
+def _result_cells(study: Study, row: Row, cost: str) -> tuple[str, ...]:
     scores = {metric: _marked(row, metric) for metric in METRICS}
     first, *others = (scores[metric] for metric in METRICS)
     return (
-        row.label if row.status == "complete" else f"{row.label} ({row.status})",
+        row.title if row.status == "complete" else f"{row.title} ({row.status})",
         first,
-        format_interval(row.bleu_over_items),
+        format_interval(_over_items(study, row)),
         *others,
-        format_count(row.trainable),
+        format_count(row.counts.get("trainable")),
         format_count(row.adapter),
         format_ratio(row.to_lora),
         format_ratio(row.to_full),
-        cost or "not measured",
+        cost,
         {0: "none", 1: "one seed"}.get(len(row.seeds), str(len(row.seeds))),
     )
 
 
-def _marked(row: ResultRow, metric: str) -> str:
-    text = format_score(row.scores[metric])
-    return f"≈ {text}" if metric in row.approximate and row.scores[metric] is not None else text
+def _over_items(study: Study, row: Row) -> Interval | None:
+    experiment = study.named(row.experiment)
+    return study.over_items(experiment) if experiment is not None and row.scores else None
 
 
-def _result_notes(rows: Sequence[ResultRow]) -> list[str]:
+def _marked(row: Row, metric: str) -> str:
+    text = format_score(row.scores.get(metric))
+    return f"≈ {text}" if metric in row.approximate and row.scores.get(metric) is not None else text
+
+
+def _result_notes(rows: Sequence[Row]) -> list[str]:
     notes = []
     if any(len(row.seeds) > 1 for row in rows):
         notes.append("Mean ± sample standard deviation over seeds. A row with one seed has no spread.")
-    if any(row.bleu_over_items for row in rows):
+    if any(row.scores for row in rows):
         notes.append(
-            "95 % over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
+            f"{LEVEL} over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
         )
     notes.append("Both ratios are of adapter parameters; full's adapter is the whole backbone.")
     approximate = sorted({METRIC_NAMES[name] for row in rows for name in row.approximate if name in METRIC_NAMES})
@@ -183,7 +159,7 @@ COMPARABLE = {
 }
 
 
-def score_blocks(study: TaskStudy, authors: Authors, group: str) -> list[Block]:
+def score_blocks(study: Study, authors: Authors, group: str) -> list[Block]:
     """Tables of one group of `GROUPS`, one per backbone: method x task, with counts, seeds, steps and rates."""
     forms, title, every_metric = GROUPS[group]
     rows = [row for row in study.rows if row.form in forms]
@@ -195,7 +171,7 @@ def score_blocks(study: TaskStudy, authors: Authors, group: str) -> list[Block]:
     ]
 
 
-def _score_block(study: TaskStudy, authors: Authors, rows: Sequence[TaskRow], title: str, every_metric: bool) -> Block:
+def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str, every_metric: bool) -> Block:
     tasks = _tasks(study, rows)
     columns = [(task, metric) for task in tasks for metric in _metrics(rows, task, every_metric)]
     headers = tuple(_header(study, rows, task, metric, every_metric) for task, metric in columns)
@@ -220,7 +196,7 @@ def _score_block(study: TaskStudy, authors: Authors, rows: Sequence[TaskRow], ti
     )  # fmt: skip
 
 
-def learned_block(study: TaskStudy, authors: Authors) -> Block:
+def learned_block(study: Study, authors: Authors) -> Block:
     """Per backbone and task: LoRA minus frozen, both intervals, and whether the task tests a claim."""
     lines = []
     for place in study.places:
@@ -242,14 +218,14 @@ def learned_block(study: TaskStudy, authors: Authors) -> Block:
                 verdict.get(learned.word, learned.word),
             )
         )
-    headers = ("Task", "LoRA minus frozen", "95 % over items", "95 % over seeds", "Shared seeds", "Verdict")
+    headers = ("Task", "LoRA minus frozen", f"{LEVEL} over items", f"{LEVEL} over seeds", "Shared seeds", "Verdict")
     return Block(
         "Was the task learned? Only then does it test a claim", headers, tuple(lines), (authors.facts.rules.learned,),
         key="learned", records=record_paths(study.experiments),
     )  # fmt: skip
 
 
-def parameters_block(study: TaskStudy) -> Block:
+def parameters_block(study: Study) -> Block:
     """Trained parameters per backbone and method, adapter, importance weights and head apart, beside LoRA's."""
     lines = []
     rows = [row for row in study.rows if row.counts and row.method not in BASELINES]
@@ -300,13 +276,17 @@ def counted_block(authors: Authors) -> Block:
     )  # fmt: skip
 
 
-def scores_csv(study: TaskStudy) -> str:
-    """One line per experiment and metric: numbers as they are (six decimals), blanks where there is none."""
+def scores_csv(study: Study) -> str:
+    """One line per experiment and metric, of every form: numbers as they are (six decimals), blanks where none is.
+
+    `items_low` and `items_high` are the ends of the interval over test items, of a generation task's primary metric.
+    """
     records: list[Mapping[str, Any]] = []
     learned = {row.place: study.learned(row.place).word for row in study.rows}
     for row in study.rows:
         for metric in row.metrics or ("",):
             summary = row.scores.get(metric)
+            interval = _over_items(study, row) if row.form == GENERATION and metric == row.primary else None
             records.append(
                 {
                     "profile": row.profile, "experiment": row.experiment, "method": row.method, "label": row.label,
@@ -316,7 +296,11 @@ def scores_csv(study: TaskStudy) -> str:
                     "primary": str(metric == row.primary).lower(),
                     "mean": rounded(summary.mean if summary else None),
                     "spread": rounded(summary.standard_deviation if summary else None),
+                    "items_low": rounded(interval.low if interval else None),
+                    "items_high": rounded(interval.high if interval else None),
+                    "approximate": str(metric in row.approximate).lower(),
                     "items": row.items, "seeds": " ".join(map(str, row.seeds)),
+                    "to_lora": rounded(row.to_lora), "to_full": rounded(row.to_full),
                     "adapter": row.counts.get("adapter"), "importance": row.counts.get("importance"),
                     "head": row.counts.get("head"), "trainable": row.counts.get("trainable"),
                     "adapter_in_phase_1": (row.counts_at_start or row.counts).get("adapter"), "steps": row.steps,
@@ -326,16 +310,16 @@ def scores_csv(study: TaskStudy) -> str:
     return csv_text(records)
 
 
-def grouped(rows: Sequence[TaskRow]) -> dict[str, dict[str, TaskRow]]:
+def grouped(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """Method label -> task -> row; a second experiment of the same label and task gets its name added."""
-    found: dict[str, dict[str, TaskRow]] = {}
+    found: dict[str, dict[str, Row]] = {}
     for row in rows:
         label = row.label if row.task not in found.get(row.label, {}) else f"{row.label} [{row.experiment}]"
         found.setdefault(label, {})[row.task] = row
     return found
 
 
-def _tasks(study: TaskStudy, rows: Sequence[TaskRow]) -> list[str]:
+def _tasks(study: Study, rows: Sequence[Row]) -> list[str]:
     return list(
         dict.fromkeys(
             task for _, task in study.places + [row.place for row in rows] if task in {row.task for row in rows}
@@ -343,20 +327,20 @@ def _tasks(study: TaskStudy, rows: Sequence[TaskRow]) -> list[str]:
     )
 
 
-def _metrics(rows: Sequence[TaskRow], task: str, every: bool) -> tuple[str, ...]:
+def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
     scored = next((row for row in rows if row.task == task and row.metrics), None)
     if scored is None or scored.primary is None:
         return ("",)
     return scored.metrics if every else (scored.primary,)
 
 
-def _header(study: TaskStudy, rows: Sequence[TaskRow], task: str, metric: str, every: bool) -> str:
+def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bool) -> str:
     row = next((row for row in rows if row.task == task and row.corpus), rows[0])
     mark = f" {DAGGER}" if study.learned((row.backbone, task)).word != "learned" else ""
     return f"{row.task_title}{mark}, {score_name(metric)}" if metric else f"{row.task_title}{mark}"
 
 
-def _score(row: TaskRow | None, metric: str) -> str:
+def _score(row: Row | None, metric: str) -> str:
     if row is None or row.status == "missing":
         return "not run"
     summary: SeedSummary | None = row.scores.get(metric)
@@ -364,7 +348,7 @@ def _score(row: TaskRow | None, metric: str) -> str:
     return text if row.status == "complete" else f"{text} ({row.status})"
 
 
-def _counts(found: Mapping[str, TaskRow]) -> tuple[str, str, str]:
+def _counts(found: Mapping[str, Row]) -> tuple[str, str, str]:
     known = [row for row in found.values() if row.counts]
     adapter, importance, head = (
         _same({row.task_title: format_count(row.counts[name]) for row in known})
@@ -373,7 +357,7 @@ def _counts(found: Mapping[str, TaskRow]) -> tuple[str, str, str]:
     return adapter, importance, head
 
 
-def _conditions(found: Mapping[str, TaskRow]) -> tuple[str, str, str, str]:
+def _conditions(found: Mapping[str, Row]) -> tuple[str, str, str, str]:
     ran = [row for row in found.values() if row.status != "missing"]
     seeds = {row.task_title: "one seed" if len(row.seeds) == 1 else str(len(row.seeds)) for row in ran}
     steps = {row.task_title: format_count(row.steps) for row in ran}
@@ -381,7 +365,7 @@ def _conditions(found: Mapping[str, TaskRow]) -> tuple[str, str, str, str]:
     return _same(seeds), _same(steps), _same(rates), _same({row.task_title: row.rate_found for row in ran})
 
 
-def _rate(row: TaskRow) -> str:
+def _rate(row: Row) -> str:
     if row.learning_rate is None:
         return "none" if row.method in BASELINES else "unknown"
     return f"{row.learning_rate:g}"
@@ -397,7 +381,7 @@ def _same(values: Mapping[str, str]) -> str:
     return next(iter(tasks)) if len(tasks) == 1 else "; ".join(f"{', '.join(n)}: {value}" for value, n in tasks.items())
 
 
-def _task_notes(study: TaskStudy, rows: Sequence[TaskRow], tasks: Sequence[str]) -> list[str]:
+def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
     notes = []
     for task in tasks:
         row = next((row for row in rows if row.task == task and row.corpus_label), None)
@@ -423,7 +407,7 @@ def _task_notes(study: TaskStudy, rows: Sequence[TaskRow], tasks: Sequence[str])
     return notes
 
 
-def _lora_counts(rows: Sequence[TaskRow], row: TaskRow) -> Mapping[str, int]:
+def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, int]:
     lora = next((other for other in rows if other.method == "lora" and other.place == row.place), None)
     return lora.counts if lora else {}
 
@@ -432,7 +416,7 @@ def _ratio(counts: Mapping[str, int], lora: Mapping[str, int], name: str) -> str
     return format_ratio(counts[name] / lora[name]) if lora.get(name) else "unknown"
 
 
-def against_logs_block(study: TaskStudy, authors: Authors) -> Block:
+def against_logs_block(study: Study, authors: Authors) -> Block:
     """Runs beside the authors' logs, only where profile, corpus and log row all say that they may be compared."""
     lines = []
     logs = authors.logs
@@ -487,7 +471,7 @@ class Aggregate:
         }
 
 
-def aggregates(study: TaskStudy) -> list[Aggregate]:
+def aggregates(study: Study) -> list[Aggregate]:
     """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several."""
     found = []
     for backbone in dict.fromkeys(place[0] for place in study.places):
@@ -505,7 +489,7 @@ def aggregates(study: TaskStudy) -> list[Aggregate]:
     return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
 
 
-def aggregates_block(study: TaskStudy) -> Block:
+def aggregates_block(study: Study) -> Block:
     """Interquartile means by backbone and method; a backbone with a single method has nothing to set beside it."""
     found = aggregates(study)
     methods = Counter(entry.backbone for entry in found)
@@ -522,7 +506,7 @@ def aggregates_block(study: TaskStudy) -> Block:
         )
         for entry in entries
     )
-    headers = ("Method", "Backbone", "Interquartile mean", "95 %, stratified bootstrap", "Tasks", "Seeds")
+    headers = ("Method", "Backbone", "Interquartile mean", f"{LEVEL}, stratified bootstrap", "Tasks", "Seeds")
     few = min((len(entry.tasks) for entry in entries), default=0)
     notes = (
         "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
@@ -542,7 +526,7 @@ def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Exp
     scores = [[found.seeds[seed][found.primary] for found in metrics] for seed in seeds]
     if any(score is None for row in scores for score in row):
         return None
-    interval = stratified_bootstrap(np.array(scores, dtype=np.float64))
+    interval = stratified_bootstrap(np.array(scores, dtype=np.float64), confidence=CONFIDENCE)
     return Aggregate(backbone, first.method, label, tasks, seeds, interval)
 
 

@@ -88,10 +88,10 @@ def authors():
 @pytest.fixture(scope="session")
 def task_study(task_runs):
     """The study of `task_runs`; its bootstrap replicates are shared."""
-    from analysis.judge.study import TaskStudy
+    from analysis.judge.study import Study
     from analysis.load.runs import load_profile
 
-    return TaskStudy.of(load_profile(task_runs))
+    return Study.of(load_profile(task_runs))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from analysis.judge.study import TaskStudy, place_title, unequal
+from analysis.judge.study import Study, place_title, unequal
 from analysis.load.runs import Planned, load_profile
 from analysis.stats.bootstrap import paired_bootstrap
 
@@ -16,7 +16,7 @@ def by_name(study):
 
 
 def study_of(runs, names=None):
-    return TaskStudy.of(load_profile(runs, names))
+    return Study.of(load_profile(runs, names))
 
 
 def test_a_task_is_learned_where_lora_clearly_beats_frozen(task_study):
@@ -120,7 +120,7 @@ def test_question_answering_is_resampled_item_by_item(write_task_runs, tmp_path)
 
 
 def test_generation_tasks_are_no_part_of_the_study(quick_runs):
-    assert TaskStudy.of(load_profile(quick_runs)).experiments == ()
+    assert Study.of(load_profile(quick_runs)).experiments == ()
 
 
 @pytest.fixture

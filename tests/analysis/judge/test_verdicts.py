@@ -5,14 +5,13 @@ import shutil
 import pytest
 
 from analysis.judge.claims import judge, loss_rises
-from analysis.judge.quick_checks import sanity_checks
-from analysis.judge.study import result_rows
-from analysis.load.published import load_claims, load_tolerances
+from analysis.judge.quick_checks import quick_checks
+from analysis.judge.study import Study
 from analysis.load.runs import load_profile
 
 
 def verdicts(experiments):
-    return {verdict.claim.number: verdict for verdict in judge(experiments, load_claims(), load_tolerances())}
+    return {verdict.claim.number: verdict for verdict in judge(Study.of(experiments)) if verdict.claim.paper == "solo"}
 
 
 @pytest.mark.parametrize("profile", ["quick", "another"])
@@ -143,7 +142,7 @@ def test_a_frozen_run_has_no_rise(quick_runs):
 
 
 def test_sanity_holds_for_runs_that_learn(quick_runs):
-    checks = sanity_checks(result_rows(load_profile(quick_runs)))
+    checks = quick_checks(Study.of(load_profile(quick_runs)).rows)
     assert [check.holds for check in checks] == [True] * 4
 
 
@@ -152,13 +151,13 @@ def test_sanity_holds_for_runs_that_learn(quick_runs):
     [({"frozen": 0.9}, [0, 3]), ({"full": 0.1}, [1]), ({"lora": 0.1}, [2]), ({"solo_connection": 0.1}, [3])],
 )
 def test_each_part_of_the_sanity_condition_can_break(write_runs, tmp_path, quality, broken):
-    rows = result_rows(load_profile(write_runs(tmp_path, items=8, quality=quality)))
-    assert [index for index, check in enumerate(sanity_checks(rows)) if not check.holds] == broken
+    rows = Study.of(load_profile(write_runs(tmp_path, items=8, quality=quality))).rows
+    assert [index for index, check in enumerate(quick_checks(rows)) if not check.holds] == broken
 
 
 def test_a_missing_method_breaks_the_sanity_condition(quick_runs):
-    rows = [row for row in result_rows(load_profile(quick_runs)) if row.method != "full"]
-    check = sanity_checks(rows)[1]
+    rows = [row for row in Study.of(load_profile(quick_runs)).rows if row.method != "full"]
+    check = quick_checks(rows)[1]
     assert (check.holds, "not measured" in check.text) == (False, True)
 
 

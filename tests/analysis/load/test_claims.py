@@ -2,12 +2,12 @@
 
 import pytest
 
-from analysis.load.published import load_all_claims, load_claims
+from analysis.load.published import load_claims
 from replication.errors import DataError
 
 
 def test_both_papers_stand_in_one_form():
-    claims = load_all_claims()
+    claims = load_claims()
     assert [claim.id for claim in claims.claims] == [f"{p}-{n}" for p in ("solo", "weightlora") for n in (1, 2, 3, 4)]
     assert claims.of("solo") == load_claims().claims
     assert claims.claim("weightlora-3").key == "better_than_random"
@@ -17,7 +17,7 @@ def test_both_papers_stand_in_one_form():
 
 def test_the_comparisons():
     """Which methods, by what."""
-    found = {claim.id: (*claim.comparison.methods, claim.comparison.metric) for claim in load_all_claims().claims}
+    found = {claim.id: (*claim.comparison.methods, claim.comparison.metric) for claim in load_claims().claims}
     assert found == {
         "solo-1": ("solo_connection", "lora", "BLEU"),
         "solo-2": ("solo_connection", "lora", "adapter_parameters"),
@@ -35,7 +35,7 @@ def test_every_claim_has_a_judge():
     from analysis.judge import claims as verdicts
     from analysis.judge import claims as weightlora_verdicts
 
-    claims = load_all_claims()
+    claims = load_claims()
     assert {claim.key for claim in claims.of("solo")} == set(verdicts.JUDGES)
     assert {claim.key for claim in claims.of("weightlora")} == set(weightlora_verdicts.DRAFTERS) | {
         weightlora_verdicts.MEMORY_CLAIM

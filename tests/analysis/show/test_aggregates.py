@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.judge.study import TaskStudy
+from analysis.judge.study import Study
 from analysis.load.runs import load_profile
 from analysis.show.tables import aggregates, aggregates_block
 
@@ -29,7 +29,7 @@ def test_a_method_that_lacks_a_task_or_seeds_has_no_aggregate(write_task_runs, t
     write_task_runs(root, tasks=("cola", "rte"), methods=("lora",), items=30)
     write_task_runs(root, tasks=("cola",), methods=("dora",), items=30)
     runs = write_task_runs(root, tasks=("cola", "rte"), methods=("adalora",), items=30, seeds=(18, 52))
-    assert [entry.method for entry in aggregates(TaskStudy.of(load_profile(runs)))] == ["lora"]
+    assert [entry.method for entry in aggregates(Study.of(load_profile(runs)))] == ["lora"]
 
 
 def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(task_study):
@@ -51,4 +51,4 @@ def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(tas
 
 def test_one_task_is_no_aggregate(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=30)
-    assert aggregates(TaskStudy.of(load_profile(runs))) == []
+    assert aggregates(Study.of(load_profile(runs))) == []

@@ -5,13 +5,13 @@ import pytest
 
 from analysis.judge.claims import Draft, Judged, judge, judge_weightlora, settle
 from analysis.judge.decision import Difference, Question
-from analysis.load.published import load_all_claims, load_claims, load_tolerances
+from analysis.load.published import load_claims, load_tolerances
 from analysis.load.runs import load_profile
 from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line
 from analysis.stats.bootstrap import PairedDifference
 from analysis.stats.seeds import t_interval
 
-CLAIM = load_all_claims().claim("weightlora-3")
+CLAIM = load_claims().claim("weightlora-3")
 
 
 def question(name="WeightLoRA minus LoRA", effect=0.1, seeds=(1, 2, 3), error=0.01):

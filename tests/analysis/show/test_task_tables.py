@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from analysis.judge.study import TaskStudy, unequal
+from analysis.judge.study import Study, unequal
 from analysis.load.runs import Planned, load_profile
 from analysis.show.blocks import to_latex, to_markdown
 from analysis.show.tables import (
@@ -51,7 +51,7 @@ def with_baselines(tasks_module, tmp_path):
     runs = tasks_module.write_task_runs(tmp_path / "runs", tasks=("cola", "stsb"), methods=("frozen", "lora"))
     tasks_module.write_baseline(runs, "cola")
     tasks_module.write_baseline(runs, "stsb", "cosine")
-    return TaskStudy.of(load_profile(runs))
+    return Study.of(load_profile(runs))
 
 
 def test_a_baseline_stands_first_without_spread_or_rate_and_not_among_the_parameters(with_baselines, authors):
@@ -80,7 +80,7 @@ def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, aut
     runs = write_task_runs(
         tmp_path, tasks={"mnli_train_subset": "mnli"}, methods=("lora",), items=30, comparable=False, licence=""
     )
-    (block,) = score_blocks(TaskStudy.of(load_profile(runs)), authors, "glue")
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, "glue")
     assert "MNLI (part) †, accuracy, matched" in block.headers  # its own name, never MNLI's
     assert not [header for header in block.headers if header.startswith("MNLI ") and "(part)" not in header]
     assert "not the official split: compares with no printed figure" in block.notes[0]
@@ -94,7 +94,7 @@ def test_what_has_not_run_is_said(task_runs, authors):
         "my-cola-vera": Planned("minilm-l6", "cola", "peft_baselines", "classification", {"name": "vera"}, "cola"),
         "xsum-lora": Planned("bart-large", "xsum", "lora", "summarisation", {"rank": 8}, "xsum"),
     }
-    study = TaskStudy.of(load_profile(task_runs, plan))
+    study = Study.of(load_profile(task_runs, plan))
     (glue,), (summaries,) = (score_blocks(study, authors, group) for group in ("glue", "summaries"))
     vera = rows_of(glue)["VeRA"]
     assert vera["CoLA †, Matthews correlation"] == "not run"
@@ -107,7 +107,7 @@ def test_steps_that_differ_are_named_by_task_and_warned_of(write_task_runs, tmp_
     write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=20)
     runs = write_task_runs(tmp_path, tasks=("rte",), methods=("lora",), items=20, training={"steps": 50})
     write_task_runs(tmp_path, tasks=("rte",), methods=("frozen",), items=20, training={"steps": 60})
-    (block,) = score_blocks(TaskStudy.of(load_profile(runs)), authors, "glue")
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, "glue")
     assert rows_of(block)["LoRA (r=8)"]["Steps"] == "CoLA: 200; RTE: 50"
     assert any("RTE: UNEQUAL steps, 50, 60" in note for note in block.notes)
 
@@ -122,7 +122,7 @@ def test_steps_that_differ_are_named_by_task_and_warned_of(write_task_runs, tmp_
 )
 def test_other_forms_show_every_metric(write_task_runs, tmp_path, authors, group, corpus, metric, headers):
     runs = write_task_runs(tmp_path, tasks={corpus: metric}, methods=("lora",), items=12, seeds=(18,))
-    (block,) = score_blocks(TaskStudy.of(load_profile(runs)), authors, group)
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, group)
     assert list(block.headers[1 : 1 + len(headers)]) == headers
     assert block.rows[0][-4] == "one seed"
 
@@ -194,7 +194,7 @@ def test_a_run_stands_beside_a_log_only_if_all_say_so(
         tmp_path, profile=profile, backbone="deberta-v3-base", tasks=(corpus,), methods=("weight_lora-k3",), items=30,
         settings={"weight_lora-k3": {"keep": 5}}, comparable=comparable,
     )  # fmt: skip
-    block = against_logs_block(TaskStudy.of(load_profile(runs)), authors)
+    block = against_logs_block(Study.of(load_profile(runs)), authors)
     assert len(block.rows) == rows
     if corpus == "mnli":
         assert block.rows[0][2] == "accuracy, mismatched"  # the split they evaluated

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.judge.study import TaskStudy
+from analysis.judge.study import Study
 from analysis.load.runs import load_profile
 from analysis.load.searches import read_memory
 from analysis.show.drawing import COLOURS
@@ -206,4 +206,4 @@ def test_without_runs_only_the_authors_are_drawn(authors):
     assert variants([], METHODS) == []
     assert "nothing was run" in selected_map([], authors).caption
     assert "No run of this profile has two sets" in overlap([], authors).caption
-    assert score_against_parameters(TaskStudy.of([])) is None
+    assert score_against_parameters(Study.of([])) is None
