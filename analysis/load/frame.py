@@ -13,8 +13,10 @@ from analysis.load.names import method_key, method_label
 from analysis.load.runs import Experiment, discover
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
-COLUMNS = ("profile", "backbone", "task", "method", "seed", "metric", "value", "primary", "experiment", "label", "corpus",
-           "form", "rank", "K", "adapter_parameters", "items", "status", "role")  # fmt: skip
+COLUMNS = (
+    "profile", "backbone", "task", "method", "seed", "metric", "value", "primary", "experiment", "label", "corpus",
+    "form", "rank", "K", "adapter_parameters", "items", "status", "role",
+)  # fmt: skip
 
 
 def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:

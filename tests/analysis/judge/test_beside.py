@@ -3,27 +3,23 @@ import dataclasses
 import pytest
 
 from analysis.judge.published_vs_measured import beside_block, beside_cells, judge_cells
-from analysis.judge.study import result_rows
+from analysis.judge.study import Study
 from analysis.load.paper_files import METRICS
-from analysis.load.published import load_tables, load_tolerances
+from analysis.load.paper_folder import load_published
 from analysis.load.runs import load_profile
 
-TABLES = load_tables()
+PUBLISHED = load_published()
+TABLES = PUBLISHED.tables
 
 
 @pytest.fixture
-def rows(quick_runs):
-    return result_rows(load_profile(quick_runs))
+def study(quick_runs):
+    return Study.of(load_profile(quick_runs))
 
 
-@pytest.fixture
-def judged(quick_runs):
-    return judge_cells(load_profile(quick_runs), TABLES, load_tolerances())
-
-
-def test_a_profile_that_may_not_be_compared_never_is(rows, judged):
-    reason = load_tolerances().why_not_comparable("quick")
-    cells = beside_cells(TABLES, rows, judged)
+def test_a_profile_that_may_not_be_compared_never_is(study):
+    reason = PUBLISHED.tolerances.why_not_comparable("quick")
+    cells = beside_cells(study, PUBLISHED)
     assert {cell.word for cell in cells} == {"not_comparable"}
     assert {cell.method for cell in cells if cell.measured == "not measured"} == {"tgen"}  # never run here
     block = beside_block(cells, TABLES, reason)
@@ -31,8 +27,8 @@ def test_a_profile_that_may_not_be_compared_never_is(rows, judged):
     assert all(len(row) == len(block.headers) for row in block.rows)
 
 
-def test_printed_figures_keep_their_digits_and_show_their_standing(rows, judged):
-    block = beside_block(beside_cells(TABLES, rows, judged), TABLES, "why")
+def test_printed_figures_keep_their_digits_and_show_their_standing(study):
+    block = beside_block(beside_cells(study, PUBLISHED), TABLES, "why")
     solo = next(row for row in block.rows if row[0] == "Solo Connection GPT-2 Medium")
     shown = dict(zip(block.headers, solo, strict=True))
     assert [shown[f"{name} printed"] for name in ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")] == [
@@ -49,20 +45,19 @@ def test_printed_figures_keep_their_digits_and_show_their_standing(rows, judged)
     assert any("Standing of a printed figure" in line for line in block.legend)
 
 
-def test_only_methods_that_were_run_and_the_challenges_baseline_stand_there(rows, judged):
-    cells = beside_cells(TABLES, [row for row in rows if row.method == "lora"], judged)
+def test_only_methods_that_were_run_and_the_challenges_baseline_stand_there(study):
+    cells = beside_cells(Study.of([e for e in study.experiments if e.name == "lora"]), PUBLISHED)
     assert {cell.method for cell in cells} == {"lora", "tgen"}
     baseline = [cell for cell in cells if cell.method == "tgen"]
     assert [cell.printed for cell in baseline] == ["0.6593", "8.6094", "0.4483", "0.6850", "2.2338"]
     assert {(cell.measured, cell.experiment) for cell in baseline} == {("not measured", None)}
-    assert beside_cells(TABLES, [], judged) == []
+    assert beside_cells(Study.of([]), PUBLISHED) == []
 
 
 def test_the_paper_profile_is_judged_by_its_cells(paper_runs):
-    loaded = load_profile(paper_runs)
-    rows = result_rows(loaded)
-    judged = judge_cells(loaded, TABLES, load_tolerances())
-    cells = beside_cells(TABLES, rows, judged)
+    study = Study.of(load_profile(paper_runs))
+    judged = judge_cells(study, PUBLISHED)
+    cells = beside_cells(study, PUBLISHED)
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     places = {(table.place, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
     assert cells
@@ -77,14 +72,14 @@ def test_the_paper_profile_is_judged_by_its_cells(paper_runs):
 
 def test_the_judged_run_is_shown_where_another_scores_higher(paper_runs):
     loaded = load_profile(paper_runs)
-    rows = result_rows(loaded)
+    better = {seed: {**scores, "BLEU": 0.99} for seed, scores in loaded[0].metrics.seeds.items()}
     best = [
-        dataclasses.replace(row, scores={**row.scores, "BLEU": dataclasses.replace(row.scores["BLEU"], mean=0.99)})
-        if row.experiment == "solo-none"
-        else row
-        for row in rows
+        dataclasses.replace(run, metrics=run.metrics.model_copy(update={"seeds": better}))
+        if run.name == "solo-none"
+        else run
+        for run in loaded
     ]
-    cells = beside_cells(TABLES, best, judge_cells(loaded, TABLES, load_tolerances()))
+    cells = beside_cells(Study.of(best), PUBLISHED)
     shown = {cell.experiment for cell in cells if cell.row == "Solo Connection GPT-2 Medium" and cell.metric == "BLEU"}
     assert shown == {"solo-k2"}
 
@@ -103,17 +98,16 @@ def test_a_run_with_a_part_taken_out_never_stands_for_the_method(write_runs, tmp
         },
         quality={"solo-none": 0.99, "solo-k2": 0.6, "solo-k6": 0.9},
     )
-    loaded = load_profile(runs, ["lora", "solo-none", "solo-k2", "solo-k6"])
-    rows = result_rows(loaded)
-    assert {row.experiment: row.plain for row in rows} == {
+    study = Study.of(load_profile(runs, ["lora", "solo-none", "solo-k2", "solo-k6"]))
+    assert {row.experiment: row.plain for row in study.rows} == {
         "lora": True, "solo-none": False, "solo-k2": True, "solo-k6": True,
     }  # fmt: skip
-    cells = beside_cells(TABLES, rows, judge_cells(loaded, TABLES, load_tolerances()))
+    cells = beside_cells(study, PUBLISHED)
     assert {cell.experiment for cell in cells if cell.method == "solo_connection"} == {"solo-k2"}
 
 
-def test_json_has_stable_keys(rows, judged):
-    for cell in beside_cells(TABLES, rows, judged):
+def test_json_has_stable_keys(study):
+    for cell in beside_cells(study, PUBLISHED):
         value = cell.as_json()
         assert list(value) == [
             "printed_row", "method", "metric", "published", "published_spread", "standing", "standing_means", "source",

@@ -3,8 +3,10 @@ import dataclasses
 import pytest
 
 from analysis.judge.published_vs_measured import CELL_WORDS, judge_cells, judged_by_others, tolerance_warnings
+from analysis.judge.study import Study
 from analysis.load.paper_files import DIRECTORY
-from analysis.load.published import load_tables, load_tolerances
+from analysis.load.paper_folder import load_published
+from analysis.load.published import load_tables
 from analysis.load.runs import load_profile
 from replication.fileio import sha256_file
 
@@ -16,7 +18,10 @@ def tables():
 
 @pytest.fixture
 def judged(tables):
-    return lambda experiments, **more: judge_cells(experiments, tables, load_tolerances(), **more)
+    def judge(experiments, profile="", published=None):
+        return judge_cells(Study.of(experiments, profile=profile), published or load_published())
+
+    return judge
 
 
 def with_scores(experiment, **scores):
@@ -82,7 +87,7 @@ def test_the_wrong_direction_is_not_reproduced(paper_runs, judged, tables):
 def test_the_tolerance_is_the_border(paper_runs, judged, tables):
     experiments = {e.name: e for e in load_profile(paper_runs)}
     table, solo = rows_of(tables, "solo_connection")
-    reach, printed = load_tolerances().metrics["BLEU"].half_width, table.value(solo, "BLEU")
+    reach, printed = load_published().tolerances.metrics["BLEU"].half_width, table.value(solo, "BLEU")
     for off, within in ((reach, True), (-reach, True), (reach + 0.001, False)):
         run = with_scores(experiments["solo-k2"], BLEU=printed + off)
         assert (cell(judged([run]), table, solo, "BLEU").word == "within_tolerance") == within

@@ -8,9 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.judge.decision import ALPHA, Difference, Question, decide, rule_power, smallest_detectable, undecided
+from analysis.judge.decision import ALPHA, POWER, Difference, Question, decide, undecided
 from analysis.stats.bootstrap import Interval, PairedDifference, Rowwise, paired_bootstrap
+from analysis.stats.power import rule_power as power_at
+from analysis.stats.power import smallest_detectable as least_at
 from analysis.stats.seeds import holm, t_interval
+
+
+def rule_power(*spreads, alpha_items=ALPHA, **more):
+    return power_at(*spreads, alpha_items=alpha_items, alpha_seeds=ALPHA, **more)
+
+
+def smallest_detectable(*spreads, alpha_items=ALPHA, **more):
+    return least_at(*spreads, alpha_items=alpha_items, alpha_seeds=ALPHA, power=POWER, **more)
+
 
 SEEDS = (18, 52, 1917)
 MEAN = Rowwise(lambda sums: sums[..., 0] / sums[..., 1])

@@ -3,13 +3,9 @@ import shutil
 import pytest
 
 from analysis.judge.study import (
+    Study,
     base_parameters,
-    bleu_difference,
-    bleu_over_items,
-    generation_difference,
     is_reading,
-    metric_over_items,
-    result_rows,
 )
 from analysis.load.runs import experiment_labels, load_experiment, load_profile
 from replication.fileio import read_json, read_jsonl, write_json, write_jsonl
@@ -27,7 +23,7 @@ def by_name(rows):
 
 
 def test_rows_hold_means_spreads_and_ratios_of_adapter(quick):
-    rows = by_name(result_rows(quick))
+    rows = by_name(Study.of(quick).rows)
     solo, lora, full, frozen = (rows[name] for name in ("solo_connection", "lora", "full", "frozen"))
     assert solo.to_lora == 2_739 / 12_288
     assert solo.to_full == 2_739 / 952_032
@@ -35,18 +31,16 @@ def test_rows_hold_means_spreads_and_ratios_of_adapter(quick):
     assert (frozen.adapter, frozen.to_full) == (0, 0)
     assert frozen.scores["BLEU"].standard_deviation is None
     assert solo.scores["BLEU"].standard_deviation > 0
-    assert solo.corpus == "embedded synthetic corpus"
+    assert solo.corpus_label == "embedded synthetic corpus"
 
 
 def test_an_experiment_without_results_still_has_a_row(quick, tmp_path):
-    rows = result_rows([*quick, load_experiment(tmp_path / "quick" / "later")])
-    assert rows[-1].label == "later"
-    assert rows[-1].status == "missing"
-    assert all(score is None for score in rows[-1].scores.values())
+    row = by_name(Study.of([*quick, load_experiment(tmp_path / "quick" / "later")]).rows)["later"]
+    assert (row.label, row.status, row.scores) == ("later", "missing", {})
 
 
 def test_ratios_need_a_lora_run_on_the_same_backbone(quick):
-    rows = by_name(result_rows([e for e in quick if e.name != "lora"]))
+    rows = by_name(Study.of([e for e in quick if e.name != "lora"]).rows)
     assert rows["solo_connection"].to_lora is None
     assert rows["solo_connection"].to_full is not None
 
@@ -71,7 +65,7 @@ def test_equal_settings_are_told_apart_by_name(quick_runs, tmp_path):
 
 def test_item_interval_is_around_the_mean_bleu_of_the_seeds(quick):
     for experiment in quick:
-        interval = bleu_over_items(experiment)
+        interval = Study.of(quick).over_items(experiment)
         expected = [
             bleu([row["prediction"] for row in rows], [row["references"] for row in rows])
             for rows in experiment.predictions.values()
@@ -82,7 +76,8 @@ def test_item_interval_is_around_the_mean_bleu_of_the_seeds(quick):
 
 def test_difference_uses_shared_seeds_on_the_same_items(quick, quick_runs, tmp_path):
     experiments = {e.name: e for e in quick}
-    difference = bleu_difference(experiments["full"], experiments["solo_connection"])
+    seeds = (18, 52, 1917)
+    difference = Study.of(quick).paired(experiments["full"], experiments["solo_connection"], "BLEU", seeds)
     scores = [
         [experiments[name].metrics.seeds[seed]["BLEU"] for seed in (18, 52, 1917)]
         for name in ("full", "solo_connection")
@@ -94,14 +89,15 @@ def test_difference_uses_shared_seeds_on_the_same_items(quick, quick_runs, tmp_p
     only_18 = shutil.copytree(quick_runs / "lora", tmp_path / "quick" / "lora")
     for seed in (52, 1917):
         (only_18 / "predictions" / f"seed-{seed}.jsonl").unlink()
-    one = bleu_difference(experiments["full"], load_experiment(only_18))
+    one = Study.of(quick).paired(experiments["full"], load_experiment(only_18), "BLEU", (18,))
     expected = [experiments[name].metrics.seeds[18]["BLEU"] for name in ("full", "lora")]
     assert one.estimate == pytest.approx(expected[0] - expected[1], abs=1e-5)
 
 
 def test_no_difference_on_other_items(write_runs, quick, tmp_path):
     other = load_experiment(write_runs(tmp_path, experiments=["lora"], items=15) / "lora")
-    assert bleu_difference(quick[-1], other) is None
+    assert Study.of(quick).paired(quick[-1], other, "BLEU", (18,)) is None
+    assert Study.of(quick).difference(quick[-1], other) is None
 
 
 @pytest.mark.parametrize(
@@ -137,12 +133,14 @@ def test_reference_loss_has_intervals_and_differences_and_leaves_the_rows_alone(
     loaded = {experiment.name: experiment for experiment in load_profile(runs)}
     lora, solo, full = (loaded[name] for name in ("lora", "solo_connection", "full"))
     assert (lora.status, lora.metrics.metrics[-1]) == ("complete", "reference_loss")
-    interval = metric_over_items(lora, "reference_loss")
+    study = Study.of(list(loaded.values()))
+    interval = study.over_items(lora, "reference_loss")
     assert interval.estimate == pytest.approx(lora.metrics.means["reference_loss"])
     assert interval.low < interval.estimate < interval.high
-    difference = generation_difference(solo, lora, "reference_loss")
+    difference = study.difference(solo, lora, "reference_loss")
     assert difference.effect == pytest.approx(0.5)
     assert difference.over_items.low == pytest.approx(0.5), "every item differs by as much"
-    assert metric_over_items(full, "reference_loss") is None
-    assert generation_difference(solo, full, "reference_loss") is None
-    assert result_rows(list(loaded.values())) == result_rows(quick)
+    assert study.over_items(full, "reference_loss") is None
+    assert study.difference(solo, full, "reference_loss") is None
+    lead = {row.experiment: row.scores["BLEU"] for row in study.rows}
+    assert lead == {row.experiment: row.scores["BLEU"] for row in Study.of(quick).rows}

@@ -2,15 +2,16 @@ import dataclasses
 
 import pytest
 
-from analysis.judge.claims import Study, mixed_conditions, scores_against, unequal_runs
+from analysis.judge.claims import Bench, scores_against
 from analysis.judge.number_format import signed
-from analysis.load.published import load_claims, load_tolerances
+from analysis.judge.study import Study, mixed_conditions, unequal
+from analysis.load.paper_folder import load_published
 from analysis.load.runs import load_profile
 from replication.fileio import write_json
 
 
 def study(experiments):
-    return Study(tuple(experiments), load_claims(), load_tolerances())
+    return Bench(Study.of(tuple(experiments)), load_published())
 
 
 @pytest.fixture
@@ -19,15 +20,14 @@ def pair(write_runs, tmp_path):
     return {experiment.name: experiment for experiment in load_profile(runs)}
 
 
-def test_only_the_papers_and_the_cpu_profile_test_claims(pair):
-    for profile, tests in (("paper", True), ("cpu", True), ("quick", False), ("another", False)):
+def test_every_profile_but_quick_tests_claims(pair):
+    for profile, tests in (("paper", True), ("cpu", True), ("another", True), ("quick", False)):
         experiments = [dataclasses.replace(experiment, profile=profile) for experiment in pair.values()]
         assert (study(experiments).never_tests is None) == tests
     assert (
         "quick profile never tests"
         in study([dataclasses.replace(experiment, profile="quick") for experiment in pair.values()]).never_tests
     )
-    assert study([]).never_tests is not None
 
 
 def test_only_the_paper_profile_speaks_of_the_paper(pair):
@@ -46,12 +46,12 @@ def test_readings_are_the_papers_rank_with_either_skip_length(paper_runs):
 
 def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
     lora, solo = pair["lora"], pair["solo_connection"]
-    assert unequal_runs(solo, lora) is None
+    assert unequal(solo, lora) is None
     for run, beams in ((lora, 10), (solo, 1)):
         write_json(run.directory / "predictions" / "decoding.json", {"decoding": {"beams": beams}})
-    assert "decoded with other settings" in unequal_runs(solo, lora)
+    assert "decoded with other settings" in unequal(solo, lora)
     write_json(solo.directory / "predictions" / "decoding.json", {"decoding": {"beams": 10}})
-    assert unequal_runs(solo, lora) is None
+    assert unequal(solo, lora) is None
 
 
 def test_a_difference_is_told_seed_by_seed(pair):

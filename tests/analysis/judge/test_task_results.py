@@ -81,7 +81,7 @@ def test_runs_on_other_items_or_with_another_budget_are_not_compared(write_task_
         path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "label": row["label"]}), *lines[1:]]) + "\n")
     study = study_of(runs)
     names = by_name(study)
-    assert study.difference(names["my-cola-lora"], names["my-cola-frozen"]).over_items is None
+    assert study.difference(names["my-cola-lora"], names["my-cola-frozen"]) is None
     assert unequal(names["my-rte-lora"], names["my-rte-frozen"]) is None
     shorter = write_task_runs(tmp_path / "short", tasks=("rte",), methods=("random_lora-k3",), training={"steps": 100})
     short = study_of(shorter).experiments[0]
@@ -120,7 +120,7 @@ def test_question_answering_is_resampled_item_by_item(write_task_runs, tmp_path)
 
 
 def test_generation_tasks_are_no_part_of_the_study(quick_runs):
-    assert Study.of(load_profile(quick_runs)).experiments == ()
+    assert Study.of(load_profile(quick_runs)).tasks.experiments == ()
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ def verdicts(experiments):
     return {verdict.claim.number: verdict for verdict in judge(Study.of(experiments)) if verdict.claim.paper == "solo"}
 
 
-@pytest.mark.parametrize("profile", ["quick", "another"])
-def test_other_profiles_never_get_a_verdict(write_runs, tmp_path, profile):
+def test_the_quick_profile_never_gets_a_verdict(write_runs, tmp_path):
     """Even with GPT-2 Medium's name and counts: the profile decides, and says what it observed."""
     runs = write_runs(
-        tmp_path, profile=profile, items=8, backbone="gpt2-medium", settings={"solo_connection": {"rank": 120}}
+        tmp_path, profile="quick", items=8, backbone="gpt2-medium", settings={"solo_connection": {"rank": 120}}
     )
     found = verdicts(load_profile(runs))
     assert {verdict.word for verdict in found.values()} == {"not_tested"}
@@ -27,6 +26,14 @@ def test_other_profiles_never_get_a_verdict(write_runs, tmp_path, profile):
     assert (case.word, case.seeds, case.ending) == ("not_tested", 3, "")
     assert case.findings[0].p_holm is None
     assert case.findings[0].difference.over_items is not None
+
+
+def test_a_profile_of_ones_own_tests_the_claims_of_both_papers(write_runs, write_task_runs, tmp_path):
+    settings = {"solo_connection": {"rank": 120, "skip_length": 2}}
+    runs = write_runs(tmp_path, profile="mygpu", items=12, settings=settings)
+    write_task_runs(tmp_path, profile="mygpu", tasks=("cola",), methods=("frozen", "lora", "weight_lora-k3"), items=200)
+    tested = {verdict.claim.paper for verdict in judge(Study.of(load_profile(runs))) if verdict.tested}
+    assert tested == {"solo", "weightlora"}
 
 
 def test_the_59_per_cent_is_counted_where_it_is_not_tested(quick_runs):

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.judge.claims import judge
 from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
 from analysis.load.searches import read_memory
 
@@ -128,9 +129,10 @@ def test_another_rank_is_refused(write_task_runs, tmp_path):
 
 def test_keeping_more_than_half_is_no_case_of_fewer(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k6"))
-    rules = authors.facts.rules.model_copy(update={"fewer_share": 0.9})
-    strict = authors.model_copy(update={"facts": authors.facts.model_copy(update={"rules": rules})})
-    found = verdicts("cpu", Study.of(load_profile(runs)), strict)["fewer_and_as_good"]
+    judgement = load_judgement()
+    few = judgement.fewer_parameters.model_copy(update={"share": 0.1})
+    strict = judgement.model_copy(update={"fewer_parameters": few})
+    found = verdicts("cpu", Study.of(load_profile(runs), judgement=strict))["fewer_and_as_good"]
     assert found.word == "not_tested"
     assert "more than half" in found.observed[0]
 

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from analysis.judge.claims import Draft, Judged, judge, judge_weightlora, settle
+from analysis.judge.claims import Draft, Judged, judge, settle
 from analysis.judge.decision import Difference, Question
-from analysis.load.published import load_claims, load_tolerances
+from analysis.judge.study import Study
+from analysis.load.published import load_claims
 from analysis.load.runs import load_profile
 from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line
 from analysis.stats.bootstrap import PairedDifference
@@ -124,10 +125,10 @@ def test_sign_flips_are_shown_from_six_seeds_on(count, shown):
     assert any("No sign-flip test" in note for note in block.notes) != shown
 
 
-def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study, authors):
+def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):
     loaded = load_profile(quick_runs)
-    rows = claim_rows(judge(loaded, load_claims(), load_tolerances()), "quick")
-    rows += claim_rows(judge_weightlora("cpu", task_study, authors), "cpu")
+    rows = claim_rows([v for v in judge(Study.of(loaded)) if v.claim.paper == "solo"], "quick")
+    rows += claim_rows([v for v in judge(task_study) if v.claim.paper == "weightlora"], "cpu")
     assert [row.id for row in rows] == [f"{paper}-{n}" for paper in ("solo", "weightlora") for n in (1, 2, 3, 4)]
     assert counts_line(rows).count("not tested") == 1
     block = claims_block(rows)
@@ -141,6 +142,6 @@ def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study, author
 
 
 def test_a_verdict_without_runs_is_the_named_profiles():
-    rows = claim_rows(judge([], load_claims(), load_tolerances()), "cpu")
+    rows = claim_rows(judge(Study.of([])), "cpu")
     assert {row.profile for row in rows} == {"cpu"}
     assert comparisons_block("solo", rows, "cpu").rows == ()

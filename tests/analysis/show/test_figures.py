@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.judge.study import result_rows
+from analysis.judge.study import Study
 from analysis.load.runs import experiment_labels, load_profile
 from analysis.show.drawing import COLOURS
 from analysis.show.figures import draw_all, homotopy, loss_curves, parameters_against_score
@@ -20,7 +20,7 @@ def quick(quick_runs):
 
 @pytest.fixture(scope="module")
 def drawings(quick):
-    return {drawing.name: drawing for drawing in draw_all(quick, result_rows(quick))}
+    return {drawing.name: drawing for drawing in draw_all(Study.of(quick))}
 
 
 def test_every_figure_is_drawn_and_says_where_it_comes_from(drawings):
@@ -32,7 +32,7 @@ def test_every_figure_is_drawn_and_says_where_it_comes_from(drawings):
 
 
 def test_the_same_runs_give_the_same_bytes(quick, drawings):
-    for again in draw_all(quick, result_rows(quick)):
+    for again in draw_all(Study.of(quick)):
         assert again.svg == drawings[again.name].svg
         assert again.png == drawings[again.name].png
 
@@ -105,7 +105,7 @@ def test_other_methods_have_no_trajectories(quick):
 
 
 def test_bars_are_the_spread_over_seeds(quick):
-    rows = result_rows(quick)
+    rows = Study.of(quick).rows
     axes = parameters_against_score(rows).figure.axes[0]
     bars = {container.get_label(): container for container in axes.containers}
     row = next(row for row in rows if row.method == "lora")
@@ -121,7 +121,7 @@ def test_bars_are_the_spread_over_seeds(quick):
 def test_nothing_is_cut_off_with_many_experiments(paper_runs, name):
     """Every text of the figure, legends included, lies inside the picture."""
     experiments = load_profile(paper_runs)
-    drawing = next(d for d in draw_all(experiments, result_rows(experiments)) if d.name == name)
+    drawing = next(d for d in draw_all(Study.of(experiments)) if d.name == name)
     figure = drawing.figure
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi

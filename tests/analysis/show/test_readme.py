@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.judge.claims import load_bench
 from analysis.load.runs import load_profile
 from analysis.show.documents import main
 from analysis.show.documents import with_result_tables as with_tables
-from analysis.show.report import load_weightlora
 from replication.errors import DataError
 
 
@@ -75,9 +75,9 @@ def test_conditions_and_untested_cases_stand_in_the_report_alone(task_runs):
     assert "| Adapter parameters |" in glue
     assert "stand in the cpu report" in glue
     claims = with_tables(marked("cpu:claims"), task_runs.parents[1])
-    section = load_weightlora("cpu", load_profile(task_runs), None, None)
-    untested = [case.text for verdict in section.verdicts for case in verdict.cases if case.untested is not None]
-    tested = [case.text for verdict in section.verdicts for case in verdict.tested]
+    found = load_bench("cpu", load_profile(task_runs)).of_paper("weightlora")
+    untested = [case.text for verdict in found for case in verdict.cases if case.untested is not None]
+    tested = [case.text for verdict in found for case in verdict.tested]
     assert untested
     assert tested
     assert not [text for text in untested if text in claims]

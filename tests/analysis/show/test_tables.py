@@ -7,20 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_places
-from analysis.judge.published_vs_measured import beside_block, beside_cells, judge_cells
-from analysis.judge.study import result_rows
-from analysis.load.published import load_tables, load_tolerances
+from analysis.judge.published_vs_measured import beside_block, beside_cells
+from analysis.judge.study import Study
+from analysis.load.paper_folder import load_published
+from analysis.load.published import load_tables
 from analysis.load.runs import load_profile
 from analysis.show.blocks import to_latex, to_markdown
 from analysis.show.run_tables import COST_HEADER
-from analysis.show.tables import published_csv, results_block, results_csv
+from analysis.show.tables import published_csv, results_block, scores_csv
 from analysis.stats.bootstrap import Interval
 from analysis.stats.seeds import SeedSummary
 
 
 @pytest.fixture
-def rows(quick_runs):
-    return result_rows(load_profile(quick_runs))
+def study(quick_runs):
+    return Study.of(load_profile(quick_runs))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +74,8 @@ def test_interval_places_follow_its_width():
     assert format_interval(Interval(0.5, 0.4812, 0.5213)) == "0.481 to 0.521"
 
 
-def test_the_main_table_says_what_it_is(rows):
-    block = results_block(rows, "quick")
+def test_the_main_table_says_what_it_is(study):
+    block = results_block(study)
     assert "quick profile" in block.caption
     assert "embedded synthetic corpus" in block.caption
     assert {row[0] for row in block.rows} >= {"Full fine-tuning", "Frozen backbone", "LoRA (r=4)"}
@@ -85,33 +86,37 @@ def test_the_main_table_says_what_it_is(rows):
     assert any("of adapter parameters" in note for note in block.notes)
 
 
-def test_the_best_score_is_marked_and_the_frozen_backbone_is_not_the_cheapest(rows):
-    block = results_block(rows, "quick", {"full": "943 GFLOP", "lora": "640 GFLOP", "frozen": "0 FLOP"})
+def test_the_best_score_is_marked_and_the_frozen_backbone_is_not_the_cheapest(study):
+    block = results_block(study)
     best = {
         (row[0], header)
         for row in block.rows
         for header, cell in zip(block.headers, row, strict=True)
         if getattr(cell, "best", False)
     }
-    means = {row.label: row.scores["BLEU"].mean for row in rows}
+    means = {row.label: row.scores["BLEU"].mean for row in study.rows}
     assert (max(means, key=means.get), "BLEU") in best
     assert ("Solo Connection (r=12, k=2)", "Adapter parameters") in best
-    assert ("LoRA (r=4)", COST_HEADER) in best
+    assert COST_HEADER in {header for _, header in best}
     assert {name for name, header in best} & {"Frozen backbone"} == set()
     assert any("not a proven difference" in line for line in block.legend)
 
 
-def test_csv_can_be_read_back(rows):
-    found = list(csv.DictReader(io.StringIO(results_csv(rows, "quick"))))
-    assert [entry["experiment"] for entry in found] == [row.experiment for row in rows]
-    solo = next(entry for entry in found if entry["method"] == "solo_connection")
-    row = next(row for row in rows if row.method == "solo_connection")
-    assert float(solo["BLEU"]) == pytest.approx(row.scores["BLEU"].mean, abs=1e-6)
-    assert float(solo["BLEU_spread"]) == pytest.approx(row.scores["BLEU"].standard_deviation, abs=1e-6)
+def test_csv_can_be_read_back(study):
+    found = list(csv.DictReader(io.StringIO(scores_csv(study))))
+    assert list(dict.fromkeys(entry["experiment"] for entry in found)) == [row.experiment for row in study.rows]
+    solo = next(entry for entry in found if (entry["method"], entry["metric"]) == ("solo_connection", "BLEU"))
+    row = next(row for row in study.rows if row.method == "solo_connection")
+    interval = study.over_items(study.named(row.experiment))
+    assert (float(solo["items_low"]), float(solo["items_high"])) == pytest.approx(
+        (interval.low, interval.high), abs=1e-6
+    )
+    assert float(solo["mean"]) == pytest.approx(row.scores["BLEU"].mean, abs=1e-6)
+    assert float(solo["spread"]) == pytest.approx(row.scores["BLEU"].standard_deviation, abs=1e-6)
     assert int(solo["adapter"]) == 2_739
     assert solo["seeds"] == "18 52 1917"
     frozen = next(entry for entry in found if entry["method"] == "frozen")
-    assert frozen["BLEU_spread"] == ""
+    assert frozen["spread"] == ""
 
 
 def test_every_printed_row_is_in_the_csv():
@@ -121,28 +126,27 @@ def test_every_printed_row_is_in_the_csv():
 
 
 def test_without_java_the_table_says_what_is_missing_and_what_is_approximate(write_runs, tmp_path):
-    rows = result_rows(load_profile(write_runs(tmp_path, java=False, items=6)))
-    block = results_block(rows, "quick")
+    study = Study.of(load_profile(write_runs(tmp_path, java=False, items=6)))
+    block = results_block(study)
     text = to_markdown([block])
     meteor = block.headers.index("METEOR")
     assert {row[meteor] for row in block.rows} == {"not measured"}
     assert all(row[block.headers.index("ROUGE-L")].startswith("≈ ") for row in block.rows)
     assert "METEOR not measured" in text
     assert "approximate" in text
-    assert {entry["METEOR"] for entry in csv.DictReader(io.StringIO(results_csv(rows, "quick")))} == {""}
+    assert {e["mean"] for e in csv.DictReader(io.StringIO(scores_csv(study))) if e["metric"] == "METEOR"} == {""}
 
 
-def test_markdown_is_a_table(rows):
-    lines = [line for line in to_markdown([results_block(rows, "quick")]).splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(rows)
+def test_markdown_is_a_table(study):
+    lines = [line for line in to_markdown([results_block(study)]).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(study.rows)
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
-def test_latex_rows_have_one_cell_per_column(rows):
-    judged = judge_cells([], load_tables(), load_tolerances(), "quick")
+def test_latex_rows_have_one_cell_per_column(study):
     blocks = [
-        results_block(rows, "quick"),
-        beside_block(beside_cells(load_tables(), rows, judged), load_tables(), "why"),
+        results_block(study),
+        beside_block(beside_cells(study, load_published()), load_tables(), "why"),
     ]
     text = to_latex(blocks)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2

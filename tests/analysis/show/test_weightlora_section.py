@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from analysis.judge.claims import load_bench, verdict_list
 from analysis.load.runs import Planned
-from analysis.show.report import build_report, load_weightlora
+from analysis.show.report import build_report
 from replication.errors import DataError
 
 
@@ -123,8 +124,7 @@ def test_folders_of_another_profile_are_refused(task_runs, tmp_path):
 def test_claims_are_sentences(task_runs):
     from analysis.load.runs import load_profile
 
-    section = load_weightlora("cpu", load_profile(task_runs), None, None)
-    lines = section.claims().splitlines()
+    lines = verdict_list(load_bench("cpu", load_profile(task_runs)).of_paper("weightlora")).splitlines()
     assert lines[0].startswith("- **Claim 1: ")
     assert sum(line.startswith("- **Claim") for line in lines) == 4
     assert any(line.startswith("  - CoLA on MiniLM-L6") for line in lines)
