@@ -200,7 +200,7 @@ class BesideCell:
 
 def beside_cells(study: Study, published: Published, judged: Sequence[CellVerdict] | None = None) -> list[BesideCell]:
     """Every published cell of a method that was run or is a reference, with its verdict (`judge_cells`)."""
-    tables, rows = published.tables, study.generation.rows
+    tables, rows = published.tables, study.generation.rows_as_given
     judged = judge_cells(study, published) if judged is None else judged
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}

@@ -173,11 +173,16 @@ class Study:
         return replace(self, experiments=experiments, gates=gates, draws=draws)
 
     @cached_property
-    def rows(self) -> list[Row]:
-        """One row per experiment, by backbone and method; experiments that have not run come from the plan."""
+    def rows_as_given(self) -> list[Row]:
+        """One row per experiment, in the caller's order; experiments that have not run come from the plan."""
         kinds = [[e for e in self.experiments if (e.form == GENERATION) == generates] for generates in (True, False)]
         titles = {name: title for kind in kinds for name, title in experiment_labels(kind).items()}
-        rows = [_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments]
+        return [_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """`rows_as_given` by backbone and method."""
+        rows = self.rows_as_given
         backbones = list(dict.fromkeys(row.backbone for row in rows))
         return sorted(rows, key=lambda row: (backbones.index(row.backbone), method_order(row.method), row.label))
 

@@ -33,7 +33,7 @@ SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
 def draw_all(study: Study) -> list[Drawing]:
     """Every figure of the generation experiments for which there is data, in the report's order."""
-    experiments, rows = study.generation.experiments, study.generation.rows
+    experiments, rows = study.generation.experiments, study.generation.rows_as_given
     drawings = [loss_curves(experiments)]
     drawings += [homotopy(experiment, experiment_labels(experiments)) for experiment in experiments]
     drawings.append(parameters_against_score(rows))

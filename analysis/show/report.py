@@ -128,7 +128,7 @@ def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -
                         )
     scores = [
         {"experiment": row.experiment, "adapter": row.adapter, "BLEU": round(summary.mean, 6)}
-        for row in study.generation.rows
+        for row in study.generation.rows_as_given
         if (summary := row.scores.get("BLEU"))
     ]
     columns = {

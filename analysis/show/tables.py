@@ -52,7 +52,7 @@ HEADERS = (
 
 def results_block(study: Study) -> Block:
     """The generation runs of one profile: every metric, what was trained, and its cost."""
-    rows, profile = study.generation.rows, study.profile
+    rows, profile = study.generation.rows_as_given, study.profile
     costs = training_costs(study.generation.experiments)
     corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
