@@ -11,10 +11,10 @@ import argparse
 import statistics
 from dataclasses import replace
 
+from pipelines.experiment import Experiment, resolve
 from pipelines.fitting import load_base
-from pipelines.plan import Plan, plan_experiment
+from pipelines.paths import read_rows
 from pipelines.settings import load_settings
-from pipelines.tasks import read_rows
 from replication.adapters import attach
 from replication.backbones import load_tokenizer
 from replication.bfloat16 import fast_bfloat16_products
@@ -34,13 +34,15 @@ def padding(lengths: list[int], window: int, batching: str) -> float:
     return seen / real
 
 
-def examples_per_second(plan: Plan, examples: list, pad_id: int, batching: str, steps: int) -> float:
+def examples_per_second(plan: Experiment, examples: list, pad_id: int, batching: str, steps: int) -> float:
     """Of forward, backward and update in a short run from a fresh model."""
     training = replace(plan.training, batching=batching, steps=steps, warmup_steps=0, eval_every=None)
-    model = attach(load_base(plan, 1), plan.method(1))
+    model = attach(load_base(plan, 1), plan.methods[plan.seeds[0]])
     with fast_bfloat16_products(enabled=training.mixed_precision == "bf16"):
-        arguments = plan.task.train_arguments(training)
-        result = train(model, examples, [], training, seed=1, pad_id=pad_id, **arguments)
+        loss, collate = plan.form.training_loss(training.label_smoothing), plan.form.collate
+        result = train(
+            model, examples, [], training, seed=1, pad_id=pad_id, loss_function=loss, collate_function=collate
+        )
     return steps * training.batch_size / result.update_seconds
 
 
@@ -55,10 +57,10 @@ def main() -> None:
     settings = load_settings(options.params)
     print(f"machine: {machine_conditions(settings.threads)}")
     for key in options.experiments:
-        plan = plan_experiment(settings, key)
-        tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-        examples = plan.task.encode(tokenizer, read_rows(plan.prepared, "train"), plan.training.max_length)
-        lengths, pad_id = [len(example) for example in examples], plan.task.pad_id(tokenizer)
+        plan = resolve(settings, key)
+        tokenizer = load_tokenizer(plan.backbone.name, plan.weights)
+        examples = plan.form.encode(tokenizer, read_rows(plan.prepared, "train"), plan.options)
+        lengths, pad_id = [len(example) for example in examples], plan.form.pad_id(tokenizer, plan.options)
         waste = {name: padding(lengths, plan.training.batch_size, name) for name in BATCHINGS}
         speeds: dict[str, list[float]] = {name: [] for name in BATCHINGS}
         for turn in range(options.rounds + 1):

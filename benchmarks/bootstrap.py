@@ -17,10 +17,10 @@ import numpy as np
 import typer
 
 from analysis.stats.bootstrap import Statistic, bootstrap_replicates
-from analysis.stats.generation_items import GENERATION_SCORES
+from analysis.stats.items import statistic_of
 from replication.metrics.bleu import bleu_from_statistics
 
-WAYS: dict[str, Statistic] = {"vectorised": GENERATION_SCORES["BLEU"], "loop": bleu_from_statistics}
+WAYS: dict[str, Statistic] = {"vectorised": statistic_of("BLEU", "generation"), "loop": bleu_from_statistics}
 
 
 def made_up(seeds: int, items: int) -> Any:

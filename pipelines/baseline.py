@@ -12,69 +12,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cost import seed_cost
-from pipelines.paths import BASELINE_FILE, corpus_of
-from pipelines.settings import BASELINE
-from pipelines.tasks import read_rows
+from pipelines.paths import BASELINE_FILE, corpus_of, read_rows
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, replaced_directory, write_json
 
 if TYPE_CHECKING:
+    from pipelines.experiment import Experiment
     from pipelines.fitting import Fitted
-    from pipelines.plan import Plan
     from replication.adapters import BaselineConfig
     from replication.counting import Counts
 
 
-def is_baseline(plan: Plan) -> bool:
-    """Whether the plan's experiment trains nothing and attaches nothing."""
-    return plan.experiment.method == BASELINE
+def config_of(experiment: Experiment) -> BaselineConfig:
+    """The experiment's configuration; ConfigError when its method is another one."""
+    if experiment.baseline is None:
+        raise ConfigError(f"{experiment.where}: method {experiment.method} is no baseline")
+    return experiment.baseline
 
 
-def check_baseline(plan: Plan) -> None:
-    """ConfigError naming file and field when a baseline does not apply to the form of the plan's task."""
-    if not is_baseline(plan):
-        return
-    form = plan.settings.task(plan.experiment.task).form
-    try:
-        config_of(plan).check_form(form)
-    except ConfigError as error:
-        raise ConfigError(f"{plan.settings.params_file}: experiments.{plan.key}.settings.kind: {error}") from error
-
-
-def config_of(plan: Plan) -> BaselineConfig:
-    """The plan's configuration; ConfigError when its method is another one."""
-    from replication.adapters import BaselineConfig
-
-    config = plan.method(plan.experiment.seeds[0])
-    if not isinstance(config, BaselineConfig):
-        raise ConfigError(f"{plan.key}: method {config.method} is no baseline")
-    return config
-
-
-def describe_baseline(plan: Plan) -> str:
-    """What `finetune --dry-run` says."""
-    kind, seeds = config_of(plan).kind, ", ".join(map(str, plan.experiment.seeds))
-    return f"would compute {plan.key}: baseline {kind}, task {plan.experiment.task}, nothing trained, seeds {seeds}"
-
-
-def learn_baseline(plan: Plan, seed: int, finished: Path) -> None:
+def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
     """Write one seed's adapter, record, curves and cost, as `finetune.keep` does; complete or not at all."""
     from pipelines.records import training_record
     from replication.adapters.baseline import learn
     from replication.records import write_curves, write_record
 
     started = time.perf_counter()
-    learned = learn(config_of(plan), read_rows(plan.prepared, "train"))
+    learned = learn(config_of(experiment), read_rows(experiment.prepared, "train"))
     with replaced_directory(finished) as folder:
         write_json(folder / "adapter" / BASELINE_FILE, learned)
-        fitted = nothing_fitted(plan)
+        fitted = nothing_fitted(experiment)
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
-        record = training_record(plan, seed, fitted, folder / "adapter", corpus_of(plan.prepared))
+        record = training_record(experiment, seed, fitted, folder / "adapter", corpus_of(experiment.prepared))
         write_record(folder / "training" / "record.json", record.model_copy(update={"training": {"steps": 0}}))
         write_json(folder / "cost.json", seed_cost(time.perf_counter() - started))
 
 
-def nothing_fitted(plan: Plan) -> Fitted:
+def nothing_fitted(experiment: Experiment) -> Fitted:
     """A training of no steps of no parameters, with one row of curves without losses."""
     from torch import nn
 
@@ -92,48 +65,49 @@ def nothing_fitted(plan: Plan) -> Fitted:
         peak_memory_bytes=0,
         peak_cuda_memory_bytes=None,
     )
-    counts = baseline_counts(plan)
+    counts = baseline_counts(experiment)
     return Fitted(nn.Module(), counts, counts, result, None)
 
 
-def baseline_counts(plan: Plan) -> Counts:
+def baseline_counts(experiment: Experiment) -> Counts:
     """Nothing trains; `total` is the headless backbone where the baseline reads it, else 0. Loads no weights."""
     from replication.backbones import build_empty
     from replication.counting import Counts
 
     none = Counts(adapter=0, importance=0, head=0, trainable=0, total=0)
-    if not config_of(plan).uses_backbone:
+    if not config_of(experiment).uses_backbone:
         return none
-    labels = plan.task.num_labels()
-    model = build_empty(plan.experiment.backbone, task=plan.task.model_task, num_labels=labels)
+    model = build_empty(experiment.backbone.name, task=experiment.form.model_task, num_labels=experiment.num_labels)
     return replace(none, total=sum(parameter.numel() for parameter in model.base_model.parameters()))
 
 
-def predict_baseline(plan: Plan, seed: int) -> list[dict[str, Any]]:
+def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
     from replication.adapters.baseline import predict_rows
 
-    path = plan.run / "adapter" / f"seed-{seed}" / BASELINE_FILE
-    learned, items = read_json(path), read_rows(plan.prepared, "test")
-    if learned.get("kind") != config_of(plan).kind:
+    path = experiment.run / "adapter" / f"seed-{seed}" / BASELINE_FILE
+    learned, items = read_json(path), read_rows(experiment.prepared, "test")
+    if learned.get("kind") != config_of(experiment).kind:
         raise DataError(
-            f"{path}, kind: {learned.get('kind')!r}, but the experiment's is {config_of(plan).kind!r}; "
-            f"`dvc repro finetune@{plan.key}` makes it anew"
+            f"{path}, kind: {learned.get('kind')!r}, but the experiment's is {config_of(experiment).kind!r}; "
+            f"`dvc repro finetune@{experiment.key}` makes it anew"
         )
-    return predict_rows(learned, items, _cosines(plan, seed, items) if config_of(plan).uses_backbone else None)
+    return predict_rows(
+        learned, items, _cosines(experiment, seed, items) if config_of(experiment).uses_backbone else None
+    )
 
 
-def _cosines(plan: Plan, seed: int, items: list[dict[str, Any]]) -> list[float]:
+def _cosines(experiment: Experiment, seed: int, items: list[dict[str, Any]]) -> list[float]:
     from pipelines.fitting import load_base
     from replication.adapters.baseline import text_cosines
     from replication.backbones import load_tokenizer
     from replication.determinism import deterministic_algorithms
     from replication.progress import progress_bar
 
-    body, options = load_base(plan, seed).base_model, plan.task.settings()
-    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    title = f"predict {plan.key}, seed {seed}"
-    with deterministic_algorithms(plan.settings.threads), progress_bar(title, total=len(items)) as advance:
+    body, options = load_base(experiment, seed).base_model, experiment.options.recorded()
+    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
+    title = f"predict {experiment.key}, seed {seed}"
+    with deterministic_algorithms(experiment.threads), progress_bar(title, total=len(items)) as advance:
         return text_cosines(
             body,
             tokenizer,

@@ -33,9 +33,11 @@ def corpus_findings(root: Path, tasks: list[tuple[str, Task]], pipeline: str, pr
 
 
 def _family(corpus: str) -> str:
-    """Where a corpus comes from, as a short name: its repository on the hub, or its own name."""
+    """Where a corpus comes from, as a short name: its repository on the hub, its own name where nothing serves it."""
     hub = REAL[corpus].hub
-    return hub.hub_id.rpartition("/")[2] if hub else corpus
+    if hub is None:
+        return corpus if REAL[corpus].unobtainable() else "parts of corpora"
+    return hub.hub_id.rpartition("/")[2]
 
 
 def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Finding:
@@ -62,8 +64,10 @@ def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> 
         return Finding(name, "limited", text, (f"export {MIRROR_VARIABLE}=<folder with {', '.join(nowhere)}>",))
     mend = (f"{members[absent[0]]}  # with network",)
     if first.hub is None:
-        answer = _first_refusal(probe, first) if probe else None
-        return over_network(name, "not found by sha256; at its own address", mend, answer, asked=probe is not None)
+        answers = [_first_refusal(probe, REAL[corpus]) for corpus in absent] if probe else []
+        where = f"{len(absent)} of {len(members)} not found by sha256; each at an address of its own"
+        answer = next((answer for answer in answers if answer is not None), None)
+        return over_network(name, where, mend, answer, asked=probe is not None)
     where = f"{len(absent)} of {len(members)} not found by sha256; on the hub" if len(members) > 1 else "on the hub"
     answer = probe.hub(first.hub.hub_id, first.hub.revision or "main") if probe else None
     return over_network(name, where, mend, answer, asked=probe is not None)
@@ -74,7 +78,7 @@ def unobtainable_tasks(settings: Settings, root: Path = Path()) -> dict[str, tup
     found = {}
     for key, task in settings.tasks.items():
         files = REAL[task.corpus].unobtainable() if task.corpus in REAL else ()
-        if files and not (root / prepared_directory(settings, key) / "corpus.json").is_file():
+        if files and not (root / prepared_directory(settings.profile, key) / "corpus.json").is_file():
             found[key] = files
     return found
 

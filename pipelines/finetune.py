@@ -14,15 +14,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.baseline import is_baseline, learn_baseline
+from pipelines.baseline import learn_baseline
 from pipelines.cost import seed_cost, write_cost
+from pipelines.experiment import Experiment, resolve
 from pipelines.fitting import Fitted, describe, fit
-from pipelines.paths import corpus_of
-from pipelines.plan import Plan, plan_experiment
+from pipelines.paths import corpus_of, read_rows
 from pipelines.records import training_record
 from pipelines.settings import load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import read_rows
 from replication.fileio import read_json, replaced_directory, sha256_json, write_json
 
 
@@ -32,52 +31,49 @@ def main(
     dry_run: DryRun = False,
 ) -> None:
     """Train one experiment."""
-    plan = plan_experiment(load_settings(params), experiment)
+    chosen = resolve(load_settings(params), experiment)
     if dry_run:
-        say(describe(plan))
+        say(describe(chosen))
         return
-    finished = [finished_seed(plan, seed) for seed in plan.experiment.seeds]
+    finished = [finished_seed(chosen, seed) for seed in chosen.seeds]
     with (
-        replaced_directory(plan.run / "adapter") as adapters,
-        replaced_directory(plan.run / "training") as training,
+        replaced_directory(chosen.run / "adapter") as adapters,
+        replaced_directory(chosen.run / "training") as training,
     ):
-        for seed, folder in zip(plan.experiment.seeds, finished, strict=True):
+        for seed, folder in zip(chosen.seeds, finished, strict=True):
             shutil.copytree(folder / "adapter", adapters / f"seed-{seed}")
             shutil.copytree(folder / "training", training / f"seed-{seed}")
-    costs = {
-        seed: read_json(folder / "cost.json") for seed, folder in zip(plan.experiment.seeds, finished, strict=True)
-    }
-    write_cost(plan.run, "training", costs, threads=plan.settings.threads)
-    shutil.rmtree(plan.scratch / "finetune", ignore_errors=True)
+    costs = {seed: read_json(folder / "cost.json") for seed, folder in zip(chosen.seeds, finished, strict=True)}
+    write_cost(chosen.run, "training", costs, threads=chosen.threads)
+    shutil.rmtree(chosen.scratch / "finetune", ignore_errors=True)
 
 
-def finished_seed(plan: Plan, seed: int) -> Path:
+def finished_seed(experiment: Experiment, seed: int) -> Path:
     """Folder with one seed's adapter, record, curves and cost; trained now unless an earlier start completed it."""
-    identity = plan.identity(seed)
-    scratch = plan.scratch / "finetune" / f"seed-{seed}-{sha256_json(identity)[:12]}"
+    identity = experiment.identity(seed)
+    scratch = experiment.scratch / "finetune" / f"seed-{seed}-{sha256_json(identity)[:12]}"
     finished = scratch / "finished"
     if finished.is_dir():
-        say(f"{plan.key} seed {seed}: complete from an earlier start")
+        say(f"{experiment.key} seed {seed}: complete from an earlier start")
         return finished
-    if is_baseline(plan):
-        learn_baseline(plan, seed, finished)
+    if experiment.baseline is not None:
+        learn_baseline(experiment, seed, finished)
         return finished
     started = time.perf_counter()
     fitted = fit(
-        plan,
-        read_rows(plan.prepared, "train"),
-        read_rows(plan.prepared, "dev"),
-        plan.training,
+        experiment,
+        read_rows(experiment.prepared, "train"),
+        read_rows(experiment.prepared, "dev"),
         seed=seed,
         checkpoint_directory=scratch / "checkpoint",
         identity=identity,
-        title=f"fine-tune {plan.key}, seed {seed}",
+        title=f"fine-tune {experiment.key}, seed {seed}",
     )
-    keep(plan, seed, fitted, finished, seconds=time.perf_counter() - started)
+    keep(experiment, seed, fitted, finished, seconds=time.perf_counter() - started)
     return finished
 
 
-def keep(plan: Plan, seed: int, fitted: Fitted, finished: Path, *, seconds: float) -> None:
+def keep(experiment: Experiment, seed: int, fitted: Fitted, finished: Path, *, seconds: float) -> None:
     """Write one seed's results aside, complete or not at all."""
     from replication.adapters import save
     from replication.records import write_curves, write_record
@@ -87,11 +83,11 @@ def keep(plan: Plan, seed: int, fitted: Fitted, finished: Path, *, seconds: floa
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
         if fitted.choices is not None:
             write_json(folder / "training" / "selection.json", fitted.choices)
-        record = training_record(plan, seed, fitted, folder / "adapter", corpus_of(plan.prepared))
+        record = training_record(experiment, seed, fitted, folder / "adapter", corpus_of(experiment.prepared))
         write_record(folder / "training" / "record.json", record)
         write_json(folder / "cost.json", seed_cost(seconds, fitted.result.tokens_per_second))
     loss = "none" if fitted.result.dev_loss is None else f"{fitted.result.dev_loss:.4f}"
-    say(f"{plan.key} seed {seed}: dev loss {loss} after {fitted.result.steps} steps")
+    say(f"{experiment.key} seed {seed}: dev loss {loss} after {fitted.result.steps} steps")
 
 
 if __name__ == "__main__":

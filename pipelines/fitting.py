@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.baseline import describe_baseline, is_baseline
-from pipelines.plan import Plan
-from pipelines.tasks import Rows
+from pipelines.experiment import Experiment
+from pipelines.paths import Rows
 from replication.counting import Counts, parameter_counts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from replication.training import TrainingConfig, TrainingResult
+    from replication.training import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -29,73 +28,76 @@ class Fitted:
 
 
 def fit(
-    plan: Plan,
+    experiment: Experiment,
     train_rows: Rows,
     dev_rows: Rows,
-    training: TrainingConfig,
     *,
     seed: int,
     title: str,
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
 ) -> Fitted:
-    """Load the backbone, attach the method, train. All random sources start from `seed`, or the plan's own."""
+    """Load the backbone, attach the method, train. All random sources start from the run's training seed."""
     from replication.adapters import attach, report_state
     from replication.backbones import load_tokenizer
     from replication.bfloat16 import fast_bfloat16_products
     from replication.training import train
 
-    method = plan.method(seed)
-    seed = plan.training_seed(seed)
-    model = attach(load_base(plan, seed), method)
-    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    plan.task.prepare_model(model, tokenizer)
+    form, options, training = experiment.form, experiment.options, experiment.training
+    method, start = experiment.methods[seed], experiment.training_seeds[seed]
+    model = attach(load_base(experiment, start), method)
+    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
+    form.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
     with fast_bfloat16_products(enabled=training.mixed_precision == "bf16"):
         result = train(
             model,
-            plan.task.encode(tokenizer, train_rows, training.max_length),
-            plan.task.encode(tokenizer, dev_rows, training.max_length),
+            form.encode(tokenizer, train_rows, options),
+            form.encode(tokenizer, dev_rows, options),
             training,
-            seed=seed,
-            pad_id=plan.task.pad_id(tokenizer),
+            seed=start,
+            pad_id=form.pad_id(tokenizer, options),
             checkpoint_directory=checkpoint_directory,
             identity=identity,
             report_state=report_state,
             callback=callback,
             progress=title,
-            **plan.task.train_arguments(training),
+            loss_function=form.training_loss(training.label_smoothing),
+            collate_function=form.collate,
         )
     return Fitted(model, at_start, parameter_counts(model), result, callback.summary() if callback else None)
 
 
-def load_base(plan: Plan, seed: int) -> Any:
-    """The backbone for the plan's task; a head that the weights lack starts from `seed`."""
+def load_base(experiment: Experiment, seed: int) -> Any:
+    """The backbone for the experiment's task; a head that the weights lack starts from `seed`."""
     from replication.backbones import load_model
     from replication.determinism import seed_everything
 
     seed_everything(seed)
     return load_model(
-        plan.experiment.backbone,
-        plan.weights,
-        task=plan.task.model_task,
-        num_labels=plan.task.num_labels(),
+        experiment.backbone.name,
+        experiment.weights,
+        task=experiment.form.model_task,
+        num_labels=experiment.num_labels,
     )
 
 
-def describe(plan: Plan) -> str:
+def describe(experiment: Experiment) -> str:
     """What would be trained, on the real architecture built without memory; checks that the method fits it."""
-    if is_baseline(plan):
-        return describe_baseline(plan)
+    seeds = ", ".join(map(str, experiment.seeds))
+    if experiment.baseline is not None:
+        return (
+            f"would compute {experiment.key}: baseline {experiment.baseline.kind}, task {experiment.task}, nothing "
+            f"trained, seeds {seeds}"
+        )
     from replication.adapters import attach
     from replication.backbones import build_empty
 
-    base = build_empty(plan.experiment.backbone, task=plan.task.model_task, num_labels=plan.task.num_labels())
-    counts = parameter_counts(attach(base, plan.method(plan.experiment.seeds[0])))
+    base = build_empty(experiment.backbone.name, task=experiment.form.model_task, num_labels=experiment.num_labels)
+    counts = parameter_counts(attach(base, experiment.methods[experiment.seeds[0]]))
     return (
-        f"would train {plan.key}: {plan.experiment.method} on {plan.experiment.backbone}, task {plan.experiment.task}, "
-        f"{counts.trainable:,} trainable of {counts.total:,} parameters, {plan.training.steps} steps of "
-        f"{plan.training.batch_size}, learning rate {plan.training.learning_rate:g}, seeds "
-        f"{', '.join(map(str, plan.experiment.seeds))}"
+        f"would train {experiment.key}: {experiment.method} on {experiment.backbone.name}, task {experiment.task}, "
+        f"{counts.trainable:,} trainable of {counts.total:,} parameters, {experiment.training.steps} steps of "
+        f"{experiment.training.batch_size}, learning rate {experiment.training.learning_rate:g}, seeds {seeds}"
     )

@@ -19,10 +19,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.plan import Plan, plan_experiment, training_config
+from pipelines.experiment import Experiment, resolve
+from pipelines.paths import read_rows
 from pipelines.settings import Memory, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import read_rows, stage_task
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import write_json
 from replication.records import machine_conditions, peak_memory, resident_memory
@@ -47,16 +47,16 @@ def main(
     settings = load_settings(params)
     if settings.memory is None:
         raise ConfigError(f"{params}: no `memory` section; it names the experiment, the values of K, batch and length")
-    plan = plan_experiment(settings, settings.memory.experiment)
+    experiment = resolve(settings, settings.memory.experiment)
     if phase:
-        print(json.dumps(train_phase(plan, settings.memory, phase, keep, checkpoint)))
+        print(json.dumps(train_phase(experiment, settings.memory, phase, keep, checkpoint)))
     elif dry_run:
-        say(f"would measure phase 2 of {plan.key} for K = {', '.join(map(str, settings.memory.keep))}")
+        say(f"would measure phase 2 of {experiment.key} for K = {', '.join(map(str, settings.memory.keep))}")
     else:
-        measure(params, plan, settings.memory)
+        measure(params, experiment, settings.memory)
 
 
-def measure(params: Path, plan: Plan, memory: Memory) -> None:
+def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
     """Every K in processes of its own, then the file."""
     everything = in_process(params, 2, 0, None)
     rows, adapters = [], 0
@@ -76,19 +76,19 @@ def measure(params: Path, plan: Plan, memory: Memory) -> None:
             }
         )
         say(f"K={keep}: phase 2 {second['peak_bytes'] / 1e6:.0f} MB, phase 1 {first['peak_bytes'] / 1e6:.0f} MB")
-    path = Path("measurements") / plan.settings.profile / "memory.json"
+    path = Path("measurements") / experiment.profile / "memory.json"
     described = {
-        "backbone": plan.experiment.backbone,
-        "task": plan.experiment.task,
-        "method": plan.experiment.method,
-        "settings": dict(plan.experiment.settings),
-        "rank": plan.experiment.settings.get("rank"),
+        "backbone": experiment.backbone.name,
+        "task": experiment.task,
+        "method": experiment.method,
+        "settings": dict(experiment.settings),
+        "rank": experiment.settings.get("rank"),
         "adapters": adapters,
         "batch": memory.batch_size,
         "length": memory.length,
         "phase1_steps": PHASE_1_STEPS,
         "phase2_steps": PHASE_2_STEPS,
-        "conditions": machine_conditions(plan.settings.threads).model_dump(),
+        "conditions": machine_conditions(experiment.threads).model_dump(),
         "unit": "bytes of resident memory, the whole process",
     }
     write_json(path, {**described, "rows": rows})
@@ -105,23 +105,20 @@ def in_process(params: Path, phase: int, keep: int, checkpoint: Path | None) -> 
     return dict(json.loads(finished.stdout.strip().splitlines()[-1]))
 
 
-def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: Path | None) -> dict[str, Any]:
+def train_phase(
+    experiment: Experiment, memory: Memory, phase: int, keep: int, checkpoint: Path | None
+) -> dict[str, Any]:
     """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
     from pipelines.fitting import load_base
     from replication.adapters import attach, method_config
     from replication.backbones import load_tokenizer
     from replication.training import train
 
-    shared = {
-        key: plan.experiment.settings[key] for key in ("rank", "alpha", "dropout") if key in plan.experiment.settings
-    }
-    chosen = {**plan.experiment.settings, "keep": keep, "selection_steps": PHASE_1_STEPS}
-    targets = getattr(plan.method(0), "targets", ("query", "key", "value"))
+    shared = {key: experiment.settings[key] for key in ("rank", "alpha", "dropout") if key in experiment.settings}
+    chosen = {**experiment.settings, "keep": keep, "selection_steps": PHASE_1_STEPS}
+    targets = getattr(experiment.methods[experiment.seeds[0]], "targets", ("query", "key", "value"))
     method = method_config("weight_lora", **chosen) if keep else method_config("lora", **shared, targets=targets)
-    training = training_config(
-        plan.settings,
-        plan.experiment.task,
-        plan.experiment.learning_rate,
+    measured = experiment.with_training(
         steps=PHASE_1_STEPS + PHASE_2_STEPS,
         warmup_steps=0,
         batch_size=memory.batch_size,
@@ -129,20 +126,19 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
         eval_every=None,
         checkpoint_every=PHASE_1_STEPS,
     )
-    model = attach(load_base(plan, seed=0), method)
-    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    task = stage_task(plan.settings, plan.settings.task(plan.experiment.task), plan.backbone, training)
-    task.prepare_model(model, tokenizer)
-    examples = task.encode(tokenizer, longest_rows(plan, training.batch_size * training.steps), memory.length)
-    arguments = task.train_arguments(training)
-    collate, calls = arguments["collate_function"], 0
+    form, options, training = measured.form, measured.options, measured.training
+    model = attach(load_base(experiment, seed=0), method)
+    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
+    form.prepare_model(model, tokenizer)
+    examples = form.encode(tokenizer, longest_rows(experiment, training.batch_size * training.steps), options)
+    calls = 0
 
     def stopping(batch: Any, pad_id: int) -> Any:
         nonlocal calls
         calls += 1
         if phase == 1 and calls > PHASE_1_STEPS:
             raise StopAtCheckpointError
-        return collate(batch, pad_id)
+        return form.collate(batch, pad_id)
 
     callback = method.training_callback(training)
     baseline = resident_memory()
@@ -153,10 +149,10 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
             [],
             training,
             seed=0,
-            pad_id=task.pad_id(tokenizer),
+            pad_id=form.pad_id(tokenizer, options),
             checkpoint_directory=checkpoint,
             callback=callback,
-            loss_function=arguments["loss_function"],
+            loss_function=form.training_loss(training.label_smoothing),
             collate_function=stopping,
         )
     summary = (callback.summary() if callback else None) or {}
@@ -168,9 +164,9 @@ def train_phase(plan: Plan, memory: Memory, phase: int, keep: int, checkpoint: P
     }
 
 
-def longest_rows(plan: Plan, count: int) -> list[dict[str, Any]]:
+def longest_rows(experiment: Experiment, count: int) -> list[dict[str, Any]]:
     """The longest training rows, so that every batch is as long as `length` allows."""
-    rows = read_rows(plan.prepared, "train")
+    rows = read_rows(experiment.prepared, "train")
     return sorted(rows, key=lambda row: -sum(len(str(row.get(field) or "")) for field in ("text", "pair")))[:count]
 
 

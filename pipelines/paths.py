@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.settings import BASELINE, Settings
+from pipelines.settings import BASELINE
 from replication.errors import DataError
-from replication.fileio import read_json, sha256_file
+from replication.fileio import read_json, read_jsonl, sha256_file
 
+Rows = Sequence[Mapping[str, Any]]
 BASELINE_FILE = "baseline.json"
 
 
@@ -17,14 +19,14 @@ def adapter_file(method: str) -> str:
     return BASELINE_FILE if method == BASELINE else "adapter_model.safetensors"
 
 
-def prepared_directory(settings: Settings, task: str) -> Path:
+def prepared_directory(profile: str, task: str) -> Path:
     """Folder the prepare stage writes for `task`."""
-    return Path("prepared") / settings.profile / task
+    return Path("prepared") / profile / task
 
 
-def gold_path(settings: Settings, task: str) -> Path:
+def gold_path(profile: str, task: str) -> Path:
     """File the prepare stage writes with the truth of each reported item of `task`."""
-    return Path("gold") / settings.profile / f"{task}.jsonl"
+    return Path("gold") / profile / f"{task}.jsonl"
 
 
 def weights_directory(backbone: str) -> Path:
@@ -44,3 +46,8 @@ def prepared_hashes(directory: Path) -> dict[str, str]:
 def corpus_of(directory: Path) -> dict[str, Any]:
     """The prepared task's own description (name, label, counts, hashes of its source)."""
     return read_json(directory / "corpus.json")
+
+
+def read_rows(prepared: Path, split: str) -> list[dict[str, Any]]:
+    """Rows of a prepared split: train, dev (losses while training), test (what is reported)."""
+    return list(read_jsonl(prepared / f"{split}.jsonl"))

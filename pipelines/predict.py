@@ -14,14 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.baseline import is_baseline, predict_baseline
+from pipelines.baseline import predict_baseline
 from pipelines.cost import seed_cost, write_cost
+from pipelines.experiment import Experiment, resolve
 from pipelines.fitting import load_base
-from pipelines.paths import adapter_file, gold_path
-from pipelines.plan import Plan, plan_experiment
+from pipelines.paths import adapter_file, read_rows
 from pipelines.settings import load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import gold_rows, read_rows
 from replication.errors import DataError
 from replication.fileio import (
     read_json,
@@ -42,78 +41,83 @@ def main(
     dry_run: DryRun = False,
 ) -> None:
     """Predict with one experiment's adapters."""
-    plan = plan_experiment(load_settings(params), experiment)
-    settings = plan.task.settings()
+    chosen = resolve(load_settings(params), experiment)
+    settings = chosen.options.recorded()
     if dry_run:
-        say(f"would predict {plan.key} for seeds {', '.join(map(str, plan.experiment.seeds))}: {settings}")
+        say(f"would predict {chosen.key} for seeds {', '.join(map(str, chosen.seeds))}: {settings}")
         return
-    gold = checked_gold(plan)
-    finished = {seed: finished_seed(plan, seed) for seed in plan.experiment.seeds}
-    with replaced_directory(plan.run / "predictions") as folder:
+    gold = checked_gold(chosen)
+    finished = {seed: finished_seed(chosen, seed) for seed in chosen.seeds}
+    with replaced_directory(chosen.run / "predictions") as folder:
         for seed, done in finished.items():
             shutil.copy(done / "predictions.jsonl", folder / f"seed-{seed}.jsonl")
-        adapters = {str(seed): adapter_hash(plan, seed) for seed in finished}
+        adapters = {str(seed): adapter_hash(chosen, seed) for seed in finished}
         made_with = {"code_sha256": code_sha256(), "versions": versions()}
         decoding = {"decoding": settings, "adapter_sha256": adapters, **gold.to_dict(), **made_with}
         write_json(folder / "decoding.json", decoding)
     costs = {seed: read_json(done / "cost.json") for seed, done in finished.items()}
-    write_cost(plan.run, "prediction", costs, threads=plan.settings.threads)
-    shutil.rmtree(plan.scratch / "predict", ignore_errors=True)
+    write_cost(chosen.run, "prediction", costs, threads=chosen.threads)
+    shutil.rmtree(chosen.scratch / "predict", ignore_errors=True)
 
 
-def checked_gold(plan: Plan) -> GoldFile:
+def checked_gold(experiment: Experiment) -> GoldFile:
     """The task's gold file; DataError when it is absent or tells another truth than the prepared items."""
-    path = gold_path(plan.settings, plan.experiment.task)
+    path = experiment.gold
     found = gold_file(path)
-    form = plan.settings.task(plan.experiment.task).form
-    if read_jsonl(path) != gold_rows(form, read_rows(plan.prepared, "test")):
+    if read_jsonl(path) != experiment.form.gold(read_rows(experiment.prepared, "test")):
         raise DataError(
-            f"{path} and {plan.prepared / 'test.jsonl'} hold different items; "
-            f"`dvc repro -f prepare@{plan.experiment.task}` writes both again"
+            f"{path} and {experiment.prepared / 'test.jsonl'} hold different items; "
+            f"`dvc repro -f prepare@{experiment.task}` writes both again"
         )
     return found
 
 
-def adapter_hash(plan: Plan, seed: int) -> str:
+def adapter_hash(experiment: Experiment, seed: int) -> str:
     """sha256 of what one seed has learned; DataError names the command that makes them."""
-    path = plan.run / "adapter" / f"seed-{seed}" / adapter_file(plan.experiment.method)
+    path = experiment.run / "adapter" / f"seed-{seed}" / adapter_file(experiment.method)
     if not path.is_file():
-        raise DataError(f"{path}: no such file; `dvc repro finetune@{plan.key}` makes it")
+        raise DataError(f"{path}: no such file; `dvc repro finetune@{experiment.key}` makes it")
     return sha256_file(path)
 
 
-def finished_seed(plan: Plan, seed: int) -> Path:
+def finished_seed(experiment: Experiment, seed: int) -> Path:
     """Folder with one seed's predictions and cost; predicted now unless an earlier start completed it."""
-    identity = {**plan.identity(seed), "decoding": plan.task.settings(), "adapter": adapter_hash(plan, seed)}
-    finished = plan.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
+    identity = {
+        **experiment.identity(seed),
+        "decoding": experiment.options.recorded(),
+        "adapter": adapter_hash(experiment, seed),
+    }
+    finished = experiment.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
     if finished.is_dir():
-        say(f"{plan.key} seed {seed}: predicted by an earlier start")
+        say(f"{experiment.key} seed {seed}: predicted by an earlier start")
         return finished
     started = time.perf_counter()
-    predictions = predict(plan, seed)
+    predictions = predict(experiment, seed)
     with replaced_directory(finished) as folder:
         write_jsonl(folder / "predictions.jsonl", compact(predictions))
         write_json(folder / "cost.json", seed_cost(time.perf_counter() - started))
-    say(f"{plan.key} seed {seed}: {len(predictions)} predictions")
+    say(f"{experiment.key} seed {seed}: {len(predictions)} predictions")
     return finished
 
 
-def predict(plan: Plan, seed: int) -> list[dict[str, Any]]:
+def predict(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     """One row for each reported item, in order."""
-    if is_baseline(plan):
-        return predict_baseline(plan, seed)
+    if experiment.baseline is not None:
+        return predict_baseline(experiment, seed)
     from replication.adapters import load
     from replication.backbones import load_tokenizer
     from replication.determinism import deterministic_algorithms
     from replication.progress import progress_bar
 
-    items = read_rows(plan.prepared, "test")
-    model: Any = load(load_base(plan, plan.training_seed(seed)), plan.run / "adapter" / f"seed-{seed}")
-    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    plan.task.prepare_model(model, tokenizer)
-    title, total = f"predict {plan.key}, seed {seed}", plan.task.passes * len(items)
-    with deterministic_algorithms(plan.settings.threads), progress_bar(title, total=total) as advance:
-        return plan.task.predict(model.eval(), tokenizer, items, advance)
+    items = read_rows(experiment.prepared, "test")
+    model: Any = load(
+        load_base(experiment, experiment.training_seeds[seed]), experiment.run / "adapter" / f"seed-{seed}"
+    )
+    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
+    experiment.form.prepare_model(model, tokenizer)
+    title, total = f"predict {experiment.key}, seed {seed}", experiment.form.passes(experiment.options) * len(items)
+    with deterministic_algorithms(experiment.threads), progress_bar(title, total=total) as advance:
+        return experiment.form.predict(model.eval(), tokenizer, items, experiment.options, advance)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pipelines.paths import weights_directory
 from pipelines.settings import BackboneSettings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 from replication.backbones import Backbone, get_backbone
-from replication.corpora.schema import linearise, parse_mr, read_csv
+from replication.corpora import microworld
 from replication.errors import ConfigError, DataError
 from replication.fileio import replaced_directory, write_json
 from replication.pretraining import PretrainingConfig
@@ -82,7 +82,7 @@ def pretrain_here(known: Backbone, chosen: BackboneSettings, config: Pretraining
         config,
         separator=known.separator,
         seed=chosen.seed,
-        more_text=_generation_contexts(Path(chosen.source) / "trainset.csv"),
+        more_text=_contexts(Path(chosen.source)),
         architecture=known.architecture,
         task=known.pretraining_task,
         progress=f"pretrain {known.name}",
@@ -100,9 +100,11 @@ def _passages(text: Path) -> list[str]:
     return text.read_text(encoding="utf-8").splitlines()
 
 
-def _generation_contexts(table: Path) -> list[str]:
-    """What a generation task's models will be given; a source folder of other tasks has none."""
-    return sorted({linearise(parse_mr(row.mr)) for row in read_csv(table)}) if table.is_file() else []
+def _contexts(source: Path) -> list[str]:
+    """What models are given in the corpus of descriptions; a source folder of other tasks has none."""
+    if not (source / microworld.SPLITS["train"]).is_file():
+        return []
+    return sorted({row["context"] for row in microworld.load(source).splits["train"]})
 
 
 def fetch_from_hub(known: Backbone, output: Path) -> None:

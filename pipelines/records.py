@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.experiment import Experiment
 from pipelines.fitting import Fitted
 from pipelines.paths import adapter_file
-from pipelines.plan import TOLERANCES, Plan
 from replication.fileio import sha256_file
 from replication.records import RunRecord, code_sha256, machine_conditions, versions
+
+TOLERANCES = Path("paper_results/tolerances.json")
 
 
 def started(fitted: Fitted) -> dict[str, Any]:
@@ -19,23 +21,25 @@ def started(fitted: Fitted) -> dict[str, Any]:
     return {} if before == fitted.counts else {"counts_at_start": before.to_dict()}
 
 
-def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]) -> RunRecord:
+def training_record(
+    experiment: Experiment, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]
+) -> RunRecord:
     """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
-    weights = adapter / adapter_file(plan.experiment.method)
+    weights = adapter / adapter_file(experiment.method)
     return RunRecord.model_validate(
         {
             "schema_version": 1,
-            "profile": plan.settings.profile,
-            "experiment": plan.key,
-            "backbone": plan.experiment.backbone,
-            "backbone_sha256": sha256_file(plan.weights / "model.safetensors"),
-            "task": plan.experiment.task,
-            "method": plan.experiment.method,
-            "method_config": asdict(plan.method(seed)),
-            "training": asdict(plan.training),
+            "profile": experiment.profile,
+            "experiment": experiment.key,
+            "backbone": experiment.backbone.name,
+            "backbone_sha256": sha256_file(experiment.weights / "model.safetensors"),
+            "task": experiment.task,
+            "method": experiment.method,
+            "method_config": asdict(experiment.methods[seed]),
+            "training": asdict(experiment.training),
             "decoding": None,
             "seed": seed,
-            **({} if plan.experiment.training_seed is None else {"training_seed": plan.experiment.training_seed}),
+            **({"training_seed": experiment.training_seeds[seed]} if experiment.separate_training else {}),
             "corpus": {key: value for key, value in corpus.items() if key != "labels"},
             "counts": fitted.counts.to_dict(),
             **started(fitted),
@@ -48,7 +52,7 @@ def training_record(plan: Plan, seed: int, fitted: Fitted, adapter: Path, corpus
             "adapter": {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)},
             "code_sha256": code_sha256(),
             "versions": versions(),
-            "conditions": machine_conditions(plan.settings.threads).model_dump(),
+            "conditions": machine_conditions(experiment.threads).model_dump(),
             "tolerances_sha256": sha256_file(TOLERANCES),
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.experiment import described
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
 
@@ -36,17 +37,17 @@ def planned(settings: Settings) -> dict[str, Any]:
     from analysis.load.runs import Planned
 
     plan = {}
-    for key, experiment in settings.experiments.items():
-        task = settings.task(experiment.task)
+    for key, row in settings.experiments.items():
+        experiment = described(settings, key)
         plan[key] = Planned(
-            experiment.backbone,
+            experiment.backbone.name,
             experiment.task,
             experiment.method,
-            task.form,
-            experiment.settings,
-            task.corpus,
-            experiment.search,
-            seeds=tuple(experiment.seeds),
+            experiment.form.name,
+            dict(experiment.settings),
+            experiment.corpus["name"],
+            row.search,
+            seeds=experiment.seeds,
         )
     return plan
 

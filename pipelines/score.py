@@ -14,14 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import corpus_of, prepared_directory
+from pipelines.experiment import described
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import GENERATION
 from replication.errors import DataError
 from replication.fileio import sha256_file, write_json
-from replication.metrics import METRICS, score_many
-from replication.metrics.reference_loss import REFERENCE_LOSS, reference_loss
+from replication.metrics import leading, score_systems
 from replication.predictions import full_rows, read_predictions
 
 
@@ -45,17 +43,12 @@ def main(
 ) -> None:
     """Score one experiment."""
     settings = load_settings(params)
-    chosen = settings.experiment(experiment)
-    form = settings.task(chosen.task).form
-    run = Path("runs") / settings.profile / experiment
+    chosen = described(settings, experiment)
+    form, run = chosen.form.name, chosen.run
     if dry_run:
         say(f"would score {experiment} ({form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    if form == GENERATION:
-        scored = score_texts(run, chosen.seeds)
-    else:
-        metric = corpus_of(prepared_directory(settings, chosen.task))["metric"]
-        scored = score_rows(run, chosen.seeds, metric)
+    scored = score_seeds(run, chosen.seeds, form, chosen.corpus["metric"])
     hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
     write_json(run / "metrics.json", {**summarise(settings, experiment, form, scored), "predictions_sha256": hashes})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)
@@ -68,39 +61,36 @@ def predictions_of(run: Path, seed: int) -> Path:
     return run / "predictions" / f"seed-{seed}.jsonl"
 
 
-def score_texts(run: Path, seeds: tuple[int, ...]) -> Scored:
-    """The five E2E metrics of generated texts; behind them the loss on the references where every row has it."""
-    rows = {seed: read_predictions(predictions_of(run, seed)) for seed in seeds}
-    references = [row["references"] for row in rows[seeds[0]]]
-    systems = {f"seed {seed}": [row["prediction"] for row in rows[seed]] for seed in seeds}
-    scores = score_many(systems, references, progress=say)
+def score_seeds(run: Path, seeds: tuple[int, ...], form: str, protocol: str) -> Scored:
+    """A task's official metrics; DataError when the seeds were not asked about the same items."""
+    rows = {seed: read_rows(predictions_of(run, seed), form) for seed in seeds}
+    items = [_item(row) for row in rows[seeds[0]]]
+    for seed in seeds[1:]:
+        if [_item(row) for row in rows[seed]] != items:
+            raise DataError(
+                f"{run}/predictions: seeds {seeds[0]} and {seed} hold different items; predict this experiment again"
+            )
+    scores = score_systems(protocol, {f"seed {seed}": rows[seed] for seed in seeds}, progress=say)
     first = scores[f"seed {seeds[0]}"]
-    losses = {seed: reference_loss(rows[seed]) for seed in seeds}
-    measured = (REFERENCE_LOSS,) if None not in losses.values() else ()
     return Scored(
-        metrics=(*METRICS, *measured),
-        primary="BLEU",
-        items=len(references),
-        values={seed: {**scores[f"seed {seed}"].values, **dict.fromkeys(measured, losses[seed])} for seed in seeds},
+        metrics=tuple(first.values),
+        primary=leading(protocol).name,
+        items=len(items),
+        values={seed: scores[f"seed {seed}"].values for seed in seeds},
         approximate=first.approximate,
         missing=first.missing,
         notes=[f"seed {seed}: {note}" for seed in seeds for note in scores[f"seed {seed}"].notes],
     )
 
 
-def score_rows(run: Path, seeds: tuple[int, ...], metric: str) -> Scored:
-    """A task's official metrics; DataError when the seeds were not asked about the same items."""
-    from replication.metrics.tasks import METRIC_NAMES, PRIMARY, score_task
+def read_rows(path: Path, form: str) -> Sequence[Mapping[str, Any]]:
+    """Full prediction rows; those of generated texts are checked line by line."""
+    return read_predictions(path) if form == "generation" else full_rows(path)
 
-    rows = {seed: full_rows(predictions_of(run, seed)) for seed in seeds}
-    items = [row["id"] for row in rows[seeds[0]]]
-    for seed in seeds[1:]:
-        if [row["id"] for row in rows[seed]] != items:
-            raise DataError(
-                f"{run}/predictions: seeds {seeds[0]} and {seed} hold different items; predict this experiment again"
-            )
-    values = {seed: score_task(metric, rows[seed]) for seed in seeds}
-    return Scored(METRIC_NAMES[metric], PRIMARY[metric], len(items), values)
+
+def _item(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which item a row answers."""
+    return (row["mr"], *row["references"]) if "mr" in row else (row["id"],)
 
 
 def summarise(settings: Settings, experiment: str, form: str, scored: Scored) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.plan import Plan, plan_search, training_config
+from pipelines.experiment import Experiment, resolve_search
+from pipelines.paths import Rows, read_rows
 from pipelines.settings import Search, load_settings
 from pipelines.stage import DryRun, Params, run_stage, say
-from pipelines.tasks import Rows, read_rows
 from replication.errors import ConfigError, TrainingError
 from replication.fileio import read_json, sha256_json, write_json
 from replication.records import code_sha256, machine_conditions, versions
@@ -39,26 +39,27 @@ def main(
 ) -> None:
     """Search one method's learning rate."""
     settings = load_settings(params)
-    plan = plan_search(settings, case)
-    search = settings.search[settings.search_case(case).plan]
+    chosen = resolve_search(settings, case)
+    search = chosen.search
+    assert search is not None
     if dry_run:
-        say(f"would try learning rates {list(search.learning_rates)} for {plan.key}, {search.steps} steps each")
+        say(f"would try learning rates {list(search.learning_rates)} for {case}, {search.steps} steps each")
         return
-    result = search_learning_rate(plan, search)
-    say(f"{plan.key}: best learning rate {result['best']:g}")
-    described = settings.search_case(case).model_dump(mode="json")
-    path = Path("searches") / settings.profile / f"{case}.json"
+    result = search_learning_rate(chosen, search)
+    say(f"{case}: best learning rate {result['best']:g}")
+    described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}
+    path = Path("searches") / chosen.profile / f"{case}.json"
     write_json(path, {**described, **search.model_dump(mode="json"), **result})
 
 
-def search_learning_rate(plan: Plan, search: Search) -> dict[str, Any]:
+def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, Any]:
     """Run every trial that the plan asks for; returns what was tried, by rate and seed, and the best rate."""
-    train, held_out = hold_out(read_rows(plan.prepared, "train"), search)
+    train, held_out = hold_out(read_rows(experiment.prepared, "train"), search)
     losses: Losses = {}
     while (trial := next_trial(losses, search)) is not None:
         rate, seed = trial
-        losses.setdefault(rate, {})[seed] = remembered(plan, search, train, held_out, rate, seed)
-    shutil.rmtree(plan.scratch / "search", ignore_errors=True)
+        losses.setdefault(rate, {})[seed] = remembered(experiment, search, train, held_out, rate, seed)
+    shutil.rmtree(experiment.scratch / "search", ignore_errors=True)
     return {
         "tried": [
             {"learning_rate": rate, "held_out_loss": mean_loss(losses[rate]), "by_seed": losses[rate]}
@@ -67,7 +68,7 @@ def search_learning_rate(plan: Plan, search: Search) -> dict[str, Any]:
         "best": best_rate(losses, search),
         "code_sha256": code_sha256(),
         "versions": versions(),
-        "conditions": machine_conditions(plan.settings.threads).model_dump(),
+        "conditions": machine_conditions(experiment.threads).model_dump(),
     }
 
 
@@ -144,36 +145,31 @@ def source_of(row: Any) -> str:
     return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
 
 
-def remembered(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
+def remembered(
+    experiment: Experiment, search: Search, train: Rows, held_out: Rows, rate: float, seed: int
+) -> float | None:
     """`held_out_loss`, read back where an earlier start with the same settings, code and data has measured it."""
-    identity = {**plan.identity(seed), "search": search.model_dump(mode="json"), "rate": rate}
-    path = plan.scratch / "search" / f"{sha256_json(identity)[:16]}.json"
+    identity = {**experiment.identity(seed), "search": search.model_dump(mode="json"), "rate": rate}
+    path = experiment.scratch / "search" / f"{sha256_json(identity)[:16]}.json"
     if not path.is_file():
-        write_json(path, held_out_loss(plan, search, train, held_out, rate, seed))
+        write_json(path, held_out_loss(experiment, train, held_out, rate, seed))
     loss: float | None = read_json(path)
     shown = "diverged" if loss is None else f"held-out loss {loss:.4f}"
-    say(f"{plan.key}: rate {rate:g}, seed {seed}: {shown}")
+    say(f"{experiment.key}: rate {rate:g}, seed {seed}: {shown}")
     return loss
 
 
-def held_out_loss(plan: Plan, search: Search, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
-    """Loss after `search.steps` steps at this rate; None when training diverged."""
+def held_out_loss(experiment: Experiment, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
+    """Loss after the search's steps at this rate; None when training diverged."""
     from pipelines.fitting import fit
 
-    steps = search.steps
-    training = training_config(
-        plan.settings,
-        plan.experiment.task,
-        rate,
-        steps=steps,
-        warmup_steps=min(plan.training.warmup_steps, steps // 10),
-        eval_every=steps,
-        checkpoint_every=steps,
-    )
+    title = f"search {experiment.key}, seed {seed}"
     try:
-        return fit(plan, train, held_out, training, seed=seed, title=f"search {plan.key}, seed {seed}").result.dev_loss
+        return fit(
+            experiment.with_training(learning_rate=rate), train, held_out, seed=seed, title=title
+        ).result.dev_loss
     except TrainingError as error:
-        say(f"{plan.key}: rate {rate:g}, seed {seed}: {error}")
+        say(f"{experiment.key}: rate {rate:g}, seed {seed}: {error}")
         return None
 
 

@@ -1,13 +1,17 @@
-"""What params.yaml may say. Everything is checked here, once, before a stage does any work."""
+"""params.yaml as it is written: fields, types and the names that refer to each other.
+
+Whether the values fit methods, forms and backbones is known once they are resolved (pipelines/experiment.py).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from replication.errors import ConfigError
 
@@ -15,16 +19,34 @@ BASELINE = "baseline"
 """The method that trains nothing (replication.adapters.baseline)."""
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", value) or value in (".", ".."):
+        raise ValueError(f"the name {value!r} is not allowed; use letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number; give a number")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""Part of a path: a file or folder has this name."""
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+
+
 class Strict(BaseModel):
     """A section of params.yaml: unknown fields are refused, values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Task(Strict):
     """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on.
 
-    `form` is the shape of the task (replication.tasks), `options` are that form's settings (of `generation`: over the
+    `form` is the form of the task (replication.tasks), `options` are that form's settings (of `generation`: over the
     profile's `decoding`). `training` overrides the profile's training settings for every method on this task alike.
     `dev_examples` of a corpus without a dev split of its own beside the reported one are held out of the training
     split.
@@ -33,10 +55,10 @@ class Task(Strict):
     corpus: str
     source: str
     form: str = "generation"
-    train_examples: int | None = Field(None, ge=1)
-    dev_examples: int | None = Field(None, ge=1)
-    test_items: int | None = Field(None, ge=1)
-    selection_seed: int = 0
+    train_examples: Whole | None = Field(None, ge=1)
+    dev_examples: Whole | None = Field(None, ge=1)
+    test_items: Whole | None = Field(None, ge=1)
+    selection_seed: Whole = 0
     options: dict[str, Any] = {}
     training: dict[str, Any] = {}
 
@@ -51,7 +73,7 @@ class BackboneSettings(Strict):
     """Where a backbone's weights come from. `pretraining` is given for backbones that are trained here."""
 
     source: str
-    seed: int = 0
+    seed: Whole = 0
     pretraining: dict[str, Any] | None = None
 
 
@@ -62,11 +84,11 @@ class Search(Strict):
     the best rate has a worse one on both sides, at most `extensions` times.
     """
 
-    learning_rates: tuple[float, ...] = Field(min_length=2)
-    steps: int = Field(ge=1)
-    held_out_examples: int = Field(ge=1)
-    seeds: tuple[int, ...] = Field(min_length=1)
-    extensions: int = Field(6, ge=0)
+    learning_rates: tuple[Number, ...] = Field(min_length=2)
+    steps: Whole = Field(ge=1)
+    held_out_examples: Whole = Field(ge=1)
+    seeds: tuple[Whole, ...] = Field(min_length=1)
+    extensions: Whole = Field(6, ge=0)
 
     @model_validator(mode="after")
     def _ascending(self) -> Search:
@@ -77,14 +99,19 @@ class Search(Strict):
         return self
 
 
-class SearchCase(Strict):
-    """One method whose learning rate is searched by `plan`, on a held-out part of one task's training split."""
+class Row(Strict):
+    """What an experiment and a search case share: a backbone, a task and a method with one of its named settings."""
 
-    plan: str
     backbone: str
     task: str
     method: str
-    settings: dict[str, Any] = {}
+    settings: str
+
+
+class SearchCase(Row):
+    """One method whose learning rate is searched by `plan`, on a held-out part of one task's training split."""
+
+    plan: str
 
     @model_validator(mode="after")
     def _something_to_search(self) -> SearchCase:
@@ -93,7 +120,7 @@ class SearchCase(Strict):
         return self
 
 
-class Experiment(Strict):
+class ExperimentRow(Row):
     """One row of the table: backbone x task x method, with every seed it is run with.
 
     `search` names the case under `searches` that chose the learning rate; None: a recipe's rate, or nothing to choose.
@@ -102,23 +129,19 @@ class Experiment(Strict):
     A baseline, which trains nothing, has the learning rate None; every other method needs one.
     """
 
-    backbone: str
-    task: str
-    method: str
-    settings: dict[str, Any] = {}
-    learning_rate: float | None = Field(gt=0)
+    learning_rate: Number | None = Field(gt=0)
     search: str | None = None
-    seeds: tuple[int, ...] = Field(min_length=1)
-    training_seed: int | None = Field(None, ge=0)
+    seeds: tuple[Whole, ...] = Field(min_length=1)
+    training_seed: Whole | None = Field(None, ge=0)
 
     @model_validator(mode="after")
-    def _distinct_seeds(self) -> Experiment:
+    def _distinct_seeds(self) -> ExperimentRow:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must be distinct")
         return self
 
     @model_validator(mode="after")
-    def _rate_where_something_trains(self) -> Experiment:
+    def _rate_where_something_trains(self) -> ExperimentRow:
         if self.method == BASELINE and (self.learning_rate, self.search) != (None, None):
             raise ValueError(f"learning_rate and search of method {BASELINE} must be null: it trains nothing")
         if self.method != BASELINE and self.learning_rate is None:
@@ -130,34 +153,42 @@ class Memory(Strict):
     """What `make memory` measures: phase 2 of one WeightLoRA experiment for each K, on batches of one shape."""
 
     experiment: str
-    keep: tuple[int, ...] = Field(min_length=1)
-    batch_size: int = Field(ge=1)
-    length: int = Field(ge=1)
+    keep: tuple[Whole, ...] = Field(min_length=1)
+    batch_size: Whole = Field(ge=1)
+    length: Whole = Field(ge=1)
 
 
 class Settings(Strict):
-    """A whole params.yaml."""
+    """A whole params.yaml. `methods` holds each method's settings by method and by a name of their own."""
 
     profile: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     root: str
     params_file: str
-    threads: int = Field(ge=1)
-    tasks: dict[str, Task]
-    backbones: dict[str, BackboneSettings]
+    threads: Whole = Field(ge=1)
+    tasks: dict[Name, Task]
+    backbones: dict[Name, BackboneSettings]
     training: dict[str, Any]
     decoding: dict[str, Any]
-    search: dict[str, Search] = {}
-    searches: dict[str, SearchCase] = {}
+    methods: dict[Name, dict[Name, dict[str, Any]]]
+    search: dict[Name, Search] = {}
+    searches: dict[Name, SearchCase] = {}
     memory: Memory | None = None
     deviations: tuple[str, ...] = ()
-    experiments: dict[str, Experiment]
+    experiments: dict[Name, ExperimentRow]
 
     @model_validator(mode="after")
     def _known_names(self) -> Settings:
-        for section, entries in (("experiments", self.experiments), ("searches", self.searches)):
+        sections: tuple[tuple[str, Mapping[str, Row]], ...] = (
+            ("experiments", self.experiments),
+            ("searches", self.searches),
+        )
+        for section, entries in sections:
             for key, entry in entries.items():
                 self._known(f"{section}.{key}.task", entry.task, "tasks", self.tasks)
                 self._known(f"{section}.{key}.backbone", entry.backbone, "backbones", self.backbones)
+                self._known(f"{section}.{key}.method", entry.method, "methods", self.methods)
+                named = self.methods[entry.method]
+                self._known(f"{section}.{key}.settings", entry.settings, f"methods.{entry.method}", named)
         for key, case in self.searches.items():
             self._known(f"searches.{key}.plan", case.plan, "search", self.search)
         for key, experiment in self.experiments.items():
@@ -170,7 +201,7 @@ class Settings(Strict):
         if value not in names:
             raise ValueError(f"{field}={value}: {section} has {sorted(names)}")
 
-    def experiment(self, key: str) -> Experiment:
+    def experiment(self, key: str) -> ExperimentRow:
         """The experiment named `key`; ConfigError lists the names there are."""
         return self._named("experiments", self.experiments, key)
 
@@ -198,14 +229,58 @@ def load_settings(path: str | Path) -> Settings:
     """Read and check a params.yaml. ConfigError names the file, each wrong field, and what was expected there."""
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; the profiles' are params.yaml, pipelines/cpu/params.yaml and "
                           "pipelines/paper/params.yaml") from None  # fmt: skip
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({error})") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a profile's params.yaml") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}" for fault in error.errors())
-        raise ConfigError(f"{path}: {faults}") from error
+        raise ConfigError(f"{path}: {'; '.join(map(_fault, error.errors()))}") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A key that stands twice is an error: YAML's own readers keep the last and say nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as written; a ComposerError names the key that stands twice, and both lines."""
+        node = super().compose_mapping_node(anchor)
+        seen: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if (key.tag, key.value) in seen:
+                before = seen[key.tag, key.value]
+                problem = f"line {line}: the key {key.value!r} stands at line {before} already; remove one of them"
+                raise yaml.composer.ComposerError(problem=problem)
+            seen[key.tag, key.value] = line
+        return node
+
+
+def _fault(fault: Any) -> str:
+    """One wrong field in one line."""
+    place = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "file"
+    said = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        said = f"unknown field; valid fields: {', '.join(_section(fault['loc'][:-1]).model_fields)}"
+    return " ".join(f"{place}: {said}".split())
+
+
+def _section(place: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model of the section at `place`."""
+    kind: Any = Settings
+    for part in place:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            annotation = kind.model_fields[part].annotation
+            models = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+            kind = annotation if get_origin(annotation) is dict or not models else models[0]
+    return kind

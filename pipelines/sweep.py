@@ -197,10 +197,11 @@ def backbone_cell(settings: Settings, key: str) -> Cell:
 
 def expected_work(settings: Settings, key: str) -> float:
     """Seeds x steps, twice where text is generated, and the start of its stages: an experiment's length, roughly."""
-    experiment = settings.experiments[key]
-    task = settings.task(experiment.task)
-    steps = task.training.get("steps", settings.training.get("steps", 1))
-    return len(STAGES) * STARTUP_WORK + len(experiment.seeds) * steps * (2 if task.form == "generation" else 1)
+    from pipelines.experiment import described
+
+    experiment = described(settings, key)
+    passes = 2 if experiment.form.generates else 1
+    return len(STAGES) * STARTUP_WORK + len(experiment.seeds) * experiment.training.steps * passes
 
 
 def target(file: Path, stage: str) -> str:

@@ -29,20 +29,3 @@ class DecodingConfig:
         penalty = self.length_penalty
         if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not math.isfinite(penalty):
             raise ConfigError(f"decoding: length_penalty={penalty!r}; valid is a finite number (the recipe's is 0.8)")
-
-
-@dataclass(frozen=True)
-class GenerationOptions(DecodingConfig):
-    """Options of a generation task: how text is generated, and what else is measured.
-
-    `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on by
-    teacher forcing (replication/reference_losses.py); 0: none. The generated text does not depend on it.
-    """
-
-    references_scored: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        value = self.references_scored
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"decoding: references_scored={value!r}; valid is a whole number of at least 0")

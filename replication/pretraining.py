@@ -39,6 +39,13 @@ class PretrainingConfig:
     copies: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "dev_passages", "max_length", "copies"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"{name}={value!r}: a whole number is needed")
+        share = self.noise_share
+        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float)):
+            raise ConfigError(f"noise_share={share!r}: a share between 0 and 1 is needed")
         if self.vocabulary_size < 257:
             raise ConfigError(
                 f"vocabulary_size={self.vocabulary_size}: a byte-level vocabulary needs at least 257 entries"

@@ -35,7 +35,7 @@ from analysis.judge.study import (
     reference_lora,
     unequal,
 )
-from analysis.load.names import BACKBONE_NAMES, METRIC_NAMES, backbone_name
+from analysis.load.names import BACKBONE_NAMES, backbone_name, score_name
 from analysis.load.paper_files import DIRECTORY, printed_count
 from analysis.load.paper_folder import Published, load_published
 from analysis.load.published import Claim, PaperName, reduction
@@ -591,7 +591,7 @@ def ablation(bench: Bench) -> tuple[Experiment, Experiment] | None:
 def scores_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:
     """BLEU of both, and their difference with its intervals, and seed by seed."""
     text = "; ".join(
-        f"{METRIC_NAMES['BLEU']} of {bench.label(e)} {format_score(summarise_seeds(values))}"
+        f"{score_name('BLEU')} of {bench.label(e)} {format_score(summarise_seeds(values))}"
         for e in (solo, lora)
         if e.metrics and (values := e.metrics.values("BLEU"))
     )

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from analysis.judge.number_format import format_score
 from analysis.judge.study import Row as StudyRow
 from analysis.judge.study import Study, is_reading
-from analysis.load.names import METRIC_NAMES
+from analysis.load.names import score_name
 from analysis.load.paper_files import DIRECTORY, METRICS, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable, Row, Tolerances
@@ -228,7 +228,7 @@ def beside_block(cells: Sequence[BesideCell], tables: Sequence[PublishedTable], 
         pairs = [text for metric in METRICS for text in _pair(shown.get(metric))]
         count = Cell(parameters.text, standing=parameters.standing) if parameters else "not stated"
         lines.append((label, *pairs, count, _words(group), source))
-    headers = [text for name in METRIC_NAMES.values() for text in (f"{name} printed", f"{name} here")]
+    headers = [text for name in map(score_name, METRICS) for text in (f"{name} printed", f"{name} here")]
     caption = "Published beside measured, on the same scale"
     if why_not is not None:
         caption += f"; not comparable with this profile. {why_not}"
@@ -274,7 +274,7 @@ def _words(cells: Sequence[BesideCell]) -> str:
     """One word where all cells have the same, else each with its metrics."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        found.setdefault(cell.word.replace("_", " "), []).append(METRIC_NAMES[cell.metric])
+        found.setdefault(cell.word.replace("_", " "), []).append(score_name(cell.metric))
     if len(found) == 1:
         return next(iter(found))
     return "; ".join(f"{word}: {', '.join(names)}" for word, names in found.items())

@@ -31,8 +31,7 @@ from analysis.stats.bootstrap import (
     percentile_ends,
     seed_replicates,
 )
-from analysis.stats.generation_items import APPROXIMATE
-from analysis.stats.items import item_statistics, statistic_of
+from analysis.stats.items import is_approximate, item_statistics, statistic_of
 from analysis.stats.seeds import SeedSummary, summarise_seeds, t_interval
 from replication.fileio import read_json
 from replication.records import RunRecord
@@ -70,6 +69,7 @@ class Row:
     split: str
     comparable: bool | None
     form: str
+    protocol: str | None
     status: Status
     metrics: tuple[str, ...]
     primary: str | None
@@ -208,7 +208,7 @@ class Study:
         """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
 
         `metric` is the primary one where it is not given; None for one that is no function of single items (METEOR).
-        ROUGE_L and CIDEr are approximate: their estimate may differ from metrics.json in its last digits.
+        Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from metrics.json in its last digits.
         """
         metric = metric or (experiment.metrics.primary if experiment.metrics else "BLEU")
         found = self._resampled(experiment, metric, tuple(experiment.predictions))
@@ -218,7 +218,7 @@ class Study:
         means = replicates.mean(axis=1)
         if method == "percentile":
             return Interval(estimate, *percentile_ends(means, CONFIDENCE))
-        left_out = jackknife(stack, statistic_of(metric, experiment.form))
+        left_out = jackknife(stack, statistic_of(metric, experiment.form, protocol_of(experiment)))
         return Interval(estimate, *bca_ends(means, estimate, left_out, CONFIDENCE))
 
     def difference(self, first: Experiment, second: Experiment, metric: str | None = None) -> Difference | None:
@@ -240,7 +240,7 @@ class Study:
             self.paired(first, second, metric, seeds),
             t_interval(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else None,
             values,
-            first.form == GENERATION and metric in APPROXIMATE,
+            is_approximate(metric, first.form, protocol_of(first)),
         )
 
     def paired(
@@ -308,7 +308,7 @@ class Study:
         if key not in self._replicates:
             stack, found = item_stack(experiment, metric, seeds), None
             if stack is not None:
-                statistic = statistic_of(metric, experiment.form)
+                statistic = statistic_of(metric, experiment.form, protocol_of(experiment))
                 estimate = float(np.mean(statistic(stack.sum(axis=1))))
                 found = stack, estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
             self._replicates[key] = found
@@ -317,15 +317,19 @@ class Study:
 
 def item_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
     """`item_statistics` of these seeds' predictions (by default all), shape (n_seeds, n_items, k); None without."""
-    corpus_metric = experiment.record.corpus.metric if experiment.record else None
     stacks = []
     for seed in tuple(experiment.predictions) if seeds is None else seeds:
         rows = experiment.predictions.get(seed)
-        found = item_statistics(metric, experiment.form, rows, corpus_metric) if rows else None
+        found = item_statistics(metric, experiment.form, rows, protocol_of(experiment)) if rows else None
         if found is None:
             return None
         stacks.append(found)
     return np.stack(stacks) if len({stack.shape for stack in stacks}) == 1 else None
+
+
+def protocol_of(experiment: Experiment) -> str | None:
+    """The metric of the corpus card (squad_v1, rouge), by which a metric's name is told apart; None where none is."""
+    return experiment.record.corpus.metric if experiment.record else None
 
 
 def differ_in_items(first: Experiment, second: Experiment) -> bool:
@@ -479,6 +483,7 @@ def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], 
         split=corpus.reported_split if corpus else "",
         comparable=corpus.comparable if corpus else None,
         form=experiment.form,
+        protocol=corpus.metric if corpus else None,
         status=experiment.status,
         metrics=metrics.metrics if metrics else (),
         primary=metrics.primary if metrics else None,

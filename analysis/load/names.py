@@ -1,12 +1,11 @@
-"""What tables and figures call methods, backbones, tasks and metrics, and in which order methods stand."""
+"""What tables and figures call methods, backbones and tasks, and in which order methods stand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from replication.metrics import label_of
 
 METHOD_NAMES = {
     "baseline_majority": "Majority class",
@@ -86,21 +85,6 @@ PART_NAMES = {  # corpora that hold a part of one above, or ask it another way: 
     "cnn_dailymail_subset": "CNN/DailyMail (part)",
     "boolq_closed_book": "BoolQ without passages",
 }
-SCORE_NAMES = {
-    "matthews_correlation": "Matthews correlation",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "accuracy_matched": "accuracy, matched",
-    "accuracy_mismatched": "accuracy, mismatched",
-    "pearson": "Pearson",
-    "spearman": "Spearman",
-    "exact_match": "exact match",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "ROUGE_L": "ROUGE-L",
-}
 
 
 def backbone_name(backbone: str) -> str:
@@ -114,8 +98,8 @@ def task_name(corpus: str) -> str:
 
 
 def score_name(metric: str) -> str:
-    """`Matthews correlation` for matthews_correlation."""
-    return SCORE_NAMES.get(metric, metric)
+    """`Matthews correlation` for matthews_correlation, as its metric says; any other measure keeps its own name."""
+    return label_of(metric) or metric
 
 
 def method_key(method: str, config: Mapping[str, Any]) -> str:
@@ -189,6 +173,3 @@ def _solo_details(config: Mapping[str, Any]) -> list[str]:
     if config.get("lora"):
         details.append("with LoRA")
     return details
-
-
-METRIC_NAMES = {"BLEU": "BLEU", "NIST": "NIST", "METEOR": "METEOR", "ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr"}

@@ -28,6 +28,7 @@ from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
 from replication.errors import DataError
 from replication.fileio import read_json, sha256_file
+from replication.metrics import names as metric_names
 from replication.predictions import full_rows, read_predictions
 from replication.records import Cost, RunRecord, read_costs, read_record
 
@@ -76,6 +77,12 @@ class Metrics(BaseModel):
     def _means_are_means(self) -> Metrics:
         if self.primary not in self.metrics:
             raise ValueError(f"primary is {self.primary!r}; metrics names {', '.join(self.metrics)}")
+        known = metric_names(self.form)
+        if unknown := [metric for metric in self.metrics if metric not in known]:
+            raise ValueError(
+                f"metrics names {unknown[0]!r}, which no file of replication/metrics defines for {self.form}; "
+                f"valid names: {', '.join(known) or 'none'}"
+            )
         for metric in self.metrics:
             absent = [seed for seed, scores in self.seeds.items() if metric not in scores]
             if absent:

@@ -96,7 +96,8 @@ def show(listed: list[dict[str, Any]]) -> None:
     """A table of the generation runs, one of the others with their primary score, then every problem on a line."""
     from rich.console import Console
 
-    from analysis.load.names import METRIC_NAMES, score_name
+    from analysis.load.names import score_name
+    from analysis.load.paper_files import METRICS
     from analysis.load.runs import GENERATION
 
     console = Console(highlight=False)
@@ -104,8 +105,9 @@ def show(listed: list[dict[str, Any]]) -> None:
         console.width = max(console.width, 160)
     generation = [run for run in listed if run["form"] == GENERATION]
     if generation:
-        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in METRIC_NAMES]) for run in generation]
-        console.print(_table(list(METRIC_NAMES.values()), rows))
+        metrics = list(dict.fromkeys([*METRICS, *(name for run in generation for name in run["scores"] or {})]))
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in metrics]) for run in generation]
+        console.print(_table([score_name(metric) for metric in metrics], rows))
     others = [run for run in listed if run["form"] != GENERATION]
     if others:
         rows = [
@@ -215,7 +217,7 @@ def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str 
     from rich.table import Table
     from rich.text import Text
 
-    from analysis.load.names import METRIC_NAMES
+    from analysis.load.names import score_name
     from analysis.load.paper_files import letter, meaning
 
     if not cells:
@@ -235,7 +237,7 @@ def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str 
             published = cell["published"] if spread is None else f"{cell['published']} ± {spread}"
             words = cell["verdict"].replace("_", " ")
             measured = cell["measured"] or "not measured"
-            table.add_row(METRIC_NAMES[cell["metric"]], f"{published} {letter(cell['standing'])}", measured, words)
+            table.add_row(score_name(cell["metric"]), f"{published} {letter(cell['standing'])}", measured, words)
         console.print(table)
     legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell["standing"] for cell in cells))
     console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))

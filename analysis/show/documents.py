@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from analysis.judge.claims import Bench, load_bench, verdict_list
+from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
 from analysis.show.ablations import DIRECTORY, ablation_block, read_ablation
 from analysis.show.blocks import Block, to_markdown
@@ -45,7 +46,9 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
     def bench(profile: str) -> Bench:
         folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
         runs, searches, measurements = folders
-        return load_bench(profile, load_profile(runs), searches, measurements)
+        role = load_judgement().role
+        kept = [run for run in load_profile(runs) if role(profile, run.name) != "earlier"]  # the report has those too
+        return load_bench(profile, kept, searches, measurements)
 
     said: set[str] = set()
 

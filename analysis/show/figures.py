@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from analysis.judge.study import Row, Study, place_title
 from analysis.load.authors import Authors
-from analysis.load.names import METRIC_NAMES, backbone_name, score_name
+from analysis.load.names import backbone_name, score_name
 from analysis.load.runs import Experiment, experiment_labels
 from analysis.load.searches import Memory
 from analysis.show.drawing import (
@@ -172,7 +172,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
             )
     axes.set_xscale("log")
     axes.set_xlabel("adapter parameters (logarithmic)")
-    axes.set_ylabel(METRIC_NAMES[metric])
+    axes.set_ylabel(score_name(metric))
     highest = max(summary.mean + (summary.standard_deviation or 0.0) for _, _, summary in points)
     axes.set_ylim(-0.03 * max(highest, 0.1), 1.1 * max(highest, 0.1))
     counts = [adapter for _, adapter, _ in points if adapter]
@@ -183,7 +183,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
     return Drawing(
         "parameters_score",
         "Parameters against score",
-        f"Adapter parameters against {METRIC_NAMES[metric]}. Bars: sample standard deviation over seeds "
+        f"Adapter parameters against {score_name(metric)}. Bars: sample standard deviation over seeds "
         "(none where "
         "there is one seed); they do not show the uncertainty over test items, which the table gives. "
         + _source(
@@ -192,7 +192,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
             [row.corpus_label for row in shown],
             [seed for row in shown for seed in row.seeds],
         ),
-        f"Scatter of adapter parameters and {METRIC_NAMES[metric]}, one point per experiment.",
+        f"Scatter of adapter parameters and {score_name(metric)}, one point per experiment.",
         figure,
     )
 

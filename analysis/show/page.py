@@ -20,7 +20,7 @@ from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.judge.number_format import LEVEL, format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
 from analysis.judge.study import Row, Study
-from analysis.load.names import METRIC_NAMES, backbone_name
+from analysis.load.names import backbone_name, score_name
 from analysis.load.paper_files import Source, letter, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable
@@ -299,7 +299,7 @@ def cells_block(
         (
             labels[cell.experiment],
             f"{cell.label} ({places[cell.table]})",
-            METRIC_NAMES[cell.metric],
+            score_name(cell.metric),
             format_score(cell.measured),
             Cell(cell.printed, standing=cell.standing),
             f"± {cell.half_width:g}",

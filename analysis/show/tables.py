@@ -26,7 +26,7 @@ from analysis.judge.number_format import (
 )
 from analysis.judge.study import Row, Study, place_of, place_title
 from analysis.load.authors import Authors
-from analysis.load.names import BASELINES, METRIC_NAMES, backbone_name, method_label, method_order, score_name
+from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
 from analysis.load.paper_files import METRICS, Figure
 from analysis.load.published import PublishedTable, reduction
 from analysis.load.runs import GENERATION, Experiment, experiment_labels
@@ -35,19 +35,29 @@ from analysis.show.blocks import Block, Cell, csv_text, with_best
 from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
 from analysis.stats.bootstrap import Interval
 from analysis.stats.seeds import SeedSummary, stratified_bootstrap
+from replication.metrics import named
 
-HEADERS = (
-    "Method",
-    "BLEU",
-    f"{LEVEL} over items",
-    *list(METRIC_NAMES.values())[1:],
-    "Trainable parameters",
-    "Adapter parameters",
-    "of LoRA's adapter",
-    "of full's adapter",
-    COST_HEADER,
-    "Seeds",
-)
+
+def measured_metrics(rows: Sequence[Row]) -> list[str]:
+    """The published metrics, then whatever else any of the rows was scored by."""
+    return list(dict.fromkeys([*METRICS, *(metric for row in rows for metric in row.scores)]))
+
+
+def table_headers(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Columns of the main table; the first metric has its interval beside it."""
+    first, *others = map(score_name, metrics)
+    return (
+        "Method",
+        first,
+        f"{LEVEL} over items",
+        *others,
+        "Trainable parameters",
+        "Adapter parameters",
+        "of LoRA's adapter",
+        "of full's adapter",
+        COST_HEADER,
+        "Seeds",
+    )
 
 
 def results_block(study: Study) -> Block:
@@ -57,12 +67,14 @@ def results_block(study: Study) -> Block:
     corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test items" if items else ""
-    scored = {HEADERS.index(name): True for name in METRIC_NAMES.values()}
-    lines = with_best([_result_cells(study, row, costs[row.experiment]) for row in rows], scored)
-    fewest = {HEADERS.index("Adapter parameters"): False, HEADERS.index(COST_HEADER): False}
+    metrics = measured_metrics(rows)
+    headers = table_headers(metrics)
+    scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
+    lines = with_best([_result_cells(study, row, metrics, costs[row.experiment]) for row in rows], scored)
+    fewest = {headers.index("Adapter parameters"): False, headers.index(COST_HEADER): False}
     return Block(
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
-        headers=HEADERS,
+        headers=headers,
         rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
         notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
         key="results",
@@ -94,9 +106,8 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
     return csv_text(records)
 
 
-def _result_cells(study: Study, row: Row, cost: str) -> tuple[str, ...]:
-    scores = {metric: _marked(row, metric) for metric in METRICS}
-    first, *others = (scores[metric] for metric in METRICS)
+def _result_cells(study: Study, row: Row, metrics: Sequence[str], cost: str) -> tuple[str, ...]:
+    first, *others = (_marked(row, metric) for metric in metrics)
     return (
         row.title if row.status == "complete" else f"{row.title} ({row.status})",
         first,
@@ -117,8 +128,8 @@ def _over_items(study: Study, row: Row) -> Interval | None:
 
 
 def _marked(row: Row, metric: str) -> str:
-    text = format_score(row.scores.get(metric))
-    return f"≈ {text}" if metric in row.approximate and row.scores.get(metric) is not None else text
+    summary = row.scores.get(metric)
+    return f"≈ {format_score(summary)}" if metric in row.approximate and summary else format_score(summary)
 
 
 def _result_notes(rows: Sequence[Row]) -> list[str]:
@@ -130,13 +141,13 @@ def _result_notes(rows: Sequence[Row]) -> list[str]:
             f"{LEVEL} over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
         )
     notes.append("Both ratios are of adapter parameters; full's adapter is the whole backbone.")
-    approximate = sorted({METRIC_NAMES[name] for row in rows for name in row.approximate if name in METRIC_NAMES})
+    approximate = sorted({score_name(name) for row in rows for name in row.approximate})
     if approximate:
         notes.append(
             f"≈ {' and '.join(approximate)} with a pure-Python tokenizer, because there was no Java: approximate."
         )
     notes += [f"{row.experiment}, {note}." for row in rows for note in row.score_notes]
-    missing = sorted({METRIC_NAMES.get(name, name) for row in rows for name in row.missing})
+    missing = sorted({score_name(name) for row in rows for name in row.missing})
     if missing:
         notes.append(
             f"{' and '.join(missing)} not measured: the official program needs Java, and nothing stands in for it."
@@ -181,7 +192,11 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
         scores = [_score(found.get(task), metric) for task, metric in columns]
         cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
         lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
-    scored = dict.fromkeys(range(1, 1 + len(columns)), True)
+    scored = {
+        number: direction
+        for number, (task, metric) in enumerate(columns, start=1)
+        if (direction := _higher_is_better(rows, task, metric)) is not None
+    }
     profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
     caption = f"Measured here: {profile} profile, {backbone}, {title}"
     if why := authors.facts.why_not_comparable(profile):
@@ -332,6 +347,12 @@ def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
     if scored is None or scored.primary is None:
         return ("",)
     return scored.metrics if every else (scored.primary,)
+
+
+def _higher_is_better(rows: Sequence[Row], task: str, metric: str) -> bool | None:
+    """None where the task was not scored."""
+    row = next((row for row in rows if row.task == task and metric in row.metrics), None)
+    return named(metric, row.form, row.protocol).higher_is_better if row else None
 
 
 def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bool) -> str:

@@ -102,7 +102,7 @@ def obtain(settings: Settings, params: Path, experiment: str) -> None:
     from pipelines import prepare, pretrain
 
     wanted = settings.experiment(experiment)
-    if not (prepared_directory(settings, wanted.task) / "corpus.json").is_file():
+    if not (prepared_directory(settings.profile, wanted.task) / "corpus.json").is_file():
         prepare.main(params, wanted.task)
     if not (weights_directory(wanted.backbone) / "model.safetensors").is_file():
         pretrain.main(params, wanted.backbone)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.show.ablations import Cell, LineFigure, Series
-from pipelines.paths import corpus_of, prepared_hashes
-from pipelines.plan import plan_experiment, training_config
+from pipelines.experiment import resolve
+from pipelines.paths import Rows, prepared_hashes, read_rows
 from pipelines.settings import Settings
-from pipelines.tasks import Rows, read_rows
 from replication.errors import TrainingError
 from replication.fileio import sha256_file
 
@@ -81,8 +80,7 @@ class Bench:
     """A backbone with a task of the quick profile: trains any method on it with the task's shared settings."""
 
     def __init__(self, settings: Settings, experiment: str):
-        self.settings = settings
-        self.plan = plan_experiment(settings, experiment)
+        self.plan = resolve(settings, experiment)
         self.train_rows: Rows = read_rows(self.plan.prepared, "train")
         self.dev_rows: Rows = read_rows(self.plan.prepared, "dev")
         self.test_rows: Rows = read_rows(self.plan.prepared, "test")
@@ -90,13 +88,13 @@ class Bench:
     @property
     def data(self) -> str:
         """What it trains on, for a caption."""
-        return f"task {self.plan.experiment.task}"
+        return f"task {self.plan.task}"
 
     def inputs(self) -> dict[str, str]:
         """sha256 of the weights and of each prepared file."""
-        prepared = {f"{self.plan.experiment.task}/{name}": value
+        prepared = {f"{self.plan.task}/{name}": value
                     for name, value in prepared_hashes(self.plan.prepared).items()}  # fmt: skip
-        return {f"{self.plan.experiment.backbone}": sha256_file(self.plan.weights / "model.safetensors"), **prepared}
+        return {f"{self.plan.backbone.name}": sha256_file(self.plan.weights / "model.safetensors"), **prepared}
 
     def train(
         self,
@@ -122,11 +120,12 @@ class Bench:
         from replication.counting import parameter_counts
         from replication.training import train
 
-        plan, shared = self.plan, {"eval_every": None, "checkpoint_every": None, **training}
-        config = training_config(self.settings, plan.experiment.task, learning_rate, **shared)
+        shared = {"eval_every": None, "checkpoint_every": None, **training}
+        plan = self.plan.with_training(learning_rate=learning_rate, **shared)
+        form, options, config = plan.form, plan.options, plan.training
         model = attach(load_base(plan, seed), method)
-        tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-        plan.task.prepare_model(model, tokenizer)
+        tokenizer = load_tokenizer(plan.backbone.name, plan.weights)
+        form.prepare_model(model, tokenizer)
         if change is not None:
             change(model)
         at_start = parameter_counts(model).trainable
@@ -134,13 +133,14 @@ class Bench:
         try:
             result = train(
                 model,
-                plan.task.encode(tokenizer, self.train_rows if rows is None else rows, config.max_length),
-                plan.task.encode(tokenizer, self.dev_rows[:dev], config.max_length),
+                form.encode(tokenizer, self.train_rows if rows is None else rows, options),
+                form.encode(tokenizer, self.dev_rows[:dev], options),
                 config,
                 seed=seed,
-                pad_id=plan.task.pad_id(tokenizer),
+                pad_id=form.pad_id(tokenizer, options),
                 callback=callback,
-                **plan.task.train_arguments(config),
+                loss_function=form.training_loss(config.label_smoothing),
+                collate_function=form.collate,
             )
         except TrainingError:
             return Trial(None, None, at_start, at_start)
@@ -151,12 +151,14 @@ class Bench:
     def score(self, model: Any, tokenizer: Any) -> float:
         """The task's primary metric on its test rows."""
         from replication.determinism import deterministic_algorithms
-        from replication.metrics.tasks import PRIMARY, score_task
+        from replication.metrics import leading, score_task
 
-        metric = corpus_of(self.plan.prepared)["metric"]
-        with deterministic_algorithms(self.settings.threads):
-            predicted = self.plan.task.predict(model.eval(), tokenizer, self.test_rows, None)
-        return score_task(metric, predicted)[PRIMARY[metric]]
+        metric = self.plan.corpus["metric"]
+        with deterministic_algorithms(self.plan.threads):
+            predicted = self.plan.form.predict(model.eval(), tokenizer, self.test_rows, self.plan.options)
+        score = score_task(metric, predicted)[leading(metric).name]
+        assert score is not None, f"{metric} needs no program that can be missing"
+        return score
 
 
 def by_seed(values: Mapping[int, float | None]) -> dict[str, float | None]:

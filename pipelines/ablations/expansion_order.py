@@ -74,8 +74,6 @@ class ExpandingFirst(WatchedSelection):
 
 def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
     """Scores of both orders, and the most parameters that train at a time."""
-    from pipelines.plan import training_config
-
     assert bench is not None
     scores: dict[str, dict[int, float | None]] = {}
     rows, most = [], {}
@@ -84,8 +82,7 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
         for seed in plan.seeds:
             config = WeightLoraPlusConfig(**plan.settings["method"], init_seed=seed)
             rate, training = plan.settings["learning_rate"], plan.settings["training"]
-            shared = training_config(bench.settings, bench.plan.experiment.task, rate, **training)
-            callback = kind(config, shared)
+            callback = kind(config, bench.plan.with_training(learning_rate=rate, **training).training)
             trial = bench.train(config, seed=seed, learning_rate=rate, callback=callback, **training)
             scores[label][seed], most[label] = trial.score, callback.most
             ends[seed] = callback.active

@@ -24,7 +24,7 @@ from pipelines.ablations.bench import (
     differences,
     mean,
 )
-from pipelines.tasks import Rows
+from pipelines.paths import Rows
 from replication.adapters import LoraConfig, MethodConfig, WeightLoraConfig
 
 Scores = dict[int, float | None]

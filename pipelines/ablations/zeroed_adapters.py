@@ -50,12 +50,11 @@ def saved_bytes(bench: Bench, model: nn.Module, rows: int) -> int:
     """Bytes that one forward pass over `rows` training rows keeps for the backward pass, parameters left out."""
     from replication.backbones import load_tokenizer
 
-    task, plan = bench.plan.task, bench.plan
-    tokenizer = load_tokenizer(plan.experiment.backbone, plan.weights)
-    task.prepare_model(model, tokenizer)
-    arguments = task.train_arguments(plan.training)
-    examples = task.encode(tokenizer, bench.train_rows[:rows], plan.training.max_length)
-    batch = arguments["collate_function"](examples, task.pad_id(tokenizer))
+    plan, form = bench.plan, bench.plan.form
+    tokenizer = load_tokenizer(plan.backbone.name, plan.weights)
+    form.prepare_model(model, tokenizer)
+    examples = form.encode(tokenizer, bench.train_rows[:rows], plan.options)
+    batch = form.collate(examples, form.pad_id(tokenizer, plan.options))
     known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     seen: dict[int, int] = {}
     alive: list[torch.Tensor] = []  # a storage that is freed could lend its address to another
@@ -68,7 +67,7 @@ def saved_bytes(bench: Bench, model: nn.Module, rows: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss, _ = arguments["loss_function"](model, batch)
+        loss, _ = form.training_loss(plan.training.label_smoothing)(model, batch)
     assert loss.requires_grad
     return sum(seen.values())
 

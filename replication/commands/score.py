@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from replication.metrics import E2EScores
+    from replication.metrics import Scores
 
 score_app = typer.Typer(name="score", help="Score predictions against references.", no_args_is_help=True)
 
@@ -68,7 +68,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield spinner.update if spinner is not None else lambda step: print(f"score: {step}", file=sys.stderr)
 
 
-def _print_table(scores: E2EScores) -> None:
+def _print_table(scores: Scores) -> None:
     from rich.console import Console
     from rich.table import Table
 

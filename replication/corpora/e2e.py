@@ -13,7 +13,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from replication.corpora.fetch import Progress, fetch
-from replication.corpora.schema import Row, read_csv
+from replication.corpora.schema import Row, read_csv, task_rows
+from replication.corpora.task_corpus import CorpusCard, TaskCorpus, corpus_of
 from replication.errors import DataError
 from replication.fileio import sha256_bytes
 
@@ -27,6 +28,13 @@ DEVIATION = (
     "Completions are the release's own references, not the word-tokenised ones of the recipe; "
     "raw text is scored against raw text."
 )
+
+CARD = CorpusCard("e2e", LABEL, "generation", "e2e", None, "test", True, "CC BY-SA 4.0", DEVIATION)
+
+
+def load(folder: str | Path | None = None) -> TaskCorpus:
+    """The corpus as rows of the form `generation`; the zip is looked up in `folder` first."""
+    return corpus_of(CARD, task_rows(load_e2e(mirror=folder)), {NAME: SHA256})
 
 
 def load_e2e(

@@ -20,11 +20,16 @@ from pathlib import Path
 
 from replication.corpora.microworld_grammar import Draw, describe, draw_meaning
 from replication.corpora.microworld_passages import draw_passage
-from replication.corpora.schema import MeaningRepresentation, Row, csv_text
+from replication.corpora.schema import MeaningRepresentation, Row, csv_text, read_csv, task_rows
+from replication.corpora.task_corpus import CorpusCard, TaskCorpus, corpus_of
 from replication.errors import ConfigError, DataError, ReplicationError
-from replication.fileio import replaced_directory, sha256_bytes, write_bytes
+from replication.fileio import replaced_directory, sha256_bytes, sha256_file, write_bytes
 
 LABEL = "embedded synthetic corpus"
+NOTE = f"{LABEL}: descriptions of invented places by a seeded grammar; no score compares with a published one"
+CARD = CorpusCard("microworld", LABEL, "generation", "e2e", None, "test", False, "Apache-2.0", NOTE)
+DEFAULT_FOLDER = Path("data/microworld")
+SPLITS = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset.csv"}
 # Bytes of the default corpus, which `data.dvc` versions; a change of the grammar or the seed changes them.
 DEFAULT_SHA256 = {
     "trainset.csv": "7e60f606d51363611ee70900f44b6bf87721e478e3dd15796a17ff44f3714094",
@@ -132,6 +137,19 @@ def write(directory: str | Path, config: MicroworldConfig | None = None) -> dict
             for name, data in contents.items():
                 write_bytes(aside / name, data)
     return {name: sha256_bytes(data) for name, data in contents.items()}
+
+
+def load(folder: str | Path | None = None) -> TaskCorpus:
+    """The corpus from its folder (default: `data/microworld`) as rows of the form `generation`.
+
+    DataError names the file that is missing, or the file and row that cannot be used.
+    """
+    paths = {split: Path(folder or DEFAULT_FOLDER) / name for split, name in SPLITS.items()}
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; `dvc pull data.dvc` brings the embedded corpus")
+    rows = {split: read_csv(path) for split, path in paths.items()}
+    return corpus_of(CARD, task_rows(rows), {path.name: sha256_file(path) for path in paths.values()})
 
 
 def _split(name: str, size: int, config: MicroworldConfig, taken: set[MeaningRepresentation]) -> tuple[Row, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from replication.corpora import choices, glue, squad, summaries
+from replication.corpora import choices, e2e, glue, microworld, squad, summaries
 from replication.corpora.assembly import RealCorpus
 from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError, DataError
@@ -25,7 +25,9 @@ EMBEDDED = tuple(
         "choice",
     )
 )
-CORPORA = (*REAL, *EMBEDDED)
+DESCRIPTIONS = {module.CARD.name: module for module in (e2e, microworld)}
+"""Data-to-text corpora, each a module with a CARD and `load`."""
+CORPORA = (*REAL, *EMBEDDED, *DESCRIPTIONS)
 
 
 def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
@@ -36,6 +38,8 @@ def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
     _check(name)
     if source is not None and not Path(source).is_dir():
         raise DataError(f"{source}: no such folder; give the folder that holds the files of {name}, or none")
+    if name in DESCRIPTIONS:
+        return DESCRIPTIONS[name].load(source)
     if name in EMBEDDED:
         from replication.corpora import microworld_tasks
 
@@ -46,6 +50,8 @@ def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
 def describe(name: str) -> dict[str, Any]:
     """The card of a corpus (label, form, licence ...) as a JSON dict, without reading its rows."""
     _check(name)
+    if name in DESCRIPTIONS:
+        return DESCRIPTIONS[name].CARD.describe()
     if name in EMBEDDED:
         from replication.corpora import microworld_tasks
 

@@ -166,6 +166,17 @@ def group_references(rows: Iterable[Row]) -> list[tuple[str, list[str]]]:
     return list(groups.items())
 
 
+def task_rows(splits: dict[str, list[Row]]) -> dict[str, list[dict[str, object]]]:
+    """Rows of the form `generation`: a pair for each reference; of "test" an item for each meaning."""
+    pairs: dict[str, list[dict[str, object]]] = {
+        split: [{"context": linearise(row.mr), "completion": row.reference} for row in rows]
+        for split, rows in splits.items()
+        if split != "test"
+    }
+    items = group_references(splits["test"])
+    return {**pairs, "test": [{"mr": mr, "context": linearise(mr), "references": texts} for mr, texts in items]}
+
+
 def _records(data: bytes, source: str) -> Iterator[tuple[int, list[str]]]:
     try:
         text = data.decode("utf-8-sig")

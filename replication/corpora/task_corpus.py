@@ -6,6 +6,7 @@ Rows are plain JSON dicts; the form fixes their fields:
   question_answering {"id", "question", "context", "answers": [{"text", "start"}], "impossible": bool}
   multiple_choice    {"id", "question", "choices": [str, ...], "answer": int}
   summarisation      {"id", "document", "summary"}
+  generation         {"context", "completion"}; of the reported split {"mr", "context", "references": [str, ...]}
 `start` is a character offset into the context; an impossible question has no answers.
 """
 
@@ -20,14 +21,17 @@ from replication.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 
-METRICS: dict[str, tuple[str, ...]] = {
+PROTOCOLS: dict[str, tuple[str, ...]] = {
     "classification": ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "accuracy"),
     "regression": ("stsb",),
     "question_answering": ("squad_v1", "squad_v2"),
     "multiple_choice": ("accuracy",),
     "summarisation": ("rouge",),
+    "generation": ("e2e",),
 }
-FORMS = tuple(METRICS)
+"""Form -> what a card may name in its field `metric`: the official way to score the corpus. Which metrics a protocol
+reports, and which of them leads, is up to the metrics (`replication.metrics.reported`)."""
+FORMS = tuple(PROTOCOLS)
 SUBSETS = ("matched", "mismatched")
 
 
@@ -51,10 +55,10 @@ class CorpusCard:
     note: str
 
     def __post_init__(self) -> None:
-        if self.form not in METRICS:
+        if self.form not in PROTOCOLS:
             raise ConfigError(f"form of {self.name}: {self.form!r}; the forms are {', '.join(FORMS)}")
-        if self.metric not in METRICS[self.form]:
-            valid = ", ".join(METRICS[self.form])
+        if self.metric not in PROTOCOLS[self.form]:
+            valid = ", ".join(PROTOCOLS[self.form])
             raise ConfigError(f"metric of {self.name}: {self.metric!r}; a {self.form} corpus takes {valid}")
         if (self.form == "classification") != bool(self.labels):
             raise ConfigError(
@@ -88,6 +92,17 @@ class TaskCorpus(CorpusCard):
         for split, rows in self.splits.items():
             check_rows(self, rows, f"{self.name}, split {split!r}")
 
+    def source(self, *, whole: bool) -> dict[str, Any]:
+        """What a run's record says of the corpus; `whole`: all of the reported split was used.
+
+        Of a corpus of descriptions only name, label and hashes: what `records.Corpus` says of it otherwise holds.
+        """
+        if self.form == "generation":
+            return {"name": self.name, "label": self.label, "sha256": dict(self.sha256)}
+        card = {name: getattr(self, name) for name in CorpusCard.__dataclass_fields__}
+        labels = None if self.labels is None else list(self.labels)
+        return {**card, "labels": labels, "comparable": self.comparable and whole, "sha256": dict(self.sha256)}
+
 
 def corpus_of(card: CorpusCard, splits: dict[str, list[Row]], sha256: Mapping[str, str]) -> TaskCorpus:
     """The corpus that `card` describes with these rows."""
@@ -98,12 +113,22 @@ def check_rows(card: CorpusCard, rows: list[Row], where: str) -> None:
     """DataError names `where`, the row (the first is 1) and the field that does not have the card's form."""
     check, seen = _CHECKS[card.form], set()
     for number, row in enumerate(rows, start=1):
-        problem = _text_problem(row, ("id",)) or check(row, card)
-        if problem is None and row["id"] in seen:
-            problem = f"field 'id' is {row['id']!r}, which an earlier row has; ids are unique in a split"
+        field = _name_field(row, card)
+        problem = (_text_problem(row, (field,)) if field else None) or check(row, card)
+        if problem is None and field and row[field] in seen:
+            problem = f"field {field!r} is {row[field]!r}, which an earlier row has; {field}s are unique in a split"
         if problem is not None:
-            raise DataError(f"{where}, row {number} (id {row.get('id')!r}): {problem}")
-        seen.add(row["id"])
+            name = f" ({field} {row.get(field)!r})" if field else ""
+            raise DataError(f"{where}, row {number}{name}: {problem}")
+        if field:
+            seen.add(row[field])
+
+
+def _name_field(row: Row, card: CorpusCard) -> str | None:
+    """The field that names a row; None for a training pair of a data-to-text corpus, which has no name."""
+    if card.form == "generation":
+        return None if "completion" in row else "mr"
+    return "id"
 
 
 def _text_problem(row: Row, names: tuple[str, ...]) -> str | None:
@@ -182,10 +207,22 @@ def _summarisation(row: Row, card: CorpusCard) -> str | None:
     return _text_problem(row, ("summary",))
 
 
+def _generation(row: Row, card: CorpusCard) -> str | None:
+    if "completion" in row:
+        return _text_problem(row, ("context", "completion"))
+    if problem := _text_problem(row, ("context",)):
+        return problem
+    references = row.get("references")
+    if not isinstance(references, list) or not references or not all(isinstance(text, str) for text in references):
+        return f"field 'references' is {references!r}; expected one or more texts"
+    return None
+
+
 _CHECKS: dict[str, Callable[[Row, CorpusCard], str | None]] = {
     "classification": _classification,
     "regression": _regression,
     "question_answering": _question_answering,
     "multiple_choice": _multiple_choice,
     "summarisation": _summarisation,
+    "generation": _generation,
 }

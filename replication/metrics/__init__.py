@@ -1,18 +1,37 @@
-"""Scores: of the E2E NLG challenge on the official scripts' scale, and the official metrics of the other tasks.
+"""Scores: the official metrics of every task form, those of the E2E NLG challenge on the official scripts' scale.
 
-Imports neither torch nor evaluate.
+A metric is one object in one file (`replication.metrics.metric` says how); files are found by their names and imported
+when asked for. Imports neither torch nor evaluate.
 """
 
-from replication.metrics.scores import METRICS, E2EScores, e2e_scores, score_e2e, score_many
-from replication.metrics.tasks import METRIC_NAMES, PRIMARY, score_task
+from replication.metrics.metric import Metric
+from replication.metrics.registry import find, label_of, leading, named, names, protocols, reported
+from replication.metrics.scores import (
+    E2E,
+    Scores,
+    e2e_scores,
+    glue_scores,
+    score_e2e,
+    score_many,
+    score_systems,
+    score_task,
+)
 
 __all__ = [
-    "METRICS",
-    "METRIC_NAMES",
-    "PRIMARY",
-    "E2EScores",
+    "E2E",
+    "Metric",
+    "Scores",
     "e2e_scores",
+    "find",
+    "glue_scores",
+    "label_of",
+    "leading",
+    "named",
+    "names",
+    "protocols",
+    "reported",
     "score_e2e",
     "score_many",
+    "score_systems",
     "score_task",
 ]

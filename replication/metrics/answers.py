@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import string
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from replication.errors import DataError
+from replication.metrics.metric import Floats, Metric, Rows, lists_of_texts, share, texts, with_ones
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
@@ -44,23 +45,39 @@ def token_f1(prediction: str, gold: str, *, version: int = 1) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def squad_scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], *, version: int = 1) -> dict[str, float]:
-    """Mean `exact_match` and `f1`, from 0 to 1; `answers[i]` lists the gold answers of `predictions[i]`.
+def gold_answers(answers: Sequence[str], version: int) -> list[str]:
+    """The gold answers of one question that count."""
+    if version == 2:
+        return [gold for gold in answers if normalise(gold)] or [""]
+    return list(answers)
+
+
+class AnswerMetric(Metric):
+    """The mean over questions of a comparison of two texts, each prediction by its best gold answer.
 
     In version 2 no answers (or "" alone) mean that there is none to be found; in version 1 that is a DataError.
     """
-    if len(predictions) != len(answers):
-        raise DataError(
-            f"{len(predictions)} predictions but answers for {len(answers)} questions; give them in one order"
+
+    scale = "fraction, 0 to 1"
+
+    def __init__(self, version: int):
+        self.version = version
+        self.reported_for: Mapping[str, Sequence[str]] = {"question_answering": (f"squad_v{version}",)}
+
+    @abstractmethod
+    def compare(self, prediction: str, gold: str) -> float:
+        """How far a prediction is a gold answer, 0 to 1."""
+
+    def item_statistics(self, rows: Rows) -> Floats:
+        """(n_items, 2): the score of the question, one."""
+        answers = lists_of_texts(rows, "answers", empty=self.version == 2)
+        return with_ones(
+            [
+                max(self.compare(prediction, gold) for gold in gold_answers(golds, self.version))
+                for prediction, golds in zip(texts(rows, "prediction"), answers, strict=True)
+            ]
         )
-    if not predictions:
-        raise DataError("no predictions; there is nothing to score")
-    exact = f1 = 0.0
-    for number, (prediction, golds) in enumerate(zip(predictions, answers, strict=True), start=1):
-        if version == 2:
-            golds = [gold for gold in golds if normalise(gold)] or [""]
-        if not golds:
-            raise DataError(f"question {number} has no gold answer, which only SQuAD v2 knows")
-        exact += max(exact_match(prediction, gold) for gold in golds)
-        f1 += max(token_f1(prediction, gold, version=version) for gold in golds)
-    return {"exact_match": exact / len(predictions), "f1": f1 / len(predictions)}
+
+    def score(self, sums: Floats) -> Floats:
+        """The mean."""
+        return share(sums)

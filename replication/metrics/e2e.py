@@ -7,7 +7,7 @@ Use: `evaluate.load("<path of this file>").compute(predictions=[...], references
 import datasets
 import evaluate
 
-from replication.metrics.scores import e2e_scores
+from replication.metrics import e2e_scores
 
 _DESCRIPTION = "BLEU, NIST, METEOR, ROUGE_L and CIDEr of the E2E NLG challenge's scripts, Python mteval mode."
 

@@ -8,7 +8,7 @@ call a split ("mnli_matched", "mnli_mismatched"), as in the official module; bot
 import datasets
 import evaluate
 
-from replication.metrics.tasks import glue_scores
+from replication.metrics import glue_scores
 
 _DESCRIPTION = "The metric of each GLUE task: Matthews correlation, accuracy, F1, Pearson and Spearman correlation."
 
@@ -45,6 +45,6 @@ class Glue(evaluate.Metric):
             reference_urls=["https://gluebenchmark.com/"],
         )
 
-    def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
+    def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float | None]:
         task = "accuracy" if self.config_name.startswith("mnli") else self.config_name
         return glue_scores(task, predictions, references)

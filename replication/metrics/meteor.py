@@ -1,5 +1,7 @@
 """METEOR 1.5 by its official Java program, as pycocoevalcap ships and calls it.
 
+Without Java there is no METEOR: nothing stands in for it. It is not resampled: no sum over items is known to us.
+
 The corpus score is the program's own aggregate. It is spoken to line by line. pycocoevalcap's own wrapper
 waits for ever when Java dies and leaves an error pipe unread; this one waits a bounded time, reports what
 Java said, and always ends the process.
@@ -17,12 +19,15 @@ from typing import IO
 
 from replication.errors import ReplicationError
 from replication.metrics.java import java_environment, official_program
+from replication.metrics.metric import Floats, Rows, lists_of_texts, texts
+from replication.metrics.programs import Programs
+from replication.metrics.texts import References, TextMetric, Texts
 
 ANSWER_SECONDS = 300.0
 _SEPARATOR = "|||"
 
 
-class Meteor:
+class MeteorProgram:
     """One running METEOR program, to be used in a `with` block.
 
     It reads a 60 MB paraphrase table at its start (6 to 8 s on two idle cores), in the background of whatever
@@ -56,7 +61,7 @@ class Meteor:
         self._reader = threading.Thread(target=self._collect_answers, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Meteor:
+    def __enter__(self) -> MeteorProgram:
         return self
 
     def __exit__(
@@ -132,3 +137,37 @@ class Meteor:
 def _score_line(prediction: str, references: Sequence[str]) -> str:
     texts = [text.replace(_SEPARATOR, "").replace("  ", " ") for text in (*references, prediction)]
     return f" {_SEPARATOR} ".join(["SCORE", *texts])
+
+
+class Meteor(TextMetric):
+    """The program's aggregate over the corpus."""
+
+    name = "METEOR"
+    label = "METEOR"
+    scale = "fraction, 0 to 1"
+    position = 3
+    resampled = "no"
+    java = "program"
+
+    def begin(self, programs: Programs) -> None:
+        """Start the program, which reads its paraphrase table meanwhile."""
+        programs.running("METEOR", MeteorProgram)
+
+    def text_statistics(self, predictions: Texts, references: References) -> Floats:
+        """Not defined."""
+        raise NotImplementedError("METEOR has no item statistics; its score comes from the Java program alone")
+
+    def score(self, sums: Floats) -> Floats:
+        """Not defined."""
+        raise NotImplementedError("METEOR has no item statistics; its score comes from the Java program alone")
+
+    def official(self, rows: Rows, programs: Programs) -> float | None:
+        """By the program, on the official tokenisation; None without Java."""
+        program = programs.running("METEOR", MeteorProgram)
+        if program is None:
+            return None
+        references = programs.tokenise_lists(lists_of_texts(rows, "references"))
+        return program.corpus_score(programs.tokenise(texts(rows, "prediction")), references)
+
+
+METRIC = Meteor()

@@ -4,51 +4,102 @@ Sources: Doddington 2002; metrics/pymteval.py of tuetschek/e2e-metrics. A matche
 information: log2 of how often its first n-1 words occur in all references of the corpus over how often all
 n do. Per order the information matched is divided by the n-grams tried; the sum over orders is scaled by a
 length penalty against the mean reference length of each item.
+
+The sum and the last step are written twice: `nist` adds in the order of the original, with the math module, and gives
+the official figure to the last bit; `Nist` adds item by item and scores many sums at once. The tests hold one to the
+other.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
+import numpy as np
+
+from replication.metrics.metric import Floats, Rows, lists_of_texts, texts
 from replication.metrics.mteval_tokenizer import tokenize
-from replication.metrics.ngrams import LONGEST, Ngram, ReferenceCounts, count_ngrams, count_references
+from replication.metrics.ngrams import LONGEST, Ngram, ReferenceCounts, count_ngrams
+from replication.metrics.programs import Programs
+from replication.metrics.texts import References, TextMetric, Texts, counted
 
 # The penalty is one half when the output has two thirds of the reference words.
 _BETA = math.log(0.5) / math.log(1.5) ** 2
 
 
+class Nist(TextMetric):
+    """Corpus NIST-5. In a resample the information of an n-gram stays that of the full reference set."""
+
+    name = "NIST"
+    label = "NIST"
+    scale = "0 and up"
+    position = 2
+
+    def text_statistics(self, predictions: Texts, references: References) -> Floats:
+        """(n_items, 11): information matched per order (5), n-grams tried per order (5), mean reference length."""
+        corpus = _corpus_counts(references)
+        rows = np.zeros((len(predictions), 2 * LONGEST + 1))
+        for row, text, reference in zip(rows, predictions, counted(references), strict=True):
+            words = tokenize(text)
+            for order, value in _matched(words, reference, corpus):
+                row[order] += value
+            row[LONGEST:-1] = len(words) - np.arange(LONGEST)
+            row[-1] = sum(reference.lengths) / len(reference.lengths)
+        return rows
+
+    def score(self, sums: Floats) -> Floats:
+        """NIST of many sums, shape (..., 11) to (...)."""
+        tried = sums[..., LONGEST:-1]
+        gain = (sums[..., :LONGEST] / np.where(tried == 0, 1.0, tried)).sum(axis=-1)
+        ratio = np.clip(tried[..., 0] / sums[..., -1], 1e-300, 1.0)
+        return np.asarray(gain * np.exp(_BETA * np.log(ratio) ** 2))
+
+    def official(self, rows: Rows, programs: Programs) -> float | None:
+        """By `nist`."""
+        return nist(texts(rows, "prediction"), lists_of_texts(rows, "references"))
+
+
 def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Corpus NIST of raw texts; `references[i]` holds at least one reference of `predictions[i]`."""
-    counted = [count_references(item) for item in references]
-    return nist_from_counts([tokenize(text) for text in predictions], counted)
-
-
-def nist_from_counts(predictions: Sequence[Sequence[str]], references: Sequence[ReferenceCounts]) -> float:
-    """NIST of tokenised predictions and counted references.
+    """Corpus NIST of raw texts; `references[i]` holds at least one reference of `predictions[i]`.
 
     As in the original, a prediction of fewer than n words lowers the number of n-grams tried below zero.
     Where that number is exactly zero the original divides by it; we take one, as a maintained copy does
     (lxuechen/e2e-metrics), so that a corpus of four-word predictions has a score.
     """
-    corpus: Counter[Ngram] = Counter()
-    for reference in references:
-        corpus.update(reference.total)
-    corpus[()] = sum(sum(reference.lengths) for reference in references)
-
+    golds = tuple(tuple(item) for item in references)
+    corpus, items = _corpus_counts(golds), counted(golds)
+    said = [tokenize(text) for text in predictions]
     information = [0.0] * LONGEST
-    for words, reference in zip(predictions, references, strict=True):
-        for ngram, count in count_ngrams(words).items():
-            matched = min(count, reference.most[ngram])
-            if matched:
-                information[len(ngram) - 1] += matched * math.log(corpus[ngram[:-1]] / corpus[ngram], 2)
-    tried = [sum(len(words) - order for words in predictions) for order in range(LONGEST)]
+    for words, reference in zip(said, items, strict=True):
+        for order, value in _matched(words, reference, corpus):
+            information[order] += value
+    tried = [sum(len(words) - order for words in said) for order in range(LONGEST)]
     gain = sum(value / (total or 1) for value, total in zip(information, tried, strict=True))
-
-    mean_lengths = sum(sum(reference.lengths) / len(reference.lengths) for reference in references)
+    mean_lengths = sum(sum(reference.lengths) / len(reference.lengths) for reference in items)
     return gain * _length_penalty(tried[0] / mean_lengths)
+
+
+def _matched(words: Sequence[str], reference: ReferenceCounts, corpus: Counter[Ngram]) -> Iterator[tuple[int, float]]:
+    """Order (from 0) and information of every n-gram of a prediction that its references have."""
+    for ngram, count in count_ngrams(words).items():
+        if ngram in reference.most:
+            information = math.log(corpus[ngram[:-1]] / corpus[ngram], 2)
+            yield len(ngram) - 1, min(count, reference.most[ngram]) * information
+
+
+@lru_cache(maxsize=8)
+def _corpus_counts(references: References) -> Counter[Ngram]:
+    corpus: Counter[Ngram] = Counter()
+    for reference in counted(references):
+        corpus.update(reference.total)
+    corpus[()] = sum(sum(reference.lengths) for reference in counted(references))
+    return corpus
 
 
 def _length_penalty(ratio: float) -> float:
     return 1.0 if ratio >= 1 else math.exp(_BETA * math.log(ratio) ** 2)
+
+
+METRIC = Nist()

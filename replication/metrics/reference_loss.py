@@ -1,29 +1,44 @@
 """Loss on the references of generated texts: nats a token, teacher-forced; lower is better.
 
 Each row holds the sum over its scored references' tokens and their number (replication/reference_losses.py); the score
-is the ratio of the two sums over rows, so that every token counts alike.
+is the ratio of the two sums over rows, so that every token counts alike. Rows without them have no such score.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-REFERENCE_LOSS = "reference_loss"
-Pair = tuple[float, int]
+import numpy as np
 
-
-def item_losses(rows: Sequence[Mapping[str, Any]]) -> list[Pair] | None:
-    """Summed negative log-likelihood and number of tokens of each row; None unless every row has them."""
-    if not rows or not all("reference_nll" in row and "reference_tokens" in row for row in rows):
-        return None
-    return [(float(row["reference_nll"]), int(row["reference_tokens"])) for row in rows]
+from replication.metrics.metric import Floats, Metric, Rows, numbers, share
 
 
-def reference_loss(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Nats a token over all rows; None unless every row has its sum."""
-    losses = item_losses(rows)
-    if losses is None:
-        return None
-    return math.fsum(nll for nll, _ in losses) / sum(tokens for _, tokens in losses)
+class ReferenceLoss(Metric):
+    """Negative log-likelihood over tokens."""
+
+    name = "reference_loss"
+    label = "reference loss"
+    direction = "lower"
+    scale = "nats a token, 0 and up"
+    position = 6
+    reported_for: Mapping[str, Sequence[str]] = {"generation": ("e2e",)}
+
+    def measured(self, rows: Rows) -> bool:
+        """Whether every row has its loss."""
+        return bool(rows) and all("reference_nll" in row and "reference_tokens" in row for row in rows)
+
+    def item_statistics(self, rows: Rows) -> Floats:
+        """(n_items, 2): nats, tokens."""
+        return np.stack([numbers(rows, "reference_nll"), numbers(rows, "reference_tokens")], axis=1)
+
+    def score(self, sums: Floats) -> Floats:
+        """Nats a token."""
+        return share(sums)
+
+    def total(self, statistics: Floats) -> Floats:
+        """Sums without rounding in between."""
+        return np.array([math.fsum(column) for column in statistics.T])
+
+
+METRIC = ReferenceLoss()

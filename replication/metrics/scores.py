@@ -1,6 +1,6 @@
-"""The five E2E scores together: one or several systems against the same references, with or without Java.
+"""Scores of one or several systems by the official metrics of a protocol (cola, squad_v1, rouge, e2e).
 
-With Java every score is the official one. Without it BLEU and NIST stay exact, METEOR is missing (never
+With Java every E2E score is the official one. Without it BLEU and NIST stay exact, METEOR is missing (never
 replaced), and ROUGE-L and CIDEr use `approximate_tokenizer` and are labelled approximate. Measured against
 the official tokenizer: the same ROUGE-L and CIDEr on the scripts' own example (10 items); the same tokens
 for 99.91 % of the 51,426 references of the E2E release; and, with the first human reference scored against
@@ -10,37 +10,26 @@ high (1.8572).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from replication.errors import DataError
-from replication.metrics import approximate_tokenizer, mteval_tokenizer, ptb_tokenizer
-from replication.metrics.bleu import bleu_from_statistics, statistics_from_counts
-from replication.metrics.cider import cider
 from replication.metrics.java import JavaChoice, resolve_java
-from replication.metrics.meteor import Meteor
-from replication.metrics.ngrams import ReferenceCounts, count_references
-from replication.metrics.nist import nist_from_counts
-from replication.metrics.rouge_l import rouge_l
+from replication.metrics.metric import Rows
+from replication.metrics.programs import Programs, Progress
+from replication.metrics.registry import reported
 
-METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
-"""Keys of every result, in the official scripts' order."""
-
-SHORT = 4
-"""A prediction of fewer words has, in the official NIST, a negative number of n-grams (BLEU: under three)."""
-
-Progress = Callable[[str], None]
+E2E = "e2e"
+"""The protocol of text generation."""
 
 
 @dataclass(frozen=True)
-class E2EScores:
+class Scores:
     """Scores of one system, and how far they are the official ones."""
 
     values: dict[str, float | None]
-    """One entry per name in METRICS; BLEU, METEOR and ROUGE_L of 0 to 1, CIDEr of 0 to 10; None where
-    missing."""
+    """One entry per metric, in table order, on the scale that the metric states; None where missing."""
     items: int
     approximate: tuple[str, ...]
     """Metrics computed by the official formula on another tokenisation."""
@@ -51,7 +40,7 @@ class E2EScores:
     """Properties of the predictions that a reader of the scores should know."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form: the five keys, then items, approximate, missing, tokenizer and notes."""
+        """JSON form: a key for each metric, then items, approximate, missing, tokenizer and notes."""
         return {
             **self.values,
             "items": self.items,
@@ -60,6 +49,61 @@ class E2EScores:
             "tokenizer": self.tokenizer,
             "notes": list(self.notes),
         }
+
+
+def score_systems(
+    protocol: str, systems: Mapping[str, Rows], *, java: JavaChoice = "auto", progress: Progress | None = None
+) -> dict[str, Scores]:
+    """Scores of several systems (name -> prediction rows), with the Java programs started only once.
+
+    A metric is reported when the rows of every system hold what it needs. `java`: "auto", a path, or None to score
+    without. `progress` is called with a few words before each step. ConfigError: an unknown protocol. DataError names
+    the system, row and field that cannot be used. ReplicationError: a Java program failed.
+    """
+    found = reported(protocol)
+    for name, rows in systems.items():
+        if not rows:
+            raise DataError(f"{_where(protocol, name)}: no predictions; there is nothing to score")
+    metrics = [metric for metric in found if all(metric.measured(rows) for rows in systems.values())]
+    program = None
+    if any(metric.java != "no" for metric in metrics):
+        if progress:
+            progress("looking for Java")
+        program = resolve_java(java)
+    results = {}
+    with Programs(program, progress) as programs:
+        for metric in metrics if systems else ():
+            metric.begin(programs)
+        for name, rows in systems.items():
+            values: dict[str, float | None] = {}
+            for metric in metrics:
+                programs.say(f"{metric.label} of {name}" if name else metric.label)
+                try:
+                    values[metric.name] = metric.official(rows, programs)
+                except DataError as error:
+                    raise DataError(f"{_where(protocol, name)}: {error}") from None
+            results[name] = Scores(
+                values=values,
+                items=len(rows),
+                approximate=() if program else tuple(m.name for m in metrics if m.java == "tokenizer"),
+                missing=tuple(metric for metric, value in values.items() if value is None),
+                tokenizer=programs.tokenizer,
+                notes=tuple(note for metric in metrics for note in metric.notes(rows)),
+            )
+    return results
+
+
+def score_task(protocol: str, predictions: Rows) -> dict[str, float | None]:
+    """Scores of one system's prediction rows by name, in table order. Errors as those of `score_systems`."""
+    return score_systems(protocol, {"": predictions})[""].values
+
+
+def glue_scores(protocol: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float | None]:
+    """Scores of plain predictions and labels by the metric of a GLUE task, or "accuracy"."""
+    if len(predictions) != len(labels):
+        raise DataError(f"{len(predictions)} predictions but {len(labels)} labels; give one label per prediction")
+    pairs = enumerate(zip(predictions, labels, strict=True))
+    return score_task(protocol, [{"id": i, "prediction": said, "label": true} for i, (said, true) in pairs])
 
 
 def e2e_scores(
@@ -79,7 +123,7 @@ def score_e2e(
     *,
     java: JavaChoice = "auto",
     progress: Progress | None = None,
-) -> E2EScores:
+) -> Scores:
     """`e2e_scores` with what is approximate or missing. `java`: "auto", a path, or None to score without."""
     return score_many({"": predictions}, references, java=java, progress=progress)[""]
 
@@ -90,80 +134,22 @@ def score_many(
     *,
     java: JavaChoice = "auto",
     progress: Progress | None = None,
-) -> dict[str, E2EScores]:
-    """Score several systems (name -> predictions), counting the references and starting METEOR only once.
+) -> dict[str, Scores]:
+    """`score_systems` of several systems' raw texts (name -> predictions) against the same references.
 
-    `progress` is called with a few words before each step. DataError: lengths differ, an item without a
-    reference, something that is not text. ReplicationError: a Java program failed.
+    DataError: lengths differ, an item without a reference, something that is not text.
     """
-    say = progress or (lambda step: None)
     for name, predictions in systems.items():
         check_items(predictions, references, name)
-    say("looking for Java")
-    program = resolve_java(java)
-    with ExitStack() as stack:
-        meteor = stack.enter_context(Meteor(program)) if program and systems else None
-        say("counting the references")
-        counted = [count_references(texts) for texts in references]
-        say("tokenising the references")
-        flat = _tokenize([text for texts in references for text in texts], program)
-        remaining = iter(flat)
-        tokenized = [[next(remaining) for _ in texts] for texts in references]
-        return {
-            name: _score_system(name, predictions, counted, tokenized, program, meteor, say)
-            for name, predictions in systems.items()
-        }
+    rows = {
+        name: [{"prediction": text, "references": texts} for text, texts in zip(predictions, references, strict=True)]
+        for name, predictions in systems.items()
+    }
+    return score_systems(E2E, rows, java=java, progress=progress)
 
 
-def _score_system(
-    name: str,
-    predictions: Sequence[str],
-    counted: Sequence[ReferenceCounts],
-    references: Sequence[Sequence[str]],
-    java: str | None,
-    meteor: Meteor | None,
-    say: Progress,
-) -> E2EScores:
-    where = f" of {name}" if name else ""
-    say(f"BLEU and NIST{where}")
-    words = [mteval_tokenizer.tokenize(text) for text in predictions]
-    values: dict[str, float | None] = dict.fromkeys(METRICS)
-    values["BLEU"] = bleu_from_statistics(statistics_from_counts(words, counted).sum(axis=0))
-    values["NIST"] = nist_from_counts(words, counted)
-    say(f"tokenising the predictions{where}")
-    tokenized = _tokenize(predictions, java)
-    say(f"ROUGE-L and CIDEr{where}")
-    values["ROUGE_L"] = rouge_l(tokenized, references)
-    values["CIDEr"] = cider(tokenized, references)
-    if meteor is not None:
-        say(f"METEOR{where} (Java; its first answer takes some seconds)")
-        values["METEOR"] = meteor.corpus_score(tokenized, references)
-    return E2EScores(
-        values=values,
-        items=len(predictions),
-        approximate=() if java else ("ROUGE_L", "CIDEr"),
-        missing=() if java else ("METEOR",),
-        tokenizer="Stanford PTBTokenizer (Java)" if java else "pure-Python Penn Treebank rules (no Java)",
-        notes=_notes(words),
-    )
-
-
-def _tokenize(texts: Sequence[str], java: str | None) -> list[str]:
-    return ptb_tokenizer.tokenize(texts, java) if java else approximate_tokenizer.tokenize(texts)
-
-
-def _notes(words: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    notes = []
-    empty = sum(tokens == [""] for tokens in words)
-    if empty:
-        notes.append(f"{empty} of {len(words)} predictions are empty")
-    short = sum(len(tokens) < SHORT for tokens in words)
-    if short:
-        notes.append(
-            f"{short} of {len(words)} predictions have fewer than {SHORT} words; the official script "
-            "subtracts n-grams for them, so BLEU and NIST can be too high, BLEU even above 1"
-        )
-    return tuple(notes)
+def _where(protocol: str, name: str) -> str:
+    return f"metric {protocol}" + (f", {name}" if name else "")
 
 
 def check_items(predictions: Sequence[str], references: Sequence[Sequence[str]], name: str = "") -> None:

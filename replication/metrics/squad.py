@@ -8,7 +8,7 @@ Use: `evaluate.load("<path of this file>", "squad_v1").compute(predictions=[...]
 import datasets
 import evaluate
 
-from replication.metrics.answers import squad_scores
+from replication.metrics import score_task
 
 _DESCRIPTION = "Exact match and F1 of the official SQuAD scripts, versions 1.1 and 2.0, as fractions of 0 to 1."
 
@@ -26,7 +26,7 @@ Returns:
     dict with exact_match and f1 (0 to 1).
 """
 
-_VERSIONS = {"squad_v1": 1, "squad_v2": 2}
+_VERSIONS = ("squad_v1", "squad_v2")
 
 
 class Squad(evaluate.Metric):
@@ -44,5 +44,6 @@ class Squad(evaluate.Metric):
             reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
         )
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float]:
-        return squad_scores(predictions, references, version=_VERSIONS[self.config_name])
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | None]:
+        pairs = zip(predictions, references, strict=True)
+        return score_task(self.config_name, [{"prediction": said, "answers": list(golds)} for said, golds in pairs])

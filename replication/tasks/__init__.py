@@ -8,6 +8,7 @@ from replication.tasks.classification import Classification, Regression
 from replication.tasks.multiple_choice import MultipleChoice
 from replication.tasks.question_answering import QuestionAnswering
 from replication.tasks.summarisation import Summarisation
+from replication.tasks.text_generation import TextGeneration
 
 __all__ = ["FORMS", "Options", "TaskForm", "get_form"]
 
@@ -19,6 +20,7 @@ FORMS: dict[str, TaskForm] = {
         QuestionAnswering(),
         MultipleChoice(),
         Summarisation(),
+        TextGeneration(),
     )
 }
 """Form by name; a form keeps no state."""

@@ -32,6 +32,10 @@ DECIMALS = 6
 _PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # their first token stands at pad_token_id + 1
 
 
+OF_THE_RUN = {"of_the_run": True}
+"""Metadata of an option that a run gives (its training, its backbone), never a task; a record holds it elsewhere."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of a form; `batch_size` counts the examples of one forward pass in prediction."""
@@ -40,6 +44,10 @@ class Options:
 
     def __post_init__(self) -> None:
         self.whole("batch_size", 1)
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the predictions besides the model, for records."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if not field.metadata}
 
     def whole(self, name: str, least: int) -> None:
         """ConfigError unless the field is a whole number of at least `least`."""
@@ -65,20 +73,38 @@ class TaskForm(ABC):
     model_task: ClassVar[str]
     """What `backbones.load_model` calls the kind of model that is needed."""
     options_class: ClassVar[type[Options]] = Options
+    shared_options: ClassVar[str | None] = None
+    """Section of a profile with options that all tasks of this form share."""
+    generates: ClassVar[bool] = False
+    """Whether predicting writes text token by token, which takes about as long as training."""
 
-    def options(self, settings: Mapping[str, Any] | None = None) -> Any:
-        """The form's options with `settings`; ConfigError names an unknown or invalid one and what is valid."""
+    def options(self, settings: Mapping[str, Any] | None = None, **of_the_run: Any) -> Any:
+        """The form's options with `settings`; ConfigError names an unknown or invalid one and what is valid.
+
+        `of_the_run`: what training and backbone offer (max_length, separator); a form takes what it has an option
+        for, and `settings` stand over it.
+        """
         settings = settings or {}
-        valid = [field.name for field in fields(self.options_class)]
+        known = fields(self.options_class)
+        valid = [field.name for field in known if not field.metadata]
         if unknown := [str(name) for name in settings if name not in valid]:
             raise ConfigError(
                 f"unknown task option {', '.join(unknown)}; a {self.name} task has: {', '.join(sorted(valid))}"
             )
-        return self.options_class(**settings)
+        offered = {field.name: of_the_run[field.name] for field in known if field.name in of_the_run}
+        return self.options_class(**{**offered, **settings})
 
     def num_labels(self, corpus: Mapping[str, Any]) -> int:
         """Outputs of the task head, from the corpus's description; 2 (Hugging Face's default) where none is sized."""
         return 2
+
+    def pad_id(self, tokenizer: Any, options: Any) -> int:
+        """Token that fills a batch."""
+        return int(tokenizer.pad_token_id)
+
+    def passes(self, options: Any) -> int:
+        """How often `predict` goes over the rows: each pass reports every row to `progress`."""
+        return 1
 
     def prepare_model(self, model: Any, tokenizer: Any) -> None:  # noqa: B027  (most forms have nothing to prepare)
         """Tell the model what the form needs it to know of the tokenizer; in place."""

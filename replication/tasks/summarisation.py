@@ -89,6 +89,7 @@ class Summarisation(TaskForm):
     name = "summarisation"
     model_task = "seq2seq_lm"
     options_class = SummarisationOptions
+    generates = True
 
     def prepare_model(self, model: Any, tokenizer: Any) -> None:
         """Check that the model knows how its decoder starts; ConfigError otherwise."""

@@ -12,12 +12,12 @@ import pipelines.fitting as fitting
 import pipelines.predict as predict
 import pipelines.score as score
 from analysis.load.runs import load_experiment
-from pipelines.plan import plan_experiment
+from pipelines.experiment import resolve
 from pipelines.settings import load_settings
-from pipelines.tasks import gold_rows
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, read_jsonl, write_json, write_jsonl, write_text
 from replication.records import read_record
+from replication.tasks import get_form
 
 PARAMS = Path("params.yaml")
 TRAIN = {
@@ -39,10 +39,11 @@ def planned(project_root, **experiments):
     content = yaml.safe_load((project_root / "params.yaml").read_text())
     content["tasks"]["similarity"] = SIMILARITY
     content["experiments"] = {
-        key: {"backbone": backbone, "task": task, "method": "baseline", "settings": {"kind": kind},
+        key: {"backbone": backbone, "task": task, "method": "baseline", "settings": kind,
               "learning_rate": None, "seeds": [0]}
         for key, (kind, task, backbone) in experiments.items()
     }  # fmt: skip
+    content["methods"]["baseline"] = {kind: {"kind": kind} for kind, _, _ in experiments.values()}
     return yaml.safe_dump({**content, "searches": {}, "memory": None})
 
 
@@ -59,7 +60,7 @@ def home(project_root, tmp_path, monkeypatch):
             write_jsonl(folder / f"{name}.jsonl", TRAIN[task])
         described = {"name": task, "label": task, "metric": metric, "sha256": {"x": "0" * 64}}
         form = load_settings(PARAMS).task(task).form
-        write_jsonl(Path("gold/quick") / f"{task}.jsonl", gold_rows(form, TRAIN[task]))
+        write_jsonl(Path("gold/quick") / f"{task}.jsonl", get_form(form).gold(TRAIN[task]))
         counts = {"train_examples": 9, "dev_examples": 9, "test_items": 9}
         write_json(folder / "corpus.json", {**described, "form": form, "labels": ["no", "yes"], **counts})
     return tmp_path
@@ -111,7 +112,7 @@ def test_cosine_counts_the_backbone_without_its_head_and_reads_it_without_traini
     run = home / "runs/quick/cosine"
     counts = read_record(run / "training/seed-0/record.json").counts
     assert counts.trainable == 0
-    plan = plan_experiment(load_settings(PARAMS), "cosine")
+    plan = resolve(load_settings(PARAMS), "cosine")
     from replication.backbones import build_empty
 
     model = build_empty("microworld-deberta", task="sequence_classification", num_labels=1)
@@ -124,7 +125,7 @@ def test_cosine_counts_the_backbone_without_its_head_and_reads_it_without_traini
 
 def test_the_dry_run_says_that_nothing_is_trained(home):
     assert "baseline majority, task sentiment, nothing trained, seeds 0" in fitting.describe(
-        plan_experiment(load_settings(PARAMS), "majority")
+        resolve(load_settings(PARAMS), "majority")
     )
 
 
@@ -144,5 +145,5 @@ def test_a_kind_that_does_not_fit_the_form_is_refused_in_planning(
     monkeypatch.chdir(tmp_path)
     backbone = {"choice": "microworld-llama", "headlines": "microworld-bart"}.get(task, "microworld-deberta")
     write_text(PARAMS, planned(project_root, wrong=(kind, task, backbone)))
-    with pytest.raises(ConfigError, match=rf"experiments\.wrong\.settings\.kind: .*{kind}.* are: {valid}$"):
-        plan_experiment(load_settings(PARAMS), "wrong")
+    with pytest.raises(ConfigError, match=rf"experiments\.wrong: methods\.baseline\.{kind}: .*{kind}.* are: {valid}$"):
+        resolve(load_settings(PARAMS), "wrong")

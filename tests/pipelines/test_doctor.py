@@ -223,7 +223,7 @@ def test_a_corpus_that_no_address_serves_stops_its_own_task_alone(home, monkeypa
 
 
 def test_a_corpus_of_files_with_addresses_needs_the_network(home):
-    assert need(examine(home), "cpu", "boolq_closed_book").state == "network"
+    assert need(examine(home), "cpu", "parts of corpora").state == "network"
     asked = Answers("answers 404")
     entry = need(examine(home, asked), "cpu", "boolq_closed_book")
     assert entry.state == "lacking"

@@ -19,7 +19,7 @@ import pipelines.score as score
 import pipelines.search as search
 import replication.training as training
 from analysis.load.searches import read_memory
-from pipelines.plan import plan_experiment
+from pipelines.experiment import resolve
 from pipelines.settings import load_settings
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
@@ -51,7 +51,7 @@ def home(tmp_path_factory):
     content["experiments"] = {key: content["experiments"][key] for key in EXPERIMENTS + TASKS}
     for experiment in content["experiments"].values():
         experiment["seeds"] = [18, 52]
-    content["experiments"][SELECTING]["settings"].update(keep=2, selection_steps=3)
+    content["methods"]["weight_lora"]["k3"].update(keep=2, selection_steps=3)
     content["memory"] = {"experiment": SELECTING, "keep": [1, 4], "batch_size": 2, "length": 24}
     rows = str(root / "data/microworld-tasks")
     for key in {content["experiments"][key]["task"] for key in TASKS}:
@@ -118,7 +118,7 @@ def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, k
         path = run / f"predictions/seed-{seed}.jsonl"
         rows = read_jsonl(path)
         assert not {"label", "answers", "references"} & set(rows[0]), "the truth stands in the gold file alone"
-        assert predict.predict(plan_experiment(load_settings(PARAMS), key), seed) == full_rows(path)
+        assert predict.predict(resolve(load_settings(PARAMS), key), seed) == full_rows(path)
         assert metrics["predictions_sha256"][str(seed)] == sha256_file(path)
         record = read_record(run / f"training/seed-{seed}/record.json")
         assert [row["id"] for row in rows] == [row["id"] for row in read_jsonl(prepared_of(finished, key))]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pipelines.prepare as prepare
-from pipelines.settings import load_settings
 from replication.corpora.microworld import LABEL
-from replication.errors import ConfigError
+from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, read_jsonl
 
 
@@ -76,8 +79,54 @@ def test_another_seed_chooses_other_rows_in_corpus_order():
     assert len(set(first)) == 10
 
 
-def test_a_missing_corpus_names_the_cure(params, tmp_path):
-    settings = load_settings(params)
-    task = settings.task("microworld-e2e").model_copy(update={"source": str(tmp_path / "absent")})
-    with pytest.raises(ConfigError, match=r"dvc pull data\.dvc"):
-        prepare.read_corpus(task)
+def test_a_missing_corpus_names_the_fix(params, tmp_path):
+    content = yaml.safe_load(params.read_text())
+    (tmp_path / "empty").mkdir()
+    for source, message in (
+        ("empty", r"trainset\.csv: no such file; `dvc pull data\.dvc`"),
+        ("absent", "no such folder"),
+    ):
+        content["tasks"]["microworld-e2e"]["source"] = str(tmp_path / source)
+        params.write_text(yaml.safe_dump(content))
+        with pytest.raises(DataError, match=message):
+            prepare.main(params, "microworld-e2e")
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_a_form_that_the_corpus_does_not_have_names_file_and_task(params):
+    content = yaml.safe_load(params.read_text())
+    content["tasks"]["sentiment"]["form"] = "generation"
+    params.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"params\.yaml: tasks\.sentiment: form=generation; .*has the form classif"):
+        prepare.main(params, "sentiment")
+
+
+@pytest.mark.parametrize("task", ["microworld-e2e", "sentiment", "qa", "headlines", "choice"])
+def test_no_dev_row_and_no_reported_row_is_learnt_from(params, tmp_path, task):
+    content = yaml.safe_load(params.read_text())
+    content["tasks"][task]["train_examples"] = None  # all: a part of them might miss the rows in question
+    params.write_text(yaml.safe_dump(content))
+    prepare.main(params, task)
+    folder = tmp_path / f"prepared/quick/{task}"
+    train, dev, test = ([json.dumps(row, sort_keys=True) for row in read_jsonl(folder / f"{split}.jsonl")]
+                        for split in ("train", "dev", "test"))  # fmt: skip
+    assert train
+    assert dev
+    assert not set(train) & set(dev), "a dev loss on rows that were learnt says nothing"
+    assert not (set(train) | set(dev)) & set(test)
+    corpus = read_json(folder / "corpus.json")
+    sizes = (corpus["train_examples"], corpus["dev_examples"], corpus["test_items"])
+    assert sizes == (len(train), len(dev), len(test))
+
+
+@given(rows=st.integers(2, 60), count=st.integers(0, 59), seed=st.integers(0, 9))
+def test_held_out_rows_and_the_rest_are_all_rows_once_in_their_order(rows, count, seed):
+    everything = list(range(rows))
+    if count >= rows:
+        with pytest.raises(ConfigError, match="nothing is left to train on"):
+            prepare.hold_out_rows(everything, count, seed)
+        return
+    train, dev = prepare.hold_out_rows(everything, count, seed)
+    assert len(dev) == count
+    assert sorted(train + dev) == everything
+    assert (train, dev) == (sorted(train), sorted(dev))

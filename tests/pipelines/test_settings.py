@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipelines.settings import load_settings
 from replication.errors import ConfigError
@@ -50,7 +55,23 @@ def test_the_quick_profile_loads(project_root):
         (lambda p: p["searches"]["lora"].update(task="xsum"), r"searches\.lora\.task=xsum"),
         (lambda p: p["experiments"]["lora"].update(search="dora"), r"experiments\.lora\.search=dora"),
         (lambda p: p.pop("training"), "training"),
-        (lambda p: p.update(thread=2), "thread"),
+        (lambda p: p.update(thread=2), "thread: unknown field; valid fields: profile, root"),
+        (
+            lambda p: p["experiments"]["lora"].update(rate=2),
+            r"lora\.rate: unknown field; valid fields: .*learning_rate",
+        ),
+        (lambda p: p["search"]["e2e"].update(seed=1), r"search\.e2e\.seed: unknown field; valid fields: .*seeds"),
+        (lambda p: p.update(threads=True), "threads: true is not a number; give a number"),
+        (lambda p: p["experiments"]["lora"].update(learning_rate=True), r"lora\.learning_rate: true is not a number"),
+        (lambda p: p["experiments"]["lora"].update(seeds=[True]), r"lora\.seeds\.0: true is not a number"),
+        (lambda p: p["tasks"]["qa"].update(test_items=True), r"tasks\.qa\.test_items: true is not a number"),
+        (lambda p: p["search"]["e2e"].update(learning_rates=[0.1, True]), r"learning_rates\.1: true is not a number"),
+        (
+            lambda p: p["experiments"]["lora"].update(settings="r3"),
+            r"experiments\.lora\.settings=r3: methods\.lora has",
+        ),
+        (lambda p: p["experiments"]["lora"].update(method="dora"), r"experiments\.lora\.method=dora: methods has"),
+        (lambda p: p.update(profile="../x"), "profile"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path, quick, change, message):
@@ -73,3 +94,76 @@ def test_broken_yaml_is_named(tmp_path):
     path.write_text("profile: [")
     with pytest.raises(ConfigError, match=r"params\.yaml: not valid YAML"):
         load_settings(path)
+
+
+SECTIONS = ("experiments", "tasks", "backbones", "search", "searches", "methods")
+ALLOWED = st.text("abzAZ09._-", min_size=1, max_size=8).filter(lambda name: name not in (".", ".."))
+FORBIDDEN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).filter(
+    lambda name: name in (".", "..") or not name or any(c not in LETTERS for c in name)
+)
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+
+def renamed(content, section, name):
+    """One more entry of `section`, called `name`."""
+    content[section][name] = next(iter(content[section].values()))
+    return content
+
+
+@given(section=st.sampled_from(SECTIONS), name=ALLOWED)
+@example(section="experiments", name="...")
+@example(section="tasks", name="squad_v1.1-part")
+def test_letters_digits_points_dashes_and_underscores_make_a_name(project_root, tmp_path, section, name):
+    content = yaml.safe_load((project_root / "params.yaml").read_text())
+    assert name in getattr(load_settings(written(tmp_path, renamed(content, section, name))), section)
+
+
+@given(section=st.sampled_from(SECTIONS), name=FORBIDDEN)
+@example(section="experiments", name="../evil")
+@example(section="tasks", name="a/b")
+@example(section="experiments", name="")
+@example(section="tasks", name=".")
+@example(section="backbones", name="..")
+@example(section="methods", name="lora\n")
+def test_any_other_name_would_become_a_path_and_is_refused(project_root, tmp_path, section, name):
+    content = yaml.safe_load((project_root / "params.yaml").read_text())
+    with pytest.raises(ConfigError, match=rf"{section}\..*name .* is not allowed; use letters, digits") as error:
+        load_settings(written(tmp_path, renamed(content, section, name)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("profile: quick\nroot: .\nprofile: cpu\n", "profile", 3),
+        ("tasks:\n  qa: {corpus: a}\n  qa: {corpus: b}\n", "qa", 3),
+        ("tasks:\n  qa: {corpus: a, source: x, corpus: b}\n", "corpus", 2),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path, text, key, line):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"params\.yaml: .*line {line}: the key '{key}' stands at line \d already"):
+        load_settings(path)
+
+
+def test_a_value_may_be_shared_by_an_anchor(project_root, tmp_path):
+    text = (project_root / "params.yaml").read_text()
+    old = "training: {steps: 60, batch_size: 16,"
+    assert text.count(old) == 2
+    shared = text.replace(old, "training: &short {steps: 60, batch_size: 16,", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(shared)
+    assert load_settings(path) == load_settings(project_root / "params.yaml")
+
+
+@pytest.mark.parametrize("kind", ["folder", "bytes", "yaml", "list", "empty"])
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(project_root, tmp_path, kind):
+    path = tmp_path / "params.yaml"
+    contents = {"bytes": b"profile: caf\xe9", "yaml": b"a: [1\nb: 2\n", "list": b"- 1\n", "empty": b""}
+    path.mkdir() if kind == "folder" else path.write_bytes(contents[kind])
+    command = [sys.executable, "-m", "pipelines.prepare", "--params", str(path), "--task", "qa"]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=project_root)
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith(f"error: {path}: ")
+    assert outcome.stderr.count("\n") == 1

@@ -7,12 +7,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from replication.decoding_config import GenerationOptions
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import TextPair, encode_pair
 from replication.losses import evaluate_loss
-from replication.metrics.reference_loss import reference_loss
+from replication.metrics import find
+from replication.metrics.programs import Programs
 from replication.reference_losses import encode_references, reference_losses
+from replication.tasks.text_generation import GenerationOptions
 
 SEPARATOR = "<|endoftext|>"
 ROWS = [
@@ -43,7 +44,7 @@ def test_it_is_the_dev_loss_of_the_same_pairs(request, tokenizer, family, count)
     examples = [encode_pair(tokenizer, pair, 0, 64) for pair in pairs]
     expected = evaluate_loss(model, examples, batch_size=3, pad_id=0)
     found = losses_of(model, tokenizer, count)
-    assert reference_loss(found) == pytest.approx(expected, rel=1e-5)
+    assert find("reference_loss").official(found, Programs()) == pytest.approx(expected, rel=1e-5)
     assert sum(row["reference_tokens"] for row in found) == sum(sum(example.loss_mask) for example in examples)
     for row, loss in zip(ROWS, found, strict=True):
         own = [encode_pair(tokenizer, TextPair(row["context"], text), 0, 64) for text in row["references"][:count]]
@@ -88,6 +89,7 @@ def test_the_number_of_references_is_a_whole_number(wrong):
 
 def test_the_metric_weighs_every_token_alike_and_needs_every_row():
     rows = [{"reference_nll": 1.0, "reference_tokens": 1}, {"reference_nll": 1.0, "reference_tokens": 3}]
-    assert reference_loss(rows) == 0.5
-    assert reference_loss([*rows, {"prediction": "x"}]) is None
-    assert reference_loss([]) is None
+    assert find("reference_loss").official(rows, Programs()) == 0.5
+    assert find("reference_loss").measured(rows)
+    assert not find("reference_loss").measured([*rows, {"prediction": "x"}])
+    assert not find("reference_loss").measured([])

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,9 @@ from analysis.judge.study import (
 )
 from analysis.load.runs import experiment_labels, load_experiment, load_profile
 from replication.fileio import read_json, read_jsonl, write_json, write_jsonl
+from replication.metrics import find
 from replication.metrics.bleu import bleu
-from replication.metrics.reference_loss import reference_loss
+from replication.metrics.programs import Programs
 
 
 @pytest.fixture
@@ -119,14 +121,14 @@ def with_reference_loss(folder, nats):
             row.update(reference_nll=tokens * (nats + 0.01 * index), reference_tokens=tokens)
         write_jsonl(path, rows)
         seed = path.stem.removeprefix("seed-")
-        means[seed] = reference_loss(rows)
+        means[seed] = find("reference_loss").official(rows, Programs())
         metrics["seeds"][seed]["reference_loss"] = means[seed]
     metrics["metrics"] = ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
     metrics["reference_loss"], metrics["spread"]["reference_loss"] = sum(means.values()) / len(means), 0.0
     write_json(folder / "metrics.json", metrics)
 
 
-def test_reference_loss_has_intervals_and_differences_and_leaves_the_rows_alone(quick, quick_runs, tmp_path):
+def test_reference_loss_has_intervals_and_differences_and_changes_no_other_score(quick, quick_runs, tmp_path):
     runs = shutil.copytree(quick_runs, tmp_path / "quick")
     for name, nats in (("lora", 2.0), ("solo_connection", 2.5)):
         with_reference_loss(runs / name, nats)
@@ -142,5 +144,9 @@ def test_reference_loss_has_intervals_and_differences_and_leaves_the_rows_alone(
     assert difference.over_items.low == pytest.approx(0.5), "every item differs by as much"
     assert study.over_items(full, "reference_loss") is None
     assert study.difference(solo, full, "reference_loss") is None
-    lead = {row.experiment: row.scores["BLEU"] for row in study.rows}
-    assert lead == {row.experiment: row.scores["BLEU"] for row in Study.of(quick).rows}
+    assert {row.experiment for row in study.rows if "reference_loss" in row.scores} == {"lora", "solo_connection"}
+    without = [
+        replace(row, scores={name: value for name, value in row.scores.items() if name != "reference_loss"}, metrics=())
+        for row in study.rows
+    ]
+    assert without == [replace(row, metrics=()) for row in Study.of(quick).rows]

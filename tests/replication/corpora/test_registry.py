@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from replication.corpora.registry import CORPORA, EMBEDDED, REAL, describe, load_corpus
+from replication.corpora.registry import CORPORA, DESCRIPTIONS, EMBEDDED, REAL, describe, load_corpus
 from replication.errors import ConfigError, DataError
 
 PUBLISHED = {"cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "squad_v1", "squad_v2", "xsum"} | {
@@ -23,7 +23,7 @@ def test_the_names_are_all_there_and_fit_their_cards():
     assert set(REAL) == PUBLISHED | FEWER_TRAINING_ROWS | OWN_NAME
     assert all(corpus.card.name == name for name, corpus in REAL.items())
     assert {name for name, corpus in REAL.items() if corpus.card.comparable} == PUBLISHED | FEWER_TRAINING_ROWS
-    assert (*REAL, *EMBEDDED) == CORPORA
+    assert (*REAL, *EMBEDDED, *DESCRIPTIONS) == CORPORA
 
 
 def test_labels_are_distinct_so_that_no_table_mixes_two_corpora():
@@ -90,3 +90,26 @@ def test_an_embedded_corpus_is_read_from_the_folder_given(tmp_path):
     corpus = load_corpus("microworld_entailment", tmp_path / "tasks")
     assert corpus.name == "microworld_entailment"
     assert set(corpus.splits) >= {"train", corpus.reported_split}
+
+
+def test_descriptions_are_corpora_like_the_others(project_root):
+    assert set(DESCRIPTIONS) == {"e2e", "microworld"}
+    for name in DESCRIPTIONS:
+        assert (describe(name)["name"], describe(name)["form"], describe(name)["metric"]) == (name, "generation", "e2e")
+    assert describe("e2e")["comparable"]
+    assert not describe("microworld")["comparable"]
+
+
+def test_descriptions_give_pairs_to_learn_from_and_items_with_all_their_references(tmp_path):
+    from replication.corpora import microworld
+
+    microworld.write(tmp_path / "world", microworld.MicroworldConfig(train=4, dev=2, test=3, passages=5))
+    corpus = load_corpus("microworld", tmp_path / "world")
+    assert set(corpus.splits) == {"train", "dev", "test"}
+    assert all(set(row) == {"context", "completion"} for row in corpus.splits["train"] + corpus.splits["dev"])
+    assert len({row["mr"] for row in corpus.splits["test"]}) == 3
+    assert all(len(item["references"]) >= 2 for item in corpus.splits["test"])
+    assert not {row["context"] for row in corpus.splits["train"]} & {item["context"] for item in corpus.splits["test"]}
+    (tmp_path / "world" / "devset.csv").unlink()
+    with pytest.raises(DataError, match=r"devset\.csv: no such file; `dvc pull data\.dvc`"):
+        load_corpus("microworld", tmp_path / "world")

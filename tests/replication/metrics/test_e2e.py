@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from replication.metrics import METRICS, e2e_scores
+from replication.metrics import e2e_scores
 
 CODE = """
 import json, sys
@@ -32,7 +32,6 @@ def test_the_file_loads_as_an_evaluate_metric_without_a_hub(project_root, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout.splitlines()[-1])
-    assert tuple(scores) == METRICS
     assert scores == e2e_scores(
         ["the pub is cheap today", "it’s £20"],
         [["the pub is cheap now", "a pub"], ["it costs £20"]],

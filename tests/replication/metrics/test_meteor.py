@@ -1,13 +1,13 @@
 import pytest
 
 from replication.errors import ReplicationError
-from replication.metrics.meteor import Meteor
+from replication.metrics.meteor import MeteorProgram
 
 
 @pytest.mark.java
 @pytest.mark.long
 def test_one_program_scores_many_corpora(java):
-    with Meteor(java) as meteor:
+    with MeteorProgram(java) as meteor:
         assert meteor.corpus_score(["the pub is cheap"], [["the pub is cheap"]]) == pytest.approx(1.0)
         # Empty texts, blanks inside tokens and the program's own separator neither hang nor shift answers.
         assert meteor.corpus_score([""], [["the pub"]]) == 0.0
@@ -24,7 +24,7 @@ def test_one_program_scores_many_corpora(java):
 
 def test_a_program_that_dies_is_an_error_with_its_words(program):
     with (
-        Meteor(program("echo could not reserve memory >&2; exit 1")) as meteor,
+        MeteorProgram(program("echo could not reserve memory >&2; exit 1")) as meteor,
         pytest.raises(ReplicationError, match="could not reserve memory"),
     ):
         meteor.corpus_score(["a"], [["a"]])
@@ -32,7 +32,7 @@ def test_a_program_that_dies_is_an_error_with_its_words(program):
 
 def test_a_program_that_never_answers_is_given_up(program):
     with (
-        Meteor(program("while read line; do :; done"), answer_seconds=0.2) as meteor,
+        MeteorProgram(program("while read line; do :; done"), answer_seconds=0.2) as meteor,
         pytest.raises(ReplicationError, match="no answer within"),
     ):
         meteor.corpus_score(["a"], [["a"]])
@@ -40,7 +40,7 @@ def test_a_program_that_never_answers_is_given_up(program):
 
 def test_a_program_that_never_reads_is_given_up(program):
     with (
-        Meteor(program("exec tail -f /dev/null"), answer_seconds=0.2) as meteor,
+        MeteorProgram(program("exec tail -f /dev/null"), answer_seconds=0.2) as meteor,
         pytest.raises(ReplicationError, match="stopped reading"),
     ):
         meteor.corpus_score(["word " * 100_000], [["a"]])
@@ -48,14 +48,14 @@ def test_a_program_that_never_reads_is_given_up(program):
 
 def test_an_answer_that_is_no_score_is_an_error(program):
     with (
-        Meteor(program("while read line; do echo oops; echo oops; done")) as meteor,
+        MeteorProgram(program("while read line; do echo oops; echo oops; done")) as meteor,
         pytest.raises(ReplicationError, match="oops"),
     ):
         meteor.corpus_score(["a"], [["a"]])
 
 
 def test_closing_twice_is_harmless(program):
-    meteor = Meteor(program("exec cat > /dev/null"))
+    meteor = MeteorProgram(program("exec cat > /dev/null"))
     meteor.close()
     meteor.close()
     with pytest.raises(ValueError, match="closed"):
@@ -64,4 +64,4 @@ def test_closing_twice_is_harmless(program):
 
 def test_a_missing_program_is_an_error():
     with pytest.raises(ReplicationError, match="did not start"):
-        Meteor("/nowhere/java")
+        MeteorProgram("/nowhere/java")

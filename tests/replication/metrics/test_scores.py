@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.errors import DataError, ReplicationError
-from replication.metrics import METRICS, e2e_scores, score_e2e, score_many
+from replication.metrics import e2e_scores, score_e2e, score_many
 from replication.metrics.score_files import read_items
 
 PREDICTIONS = ["The Eagle is a cheap pub near the river.", "Browns serves English food, doesn't it?"]
@@ -35,7 +35,7 @@ def test_the_official_example_gets_the_official_scores(example, java):
     scores = results["baseline"]
     assert {name: round(value, 4) for name, value in scores.values.items()} == expected
     assert (scores.approximate, scores.missing, scores.items) == ((), (), 10)
-    assert all(0 < results["odd"].values[name] < scores.values[name] for name in METRICS)
+    assert all(0 < results["odd"].values[name] < scores.values[name] for name in scores.values)
 
 
 @pytest.mark.mirror
@@ -54,7 +54,7 @@ def test_the_official_example_without_java(example):
 
 def test_a_machine_without_java_is_recognised(no_java):
     scores = e2e_scores(PREDICTIONS, REFERENCES)
-    assert tuple(scores) == METRICS == ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
+    assert tuple(scores) == ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
     assert scores == score_e2e(PREDICTIONS, REFERENCES, java=None).values
     assert scores["METEOR"] is None
 

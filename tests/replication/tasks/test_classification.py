@@ -217,7 +217,7 @@ def test_more_errors(encoder_of):
 
 
 def test_forms_and_options_are_checked_by_name():
-    with pytest.raises(ConfigError, match="known are: classification, multiple_choice"):
+    with pytest.raises(ConfigError, match="known are: classification, generation, multiple_choice"):
         get_form("translation")
     with pytest.raises(
         ConfigError, match="unknown task option stride; a classification task has: batch_size, max_length"

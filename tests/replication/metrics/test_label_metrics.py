@@ -8,7 +8,22 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from replication.errors import DataError
-from replication.metrics.classes import accuracy, f1, matthews, pearson, spearman
+from replication.metrics import find, glue_scores
+from replication.metrics.programs import Programs
+
+
+def score_by(file):
+    """The official score of one metric, from plain predictions and labels."""
+
+    def score(predicted, wanted):
+        rows = [{"prediction": said, "label": true} for said, true in zip(predicted, wanted, strict=True)]
+        return find(file).official(rows, Programs())
+
+    return score
+
+
+FILES = ("accuracy", "f1", "matthews_correlation", "pearson", "spearman")
+accuracy, f1, matthews, pearson, spearman = map(score_by, FILES)
 
 bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
@@ -23,7 +38,6 @@ def test_hand_computed_values():
     predicted, wanted = [1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1, 0, 0]  # TP 2, FP 2, FN 1, TN 3
     assert accuracy(predicted, wanted) == 5 / 8
     assert f1(predicted, wanted) == pytest.approx(2 * 2 / (2 * 2 + 2 + 1))
-    assert f1(predicted, wanted, positive=0) == pytest.approx(2 * 3 / (2 * 3 + 1 + 2))
     assert matthews(predicted, wanted) == pytest.approx((2 * 3 - 2 * 1) / math.sqrt(4 * 3 * 5 * 4))
     assert pearson([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
     assert spearman([10, 20, 20, 40], [1, 2, 3, 4]) == pytest.approx(0.9486832980505138)
@@ -86,9 +100,14 @@ def test_very_large_and_very_small_numbers_are_no_trouble():
     assert pearson([1e300, 2e300, 3e300], [1e-300, 2e-300, 3e-300]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("metric", [accuracy, f1, matthews, pearson, spearman])
-def test_nothing_to_score_is_an_error(metric):
+def test_nothing_to_score_and_unequal_lengths_are_errors():
     with pytest.raises(DataError, match="nothing to score"):
-        metric([], [])
+        glue_scores("mrpc", [], [])
     with pytest.raises(DataError, match="2 predictions but 1 labels"):
-        metric([1, 0], [1])
+        glue_scores("stsb", [1, 0], [1])
+
+
+@pytest.mark.parametrize("bad", [-1, 0.2, True, "1", None])
+def test_what_is_no_class_has_no_score(bad):
+    with pytest.raises(DataError, match="row 0: field 'prediction' must be a class's index"):
+        glue_scores("cola", [bad, 1], [1, 0])

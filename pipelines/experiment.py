@@ -1,0 +1,295 @@
+"""One experiment, resolved once from params.yaml: everything a stage needs, checked, and passed down.
+
+Building one touches no data and no weights, so the commands of every profile can be checked anywhere. `described` needs
+no torch; `resolve` and `resolve_search` also check the method, which does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.paths import gold_path, prepared_directory, prepared_hashes, weights_directory
+from pipelines.settings import BASELINE, ExperimentRow, Row, Search, Settings
+from replication.backbones import Backbone, get_backbone
+from replication.corpora.registry import describe
+from replication.errors import AdapterError, ConfigError
+from replication.fileio import sha256_file
+from replication.records import code_sha256, versions
+from replication.tasks import Options, TaskForm, get_form
+from replication.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from replication.adapters import BaselineConfig, MethodConfig
+
+OF_STEPS = "of_steps"
+"""A setting {of_steps: 0.2} is this part of the training length, rounded."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Backbone x task x method with its seeds. Paths are relative to the project's root, where every stage runs.
+
+    `where`: file and field, for messages. `corpus`: the card of the task's corpus. `search`: the plan of a case under
+    `searches`, and then `training` has its length and its first rate.
+    """
+
+    profile: str
+    key: str
+    where: str
+    threads: int
+    backbone: Backbone
+    task: str
+    corpus: Mapping[str, Any]
+    form: TaskForm
+    options: Options
+    method: str
+    settings_name: str
+    settings: Mapping[str, Any]
+    learning_rate: float | None
+    training: TrainingConfig
+    seeds: tuple[int, ...]
+    training_seeds: Mapping[int, int]
+    search: Search | None = None
+    separate_training: bool = field(default=False)
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared task."""
+        return prepared_directory(self.profile, self.task)
+
+    @property
+    def gold(self) -> Path:
+        """File with the truth of each reported item."""
+        return gold_path(self.profile, self.task)
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the backbone's weights."""
+        return weights_directory(self.backbone.name)
+
+    @property
+    def run(self) -> Path:
+        """Folder of everything the experiment writes."""
+        return Path("runs") / self.profile / self.key
+
+    @property
+    def scratch(self) -> Path:
+        """Checkpoints and finished seeds of a stage that has not ended yet."""
+        return Path("checkpoints") / self.profile / self.key
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the task head."""
+        return self.form.num_labels(self.corpus)
+
+    @property
+    def where_method(self) -> str:
+        """File, field and named settings, for messages about the method."""
+        return f"{self.where}: methods.{self.method}.{self.settings_name}"
+
+    @property
+    def baseline(self) -> BaselineConfig | None:
+        """The configuration of a baseline, which trains nothing and attaches nothing; None for any other method."""
+        from replication.adapters import BaselineConfig
+
+        config = self.methods[self.seeds[0]]
+        return config if isinstance(config, BaselineConfig) else None
+
+    @cached_property
+    def methods(self) -> dict[int, MethodConfig]:
+        """The method's configuration by seed, with its start values drawn from the seed where it has random ones."""
+        return {seed: self._method(seed) for seed in self.seeds}
+
+    def _method(self, seed: int) -> MethodConfig:
+        from replication.adapters import method_config
+
+        try:
+            known = asdict(method_config(self.method, **self.settings))
+            settings = dict(self.settings)
+            if self.separate_training:
+                if "selection_seed" not in known or "selection_seed" in settings:
+                    raise ConfigError(
+                        f"training_seed={self.training_seeds[seed]}: {self.method} draws nothing else from a run's "
+                        "seed; remove it (it is for random_lora without a selection_seed)"
+                    )
+                settings["selection_seed"] = seed
+            if "init_seed" in known and "init_seed" not in settings:
+                settings["init_seed"] = self.training_seeds[seed]
+            return method_config(self.method, **settings)
+        except (TypeError, ConfigError) as error:
+            raise ConfigError(f"{self.where_method}: {error}") from error
+
+    def with_training(self, **changes: Any) -> Experiment:
+        """The same with other training settings; a changed max_length reaches the options of the task."""
+        try:
+            training = replace(self.training, **changes)
+        except TypeError as error:
+            raise ConfigError(f"{self.where}: {error}") from error
+        options = self.options
+        if "max_length" in changes and hasattr(options, "max_length"):
+            options = replace(options, **{"max_length": training.max_length})
+        return replace(self, training=training, options=options)
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What makes a checkpoint or a finished seed this run's: one of any other configuration or code is refused."""
+        return {
+            "profile": self.profile,
+            "experiment": self.key,
+            "backbone": self.backbone.name,
+            "weights": sha256_file(self.weights / "model.safetensors"),
+            "data": prepared_hashes(self.prepared),
+            "method": self.method,
+            "method_config": dict(self.settings),
+            "training": asdict(self.training),
+            "threads": self.threads,
+            "seed": seed,
+            "training_seed": self.training_seeds[seed],
+            "code": code_sha256(),
+            "versions": versions(),
+        }
+
+
+def resolve(settings: Settings, key: str) -> Experiment:
+    """The experiment `key`; every wrong value is a ConfigError before anything is loaded."""
+    return _checked(described(settings, key))
+
+
+def described(settings: Settings, key: str) -> Experiment:
+    """The experiment `key` with all but its method checked, for what trains nothing."""
+    row = settings.experiment(key)
+    training = _training(settings, row.task, row.learning_rate)
+    return _build(settings, key, row, training, row.seeds, f"experiments.{key}")
+
+
+def resolve_search(settings: Settings, key: str) -> Experiment:
+    """The search case `key` as the experiment it stands for, with the length and the first candidate of its plan."""
+    case = settings.search_case(key)
+    plan = settings.search[case.plan]
+    usual = _training(settings, case.task, plan.learning_rates[0])
+    steps = plan.steps
+    training = replace(
+        usual,
+        steps=steps,
+        warmup_steps=min(usual.warmup_steps, steps // 10),
+        eval_every=steps,
+        checkpoint_every=steps,
+    )
+    return _checked(replace(_build(settings, key, case, training, plan.seeds, f"searches.{key}"), search=plan))
+
+
+def _build(
+    settings: Settings, key: str, row: Row, training: TrainingConfig, seeds: tuple[int, ...], name: str
+) -> Experiment:
+    task = settings.task(row.task)
+    given, file = getattr(row, "training_seed", None), settings.params_file
+    backbone = _told(f"{file}: backbones.{row.backbone}", get_backbone, row.backbone)
+    form = _told(f"{file}: tasks.{row.task}.form", get_form, task.form)
+    corpus = _told(f"{file}: tasks.{row.task}.corpus", describe, task.corpus)
+    if corpus["form"] != task.form:
+        raise ConfigError(
+            f"{file}: tasks.{row.task}: form={task.form}: the corpus {task.corpus} has the form {corpus['form']}"
+        )
+    return Experiment(
+        profile=settings.profile,
+        key=key,
+        where=f"{file}: {name}",
+        threads=settings.threads,
+        backbone=backbone,
+        task=row.task,
+        corpus=corpus,
+        form=form,
+        options=_options(settings, row.task, form, training, backbone),
+        method=row.method,
+        settings_name=row.settings,
+        settings=method_settings(settings, row, training.steps),
+        learning_rate=row.learning_rate if isinstance(row, ExperimentRow) else training.learning_rate,
+        training=training,
+        seeds=seeds,
+        training_seeds={seed: seed if given is None else given for seed in seeds},
+        separate_training=given is not None,
+    )
+
+
+def _options(settings: Settings, key: str, form: TaskForm, training: TrainingConfig, backbone: Backbone) -> Options:
+    """The task's options over those that the profile gives to every task of the form."""
+    file, task = settings.params_file, settings.task(key)
+    shared = getattr(settings, form.shared_options) if form.shared_options else {}
+    of_the_run = {"max_length": training.max_length, "separator": backbone.separator}
+    if shared:
+        _told(f"{file}: {form.shared_options}", form.options, shared)
+    return _told(f"{file}: tasks.{key}.options", form.options, {**shared, **task.options}, **of_the_run)
+
+
+def _training(settings: Settings, key: str, learning_rate: float | None) -> TrainingConfig:
+    """The settings that all methods share on a task, with one learning rate (None where nothing trains)."""
+    file, task = settings.params_file, settings.task(key)
+    valid = TrainingConfig.__dataclass_fields__
+    for section, values in (("training", settings.training), (f"tasks.{key}.training", task.training)):
+        for name in values:
+            if name not in valid:
+                raise ConfigError(f"{file}: {section}.{name}: unknown field; valid fields: {', '.join(valid)}")
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    values = {**settings.training, "threads": settings.threads, **task.training, **rate}
+    return _told(f"{file}: training, tasks.{key}.training", TrainingConfig.from_dict, values)
+
+
+def method_settings(settings: Settings, row: Row, steps: int) -> dict[str, Any]:
+    """The settings that `row` names, each {of_steps: share} turned into that part of `steps`."""
+    found = {}
+    for name, value in settings.methods[row.method][row.settings].items():
+        if isinstance(value, Mapping) and OF_STEPS in value:
+            share = value[OF_STEPS]
+            number = isinstance(share, int | float) and not isinstance(share, bool)
+            if set(value) != {OF_STEPS} or not number or not 0 < share <= 1:
+                raise ConfigError(
+                    f"{settings.params_file}: methods.{row.method}.{row.settings}.{name}: {value!r}; give "
+                    f"{{{OF_STEPS}: share}} with a share above 0 and up to 1"
+                )
+            value = round(share * steps)
+        found[name] = value
+    return found
+
+
+def _checked(experiment: Experiment) -> Experiment:
+    """`experiment`, whose method fits its task, its training length and its backbone."""
+    where = experiment.where_method
+    config = experiment.methods[experiment.seeds[0]]
+    if experiment.method == BASELINE and (baseline := experiment.baseline) is not None:
+        _told(where, baseline.check_form, experiment.form.name)
+        return experiment
+    _told(where, config.training_callback, experiment.training)
+    if experiment.form.model_task not in experiment.backbone.tasks:
+        raise ConfigError(
+            f"{experiment.where}.backbone: {experiment.backbone.name} can be built for "
+            f"{', '.join(experiment.backbone.tasks)}; a {experiment.form.name} task needs {experiment.form.model_task}"
+        )
+    keep = getattr(config, "keep", None)
+    if keep is not None:
+        targets = config.targets  # type: ignore[attr-defined]
+        found = _told(where, _adapters, experiment.backbone.name, experiment.form.model_task, tuple(targets))
+        if keep > found:
+            raise ConfigError(
+                f"{where}: keep={keep} exceeds the {found} adapters of {experiment.backbone.name}; use up to {found}"
+            )
+    return experiment
+
+
+@lru_cache
+def _adapters(backbone: str, model_task: str, targets: tuple[str, ...]) -> int:
+    """How many adapters the targets give, counted on the meta device."""
+    from replication.adapters.projections import find_projections
+    from replication.backbones import build_empty
+
+    return sum(map(len, find_projections(build_empty(backbone, task=model_task), targets).values()))
+
+
+def _told(where: str, call: Any, *arguments: Any, **named: Any) -> Any:
+    """`call(*arguments)`, whose errors say where the wrong value stands."""
+    try:
+        return call(*arguments, **named)
+    except (ConfigError, AdapterError) as error:
+        raise ConfigError(f"{where}: {error}") from error

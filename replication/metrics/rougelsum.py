@@ -1,0 +1,13 @@
+"""ROUGE-Lsum of summaries: the longest common subsequences, sentence by sentence."""
+
+from replication.metrics.rouge import Rouge
+
+
+class RougeLsum(Rouge):
+    """ROUGE-Lsum's F-measure."""
+
+    name = "rougeLsum"
+    label = "ROUGE-Lsum"
+
+
+METRIC = RougeLsum()

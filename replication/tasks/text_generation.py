@@ -1,0 +1,122 @@
+"""Data to text by a causal language model: a context in, a text about it out (E2E NLG and its like).
+
+Implementation details:
+
+1. A training row is encoded as in the LoRA paper's recipe (examples.py): context, separator, completion, separator.
+2. Reported items have several references each; decoding is that of the recipe (decoding.py).
+3. With `references_scored` the model is also scored on references, by teacher forcing (reference_losses.py); the
+   generated text does not depend on it.
+4. The separator is the backbone's, and fills batches too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from replication.decoding_config import DecodingConfig
+from replication.errors import ConfigError
+from replication.examples import Encoded, TextPair, collate, encode_pairs
+from replication.predictions import gold
+from replication.tasks.base import OF_THE_RUN, Batch, Options, Progress, Row, TaskForm, text_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class GenerationOptions(DecodingConfig, Options):
+    """How text is generated, and what else is measured.
+
+    `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on;
+    0: none. `max_length` limits training examples alone.
+    """
+
+    references_scored: int = 0
+    max_length: int = field(default=512, metadata=OF_THE_RUN)
+    separator: str = field(default="<|endoftext|>", metadata=OF_THE_RUN)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        value = self.references_scored
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"decoding: references_scored={value!r}; valid is a whole number of at least 0")
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the predictions: the decoding, then what else is measured."""
+        decoding = {field.name: getattr(self, field.name) for field in fields(DecodingConfig)}
+        return {**decoding, **super().recorded()}
+
+
+class TextGeneration(TaskForm):
+    """Training rows {"context", "completion"}, items {"mr", "context", "references": [str]}."""
+
+    name = "generation"
+    model_task = "causal_lm"
+    options_class = GenerationOptions
+    shared_options = "decoding"
+    generates = True
+
+    def pad_id(self, tokenizer: Any, options: GenerationOptions) -> int:
+        """The separator's id."""
+        from replication.backbones import separator_id
+
+        return separator_id(tokenizer, options.separator)
+
+    def passes(self, options: GenerationOptions) -> int:
+        """One for the texts, one more where references are scored."""
+        return 2 if options.references_scored else 1
+
+    def encode(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> list[Encoded]:
+        """One example a row; DataError names row and field of what cannot be used."""
+        pairs = [
+            TextPair(text_of(row, "context", number, blank=True), text_of(row, "completion", number))
+            for number, row in enumerate(rows, start=1)
+        ]
+        return encode_pairs(tokenizer, pairs, self.pad_id(tokenizer, options), options.max_length)
+
+    def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
+        """`input_ids`, `attention_mask`, `loss_mask` (1 on the completion and its end): (examples, longest)."""
+        return collate(batch, pad_id)
+
+    def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """The token loss summed over the completions' tokens, and their number."""
+        from replication.losses import token_loss
+
+        return token_loss(model, batch, label_smoothing=label_smoothing)
+
+    def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """{"id": the meaning representation, "context", "references"}."""
+        return gold(rows)
+
+    def predict(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Sequence[Row],
+        options: GenerationOptions,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """{"mr", "context", "prediction", "references"}; "reference_nll" and "reference_tokens" where scored."""
+        from replication.decoding import generate
+
+        losses = self._losses(model, tokenizer, rows, options, progress)
+        contexts = [row["context"] for row in rows]
+        texts = generate(model, tokenizer, contexts, options, separator=options.separator, progress=progress)
+        return [
+            {"mr": row["mr"], "context": row["context"], "prediction": text, "references": row["references"], **loss}
+            for row, text, loss in zip(rows, texts, losses, strict=True)
+        ]
+
+    def _losses(
+        self, model: Any, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions, progress: Progress | None
+    ) -> list[dict[str, Any]]:
+        """Loss of each row's scored references; empty where none is scored."""
+        from replication.reference_losses import encode_references, reference_losses
+
+        count = options.references_scored
+        if not count:
+            return [{} for _ in rows]
+        references = encode_references(model, tokenizer, rows, count, separator=options.separator)
+        return reference_losses(model, references, options.batch_size, progress)
