@@ -81,8 +81,8 @@ def test_a_task_experiment_is_complete_and_has_its_selections(task_runs):
 
 
 def test_parts_of_a_task_experiment_that_are_missing_or_contradict(write_task_runs, tmp_path):
-    runs = write_task_runs(tmp_path, tasks=("cola",), methods=("weight_lora-k3",), seeds=(18, 52), items=20)
-    folder = runs / "my-cola-weight_lora-k3"
+    runs = write_task_runs(tmp_path, tasks=("rte",), methods=("weight_lora-k3",), seeds=(18, 52), items=20)
+    folder = runs / "my-rte-weight_lora-k3"
     (folder / "training" / "seed-52" / "selection.json").unlink()
     experiment = load_experiment(folder)
     assert experiment.status == "incomplete"
@@ -90,6 +90,6 @@ def test_parts_of_a_task_experiment_that_are_missing_or_contradict(write_task_ru
     (folder / "training" / "seed-52" / "selection.json").write_text('{"method": "weight_lora"}', encoding="utf-8")
     assert load_experiment(folder).status == "failed"
     content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    (folder / "metrics.json").write_text(json.dumps({**content, "form": "regression"}), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps({**content, "form": "multiple_choice"}), encoding="utf-8")
     problems = " ".join(load_experiment(folder).problems)
-    assert "form is regression, but the records say classification" in problems
+    assert "form is multiple_choice, but the records say classification" in problems

@@ -137,5 +137,5 @@ def test_nothing_is_cut_off_with_many_experiments(paper_runs, name):
             assert box.y1 <= height + 1, text
 
 
-def test_no_runs_no_figures(tmp_path):
-    assert draw_all([], []) == []
+def test_no_runs_no_figures():
+    assert draw_all(Study.of([])) == []
