@@ -54,7 +54,7 @@ memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' sh
 ablations: $(VENV)/.installed ## what each fault of the authors' code changes, on toys; complete results are kept
 	dvc pull data.dvc
 	python -m studies.ablations
-	python -m analysis.details
+	python -m analysis.show.documents --only details
 
 reports: $(VENV)/.installed ## every committed report again from its committed records, in seconds
 	printf '%s\n' params.yaml pipelines/cpu/params.yaml | xargs -P 2 -n 1 python -m pipelines.report --params

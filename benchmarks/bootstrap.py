@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from analysis.bootstrap import Statistic, bootstrap_replicates
-from analysis.items import statistic_of
+from analysis.stats.bootstrap import Statistic, bootstrap_replicates
+from analysis.stats.items import statistic_of
 from replication.metrics.bleu import bleu_from_statistics
 
 WAYS: dict[str, Statistic] = {"vectorised": statistic_of("BLEU", "generation"), "loop": bleu_from_statistics}

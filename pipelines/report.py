@@ -17,7 +17,7 @@ def main(params: Params, dry_run: DryRun = False) -> None:
     if dry_run:
         say(f"would build {output}/index.html from {len(settings.experiments)} experiments")
         return
-    from analysis.report import build_report
+    from analysis.show.report import build_report
 
     page = build_report(
         profile=settings.profile,
@@ -34,7 +34,7 @@ def main(params: Params, dry_run: DryRun = False) -> None:
 
 def planned(settings: Settings) -> dict[str, Any]:
     """What each experiment of the profile is, whether it has run or not."""
-    from analysis.records import Planned
+    from analysis.load.runs import Planned
 
     plan = {}
     for key, row in settings.experiments.items():

@@ -2,5 +2,5 @@
 
 One file a fault: the faulty variant stands beside the measurement, never in replication/methods. Each is run on the
 quick profile's small models and embedded corpora, or computed from the authors' own files, and writes
-measurements/ablations/<name>.json (analysis/ablations.py is its schema, its table and its figure).
+measurements/ablations/<name>.json (analysis/show/ablations.py is its schema, its table and its figure).
 """

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.ablations import DIRECTORY, Ablation, Cell, read_ablation
+from analysis.show.ablations import DIRECTORY, Ablation, Cell, read_ablation
 from pipelines.paths import prepared_directory, weights_directory
 from pipelines.settings import Settings, load_settings
 from pipelines.stage import run_stage, say

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.ablations import Cell, LineFigure, Series
+from analysis.show.ablations import Cell, LineFigure, Series
 from pipelines.experiment import resolve
 from pipelines.paths import Rows, prepared_hashes, read_rows
 from pipelines.settings import Settings

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from analysis.ablations import LineFigure
+from analysis.show.ablations import LineFigure
 from replication.errors import DataError
 from replication.methods.selection import largest
 from replication.methods.weight_lora import WeightLoraConfig

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.ablations import Cell
-from analysis.authors import InnerProducts, Logs
-from analysis.published import validated
-from analysis.statistics import summarise_seeds
+from analysis.load.authors import InnerProducts, Logs
+from analysis.load.paper_files import validated
+from analysis.show.ablations import Cell
+from analysis.stats.seeds import summarise_seeds
 from studies.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
 PRODUCTS, LOGS = Path("paper_results/weightlora_inner_products.yaml"), Path("paper_results/weightlora_logs.yaml")

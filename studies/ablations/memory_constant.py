@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.ablations import Cell
-from analysis.authors import MemoryCurves
-from analysis.published import validated
+from analysis.load.authors import MemoryCurves
+from analysis.load.paper_files import validated
+from analysis.show.ablations import Cell
 from studies.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
 CURVES = Path("paper_results/weightlora_memory.yaml")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
-from analysis.ablations import Cell
-from analysis.authors import Logs
-from analysis.published import validated
-from analysis.selection import position_agreement, read_selection, shared_fraction
+from analysis.load.authors import Logs
+from analysis.load.paper_files import validated
+from analysis.load.selection import position_agreement, read_selection, shared_fraction
+from analysis.show.ablations import Cell
 from studies.ablations.bench import AUTHORS_CODE, AblationPlan, Bench, Findings
 
 LOGS = Path("paper_results/weightlora_logs.yaml")

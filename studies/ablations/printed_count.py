@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.ablations import Cell
+from analysis.show.ablations import Cell
 from replication.methods.solo_connection import SoloConnectionConfig
 from studies.ablations.bench import DEVELOPMENT_CODE, AblationPlan, Bench, Findings
 

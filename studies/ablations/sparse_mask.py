@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.ablations import LineFigure
+from analysis.show.ablations import LineFigure
 from replication.methods.frozen import FrozenConfig
 from replication.methods.shared.base import attachment
 from replication.methods.solo_connection import SoloConnectionConfig

@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.ablations import Cell
+from analysis.show.ablations import Cell
 from pipelines.paths import Rows
 from replication.methods import MethodConfig
 from replication.methods.lora import LoraConfig

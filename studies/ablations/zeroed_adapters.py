@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analysis.ablations import Cell
+from analysis.show.ablations import Cell
 from replication.methods import attach
 from replication.methods.selection import present_updates, recorded_adapters, remove_adapters
 from replication.methods.weight_lora import WeightLoraConfig

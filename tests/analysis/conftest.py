@@ -80,7 +80,7 @@ def task_runs(write_task_runs, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def authors():
-    from analysis.authors import load_authors
+    from analysis.load.authors import load_authors
 
     return load_authors()
 
@@ -88,10 +88,10 @@ def authors():
 @pytest.fixture(scope="session")
 def task_study(task_runs):
     """The study of `task_runs`; its bootstrap replicates are shared."""
-    from analysis.records import load_profile
-    from analysis.task_results import TaskStudy
+    from analysis.judge.study import Study
+    from analysis.load.runs import load_profile
 
-    return TaskStudy.of(load_profile(task_runs))
+    return Study.of(load_profile(task_runs))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def published_folder(tmp_path):
     """A copy of `paper_results/` that a test may change."""
     import shutil
 
-    from analysis.paper_files import DIRECTORY
+    from analysis.load.paper_files import DIRECTORY
 
     return shutil.copytree(DIRECTORY, tmp_path / "paper_results")
 

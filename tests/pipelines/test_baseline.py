@@ -11,7 +11,7 @@ import pipelines.finetune as finetune
 import pipelines.fitting as fitting
 import pipelines.predict as predict
 import pipelines.score as score
-from analysis.records import load_experiment
+from analysis.load.runs import load_experiment
 from pipelines.experiment import resolve
 from pipelines.settings import load_settings
 from replication.errors import ConfigError, DataError

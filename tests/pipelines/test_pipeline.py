@@ -18,7 +18,7 @@ import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
 import replication.training.loop as training
-from analysis.measurements import read_memory
+from analysis.load.searches import read_memory
 from pipelines.experiment import resolve
 from pipelines.settings import load_settings
 from replication.errors import DataError

@@ -3,7 +3,7 @@ import json
 import pytest
 
 import studies.ablations.__main__ as program
-from analysis.ablations import DIRECTORY
+from analysis.show.ablations import DIRECTORY
 from replication.errors import ConfigError, DataError
 from studies.ablations.__main__ import ABLATIONS, chosen, main
 from studies.ablations.bench import Findings

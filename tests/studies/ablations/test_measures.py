@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from analysis.ablations import Ablation, ablation_block
+from analysis.show.ablations import Ablation, ablation_block
 from studies.ablations import dropout_and_range, first_projection, ranking, unequal_settings
 from studies.ablations.__main__ import described_fault, described_findings
 from studies.ablations.bench import Trial

@@ -1,0 +1,1 @@
+"""The decision rule and the claims of both papers, judged from the runs of one profile."""

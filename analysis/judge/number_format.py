@@ -1,0 +1,145 @@
+"""Numbers as sentences say them: signed differences, percentages, intervals, what a test found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from analysis.judge.decision import CONFIDENCE, Difference, Finding
+from analysis.load.names import score_name
+from analysis.stats.bootstrap import Interval
+from analysis.stats.seeds import SeedSummary
+
+
+def signed(value: float) -> str:
+    """Three places with a sign; a minus is a minus, not a hyphen."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def percent(share: float, places: int = 1) -> str:
+    """`16.7 %` for 0.167."""
+    return f"{100 * share:.{places}f} %"
+
+
+LEVEL = percent(CONFIDENCE, 0)  # of every interval
+
+
+def span(interval: Interval) -> str:
+    """`−0.043 to +0.001`."""
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def p_text(value: float) -> str:
+    """`p = 0.012`, and `p < 0.001` for anything smaller."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def difference_text(difference: Difference) -> str:
+    """`−0.021 accuracy (95 % over items −0.043 to +0.001, 95 % over 3 seeds −0.030 to −0.012)`."""
+    return f"{signed(difference.effect)} {score_name(difference.metric)} ({', '.join(_intervals(difference))})"
+
+
+def finding_text(finding: Finding) -> str:
+    """`difference_text` with the adjusted p-value and the smallest difference that could have been found."""
+    difference, parts = finding.difference, _intervals(finding.difference)
+    if finding.p_holm is not None:
+        bound = "" if finding.question.bounds == (0.0,) else f" against {signed(_bound(finding))}"
+        parts.append(f"Holm-adjusted {p_text(finding.p_holm)}{bound}")
+    if difference.sign_flip_p is not None:
+        parts.append(f"sign flips {p_text(difference.sign_flip_p)}")
+    if finding.detectable is not None and finding.family is not None:
+        parts.append(f"detectable from {finding.detectable:.3f}")
+    return f"{signed(difference.effect)} {score_name(difference.metric)} ({', '.join(parts)})"
+
+
+def _bound(finding: Finding) -> float:
+    question, items = finding.question, finding.difference.over_items
+    return question.below if items is not None and items.estimate < question.below else question.above
+
+
+def _intervals(difference: Difference) -> list[str]:
+    parts = []
+    if difference.over_items is not None:
+        parts.append(f"{LEVEL} over items {span(difference.over_items)}")
+    count = len(difference.seeds)
+    if difference.over_seeds is not None:
+        parts.append(f"{LEVEL} over {count} seeds {span(difference.over_seeds)}")
+    else:
+        parts.append("one seed" if count == 1 else f"{count} seeds")
+    return parts
+
+
+PLACES = 4  # what the official scripts print
+
+
+def format_score(summary: SeedSummary | None) -> str:
+    """`0.541 ± 0.010` over seeds, `0.5412` with one seed, `not measured` without a score."""
+    if summary is None:
+        return "not measured"
+    if summary.standard_deviation is None:
+        return f"{summary.mean:.{PLACES}f}"
+    places = spread_places(summary.standard_deviation)
+    return f"{summary.mean:.{places}f} ± {summary.standard_deviation:.{places}f}"
+
+
+def spread_places(spread: float) -> int:
+    """Decimal places that show two significant digits of a spread, at most the scripts' own four."""
+    if spread <= 0:
+        return PLACES
+    return min(PLACES, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def format_interval(interval: Interval | None) -> str:
+    """`0.52 to 0.56`, in places that suit its width."""
+    if interval is None:
+        return "not measured"
+    places = spread_places(interval.half_width)
+    return f"{interval.low:.{places}f} to {interval.high:.{places}f}"
+
+
+def format_count(count: int | None) -> str:
+    """A whole number with thin groups: 259,499."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def format_ratio(ratio: float | None) -> str:
+    """A share in per cent with three significant digits: `66.0 %`."""
+    if ratio is None:
+        return "unknown"
+    percent = 100 * ratio
+    if percent == 0:
+        return "0 %"
+    places = max(0, 2 - math.floor(math.log10(percent)))
+    return f"{percent:,.{places}f} %"
+
+
+def rounded(value: float | None) -> float | None:
+    """Six decimals, for csv."""
+    return None if value is None else round(value, 6)
+
+
+FLOP_UNITS = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP")
+
+
+def format_flop(count: float) -> str:
+    """`0.618 TFLOP`: powers of 1000, three significant digits."""
+    for unit in FLOP_UNITS[:-1]:
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} {FLOP_UNITS[-1]}"
+
+
+def format_bytes(count: int) -> str:
+    """`912 MB`: powers of 1000, three significant digits."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -1,0 +1,504 @@
+"""The experiments of one profile, whatever their task's form: rows of tables, differences, and what was learned.
+
+A difference is first minus second on one metric, on the same items and over shared seeds. Every run is resampled once
+and its replicates are kept, so that all comparisons it takes part in use the same draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference
+from analysis.load.judgement import Judgement, load_judgement
+from analysis.load.names import BASELINES, backbone_name, method_key, method_label, method_order, task_name
+from analysis.load.runs import GENERATION, Experiment, Status, experiment_labels, questions
+from analysis.load.searches import Search, rate_found
+from analysis.stats.bootstrap import (
+    RESAMPLES,
+    Floats,
+    Interval,
+    PairedDifference,
+    bca_ends,
+    jackknife,
+    paired_from_replicates,
+    percentile_ends,
+    seed_replicates,
+)
+from analysis.stats.items import is_approximate, item_statistics, statistic_of
+from analysis.stats.seeds import SeedSummary, summarise_seeds, t_interval
+from replication.fileio import read_json
+from replication.records import RunRecord
+
+LearnedWord = Literal["learned", "did not learn", "not known"]
+Place = tuple[str, str]  # backbone and task: what is compared is compared within one place
+# What two runs must share to be compared: the same work on the same data.
+BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
+PLAIN_SOLO: Mapping[str, Any] = {
+    "sparsity": 0.0, "links": None, "lora": None, "layer_norm": False, "homotopy_parameter": 0.1,
+    "train_autoencoder": True, "shared_autoencoder": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).
+
+    `label` is the method with the settings that tell variants apart, `title` what tells the experiment apart from every
+    other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may stand for the published
+    method (`is_plain`).
+    """
+
+    profile: str
+    experiment: str
+    method: str
+    label: str
+    title: str
+    backbone: str
+    task: str
+    corpus: str
+    corpus_label: str
+    licence: str
+    note: str
+    split: str
+    comparable: bool | None
+    form: str
+    protocol: str | None
+    status: Status
+    metrics: tuple[str, ...]
+    primary: str | None
+    scores: Mapping[str, SeedSummary | None]
+    items: int | None
+    counts: Mapping[str, int]
+    counts_at_start: Mapping[str, int]
+    to_lora: float | None
+    to_full: float | None
+    seeds: tuple[int, ...]
+    steps: int | None
+    learning_rate: float | None
+    rate_found: str
+    approximate: tuple[str, ...]
+    score_notes: tuple[str, ...]
+    missing: tuple[str, ...]
+    plain: bool
+
+    @property
+    def place(self) -> Place:
+        """Backbone and task."""
+        return self.backbone, self.task
+
+    @property
+    def task_title(self) -> str:
+        """`CoLA`, or the corpus's own name where it is no whole official corpus."""
+        return task_name(self.corpus or self.task)
+
+    @property
+    def adapter(self) -> int | None:
+        """What the method adds and trains, without a task head."""
+        return self.counts.get("adapter")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Whether LoRA clearly beats the frozen backbone on one task of one backbone."""
+
+    backbone: str
+    task: str
+    word: LearnedWord
+    reason: str
+    lora: str | None = None
+    frozen: str | None = None
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """The experiments of one profile.
+
+    `experiments` are those of the tables; `gates` only tell whether a task was learned, and `draws` are repeated random
+    choices (`judgement.yaml`, roles). Pilots enter nothing.
+    """
+
+    profile: str
+    experiments: tuple[Experiment, ...]
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=load_judgement)
+    gates: tuple[Experiment, ...] = ()
+    draws: tuple[Experiment, ...] = ()
+    _replicates: dict[Any, tuple[Floats, float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    @staticmethod
+    def of(
+        experiments: Sequence[Experiment],
+        searches: Mapping[str, Search] | None = None,
+        profile: str = "",
+        judgement: Judgement | None = None,
+    ) -> Study:
+        """The study of one profile's experiments; `profile` names it where there is none."""
+        judgement, by_role = judgement or load_judgement(), defaultdict[str, list[Experiment]](list)
+        for experiment in experiments:
+            by_role[judgement.role(experiment.profile, experiment.name)].append(experiment)
+        shown = tuple(by_role["compared"] + by_role["earlier"])
+        name = profile or next((experiment.profile for experiment in experiments), "")
+        return Study(name, shown, dict(searches or {}), judgement, tuple(by_role["gate"]), tuple(by_role["draws"]))
+
+    @cached_property
+    def generation(self) -> Study:
+        """The generation tasks alone: those of the Solo Connection paper."""
+        return self._only(lambda experiment: experiment.form == GENERATION)
+
+    @cached_property
+    def tasks(self) -> Study:
+        """Every other form: the tasks of the WeightLoRA paper."""
+        return self._only(lambda experiment: experiment.form != GENERATION)
+
+    def keep(self, replicates: Mapping[Any, Any]) -> None:
+        """Take over the replicates of another study of the same runs."""
+        self._replicates.update(replicates)
+
+    @property
+    def replicates(self) -> Mapping[Any, Any]:
+        """What was resampled so far."""
+        return self._replicates
+
+    def _only(self, wanted: Any) -> Study:
+        parts = (tuple(filter(wanted, part)) for part in (self.experiments, self.gates, self.draws))
+        experiments, gates, draws = parts
+        return replace(self, experiments=experiments, gates=gates, draws=draws)
+
+    @cached_property
+    def rows_as_given(self) -> list[Row]:
+        """One row per experiment, in the caller's order; experiments that have not run come from the plan."""
+        kinds = [[e for e in self.experiments if (e.form == GENERATION) == generates] for generates in (True, False)]
+        titles = {name: title for kind in kinds for name, title in experiment_labels(kind).items()}
+        return [_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """`rows_as_given` by backbone and method."""
+        rows = self.rows_as_given
+        backbones = list(dict.fromkeys(row.backbone for row in rows))
+        return sorted(rows, key=lambda row: (backbones.index(row.backbone), method_order(row.method), row.label))
+
+    @property
+    def places(self) -> list[Place]:
+        """Every backbone and task that is compared, in the order of the experiments."""
+        return list(dict.fromkeys(place_of(experiment) for experiment in self.compared))
+
+    @property
+    def compared(self) -> list[Experiment]:
+        """The experiments that enter verdicts: those of an earlier grid are shown alone."""
+        return [e for e in self.experiments if self.judgement.role(e.profile, e.name) == "compared"]
+
+    def named(self, name: str) -> Experiment | None:
+        """The experiment of that name."""
+        return next((experiment for experiment in self.experiments if experiment.name == name), None)
+
+    def at(self, place: Place, method: str) -> list[Experiment]:
+        """Compared, scored experiments of one method on one backbone and task, smallest K first."""
+        return _scored(self.compared, place, method)
+
+    def over_items(self, experiment: Experiment, metric: str | None = None, method: str = "bca") -> Interval | None:
+        """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
+
+        `metric` is the primary one where it is not given; None for one that is no function of single items (METEOR).
+        Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from metrics.json in its last digits.
+        """
+        metric = metric or (experiment.metrics.primary if experiment.metrics else "BLEU")
+        found = self._resampled(experiment, metric, tuple(experiment.predictions))
+        if found is None:
+            return None
+        stack, estimate, replicates = found
+        means = replicates.mean(axis=1)
+        if method == "percentile":
+            return Interval(estimate, *percentile_ends(means, CONFIDENCE))
+        left_out = jackknife(stack, statistic_of(metric, experiment.form, protocol_of(experiment)))
+        return Interval(estimate, *bca_ends(means, estimate, left_out, CONFIDENCE))
+
+    def difference(self, first: Experiment, second: Experiment, metric: str | None = None) -> Difference | None:
+        """first minus second on `metric`, by default the primary one; None without shared seeds on the same items."""
+        a, b = first.metrics, second.metrics
+        if a is None or b is None or a.items != b.items or (metric is None and a.primary != b.primary):
+            return None
+        if differ_in_items(first, second):
+            return None
+        metric, seeds = metric or a.primary, tuple(sorted(set(a.seeds) & set(b.seeds)))
+        pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in seeds]
+        values = tuple(x - y for x, y in pairs if x is not None and y is not None)
+        if not values or len(values) < len(pairs):
+            return None
+        return Difference(
+            metric,
+            float(np.mean(values)),
+            seeds,
+            self.paired(first, second, metric, seeds),
+            t_interval(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else None,
+            values,
+            is_approximate(metric, first.form, protocol_of(first)),
+        )
+
+    def paired(
+        self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
+    ) -> PairedDifference | None:
+        """The difference over test items, of the mean of these seeds; None without predictions on the same items."""
+        if not seeds or differ_in_items(first, second):
+            return None
+        a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
+        return (
+            None if a is None or b is None else paired_from_replicates(a[1] - b[1], a[2], b[2], confidence=CONFIDENCE)
+        )
+
+    def learned(self, place: Place) -> Learned:
+        """The rule of `judgement.yaml` on the gate's own seeds.
+
+        A place without gate runs falls back on the compared runs, which favours LoRA: LoRA minus frozen lies above zero
+        over test items, or over seeds.
+        """
+        gates = [next(iter(_scored(self.gates, place, method)), None) for method in ("lora", "frozen")]
+        if gates[0] is not None and gates[1] is not None:
+            return self._learned_by_gate(place, gates[0], gates[1])
+        if any(place_of(gate) == place for gate in self.gates):
+            return Learned(
+                *place, "not known", "its gate runs (LoRA and frozen on seeds of their own) are not complete"
+            )
+        lora, frozen = (next(iter(self.at(place, method)), None) for method in ("lora", "frozen"))
+        if lora is None or frozen is None:
+            absent = " and ".join(name for name, run in (("LoRA", lora), ("frozen", frozen)) if run is None)
+            return Learned(*place, "not known", f"not run: {absent}")
+        if reason := unequal(lora, frozen):
+            return Learned(*place, "not known", reason, lora.name, frozen.name)
+        difference = self.difference(lora, frozen)
+        names = lora.name, frozen.name
+        if difference is None:
+            return Learned(*place, "not known", "no shared seeds on the same items", *names)
+        interval = difference.over_items or difference.over_seeds
+        if interval is None:
+            return Learned(*place, "not known", "one seed and no score of single items", *names, difference)
+        if interval.low > 0:
+            return Learned(*place, "learned", "LoRA clearly beats frozen", *names, difference)
+        return Learned(*place, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
+
+    def _learned_by_gate(self, place: Place, lora: Experiment, frozen: Experiment) -> Learned:
+        """LoRA's mean against the best of the frozen body's and every trivial baseline's, by the measure's margin."""
+        names, difference = (lora.name, frozen.name), self.difference(lora, frozen)
+        if reason := unequal(lora, frozen):
+            return Learned(*place, "not known", reason, *names)
+        if difference is None or lora.metrics is None or difference.metric not in self.judgement.measures:
+            return Learned(*place, "not known", "no shared gate seeds, or a measure without a margin", *names)
+        metric, margin = difference.metric, self.judgement.measures[difference.metric].learned_by
+        baselines = [run for kind in BASELINES for run in self.at(place, kind)]
+        rivals = {run.name: _mean_score(run, metric) for run in (frozen, *baselines)}
+        best = max(rivals, key=lambda name: rivals[name])
+        lead = _mean_score(lora, metric) - rivals[best]
+        against = "frozen" if best == frozen.name else "the trivial baseline"
+        reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is asked"
+        return Learned(*place, "learned" if lead >= margin else "did not learn", reason, *names, difference)
+
+    def _resampled(
+        self, experiment: Experiment, metric: str, seeds: tuple[int, ...]
+    ) -> tuple[Floats, float, Floats] | None:
+        """Item statistics of these seeds, the mean score, and its replicates; kept."""
+        key = experiment.profile, experiment.name, metric, seeds
+        if key not in self._replicates:
+            stack, found = item_stack(experiment, metric, seeds), None
+            if stack is not None:
+                statistic = statistic_of(metric, experiment.form, protocol_of(experiment))
+                estimate = float(np.mean(statistic(stack.sum(axis=1))))
+                found = stack, estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
+            self._replicates[key] = found
+        return self._replicates[key]
+
+
+def item_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:
+    """`item_statistics` of these seeds' predictions (by default all), shape (n_seeds, n_items, k); None without."""
+    stacks = []
+    for seed in tuple(experiment.predictions) if seeds is None else seeds:
+        rows = experiment.predictions.get(seed)
+        found = item_statistics(metric, experiment.form, rows, protocol_of(experiment)) if rows else None
+        if found is None:
+            return None
+        stacks.append(found)
+    return np.stack(stacks) if len({stack.shape for stack in stacks}) == 1 else None
+
+
+def protocol_of(experiment: Experiment) -> str | None:
+    """The metric of the corpus card (squad_v1, rouge), by which a metric's name is told apart; None where none is."""
+    return experiment.record.corpus.metric if experiment.record else None
+
+
+def differ_in_items(first: Experiment, second: Experiment) -> bool:
+    """Whether both have predictions, of other items."""
+    asked = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
+    return all(asked) and questions(asked[0]) != questions(asked[1])
+
+
+def unequal(first: Experiment, second: Experiment) -> str | None:
+    """Why two runs must not be compared: other data, another budget, or decoded otherwise. None when they may be."""
+    a, b = first.record, second.record
+    if a is None or b is None:
+        return "one of the runs left no record"
+    if (a.corpus.sha256, a.corpus.train_examples) != (b.corpus.sha256, b.corpus.train_examples):
+        return f"{first.name} and {second.name} were not trained on the same data"
+    for name in BUDGET:
+        ours, theirs = a.training.get(name), b.training.get(name)
+        if ours != theirs:
+            return f"unequal {name.replace('_', ' ')}: {first.name} {ours}, {second.name} {theirs}"
+    decoded = [_decoding(experiment) for experiment in (first, second)]
+    if None not in decoded and decoded[0] != decoded[1]:
+        return f"{first.name} and {second.name} were decoded with other settings"
+    return None
+
+
+def mixed_conditions(experiments: Iterable[Experiment]) -> str:
+    """A sentence about compared runs whose processors or builds differ; empty where they are alike."""
+    places: dict[str, list[str]] = {}
+    for experiment in experiments:
+        for record in experiment.records.values():
+            conditions = record.conditions
+            where = f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
+            places.setdefault(where, []).append(experiment.name)
+    if len(places) < 2:
+        return ""
+    told = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(places.items()))
+    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({told})."
+
+
+def place_of(experiment: Experiment) -> Place:
+    """Backbone and task of an experiment, from its record or else from the plan."""
+    record, planned = experiment.record, experiment.planned
+    if record is not None:
+        return record.backbone, record.task
+    return (planned.backbone, planned.task) if planned else ("unknown backbone", "unknown task")
+
+
+def keep_of(experiment: Experiment) -> int | None:
+    """K, for the methods that keep K adapters."""
+    record = experiment.record
+    keep = record.method_config.get("keep") if record else None
+    return int(keep) if keep is not None else None
+
+
+def place_title(experiments: Sequence[Experiment], place: Place) -> str:
+    """`CoLA on MiniLM-L6`."""
+    names = [e.record.corpus.name for e in experiments if e.record is not None and place_of(e) == place]
+    planned = [e.planned.corpus for e in experiments if e.planned and e.planned.corpus and place_of(e) == place]
+    return f"{task_name(next(iter([*names, *planned]), place[1]))} on {backbone_name(place[0])}"
+
+
+def base_parameters(record: RunRecord) -> int:
+    """Parameters of the backbone without what the method adds: what full fine-tuning would train."""
+    if record.method in ("full", "frozen"):
+        return record.counts.total
+    return record.counts.total - record.counts.adapter - record.counts.importance
+
+
+def reference_lora(experiments: Sequence[Experiment], record: RunRecord) -> Experiment | None:
+    """The LoRA run that ratios refer to: same backbone and task; of several the one called `lora`."""
+    found = [
+        (experiment.name != "lora", index, experiment)
+        for index, experiment in enumerate(experiments)
+        if (other := experiment.record) is not None
+        and other.method == "lora"
+        and (other.backbone, other.task) == (record.backbone, record.task)
+    ]
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
+    """Whether a Solo run is the plain dense method with this rank and skip length, nothing else changed."""
+    record = experiment.record
+    if record is None or record.method != "solo_connection":
+        return False
+    config = record.method_config
+    return (config.get("rank"), config.get("skip_length")) == (rank, skip_length) and is_plain(record)
+
+
+def is_plain(record: RunRecord) -> bool:
+    """False for a Solo run with a part taken out, added or frozen; its rank and skip length are free."""
+    return record.method != "solo_connection" or all(
+        record.method_config.get(name, value) == value for name, value in PLAIN_SOLO.items()
+    )
+
+
+def _scored(experiments: Sequence[Experiment], place: Place, method: str) -> list[Experiment]:
+    found = [
+        experiment
+        for experiment in experiments
+        if experiment.record is not None
+        and experiment.metrics is not None
+        and experiment.status == "complete"
+        and place_of(experiment) == place
+        and method_key(experiment.record.method, experiment.record.method_config) == method
+    ]
+    return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
+
+
+def _mean_score(experiment: Experiment, metric: str) -> float:
+    """Mean over the seeds; minus infinity where a seed has no value, so that it can be no rival."""
+    values = experiment.metrics.values(metric) if experiment.metrics else None
+    return -math.inf if values is None else float(np.mean(list(values)))
+
+
+def _decoding(experiment: Experiment) -> object | None:
+    path = experiment.directory / "predictions" / "decoding.json"
+    content = read_json(path) if path.is_file() else None
+    decoding = content.get("decoding") if isinstance(content, dict) else None
+    if not isinstance(decoding, dict):
+        return decoding
+    return {name: value for name, value in decoding.items() if name != "references_scored"}  # not of the text
+
+
+def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], searches: Mapping[str, Search]) -> Row:
+    record, metrics, planned = experiment.record, experiment.metrics, experiment.planned
+    backbone, task = place_of(experiment)
+    method = record.method if record else planned.method if planned else ""
+    config = record.method_config if record else planned.settings if planned else {}
+    scores: dict[str, SeedSummary | None] = {}
+    for name in metrics.metrics if metrics else ():
+        values = metrics.values(name) if metrics else None
+        scores[name] = None if values is None else summarise_seeds(values)
+    corpus = record.corpus if record else None
+    start = record.counts_at_start if record else None
+    lora = reference_lora(experiments, record) if record else None
+    reference = lora.record.counts.adapter if lora and lora.record else 0
+    base = base_parameters(record) if record else 0
+    return Row(
+        profile=experiment.profile,
+        experiment=experiment.name,
+        method=method_key(method, config),
+        label=method_label(method, config) if method else experiment.name,
+        title=title,
+        backbone=backbone,
+        task=task,
+        corpus=corpus.name if corpus else planned.corpus if planned else "",
+        corpus_label=corpus.label if corpus else "",
+        licence=corpus.licence if corpus else "",
+        note=corpus.note if corpus else "",
+        split=corpus.reported_split if corpus else "",
+        comparable=corpus.comparable if corpus else None,
+        form=experiment.form,
+        protocol=corpus.metric if corpus else None,
+        status=experiment.status,
+        metrics=metrics.metrics if metrics else (),
+        primary=metrics.primary if metrics else None,
+        scores=scores,
+        items=metrics.items if metrics else None,
+        counts=record.counts.model_dump() if record else {},
+        counts_at_start=start.model_dump() if start else {},
+        to_lora=record.counts.adapter / reference if record and reference else None,
+        to_full=record.counts.adapter / base if record and base else None,
+        seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
+        steps=record.training.get("steps") if record else None,
+        learning_rate=record.training.get("learning_rate") if record else None,
+        rate_found=rate_found(experiment, searches),
+        approximate=metrics.approximate if metrics else (),
+        score_notes=metrics.notes if metrics else (),
+        missing=metrics.missing if metrics else (),
+        plain=record is not None and is_plain(record),
+    )

@@ -1,0 +1,67 @@
+"""One tidy pandas frame of every score: `frame()`, or `from analysis import results_frame`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.load.judgement import load_judgement
+from analysis.load.names import method_key, method_label
+from analysis.load.runs import Experiment, discover
+
+RUNS = Path(__file__).resolve().parents[2] / "runs"
+COLUMNS = (
+    "profile", "backbone", "task", "method", "seed", "metric", "value", "primary", "experiment", "label", "corpus",
+    "form", "rank", "K", "adapter_parameters", "items", "status", "role",
+)  # fmt: skip
+
+
+def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
+    """One row an experiment, seed and metric, with `COLUMNS`, from the folder that holds <profile>/<experiment>/.
+
+    `value` is on the metric scripts' own scale (BLEU 0.72, accuracy 0.86), missing where a metric was not measured.
+    `primary` marks the metric that leads its task. `rank` and `K` (kept adapters) are missing for methods without
+    them. `role` is what the runs enter (`paper_results/judgement.yaml`): compared, gate, draws, pilot or earlier. An
+    experiment without scores has no row. For example, the mean of each method on each task:
+
+    >>> results = frame(profile="quick").query("primary and status == 'complete'")
+    >>> results.groupby(["task", "method"])["value"].mean()
+    """
+    return frame_of(discover(runs, profile))
+
+
+def frame_of(experiments: Iterable[Experiment]) -> pd.DataFrame:
+    """The frame of experiments that were read already."""
+    role = load_judgement().role
+    records: list[dict[str, Any]] = []
+    for experiment in experiments:
+        record, metrics = experiment.record, experiment.metrics
+        if metrics is None:
+            continue
+        config = record.method_config if record else {}
+        about = {
+            "profile": experiment.profile,
+            "backbone": record.backbone if record else None,
+            "task": record.task if record else None,
+            "method": method_key(record.method, config) if record else None,
+            "experiment": experiment.name,
+            "label": method_label(record.method, config) if record else experiment.name,
+            "corpus": record.corpus.name if record else None,
+            "form": experiment.form,
+            "rank": config.get("rank"),
+            "K": config.get("keep"),
+            "adapter_parameters": record.counts.adapter if record else None,
+            "items": metrics.items,
+            "status": experiment.status,
+            "role": role(experiment.profile, experiment.name),
+        }
+        for seed, scores in metrics.seeds.items():
+            for metric in metrics.metrics:
+                primary = metric == metrics.primary
+                records.append({**about, "seed": seed, "metric": metric, "value": scores[metric], "primary": primary})
+    found = pd.DataFrame(records, columns=list(COLUMNS))
+    whole = dict.fromkeys(("seed", "rank", "K", "adapter_parameters", "items"), "Int64")
+    return found.astype({**whole, "value": "float64", "primary": "bool"})

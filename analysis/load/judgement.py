@@ -1,0 +1,119 @@
+"""What the grid's runs are asked and by which numbers, from `paper_results/judgement.yaml`: fixed before the runs."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from analysis.load.paper_files import DIRECTORY, Strict, validated
+
+FILE = "judgement.yaml"
+Role = Literal["compared", "gate", "draws", "pilot", "earlier"]
+
+
+class Margins(Strict):
+    """Of one measure: what "keeps the metric" allows, and by how much LoRA must beat what costs nothing."""
+
+    keeps_within: float = Field(gt=0, lt=1)
+    learned_by: float = Field(gt=0, lt=1)
+
+
+class Rule(Strict):
+    """Constants of the decision rule, and the rule in words."""
+
+    alpha: float = Field(gt=0, lt=0.5)
+    power: float = Field(gt=0.5, lt=1)
+    least_seeds: int = Field(ge=2)
+    p_value: str
+    family: str
+    pooled: str
+
+
+class Threshold(Strict):
+    """A share, and of what."""
+
+    share: float = Field(gt=0, le=1)
+    of: str
+
+
+class Asked(Strict):
+    """One comparison of a claim: whether `first` keeps `second`'s measure, or beats it."""
+
+    claim: str
+    first: str
+    second: str
+    ask: Literal["keeps", "better"]
+
+
+class Part(Strict):
+    """One backbone's part of the grid: its tasks with their primary measures, its methods, its seeds."""
+
+    backbone: str
+    seeds: tuple[int, ...] = Field(min_length=1)
+    gate_seeds: tuple[int, ...]
+    tasks: dict[str, str]
+    methods: tuple[str, ...]
+    draws: str | None = None
+    steps: str | None = None
+    second_outcome: str | None = None
+
+    @model_validator(mode="after")
+    def _gates_enter_no_comparison(self) -> Part:
+        if shared := sorted(set(self.seeds) & set(self.gate_seeds)):
+            raise ValueError(f"gate_seeds {shared} are among the compared seeds; a gate needs seeds of its own")
+        return self
+
+
+class Smoothness(Strict):
+    """Measures of a smooth descent for one claim; the first of `measures` decides."""
+
+    claim: str
+    measures: dict[str, str] = Field(min_length=1)
+    earlier_measure: str
+
+
+class Judgement(Strict):
+    """The whole file. `not_tested_in`: profiles that test no claim of either paper, and why; every other one may."""
+
+    schema_version: Literal[1]
+    title: str
+    fixed_on: datetime.date
+    seen_before: str
+    rule: Rule
+    measures: dict[str, Margins]
+    measures_why: str
+    almost_all: Threshold
+    fewer_parameters: Threshold
+    memory: Threshold
+    learned: str
+    not_tested_in: dict[str, str]
+    comparisons: tuple[Asked, ...]
+    grid: tuple[Part, ...]
+    smoothness: Smoothness
+    roles: dict[str, dict[Role, tuple[str, ...]]]
+
+    @model_validator(mode="after")
+    def _every_primary_measure_has_margins(self) -> Judgement:
+        for part in self.grid:
+            for task, measure in part.tasks.items():
+                if measure not in self.measures:
+                    raise ValueError(f"grid: {task} is judged by {measure}, which has no margins under measures")
+        return self
+
+    def role(self, profile: str, experiment: str) -> Role:
+        """What an experiment's runs enter: the first role with a pattern that names it, else "compared"."""
+        patterns: Mapping[Role, tuple[str, ...]] = self.roles.get(profile, {})
+        for role, names in patterns.items():
+            if any(fnmatchcase(experiment, name) for name in names):
+                return role
+        return "compared"
+
+
+def load_judgement(directory: str | Path = DIRECTORY) -> Judgement:
+    """The file, checked; DataError names the field and what is valid."""
+    return validated(Judgement, Path(directory) / FILE)

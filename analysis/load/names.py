@@ -1,0 +1,175 @@
+"""What tables and figures call methods, backbones and tasks, and in which order methods stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from replication.metrics import label_of
+
+METHOD_NAMES = {
+    "baseline_majority": "Majority class",
+    "baseline_mean": "Mean label",
+    "baseline_cosine": "Cosine of the untrained backbone",
+    "baseline_commonest_choice": "Commonest answer",
+    "baseline_longest_choice": "Longest answer",
+    "full": "Full fine-tuning",
+    "frozen": "Frozen backbone",
+    "lora": "LoRA",
+    "solo_connection": "Solo Connection",
+    "weight_lora": "WeightLoRA",
+    "weight_lora_plus": "WeightLoRA+",
+    "random_lora": "Random LoRA",
+    "adalora": "AdaLoRA",
+    "dora": "DoRA",
+    "rslora": "rsLoRA",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "vera": "VeRA",
+    "ia3": "(IA)³",
+}
+BASELINES = ("baseline_majority", "baseline_mean", "baseline_cosine", "baseline_commonest_choice",
+             "baseline_longest_choice")  # fmt: skip
+METHOD_ORDER = (*BASELINES, "frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus",
+                "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
+SELECTING = ("weight_lora", "weight_lora_plus", "random_lora")  # they keep K adapters and write selection.json
+BACKBONE_NAMES = {
+    "gpt2": "GPT-2",
+    "gpt2-medium": "GPT-2 Medium",
+    "gpt2-large": "GPT-2 Large",
+    "microworld-gpt2": "small GPT-2",
+    "microworld-deberta": "small DeBERTa",
+    "microworld-bart": "small BART",
+    "microworld-llama": "small Llama",
+    "smollm2-135m": "SmolLM2-135M",
+    "minilm-l6": "MiniLM-L6",
+    "mpnet-base": "MPNet-base",
+    "deberta-v3-base": "DeBERTaV3-base",
+    "bart-large": "BART-large",
+    "llama-3.1-8b": "Llama-3.1-8B",
+}
+TASK_NAMES = {
+    "cola": "CoLA",
+    "mnli": "MNLI",
+    "mrpc": "MRPC",
+    "qnli": "QNLI",
+    "qqp": "QQP",
+    "rte": "RTE",
+    "sst2": "SST-2",
+    "stsb": "STS-B",
+    "squad_v1": "SQuAD v1.1",
+    "squad_v2": "SQuAD v2",
+    "xsum": "XSum",
+    "cnn_dailymail": "CNN/DailyMail",
+    "boolq": "BoolQ",
+    "arc_easy": "ARC easy",
+    "arc_challenge": "ARC challenge",
+    "openbookqa": "OpenBookQA",
+    "hellaswag": "HellaSwag",
+    "microworld_acceptability": "acceptability",
+    "microworld_sentiment": "sentiment",
+    "microworld_paraphrase": "paraphrase",
+    "microworld_entailment": "entailment",
+    "microworld_similarity": "similarity",
+    "microworld_qa": "restaurant questions",
+    "microworld_qa_unanswerable": "restaurant questions, some unanswerable",
+    "microworld_headlines": "headlines",
+    "microworld_choice": "choice",
+}
+PART_NAMES = {  # corpora that hold a part of one above, or ask it another way: never called as the whole
+    "mnli_train_subset": "MNLI (part)",
+    "qnli_subset": "QNLI (part)",
+    "squad_v1_subset": "SQuAD v1.1 (part)",
+    "squad_v2_subset": "SQuAD v2 (part)",
+    "xsum_subset": "XSum (part)",
+    "cnn_dailymail_subset": "CNN/DailyMail (part)",
+    "boolq_closed_book": "BoolQ without passages",
+}
+
+
+def backbone_name(backbone: str) -> str:
+    """`MiniLM-L6` for minilm-l6; a backbone without a name is called as it is."""
+    return BACKBONE_NAMES.get(backbone, backbone)
+
+
+def task_name(corpus: str) -> str:
+    """`CoLA` for cola; a part of a corpus has a name that says so, a corpus without a name keeps its own."""
+    return TASK_NAMES.get(corpus) or PART_NAMES.get(corpus, corpus)
+
+
+def score_name(metric: str) -> str:
+    """`Matthews correlation` for matthews_correlation, as its metric says; any other measure keeps its own name."""
+    return label_of(metric) or metric
+
+
+def method_key(method: str, config: Mapping[str, Any]) -> str:
+    """The method by which colours and rows are told apart: PEFT's own name for its tuners (`dora`), the kind of a
+    baseline (`baseline_cosine`).
+    """
+    if method == "baseline":
+        return f"baseline_{config.get('kind', '')}"
+    return str(config.get("name", method)) if method == "peft_baselines" else method
+
+
+def method_order(key: str) -> tuple[int, str]:
+    """Sorts methods as tables list them; methods without a place come last, by name."""
+    return (METHOD_ORDER.index(key) if key in METHOD_ORDER else len(METHOD_ORDER), key)
+
+
+def method_label(method: str, config: Mapping[str, Any]) -> str:
+    """The method with the settings that tell variants apart: `WeightLoRA (r=8, K=3)`."""
+    key = method_key(method, config)
+    name = METHOD_NAMES.get(key, key.replace("_", " "))
+    details = _details(method, config)
+    return f"{name} ({', '.join(details)})" if details else name
+
+
+def _details(method: str, config: Mapping[str, Any]) -> list[str]:
+    """The settings that tell variants apart: rank, kept adapters, skip length, and whatever is not the default."""
+    if method == "peft_baselines":
+        settings = config.get("settings") or {}
+        rank = settings.get("target_r") if config.get("name") == "adalora" else settings.get("r")
+        return [f"r={rank}"] if rank is not None else []
+    details = [f"r={config['rank']}"] if "rank" in config else []
+    if method == "solo_connection":
+        return details + _solo_details(config)
+    if method in SELECTING and config.get("keep") is not None:
+        details.append(f"K={config['keep']}")
+    if config.get("preset") not in (None, "paper"):
+        return [*details, str(config["preset"])]
+    if config.get("rank_by", "signed") != "signed":
+        details.append(f"by {config['rank_by']}")
+    if config.get("remove_losers") is False:
+        details.append("losers kept")
+    if method == "weight_lora" and config.get("selection_steps", 0) is None:
+        details.append("selection without end")
+    if method == "weight_lora_plus" and config.get("expansion") not in (None, "qr"):
+        details.append(f"{config['expansion']} expansion")
+    return details
+
+
+def _solo_details(config: Mapping[str, Any]) -> list[str]:
+    details = []
+    links = config.get("links")
+    if isinstance(links, str):
+        details.append(links.replace("_", " "))
+    elif links:
+        details.append("links " + " ".join(f"{start}→{end}" for start, end in links))
+    elif "skip_length" in config:
+        details.append(f"k={config['skip_length']}")
+    if config.get("sparsity"):
+        details.append(f"sparse {config['sparsity']:g}")
+    parameter = config.get("homotopy_parameter", 0.1)
+    if parameter is None:
+        details.append("no homotopy parameter")
+    elif parameter != 0.1:
+        details.append(f"a={parameter:g}")
+    if config.get("train_autoencoder") is False:
+        details.append("fixed random E and D")
+    if config.get("shared_autoencoder") is False:
+        details.append("own E and D per link")
+    if config.get("layer_norm"):
+        details.append("layer norm")
+    if config.get("lora"):
+        details.append("with LoRA")
+    return details

@@ -1,0 +1,250 @@
+"""`replicate runs` and `replicate compare`.
+
+`runs` lists every run with its status, scores and disk use; `compare` shows the claims' verdicts, and what was measured
+beside what was published.
+
+`compare --json` prints one object with these keys, which do not change within `schema_version` 1:
+
+- `profile`; `comparable` (whether its figures may stand beside published ones) and `why_not_comparable`;
+- `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile,
+  comparison (what the effect is of), metric, effect, over_items and over_seeds (ends of the intervals), adjusted_p,
+  detectable, seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
+- `comparisons` of a claim, one a comparison of a case: comparison, case, profile, tested, runs, and the numbers of
+  `decision.Finding.to_dict` (name, metric, effect, supported_above, contradicted_below, seeds, by_seed, over_items,
+  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, word, why);
+- `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
+  source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
+  unreadable);
+- `problems`: what could not be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def register_runs(app: typer.Typer) -> None:
+    """Add `runs` to the `replicate` command."""
+    app.command("runs")(runs)
+
+
+def runs(
+    profile: Annotated[str | None, typer.Option(help="Only this profile (quick, cpu, paper).")] = None,
+    root: Annotated[Path, typer.Option(help="Folder that holds <profile>/<experiment>/.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the runs: profile, experiment, seeds, status, scores, disk use."""
+    from analysis.load.runs import discover
+    from replication.errors import DataError
+
+    if profile is not None and (root / profile).parent != root:
+        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    listed = [summary(experiment) for experiment in discover(root, profile)]
+    if as_json:
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
+    elif not listed:
+        print(empty_state(root, profile))
+    else:
+        show(listed)
+
+
+def summary(experiment: Any) -> dict[str, Any]:
+    """One experiment as a JSON value; scores are means over seeds on the metric scripts' own scale."""
+    from analysis.load.runs import disk_use
+
+    record, metrics = experiment.record, experiment.metrics
+    return {
+        "profile": experiment.profile,
+        "experiment": experiment.name,
+        "status": experiment.status,
+        "problems": list(experiment.problems),
+        "seeds": list(experiment.seeds),
+        "method": record.method if record else None,
+        "backbone": record.backbone if record else None,
+        "corpus": record.corpus.label if record else None,
+        "adapter_parameters": record.counts.adapter if record else None,
+        "form": experiment.form,
+        "primary": metrics.primary if metrics else None,
+        "scores": dict(metrics.means) if metrics else None,
+        "spread": dict(metrics.spread) if metrics else None,
+        "items": metrics.items if metrics else None,
+        "bytes": disk_use(experiment.directory),
+        "directory": experiment.directory.as_posix(),
+    }
+
+
+def empty_state(root: Path, profile: str | None) -> str:
+    """What to do when there are no runs."""
+    targets = {"quick": "make reproduce", "cpu": "make reproduce-cpu", "paper": "make reproduce-paper"}
+    command = targets.get(profile or "quick")
+    where = root / profile if profile else root
+    if command is None:
+        return f"No runs under {where}. Profiles that can be made: {', '.join(targets)}."
+    return f"No runs under {where} yet. `{command}` makes those of the {profile or 'quick'} profile."
+
+
+def show(listed: list[dict[str, Any]]) -> None:
+    """A table of the generation runs, one of the others with their primary score, then every problem on a line."""
+    from rich.console import Console
+
+    from analysis.load.names import score_name
+    from analysis.load.paper_files import METRICS
+    from analysis.load.runs import GENERATION
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console.width = max(console.width, 160)
+    generation = [run for run in listed if run["form"] == GENERATION]
+    if generation:
+        metrics = list(dict.fromkeys([*METRICS, *(name for run in generation for name in run["scores"] or {})]))
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in metrics]) for run in generation]
+        console.print(_table([score_name(metric) for metric in metrics], rows))
+    others = [run for run in listed if run["form"] != GENERATION]
+    if others:
+        rows = [
+            (run, [score_name(run["primary"] or "–"), _shown((run["scores"] or {}).get(run["primary"]))])
+            for run in others
+        ]
+        console.print(_table(["Metric", "Score"], rows))
+    for run in listed:
+        for problem in run["problems"]:
+            console.print(f"{run['profile']}/{run['experiment']}: {problem}", markup=False, soft_wrap=True)
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"
+
+
+def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from analysis.judge.number_format import format_bytes
+
+    colours = {"complete": "green", "incomplete": "yellow", "failed": "red", "missing": "yellow"}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("Run", overflow="fold")
+    for header in ("Status", "Seeds", *headers, "Disk"):
+        table.add_column(header, justify="left" if header in ("Status", "Metric") else "right", no_wrap=True)
+    for run, cells in rows:
+        status = f"[{colours[run['status']]}]{run['status']}[/]"
+        name = escape(f"{run['profile']}/{run['experiment']}")
+        table.add_row(name, status, str(len(run["seeds"])), *cells, format_bytes(run["bytes"]))
+    return table
+
+
+WIDTH = 80  # of what goes to a file or a pipe
+WORDS = ("supported", "contradicted", "inconclusive", "not_tested")
+COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
+
+
+def register_compare(app: typer.Typer) -> None:
+    """Add `compare` to the `replicate` command."""
+    app.command("compare")(compare)
+
+
+PROFILES = ("quick", "cpu", "paper")
+
+
+def compare(
+    profile: Annotated[str, typer.Option(help="The profile to compare: quick, cpu or paper.")] = "quick",
+    root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Set the papers' claims and printed figures beside what was measured."""
+    from replication.errors import DataError
+
+    if len(Path(profile).parts) != 1 or profile in ("..", "."):
+        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    runs = root / "runs"
+    if profile not in PROFILES and not (runs / profile).is_dir():
+        raise DataError(f"--profile {profile!r}: there is none; there are {', '.join(PROFILES)}")
+    if not (runs / profile).is_dir() and not as_json:
+        print(empty_state(runs, profile))
+        return
+    from analysis.show.comparison import comparison
+
+    found = comparison(profile, root)
+    if as_json:
+        print(json.dumps(found["comparison"], indent=2, ensure_ascii=False))
+    else:
+        show_comparison(found)
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    """Print it for a terminal of 80 columns or more."""
+    from rich.console import Console
+
+    console, content = Console(highlight=False, soft_wrap=False), found["comparison"]
+    if not console.is_terminal:
+        console.width = WIDTH
+    _show_claims(console, content, found["lines"])
+    _show_cells(console, content["published_beside_measured"], content["why_not_comparable"])
+    for problem in content["problems"]:
+        console.print(problem, markup=False, style="yellow", soft_wrap=True)
+
+
+def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict[str, str]]) -> None:
+    from rich.markup import escape
+
+    counts = Counter(row["word"] for row in content["claims"])
+    told = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS if counts[word])
+    console.print(f"[bold]{escape(content['profile'])} profile: {told}[/]")
+    paper = ""
+    for row, line in zip(content["claims"], lines, strict=True):
+        if row["paper"] != paper:
+            paper = row["paper"]
+            console.print(f"\n[bold underline]{escape(paper)}[/]")
+        colour, shown = COLOURS.get(row["word"], "default"), row["word"].replace("_", " ")
+        console.print(f"{row['number']}. [bold {colour}]{shown}[/]: {escape(row['claim'])}")
+        seeds = f" [{line['seeds']}, {row['profile']} profile]" if line["seeds"] else f" [{row['profile']} profile]"
+        if line["headline"]:
+            _indented(console, line["headline"] + seeds)
+        _indented(console, row["reason"], "dim")
+
+
+def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str | None) -> None:
+    """A table for each published row: five metrics fit 80 columns, thirteen columns do not."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from analysis.load.names import score_name
+    from analysis.load.paper_files import letter, meaning
+
+    if not cells:
+        return
+    console.print("\n[bold underline]Published beside measured, on the scripts' scale[/]")
+    if why_not is not None:
+        console.print(Text(f"Not comparable with this profile. {why_not}", style="dim"))
+    for source, row in dict.fromkeys((cell["source"], cell["printed_row"]) for cell in cells):
+        group = [cell for cell in cells if (cell["source"], cell["printed_row"]) == (source, row)]
+        run = next((cell["experiment"] for cell in group if cell["experiment"]), None)
+        console.print(Text(f"\n{row} ({source}) beside {run or 'no run'}", style="bold"))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name, justify in (("Metric", "left"), ("Published", "right"), ("Measured", "right"), ("Verdict", "left")):
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for cell in group:
+            spread = cell["published_spread"]
+            published = cell["published"] if spread is None else f"{cell['published']} ± {spread}"
+            words = cell["verdict"].replace("_", " ")
+            measured = cell["measured"] or "not measured"
+            table.add_row(score_name(cell["metric"]), f"{published} {letter(cell['standing'])}", measured, words)
+        console.print(table)
+    legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell["standing"] for cell in cells))
+    console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))
+
+
+def _indented(console: Console, text: str, style: str = "") -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(text, style=style), (0, 0, 0, 3), expand=False))

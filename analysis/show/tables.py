@@ -1,0 +1,663 @@
+"""Tables of results: scores, parameters, what was learned and selected, means over tasks; and the same as csv.
+
+A number is never shown with more digits than it carries: a spread has two significant digits and sets the
+places of its mean; one seed has no spread; a published figure keeps its published digits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
+from analysis.judge.number_format import (
+    LEVEL,
+    format_count,
+    format_interval,
+    format_ratio,
+    format_score,
+    percent,
+    rounded,
+    span,
+)
+from analysis.judge.study import Row, Study, place_of, place_title
+from analysis.load.authors import Authors
+from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
+from analysis.load.paper_files import METRICS, Figure
+from analysis.load.published import PublishedTable, reduction
+from analysis.load.runs import GENERATION, Experiment, experiment_labels
+from analysis.load.selection import Selection, agreement_of_seeds, short_names
+from analysis.show.blocks import Block, Cell, csv_text, with_best
+from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
+from analysis.stats.bootstrap import Interval
+from analysis.stats.seeds import SeedSummary, stratified_bootstrap
+from replication.metrics import named
+
+
+def measured_metrics(rows: Sequence[Row]) -> list[str]:
+    """The published metrics, then whatever else any of the rows was scored by."""
+    return list(dict.fromkeys([*METRICS, *(metric for row in rows for metric in row.scores)]))
+
+
+def table_headers(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Columns of the main table; the first metric has its interval beside it."""
+    first, *others = map(score_name, metrics)
+    return (
+        "Method",
+        first,
+        f"{LEVEL} over items",
+        *others,
+        "Trainable parameters",
+        "Adapter parameters",
+        "of LoRA's adapter",
+        "of full's adapter",
+        COST_HEADER,
+        "Seeds",
+    )
+
+
+def results_block(study: Study) -> Block:
+    """The generation runs of one profile: every metric, what was trained, and its cost."""
+    rows, profile = study.generation.rows_as_given, study.profile
+    costs = training_costs(study.generation.experiments)
+    corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
+    items = sorted({row.items for row in rows if row.items is not None})
+    counted = f", {' / '.join(map(str, items))} test items" if items else ""
+    metrics = measured_metrics(rows)
+    headers = table_headers(metrics)
+    scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
+    lines = with_best([_result_cells(study, row, metrics, costs[row.experiment]) for row in rows], scored)
+    fewest = {headers.index("Adapter parameters"): False, headers.index(COST_HEADER): False}
+    return Block(
+        caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
+        headers=headers,
+        rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
+        notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
+        key="results",
+        records=record_paths(study.generation.experiments),
+    )
+
+
+def published_csv(tables: Sequence[PublishedTable]) -> str:
+    """Every printed row: digits as printed, on the scripts' own scale, with each figure's standing."""
+    records = []
+    for table in tables:
+        for row in table.rows:
+            record: dict[str, Any] = {
+                "table": table.id,
+                "row": row.id,
+                "label": row.label,
+                "backbone": row.backbone,
+                "method": row.method,
+                "parameters_printed": row.parameters.text if row.parameters else None,
+            }
+            for metric in METRICS:
+                value, spread = table.scaled(row, metric)
+                record |= {
+                    metric: value,
+                    f"{metric}_spread": spread,
+                    f"{metric}_standing": row.cells[metric].standing,
+                }
+            records.append(record)
+    return csv_text(records)
+
+
+def _result_cells(study: Study, row: Row, metrics: Sequence[str], cost: str) -> tuple[str, ...]:
+    first, *others = (_marked(row, metric) for metric in metrics)
+    return (
+        row.title if row.status == "complete" else f"{row.title} ({row.status})",
+        first,
+        format_interval(_over_items(study, row)),
+        *others,
+        format_count(row.counts.get("trainable")),
+        format_count(row.adapter),
+        format_ratio(row.to_lora),
+        format_ratio(row.to_full),
+        cost,
+        {0: "none", 1: "one seed"}.get(len(row.seeds), str(len(row.seeds))),
+    )
+
+
+def _over_items(study: Study, row: Row) -> Interval | None:
+    experiment = study.named(row.experiment)
+    return study.over_items(experiment) if experiment is not None and row.scores else None
+
+
+def _marked(row: Row, metric: str) -> str:
+    summary = row.scores.get(metric)
+    return f"≈ {format_score(summary)}" if metric in row.approximate and summary else format_score(summary)
+
+
+def _result_notes(rows: Sequence[Row]) -> list[str]:
+    notes = []
+    if any(len(row.seeds) > 1 for row in rows):
+        notes.append("Mean ± sample standard deviation over seeds. A row with one seed has no spread.")
+    if any(row.scores for row in rows):
+        notes.append(
+            f"{LEVEL} over items: bootstrap (BCa) of the seeds' mean BLEU over test items; not a spread over seeds."
+        )
+    notes.append("Both ratios are of adapter parameters; full's adapter is the whole backbone.")
+    approximate = sorted({score_name(name) for row in rows for name in row.approximate})
+    if approximate:
+        notes.append(
+            f"≈ {' and '.join(approximate)} with a pure-Python tokenizer, because there was no Java: approximate."
+        )
+    notes += [f"{row.experiment}, {note}." for row in rows for note in row.score_notes]
+    missing = sorted({score_name(name) for row in rows for name in row.missing})
+    if missing:
+        notes.append(
+            f"{' and '.join(missing)} not measured: the official program needs Java, and nothing stands in for it."
+        )
+    return notes
+
+
+# key -> forms, caption, whether a column is a task (its primary metric) or every metric of a task
+GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
+    "glue": (("classification", "regression"), "sentence classification and similarity", False),
+    "qa": (("question_answering",), "extractive question answering", True),
+    "summaries": (("summarisation",), "summarisation", True),
+    "choice": (("multiple_choice",), "multiple choice by likelihood", True),
+}
+DAGGER = "†"
+COMPARABLE = {
+    True: "the whole official split",
+    False: "not the official split: compares with no printed figure",
+    None: "comparable or not is not stated",
+}
+
+
+def score_blocks(study: Study, authors: Authors, group: str) -> list[Block]:
+    """Tables of one group of `GROUPS`, one per backbone: method x task, with counts, seeds, steps and rates."""
+    forms, title, every_metric = GROUPS[group]
+    rows = [row for row in study.rows if row.form in forms]
+    return [
+        _score_block(study, authors, [row for row in rows if row.backbone == backbone], title, every_metric).named(
+            f"{group}_{backbone}".replace("-", "_")
+        )
+        for backbone in dict.fromkeys(row.backbone for row in rows)
+    ]
+
+
+def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str, every_metric: bool) -> Block:
+    tasks = _tasks(study, rows)
+    columns = [(task, metric) for task in tasks for metric in _metrics(rows, task, every_metric)]
+    headers = tuple(_header(study, rows, task, metric, every_metric) for task, metric in columns)
+    costs = training_costs(study.experiments)
+    lines = []
+    for label, found in grouped(rows).items():
+        scores = [_score(found.get(task), metric) for task, metric in columns]
+        cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
+        lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
+    scored = {
+        number: direction
+        for number, (task, metric) in enumerate(columns, start=1)
+        if (direction := _higher_is_better(rows, task, metric)) is not None
+    }
+    profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
+    caption = f"Measured here: {profile} profile, {backbone}, {title}"
+    if why := authors.facts.why_not_comparable(profile):
+        caption += f"; not comparable with the authors' figures. {why}"
+    return Block(
+        caption,
+        ("Method", *headers, "Adapter parameters", "Importance weights", "Head parameters", COST_HEADER,
+         "Seeds", "Steps", "Learning rate", "How the rate was found"),
+        with_best(lines, scored),
+        (*_task_notes(study, rows, tasks), cost_note(profile)),
+        records=record_paths([e for e in study.experiments if e.name in {row.experiment for row in rows}]),
+    )  # fmt: skip
+
+
+def learned_block(study: Study, authors: Authors) -> Block:
+    """Per backbone and task: LoRA minus frozen, both intervals, and whether the task tests a claim."""
+    lines = []
+    for place in study.places:
+        learned = study.learned(place)
+        difference = learned.difference
+        over_items = difference.over_items if difference else None
+        over_seeds = difference.over_seeds if difference else None
+        effect = "not measured"
+        if difference is not None:
+            effect = f"{difference.effect:+.3f} {score_name(difference.metric)}".replace("-", "−")
+        verdict = {"did not learn": "inconclusive: did not learn", "not known": f"not known: {learned.reason}"}
+        lines.append(
+            (
+                place_title(study.experiments, place),
+                effect,
+                span(over_items) if over_items else "not measured",
+                span(over_seeds) if over_seeds else "not measured",
+                str(len(difference.seeds)) if difference else "none",
+                verdict.get(learned.word, learned.word),
+            )
+        )
+    headers = ("Task", "LoRA minus frozen", f"{LEVEL} over items", f"{LEVEL} over seeds", "Shared seeds", "Verdict")
+    return Block(
+        "Was the task learned? Only then does it test a claim", headers, tuple(lines), (authors.facts.rules.learned,),
+        key="learned", records=record_paths(study.experiments),
+    )  # fmt: skip
+
+
+def parameters_block(study: Study) -> Block:
+    """Trained parameters per backbone and method, adapter, importance weights and head apart, beside LoRA's."""
+    lines = []
+    rows = [row for row in study.rows if row.counts and row.method not in BASELINES]
+    for backbone in dict.fromkeys(row.backbone for row in rows):
+        for label, found in grouped([row for row in rows if row.backbone == backbone]).items():
+            start = {task: row.counts_at_start or row.counts for task, row in found.items()}
+            lora = {task: _lora_counts(rows, row) for task, row in found.items()}
+            lines.append(
+                (
+                    f"{label}, {backbone_name(backbone)}",
+                    _same({row.task_title: format_count(start[task]["adapter"]) for task, row in found.items()}),
+                    _same({row.task_title: format_count(start[task]["importance"]) for task, row in found.items()}),
+                    *_counts(found),
+                    _same({row.task_title: format_count(row.counts["trainable"]) for row in found.values()}),
+                    _same({r.task_title: _ratio(r.counts, lora[task], "adapter") for task, r in found.items()}),
+                    _same({r.task_title: _ratio(r.counts, lora[task], "trainable") for task, r in found.items()}),
+                )
+            )
+    headers = ("Method", "Adapter parameters in phase 1", "Importance weights in phase 1",
+               "Adapter parameters at the end", "Importance weights at the end", "Head parameters", "Trainable in all",
+               "of LoRA's adapter", "of LoRA's trainable")  # fmt: skip
+    notes = (
+        "A ratio of adapter parameters leaves the task head out; a ratio of all trainable parameters includes it. Both "
+        "are of counts at the end of training. In phase 1 WeightLoRA trains every adapter and its importance weight.",
+    )
+    return Block(
+        "Trained parameters, exact counts", headers, tuple(lines), notes if lines else (), key="parameters",
+        records=record_paths(study.experiments),
+    )  # fmt: skip
+
+
+def counted_block(authors: Authors) -> Block:
+    """Counts at DeBERTaV3-base's shapes, by arithmetic: nothing was trained for them."""
+    counted = authors.facts.counted
+    whole, head = counted.all.number, counted.head.number
+    lines = [("LoRA on all", str(counted.adapters), f"{int(whole):,}", "0 %", f"{int(whole + head):,}", "0 %")]
+    for keep, figure in counted.kept.items():
+        kept = figure.number
+        lines.append((
+            f"WeightLoRA, K={keep}", str(keep), f"{int(kept):,}", percent(reduction(kept, whole)),
+            f"{int(kept + head):,}", percent(reduction(kept + head, whole + head)),
+        ))  # fmt: skip
+    headers = ("Method", "Adapters", "Adapter parameters", "fewer", "With the task head", "fewer")
+    caption = f"Counted, not trained: {backbone_name(counted.backbone)}, r={counted.rank}, query, key and value"
+    return Block(
+        caption, headers, tuple(lines), (f"The head has {int(head):,} parameters. Standing: {counted.all.standing}.",),
+        key="parameters_counted",
+    )  # fmt: skip
+
+
+def scores_csv(study: Study) -> str:
+    """One line per experiment and metric, of every form: numbers as they are (six decimals), blanks where none is.
+
+    `items_low` and `items_high` are the ends of the interval over test items, of a generation task's primary metric.
+    """
+    records: list[Mapping[str, Any]] = []
+    learned = {row.place: study.learned(row.place).word for row in study.rows}
+    for row in study.rows:
+        for metric in row.metrics or ("",):
+            summary = row.scores.get(metric)
+            interval = _over_items(study, row) if row.form == GENERATION and metric == row.primary else None
+            records.append(
+                {
+                    "profile": row.profile, "experiment": row.experiment, "method": row.method, "label": row.label,
+                    "backbone": row.backbone, "task": row.task, "corpus": row.corpus, "corpus_label": row.corpus_label,
+                    "split": row.split, "comparable": "" if row.comparable is None else str(row.comparable).lower(),
+                    "licence": row.licence, "form": row.form, "status": row.status, "metric": metric,
+                    "primary": str(metric == row.primary).lower(),
+                    "mean": rounded(summary.mean if summary else None),
+                    "spread": rounded(summary.standard_deviation if summary else None),
+                    "items_low": rounded(interval.low if interval else None),
+                    "items_high": rounded(interval.high if interval else None),
+                    "approximate": str(metric in row.approximate).lower(),
+                    "items": row.items, "seeds": " ".join(map(str, row.seeds)),
+                    "to_lora": rounded(row.to_lora), "to_full": rounded(row.to_full),
+                    "adapter": row.counts.get("adapter"), "importance": row.counts.get("importance"),
+                    "head": row.counts.get("head"), "trainable": row.counts.get("trainable"),
+                    "adapter_in_phase_1": (row.counts_at_start or row.counts).get("adapter"), "steps": row.steps,
+                    "learning_rate": row.learning_rate, "rate_found": row.rate_found, "learned": learned[row.place],
+                }
+            )  # fmt: skip
+    return csv_text(records)
+
+
+def grouped(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Method label -> task -> row; a second experiment of the same label and task gets its name added."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        label = row.label if row.task not in found.get(row.label, {}) else f"{row.label} [{row.experiment}]"
+        found.setdefault(label, {})[row.task] = row
+    return found
+
+
+def _tasks(study: Study, rows: Sequence[Row]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            task for _, task in study.places + [row.place for row in rows] if task in {row.task for row in rows}
+        )
+    )
+
+
+def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
+    scored = next((row for row in rows if row.task == task and row.metrics), None)
+    if scored is None or scored.primary is None:
+        return ("",)
+    return scored.metrics if every else (scored.primary,)
+
+
+def _higher_is_better(rows: Sequence[Row], task: str, metric: str) -> bool | None:
+    """None where the task was not scored."""
+    row = next((row for row in rows if row.task == task and metric in row.metrics), None)
+    return named(metric, row.form, row.protocol).higher_is_better if row else None
+
+
+def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bool) -> str:
+    row = next((row for row in rows if row.task == task and row.corpus), rows[0])
+    mark = f" {DAGGER}" if study.learned((row.backbone, task)).word != "learned" else ""
+    return f"{row.task_title}{mark}, {score_name(metric)}" if metric else f"{row.task_title}{mark}"
+
+
+def _score(row: Row | None, metric: str) -> str:
+    if row is None or row.status == "missing":
+        return "not run"
+    summary: SeedSummary | None = row.scores.get(metric)
+    text = format_score(summary)
+    return text if row.status == "complete" else f"{text} ({row.status})"
+
+
+def _counts(found: Mapping[str, Row]) -> tuple[str, str, str]:
+    known = [row for row in found.values() if row.counts]
+    adapter, importance, head = (
+        _same({row.task_title: format_count(row.counts[name]) for row in known})
+        for name in ("adapter", "importance", "head")
+    )
+    return adapter, importance, head
+
+
+def _conditions(found: Mapping[str, Row]) -> tuple[str, str, str, str]:
+    ran = [row for row in found.values() if row.status != "missing"]
+    seeds = {row.task_title: "one seed" if len(row.seeds) == 1 else str(len(row.seeds)) for row in ran}
+    steps = {row.task_title: format_count(row.steps) for row in ran}
+    rates = {row.task_title: _rate(row) for row in ran}
+    return _same(seeds), _same(steps), _same(rates), _same({row.task_title: row.rate_found for row in ran})
+
+
+def _rate(row: Row) -> str:
+    if row.learning_rate is None:
+        return "none" if row.method in BASELINES else "unknown"
+    return f"{row.learning_rate:g}"
+
+
+def _same(values: Mapping[str, str]) -> str:
+    """One value where all tasks have the same, else each with its tasks."""
+    if not values:
+        return "not run"
+    tasks: dict[str, list[str]] = {}
+    for task, value in values.items():
+        tasks.setdefault(value, []).append(task)
+    return next(iter(tasks)) if len(tasks) == 1 else "; ".join(f"{', '.join(n)}: {value}" for value, n in tasks.items())
+
+
+def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
+    notes = []
+    for task in tasks:
+        row = next((row for row in rows if row.task == task and row.corpus_label), None)
+        if row is None:
+            continue
+        whole = COMPARABLE[row.comparable]
+        items = "not scored" if row.items is None else f"{row.items:,} items"
+        notes.append(
+            f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
+            f"{whole}." + (f" {row.note}" if row.note else "")
+        )
+        steps = {found.steps for found in rows if found.task == task and found.steps}  # a baseline takes none
+        if len(steps) > 1:
+            notes.append(
+                f"{row.task_title}: UNEQUAL steps, {', '.join(map(str, sorted(steps)))}; those runs are not compared."
+            )
+    if any(study.learned((rows[0].backbone, task)).word != "learned" for task in tasks):
+        notes.append(
+            f"{DAGGER} LoRA does not clearly beat the frozen backbone there, or that is not known: it tests no claim."
+        )
+    if any(len(row.seeds) > 1 for row in rows):
+        notes.append("Mean ± sample standard deviation over seeds; fractions and correlations. One seed has no spread.")
+    return notes
+
+
+def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, int]:
+    lora = next((other for other in rows if other.method == "lora" and other.place == row.place), None)
+    return lora.counts if lora else {}
+
+
+def _ratio(counts: Mapping[str, int], lora: Mapping[str, int], name: str) -> str:
+    return format_ratio(counts[name] / lora[name]) if lora.get(name) else "unknown"
+
+
+def against_logs_block(study: Study, authors: Authors) -> Block:
+    """Runs beside the authors' logs, only where profile, corpus and log row all say that they may be compared."""
+    lines = []
+    logs = authors.logs
+    if authors.facts.why_not_comparable(study.profile) is None:
+        for row in study.rows:
+            record = next((e.record for e in study.experiments if e.name == row.experiment), None)
+            config = record.method_config if record else {}
+            same = (row.backbone, row.method, config.get("rank")) == (logs.backbone, "weight_lora", logs.adapters.rank)
+            logged = logs.row(row.corpus, int(config.get("keep") or 0))
+            if not same or logged is None or not logged.comparable or not row.comparable or row.status != "complete":
+                continue
+            for metric in row.metrics:
+                figure, summary = logged.score(metric), row.scores.get(metric)
+                if figure is not None and summary is not None:
+                    gap = f"{summary.mean - figure.number:+.3f}".replace("-", "−")
+                    lines.append(
+                        (row.experiment, logged.id, score_name(metric), format_score(summary), figure.text, gap)
+                    )
+    headers = ("Run", "Log", "Metric", "Measured", "Logged", "Difference")
+    note = "One logged run without a spread: no tolerance is fixed, so the difference stands without a verdict."
+    return Block(
+        "Beside the authors' own logs", headers, tuple(lines), (note,) if lines else (), key="beside_logs",
+        records=record_paths(study.experiments),
+    )  # fmt: skip
+
+
+LEAST_TASKS = 2
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One method on one backbone over `tasks`: interquartile mean of the primary metrics, stratified 95 % interval."""
+
+    backbone: str
+    method: str
+    label: str
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    over_tasks: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        found = self.over_tasks
+        return {
+            "backbone": self.backbone,
+            "method": self.method,
+            "label": self.label,
+            "tasks": list(self.tasks),
+            "seeds": list(self.seeds),
+            "interquartile_mean": found.estimate,
+            "interval": [found.low, found.high],
+        }
+
+
+def aggregates(study: Study) -> list[Aggregate]:
+    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several."""
+    found = []
+    for backbone in dict.fromkeys(place[0] for place in study.places):
+        tasks = tuple(place[1] for place in study.places if place[0] == backbone and study.at(place, "lora"))
+        runs: dict[str, dict[str, Experiment]] = {}
+        for experiment in study.experiments:
+            record = experiment.record
+            if record is not None and record.backbone == backbone and experiment.status == "complete":
+                label = method_label(record.method, record.method_config)
+                runs.setdefault(label, {}).setdefault(place_of(experiment)[1], experiment)
+        for label, by_task in runs.items():
+            if len(tasks) >= LEAST_TASKS and all(task in by_task for task in tasks):
+                entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
+                found += [entry] if entry else []
+    return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
+
+
+def aggregates_block(study: Study) -> Block:
+    """Interquartile means by backbone and method; a backbone with a single method has nothing to set beside it."""
+    found = aggregates(study)
+    methods = Counter(entry.backbone for entry in found)
+    entries = [entry for entry in found if methods[entry.backbone] > 1]
+    titles = {row.place: row.task_title for row in study.rows}
+    rows = tuple(
+        (
+            entry.label,
+            backbone_name(entry.backbone),
+            f"{entry.over_tasks.estimate:.4f}",
+            format_interval(entry.over_tasks),
+            ", ".join(titles[entry.backbone, task] for task in entry.tasks),
+            str(len(entry.seeds)),
+        )
+        for entry in entries
+    )
+    headers = ("Method", "Backbone", "Interquartile mean", f"{LEVEL}, stratified bootstrap", "Tasks", "Seeds")
+    few = min((len(entry.tasks) for entry in entries), default=0)
+    notes = (
+        "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
+        "out. The interval draws seeds anew within every task; with few seeds it is too narrow.",
+        f"Descriptive: with few tasks (here {few}), whose scores are of different kinds, it ranks nothing, and no "
+        "verdict rests on it.",
+    )
+    return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
+                 records=record_paths(study.experiments) if rows else ())  # fmt: skip
+
+
+def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:
+    metrics, first = [run.metrics for run in runs if run.metrics is not None], runs[0].record
+    seeds = tuple(sorted(set.intersection(*(set(found.seeds) for found in metrics)))) if metrics else ()
+    if first is None or len(metrics) < len(runs) or len(seeds) < LEAST_SEEDS:
+        return None
+    scores = [[found.seeds[seed][found.primary] for found in metrics] for seed in seeds]
+    if any(score is None for row in scores for score in row):
+        return None
+    interval = stratified_bootstrap(np.array(scores, dtype=np.float64), confidence=CONFIDENCE)
+    return Aggregate(backbone, first.method, label, tasks, seeds, interval)
+
+
+NO_SCORE = ("samples", "peak_memory", "combined_score")
+
+
+def selected_block(experiments: Sequence[Experiment]) -> Block:
+    """What each run kept, seed by seed, and how far the seeds agree."""
+    lines, labels = [], experiment_labels(experiments)
+    for experiment in experiments:
+        if not experiment.selections:
+            continue
+        selections = experiment.selections
+        first = next(iter(selections.values()))
+        every = frozenset.intersection(*(selection.kept for selection in selections.values()))
+        agreement = agreement_of_seeds([selection.kept for selection in selections.values() if selection.kept])
+        lines.append(
+            (
+                labels[experiment.name],
+                f"{len(first.survivors)} of {len(first.adapters)}",
+                "; ".join(f"{seed}: {' '.join(kept_names(found)) or 'none'}" for seed, found in selections.items()),
+                " ".join(
+                    name for name, a in zip(short_names(first.adapters), first.adapters, strict=True) if a.key in every
+                )
+                or "none",
+                "one seed" if agreement is None else f"{agreement:.2f}",
+                f"{len(first.survivors) / len(first.adapters):.2f}",
+                "never" if first.removed_at is None else str(first.removed_at),
+                str(len(first.projections)),
+            )
+        )
+    headers = ("Experiment", "Kept", "By seed", "In every seed", "Agreement of seeds", "By chance",
+               "Losers removed at step", "Projections")  # fmt: skip
+    notes = (
+        "v11: the value projection of block 11; q and k likewise; enc, dec and cross are stacks of an encoder-decoder.",
+        "Agreement of seeds: adapters that two seeds share over K, mean over pairs; random sets share K / n.",
+    )
+    return Block(
+        "What was selected", headers, tuple(lines), notes if lines else (), key="selected",
+        records=record_paths([e for e in experiments if e.selections]),
+    )  # fmt: skip
+
+
+def kept_names(selection: Selection) -> list[str]:
+    """Short names of the survivors, in the model's order."""
+    names = short_names(selection.adapters)
+    return [names[index] for index in sorted(selection.survivors)]
+
+
+def logs_block(authors: Authors) -> Block:
+    """The authors' own logs: primary metric and peak memory per task and K."""
+    lines = []
+    for row in authors.logs.rows:
+        shown = {name: figure for name, figure in row.cells.items() if name not in NO_SCORE}
+        scores = "; ".join(f"{name.replace('_', ' ')} {figure.text}" for name, figure in shown.items())
+        memory = row.cells["peak_memory"]
+        kept = " ".join(f"{name[0]}{name.partition('#')[2]}" for name in row.selected.value)
+        lines.append(
+            (
+                row.task,
+                row.split,
+                str(row.keep),
+                Cell(scores, standing=memory.standing),
+                Cell(f"{memory.text} {memory.unit}", standing=memory.standing),
+                Cell(kept, standing=row.selected.standing),
+            )
+        )
+    caption = f"{authors.logs.title}: {authors.logs.setup}"
+    headers = ("Task", "Split", "K", "Figures", "Peak memory", "Selected")
+    return Block(caption, headers, tuple(lines), authors.logs.notes, key="authors_logs")
+
+
+def selected_csv(experiments: Sequence[Experiment]) -> str:
+    """One line per experiment, seed and adapter: kept or not, its last importance weight, its final rank."""
+    records = []
+    for experiment in experiments:
+        for seed, selection in experiment.selections.items():
+            last = selection.trace.weights[-1] if selection.trace.weights else None
+            for adapter, (group, block) in zip(selection.adapters, selection.blocks, strict=True):
+                records.append(
+                    {
+                        "experiment": experiment.name, "seed": seed, "index": adapter.index, "module": adapter.module,
+                        "group": group, "block": block, "kept": str(adapter.index in selection.survivors).lower(),
+                        "last_weight": None if last is None else last[adapter.index],
+                        "final_rank": selection.final_ranks.get(adapter.index),
+                    }
+                )  # fmt: skip
+    return csv_text(records)
+
+
+def logs_csv(authors: Authors) -> str:
+    """Every figure of the authors' files: what it is, digits as logged, unit, standing and source."""
+    records = []
+
+    def add(part: str, item: str, name: str, figure: Figure) -> None:
+        records.append({"part": part, "item": item, "name": name, "value": figure.text, "unit": figure.unit,
+                        "standing": figure.standing, "sources": " ".join(figure.sources)})  # fmt: skip
+
+    for row in authors.logs.rows:
+        for name, figure in row.cells.items():
+            add("log", row.id, name, figure)
+    for series in authors.memory.series:
+        for keep, figure in series.cells.items():
+            add("memory", f"rank {series.rank}", f"{keep} adapters", figure)
+    for kind, cells in authors.products.cells.items():
+        for name, figure in cells.items():
+            add("inner product", kind, name, figure)
+    for rates in authors.facts.learning_rates:
+        for task, figure in rates.cells.items():
+            add("learning rate", f"{rates.backbone} {rates.method} {rates.version}".strip(), task, figure)
+    for setting in (*authors.facts.settings, *authors.facts.unreadable):
+        add("setting", "", setting.name, setting)
+    return csv_text(records)

@@ -1,0 +1,131 @@
+import dataclasses
+
+import pytest
+
+from analysis.judge.published_vs_measured import CELL_WORDS, judge_cells, judged_by_others, tolerance_warnings
+from analysis.judge.study import Study
+from analysis.load.paper_files import DIRECTORY
+from analysis.load.paper_folder import load_published
+from analysis.load.published import load_tables
+from analysis.load.runs import load_profile
+from replication.fileio import sha256_file
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return load_tables()
+
+
+@pytest.fixture
+def judged(tables):
+    def judge(experiments, profile="", published=None):
+        return judge_cells(Study.of(experiments, profile=profile), published or load_published())
+
+    return judge
+
+
+def with_scores(experiment, **scores):
+    """The same run with other scores on every seed."""
+    seeds = {seed: {**found, **scores} for seed, found in experiment.metrics.seeds.items()}
+    return dataclasses.replace(experiment, metrics=experiment.metrics.model_copy(update={"seeds": seeds}))
+
+
+def cell(verdicts, table, row, metric):
+    return next(v for v in verdicts if (v.table, v.row, v.metric) == (table.id, row.id, metric))
+
+
+def rows_of(tables, method, backbone="gpt2-medium"):
+    """The Solo table and its row of one method."""
+    table = next(table for table in tables if table.id == "solo_connection")
+    return table, next(row for row in table.rows if (row.method, row.backbone) == (method, backbone))
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "another"])
+def test_other_profiles_compare_no_cell(write_runs, tmp_path, judged, tables, profile):
+    runs = write_runs(
+        tmp_path, profile=profile, items=8, backbone="gpt2-medium", settings={"solo_connection": {"rank": 120}}
+    )
+    found = judged(load_profile(runs))
+    assert {verdict.word for verdict in found} == {"not_comparable"}
+    assert len(found) == sum(len(row.cells) for table in tables for row in table.rows)
+    assert all(verdict.reason and verdict.measured is None for verdict in found)
+
+
+def test_a_profile_can_be_named_where_nothing_ran(judged):
+    assert {verdict.word for verdict in judged([], profile="paper")} == {"not_run", "unreadable"}
+    assert {verdict.word for verdict in judged([], profile="quick")} == {"not_comparable"}
+
+
+def test_every_word_but_not_comparable_occurs_in_the_paper_profile(paper_runs, judged, tables):
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    (table, solo), (_, lora) = (rows_of(tables, method) for method in ("solo_connection", "lora"))
+    experiments["lora"] = with_scores(experiments["lora"], BLEU=table.value(lora, "BLEU") + 0.02)
+    higher = table.value(solo, "BLEU") > table.value(lora, "BLEU")
+    beyond = table.value(lora, "BLEU") + (0.05 if higher else 0.019)
+    experiments["solo-k2"] = with_scores(experiments["solo-k2"], BLEU=beyond, NIST=table.value(solo, "NIST"))
+    found = judged(list(experiments.values()))
+    bleu, nist = (cell(found, table, solo, metric) for metric in ("BLEU", "NIST"))
+    assert (bleu.word, bleu.reference) == ("direction_only", lora.label)
+    assert nist.word == "within_tolerance"
+    assert nist.difference == pytest.approx(0, abs=1e-9)
+    assert cell(found, table, solo, "CIDEr").word == "unreadable"
+    assert {verdict.word for verdict in found} <= set(CELL_WORDS)
+    assert "not_run" in {verdict.word for verdict in found}
+
+
+def test_the_wrong_direction_is_not_reproduced(paper_runs, judged, tables):
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    (table, solo), (_, lora) = (rows_of(tables, method) for method in ("solo_connection", "lora"))
+    sign = 1 if table.value(solo, "BLEU") > table.value(lora, "BLEU") else -1
+    experiments["lora"] = with_scores(experiments["lora"], BLEU=0.5)
+    experiments["solo-k2"] = with_scores(experiments["solo-k2"], BLEU=0.5 - 0.1 * sign)
+    verdict = cell(judged(list(experiments.values())), table, solo, "BLEU")
+    assert verdict.word == "not_reproduced"
+    assert verdict.to_dict()["measured"]["seeds"] == 3
+
+
+def test_the_tolerance_is_the_border(paper_runs, judged, tables):
+    experiments = {e.name: e for e in load_profile(paper_runs)}
+    table, solo = rows_of(tables, "solo_connection")
+    reach, printed = load_published().tolerances.metrics["BLEU"].half_width, table.value(solo, "BLEU")
+    for off, within in ((reach, True), (-reach, True), (reach + 0.001, False)):
+        run = with_scores(experiments["solo-k2"], BLEU=printed + off)
+        assert (cell(judged([run]), table, solo, "BLEU").word == "within_tolerance") == within
+
+
+def test_a_missing_score_is_not_run(write_runs, tmp_path, judged, tables):
+    runs = write_runs(
+        tmp_path, profile="paper", experiments=("lora",), items=8, backbone="gpt2-medium", java=False,
+        label="E2E NLG, official release v1.0.0",
+    )  # fmt: skip
+    table, row = rows_of(tables, "lora")
+    verdict = cell(judged(load_profile(runs)), table, row, "METEOR")
+    assert (verdict.word, "METEOR was not scored" in verdict.reason) == ("not_run", True)
+
+
+def test_records_under_another_tolerance_file_are_reported(paper_runs, judged):
+    """The made-up records name a tolerance file that never was."""
+    experiments = load_profile(paper_runs)
+    assert {e.name for e in judged_by_others(experiments)} == {e.name for e in experiments}
+    assert "The tolerances have changed" in tolerance_warnings(experiments)[0]
+    assert any(verdict.other_tolerances for verdict in judged(experiments))
+    present = sha256_file(DIRECTORY / "tolerances.json")
+    renewed = [
+        dataclasses.replace(
+            e, records={seed: r.model_copy(update={"tolerances_sha256": present}) for seed, r in e.records.items()}
+        )
+        for e in experiments
+    ]
+    assert tolerance_warnings(renewed) == []
+    assert not any(verdict.other_tolerances for verdict in judged(renewed))
+
+
+def test_printed_cells_are_compared_on_one_scale(paper_runs, judged):
+    cells = [verdict for verdict in judged(load_profile(paper_runs)) if verdict.measured is not None]
+    assert cells
+    for found in cells:
+        within = abs(found.measured.mean - float(found.printed)) <= found.half_width + 1e-9
+        assert (found.word == "within_tolerance") == within
+    solo = [found for found in cells if found.experiment == "solo-k2"]
+    assert {found.metric for found in solo} == {"BLEU", "NIST", "METEOR", "ROUGE_L"}  # CIDEr cannot be read
+    assert not [found for found in cells if found.experiment == "solo-none"]

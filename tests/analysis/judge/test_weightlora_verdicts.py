@@ -1,0 +1,168 @@
+import dataclasses
+import re
+
+import pytest
+
+from analysis.judge.claims import judge
+from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
+from analysis.load.runs import load_profile
+from analysis.load.searches import read_memory
+
+
+def judge_weightlora(profile, study, memory=None):
+    found = judge(dataclasses.replace(study, profile=profile), memory=memory)
+    return [verdict for verdict in found if verdict.claim.paper == "weightlora"]
+
+
+def verdicts(profile, study, memory=None):
+    return {verdict.claim.key: verdict for verdict in judge_weightlora(profile, study, memory)}
+
+
+@pytest.fixture
+def make(write_task_runs, tmp_path):
+    """Verdicts on made-up runs whose quality is given."""
+
+    def judged(profile="cpu", **settings):
+        defaults = {
+            "tasks": ("cola",), "items": 400,
+            "methods": ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3"),
+        }  # fmt: skip
+        runs = write_task_runs(tmp_path / "runs", profile=profile, **{**defaults, **settings})
+        return verdicts(profile, Study.of(load_profile(runs)))
+
+    return judged
+
+
+def test_there_is_one_verdict_a_claim(task_study):
+    found = judge_weightlora("cpu", task_study)
+    assert [verdict.claim.number for verdict in found] == [1, 2, 3, 4]
+
+
+def test_a_baseline_takes_part_in_no_claim(write_task_runs, tasks_module, tmp_path):
+    methods = ("frozen", "lora", "weight_lora-k3", "random_lora-k3")
+    runs = write_task_runs(tmp_path / "runs", tasks=("cola",), methods=methods)
+    before = judge_weightlora("cpu", Study.of(load_profile(runs)))
+    tasks_module.write_baseline(runs, "cola")
+    loaded = load_profile(runs)
+    assert [e.status for e in loaded] == ["complete"] * 5
+    assert judge_weightlora("cpu", Study.of(loaded)) == before
+
+
+def test_a_task_that_was_not_learned_tests_nothing(task_study):
+    found = verdicts("cpu", task_study)["better_than_random"]
+    rte = next(line for line in found.observed if line.startswith("RTE"))
+    assert rte.endswith("inconclusive: did not learn.")
+    assert "1 tested case:" in found.reason
+    assert "Without a test: RTE on MiniLM-L6, K=3 (did not learn)" in found.reason
+
+
+def test_a_case_says_effect_intervals_seeds_and_which_count(task_study):
+    line = next(line for line in verdicts("cpu", task_study)["fewer_and_as_good"].observed if "CoLA" in line)
+    assert re.search(r"WeightLoRA minus LoRA [+−]0\.\d{3} Matthews correlation", line)
+    assert re.search(r"95 % over items [+−]0\.\d{3} to [+−]0\.\d{3}, 95 % over 3 seeds", line)
+    assert "with 16.7 % of LoRA's adapter parameters (64.6 % with the task head)" in line
+
+
+def test_a_clear_difference_supports(make):
+    better = {
+        "my-cola-weight_lora-k3": 0.91,
+        "my-cola-random_lora-k3": 0.70,
+        "my-cola-lora": 0.72,
+        "my-cola-weight_lora_plus": 1.0,
+    }
+    found = make(quality=better)
+    assert {key: verdict.word for key, verdict in found.items()} == {
+        "fewer_and_as_good": "supported",
+        "plus_is_best": "supported",
+        "better_than_random": "supported",
+        "saves_memory": "not_tested",
+    }
+    assert "This says nothing of the paper's own figures" in found["plus_is_best"].reason
+
+
+def test_the_opposite_contradicts(make):
+    worse = {
+        "my-cola-weight_lora-k3": 0.70,
+        "my-cola-random_lora-k3": 0.95,
+        "my-cola-lora": 0.95,
+        "my-cola-weight_lora_plus": 0.60,
+    }
+    found = make(quality=worse)
+    for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
+        assert found[key].word == "contradicted", key
+
+
+def test_one_seed_is_never_a_result(make):
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70}
+    found = make(quality=better, seeds=(18,))["better_than_random"]
+    assert found.word == "inconclusive"
+    assert found.observed[0].endswith("inconclusive: fewer than 3 seeds.")
+    assert "one seed" in found.observed[0]
+
+
+def test_the_quick_profile_never_tests_a_claim(make):
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70, "my-cola-weight_lora_plus": 0.999}
+    found = make(profile="quick", quality=better)
+    assert {verdict.word for verdict in found.values()} == {"not_tested"}
+    assert "quick profile never tests a claim" in found["better_than_random"].reason
+    assert found["better_than_random"].observed[0].endswith(").")
+
+
+def test_unequal_steps_are_refused(write_task_runs, tmp_path):
+    methods = ("frozen", "lora", "weight_lora-k3")
+    root = tmp_path / "runs"
+    runs = write_task_runs(root, tasks=("cola",), methods=methods)
+    write_task_runs(root, tasks=("cola",), methods=("random_lora-k3",), training={"steps": 120})
+    found = verdicts("cpu", Study.of(load_profile(runs)))["better_than_random"]
+    assert found.word == "not_tested"
+    assert "unequal steps: my-cola-weight_lora-k3 200, my-cola-random_lora-k3 120" in found.observed[0]
+
+
+def test_another_rank_is_refused(write_task_runs, tmp_path):
+    runs = write_task_runs(
+        tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k3"), settings={"lora": {"rank": 4}}
+    )
+    found = verdicts("cpu", Study.of(load_profile(runs)))["fewer_and_as_good"]
+    assert "unequal ranks: my-cola-weight_lora-k3 8, my-cola-lora 4" in found.observed[0]
+
+
+def test_keeping_more_than_half_is_no_case_of_fewer(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k6"))
+    judgement = load_judgement()
+    few = judgement.fewer_parameters.model_copy(update={"share": 0.1})
+    strict = judgement.model_copy(update={"fewer_parameters": few})
+    found = verdicts("cpu", Study.of(load_profile(runs), judgement=strict))["fewer_and_as_good"]
+    assert found.word == "not_tested"
+    assert "more than half" in found.observed[0]
+
+
+def test_counts_stand_beside_the_first_claim(task_study):
+    lines = verdicts("cpu", task_study)["fewer_and_as_good"].counted
+    assert "61,440 adapter parameters against 442,368, 86.1 % fewer" in lines[0]
+    assert "with the task head (592,130) 36.8 % fewer" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("peak", "everything", "word"),
+    [(400, 800, "supported"), (800, 800, "contradicted"), (795, 800, "inconclusive")],
+)
+def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, word):
+    tasks_module.write_memory(tmp_path)
+    memory, _ = read_memory(tmp_path)
+    rows = tuple(
+        row.model_copy(update={"phase2_peak_bytes": peak, "all_adapters_peak_bytes": everything})
+        for row in memory.rows[:4]
+    )
+    whole = memory.rows[4].model_copy(update={"phase2_peak_bytes": 900, "all_adapters_peak_bytes": everything})
+    memory = memory.model_copy(update={"rows": (*rows, whole)})
+    found = verdicts("cpu", task_study, memory)["saves_memory"]
+    assert found.word == word
+    assert "no interval" in found.reason
+    assert verdicts("quick", task_study, memory)["saves_memory"].word == "not_tested"
+
+
+def test_no_runs_test_nothing(authors):
+    found = verdicts("cpu", Study.of([]))
+    assert {verdict.word for verdict in found.values()} == {"not_tested"}
+    assert all(dataclasses.asdict(verdict)["observed"] == () for verdict in found.values())

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import analysis
+from analysis.load.frame import COLUMNS, frame, frame_of
+from analysis.load.runs import load_profile
+
+
+def test_there_is_one_row_an_experiment_seed_and_metric(quick_runs, task_runs):
+    generation, tasks = load_profile(quick_runs), load_profile(task_runs)
+    found = frame_of([*generation, *tasks])
+    assert tuple(found.columns) == COLUMNS
+    keys = ["profile", "experiment", "seed", "metric"]
+    assert not found.duplicated(keys).any()
+    expected = [
+        (e.profile, e.name, seed, metric)
+        for e in (*generation, *tasks)
+        for seed in e.metrics.seeds
+        for metric in e.metrics.metrics
+    ]
+    assert list(found[keys].itertuples(index=False, name=None)) == expected
+    lora = next(e for e in generation if e.name == "lora")
+    shown = found.query("experiment == 'lora' and metric == 'BLEU'").set_index("seed")["value"]
+    assert shown.to_dict() == {seed: scores["BLEU"] for seed, scores in lora.metrics.seeds.items()}
+
+
+def test_the_frame_tells_methods_with_k_adapters_apart(task_runs):
+    found = frame(task_runs.parent, task_runs.name).query("primary")
+    assert set(found.groupby("method")["K"].max().dropna().index) >= {"weight_lora", "random_lora"}
+    assert found.query("method == 'weight_lora'")["K"].unique().tolist() == [3]
+    assert set(found["status"]) == {"complete"}
+
+
+def test_a_metric_that_was_not_measured_has_no_value(write_runs, tmp_path):
+    found = frame(write_runs(tmp_path, java=False, items=6).parent)
+    assert found.query("metric == 'METEOR'")["value"].isna().all()
+
+
+def test_the_public_name_is_read_only_when_asked_for(project_root):
+    assert analysis.results_frame is frame
+    program = "import sys, analysis; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=project_root, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import pytest
+
+from analysis.judge.claims import Draft, Judged, judge, settle
+from analysis.judge.decision import Difference, Question
+from analysis.judge.study import Study
+from analysis.load.published import load_claims
+from analysis.load.runs import load_profile
+from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line
+from analysis.stats.bootstrap import PairedDifference
+from analysis.stats.seeds import t_interval
+
+CLAIM = load_claims().claim("weightlora-3")
+
+
+def question(name="WeightLoRA minus LoRA", effect=0.1, seeds=(1, 2, 3), error=0.01):
+    replicates = np.random.default_rng(0).normal(effect, error, size=2000)
+    by_seed = tuple(effect + 0.002 * (index - (len(seeds) - 1) / 2) for index in range(len(seeds)))
+    items = PairedDifference(effect, effect - 0.02, effect + 0.02, 1.0, replicates)
+    over_seeds = t_interval(by_seed) if len(seeds) > 2 else None
+    return Question(name, Difference("accuracy", effect, seeds, items, over_seeds, by_seed))
+
+
+def row(word="supported", drafts=(), seeds_of=None, **fields):
+    cases = tuple(settle(drafts, tested=word != "not_tested"))
+    verdict = Judged(CLAIM, word, "because", runs=("a", "b"), cases=cases, profile="cpu", **fields)
+    return claim_rows([verdict], "cpu", seeds_of)[0]
+
+
+def test_an_effect_is_one_line_with_everything_the_rule_says():
+    found = row(drafts=[Draft("CoLA on MiniLM-L6, K=3", (question(),))])
+    line = (
+        "CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA +0.100 accuracy (95 % over items +0.080 to +0.120, "
+        "95 % over 3 seeds +0.095 to +0.105, Holm-adjusted p < 0.001, detectable from "
+    )
+    assert found.headline.startswith(line)
+    assert found.headline == found.shown.line
+    assert (found.id, found.paper, found.seeds_line) == ("weightlora-3", "WeightLoRA", "3 seeds")
+    assert found.seeds == (1, 2, 3)
+
+
+def test_a_case_says_whose_comparison_it_is():
+    found = row(drafts=[Draft("CoLA", (question("minus LoRA"),), subject="WeightLoRA+ ")])
+    assert found.headline.startswith("CoLA: WeightLoRA+ minus LoRA +0.100")
+    untested = row("not_tested", [Draft("CoLA", (question(),))])
+    assert untested.headline.startswith("Seen here, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")
+
+
+@pytest.mark.parametrize(
+    ("word", "fields", "start"),
+    [
+        ("not_tested", {"observed": ("LoRA 0.5.",)}, "Seen here, without a verdict: LoRA 0.5."),
+        ("inconclusive", {"observed": ("LoRA 0.5.",)}, "Seen here: LoRA 0.5."),
+        ("not_tested", {"counted": ("5 of 36.",)}, "Counted, not trained: 5 of 36."),
+        ("not_tested", {}, ""),
+    ],
+)
+def test_without_an_effect_the_line_says_what_it_is(word, fields, start):
+    assert row(word, **fields).headline == start
+
+
+def test_a_long_line_is_cut_after_a_clause_and_says_so():
+    text = "; ".join(f"case {number} says something" for number in range(20))
+    line = row(observed=(text,)).headline
+    assert line.endswith("something …")
+    assert len(line) < 220
+
+
+def test_without_a_comparison_seeds_are_those_that_all_runs_share():
+    assert row(seeds_of={"a": (1, 2, 3), "b": (2, 3)}).seeds == (2, 3)
+    assert row(seeds_of={}).seeds_line == ""
+    few = row("inconclusive", [Draft("CoLA", (question(seeds=(1,)),))], {"a": (1, 2, 3), "b": (2, 3)})
+    assert (few.seeds_line, few.seeds) == ("one seed", (1,))
+
+
+def test_every_comparison_has_its_numbers_in_table_and_json():
+    drafts = [
+        Draft("CoLA", (question(),), ("a", "b")),
+        Draft("RTE", (question(effect=0.001),), ("a", "c")),
+        Draft("MRPC", (question(),), untested="did not learn"),
+        Draft("SST-2", (question(seeds=(1, 2)),), untested="fewer than 3 seeds"),
+    ]
+    found = row("inconclusive", drafts)
+    block = comparisons_block("weightlora", [found], "cpu")
+    assert "cpu profile" in block.caption
+    lines = [dict(zip(block.headers, line, strict=True)) for line in block.rows]
+    assert [line["Verdict"] for line in lines] == [
+        "supported", "inconclusive", "inconclusive: did not learn", "inconclusive: fewer than 3 seeds",
+    ]  # fmt: skip
+    assert [line["Holm-adjusted p"] == "not tested" for line in lines] == [False, False, True, True]
+    assert (lines[0]["Holm-adjusted p"], lines[0]["95 % over items"]) == ("0.002", "+0.080 to +0.120")
+    assert (lines[3]["95 % over seeds"], lines[3]["Seeds"], lines[3]["Could have detected"]) == (
+        "too few seeds", "2", "not known",
+    )  # fmt: skip
+    assert any("Holm's family of this paper in this profile: 2 p-values" in note for note in block.notes)
+    content = json.loads(json.dumps(found.as_json()))["comparisons"]
+    assert [entry["case"] for entry in content] == ["CoLA", "RTE", "MRPC", "SST-2"]
+    assert [entry["tested"] for entry in content] == [True, True, False, False]
+    assert {entry["profile"] for entry in content} == {"cpu"}
+    for entry, line in zip(content, lines, strict=True):
+        shown = line["Could have detected"]
+        detectable = entry["smallest_detectable"]
+        assert shown == ("not known" if detectable is None else f"{detectable:.3f}")
+        assert line["Seeds"] == str(len(entry["seeds"]))
+        assert (entry["p_holm"] is None) == (line["Holm-adjusted p"] == "not tested")
+    assert content[0]["runs"] == ["a", "b"]
+
+
+def test_power_says_what_the_rule_could_have_seen_and_among_how_many():
+    tested = row("inconclusive", [Draft("CoLA", (question(effect=0.001),))]).shown
+    assert tested.power_line == (
+        f"With these 3 seeds and these test items the rule could have detected a true difference of "
+        f"{tested.finding.detectable:.3f} accuracy or more, with 80 % probability (Holm's family: 1 p-value)."
+    )
+    assert "none was made" in row("not_tested", [Draft("CoLA", (question(),))]).shown.power_line
+    assert row("inconclusive", [Draft("CoLA", (question(seeds=(1,)),))]).shown.power_line == ""
+
+
+@pytest.mark.parametrize(("count", "shown"), [(5, False), (6, True)])
+def test_sign_flips_are_shown_from_six_seeds_on(count, shown):
+    block = comparisons_block("weightlora", [row(drafts=[Draft("CoLA", (question(seeds=tuple(range(count))),))])], "p")
+    assert ("Sign flips" in block.headers) == shown
+    assert any("No sign-flip test" in note for note in block.notes) != shown
+
+
+def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):
+    loaded = load_profile(quick_runs)
+    rows = claim_rows([v for v in judge(Study.of(loaded)) if v.claim.paper == "solo"], "quick")
+    rows += claim_rows([v for v in judge(task_study) if v.claim.paper == "weightlora"], "cpu")
+    assert [row.id for row in rows] == [f"{paper}-{n}" for paper in ("solo", "weightlora") for n in (1, 2, 3, 4)]
+    assert counts_line(rows).count("not tested") == 1
+    block = claims_block(rows)
+    assert len(block.rows) == 8
+    content = json.loads(json.dumps([row.as_json() for row in rows]))
+    assert content[0]["paper"] == "Solo Connection"
+    assert all(entry["claim"] and entry["reason"] and entry["rule"] and entry["source"] for entry in content)
+    tested = [entry for claim in content for entry in claim["comparisons"] if entry["tested"]]
+    assert tested
+    assert all(entry["family"] and entry["p_holm"] is not None and entry["smallest_detectable"] for entry in tested)
+
+
+def test_a_verdict_without_runs_is_the_named_profiles():
+    rows = claim_rows(judge(Study.of([])), "cpu")
+    assert {row.profile for row in rows} == {"cpu"}
+    assert comparisons_block("solo", rows, "cpu").rows == ()

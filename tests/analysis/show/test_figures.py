@@ -1,0 +1,141 @@
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis.judge.study import Study
+from analysis.load.runs import experiment_labels, load_profile
+from analysis.show.drawing import COLOURS
+from analysis.show.figures import draw_all, homotopy, loss_curves, parameters_against_score
+
+
+@pytest.fixture(scope="module")
+def quick(quick_runs):
+    return load_profile(quick_runs)
+
+
+@pytest.fixture(scope="module")
+def drawings(quick):
+    return {drawing.name: drawing for drawing in draw_all(Study.of(quick))}
+
+
+def test_every_figure_is_drawn_and_says_where_it_comes_from(drawings):
+    assert list(drawings) == ["loss_curves", "homotopy_solo_connection", "parameters_score"]
+    for drawing in drawings.values():
+        assert "quick profile" in drawing.caption
+        assert "embedded synthetic corpus" in drawing.caption
+        assert "seeds 18, 52, 1917" in drawing.caption
+
+
+def test_the_same_runs_give_the_same_bytes(quick, drawings):
+    for again in draw_all(Study.of(quick)):
+        assert again.svg == drawings[again.name].svg
+        assert again.png == drawings[again.name].png
+
+
+def test_the_process_settings_do_not_change_a_figure(quick, drawings):
+    with mpl.rc_context({"font.size": 20, "axes.grid": False, "svg.hashsalt": None}):
+        again = loss_curves(quick)
+        assert again.svg == drawings["loss_curves"].svg
+
+
+def test_no_date_no_outside_reference(drawings):
+    for drawing in drawings.values():
+        svg = drawing.svg
+        assert not re.search(r"<dc:date>", svg)
+        assert not re.search(r'(?:href|src)="(?!#)', svg)
+        ET.fromstring(svg)
+
+
+def test_png_is_a_picture_with_something_on_it(drawings):
+    for drawing in drawings.values():
+        image = np.asarray(Image.open(io.BytesIO(drawing.png)).convert("RGB"))
+        assert image.shape[1] == 1216
+        assert (image[0, 0] == 255).all()
+        assert 0.01 < (image != 255).any(axis=2).mean() < 0.5
+
+
+def test_a_method_has_one_colour_in_every_figure(drawings):
+    for name in ("loss_curves", "parameters_score"):
+        svg = drawings[name].svg.lower()
+        methods = ("full", "frozen", "lora", "solo_connection")
+        assert all(COLOURS[method].lower() in svg for method in methods), name
+
+
+def test_curves_show_each_seed_and_their_mean(quick):
+    axes = loss_curves(quick).figure.axes[0]
+    lora = [line for line in axes.lines if line.get_color() == COLOURS["lora"]]
+    assert len(lora) == 4
+    seeds, mean = lora[:3], lora[3]
+    assert mean.get_linewidth() > seeds[0].get_linewidth()
+    assert mean.get_ydata() == pytest.approx(np.mean([line.get_ydata() for line in seeds], axis=0))
+
+
+def test_a_frozen_backbone_is_a_level_in_the_dev_panel(quick):
+    axes = loss_curves(quick).figure.axes[1]
+    frozen = [line for line in axes.lines if line.get_color() == COLOURS["frozen"]]
+    assert len(frozen) == 1
+    assert frozen[0].get_ydata() == [pytest.approx(4.1)] * 2
+
+
+def test_trajectories_name_every_connection_in_order(quick, paper_runs):
+    solo = next(e for e in quick if e.name == "solo_connection")
+    figure = homotopy(solo, experiment_labels(quick)).figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2→4", "4→6", "6→8"]
+    assert len(figure.axes) == 2
+    paper = load_profile(paper_runs)
+    k2 = next(e for e in paper if e.name == "solo-k2")
+    texts = homotopy(k2, experiment_labels(paper)).figure.legends[0].get_texts()
+    assert [text.get_text() for text in texts] == [f"{end - 2}→{end}" for end in range(4, 25, 2)]
+
+
+def test_without_homotopy_parameter_only_the_norm_is_drawn(paper_runs):
+    paper = load_profile(paper_runs)
+    none = next(e for e in paper if e.name == "solo-none")
+    assert len(homotopy(none, experiment_labels(paper)).figure.axes) == 1
+
+
+def test_other_methods_have_no_trajectories(quick):
+    labels = experiment_labels(quick)
+    assert [homotopy(e, labels) for e in quick if e.name != "solo_connection"] == [None] * 3
+
+
+def test_bars_are_the_spread_over_seeds(quick):
+    rows = Study.of(quick).rows
+    axes = parameters_against_score(rows).figure.axes[0]
+    bars = {container.get_label(): container for container in axes.containers}
+    row = next(row for row in rows if row.method == "lora")
+    low, high = bars[row.label].lines[2][0].get_segments()[0][:, 1]
+    summary = row.scores["BLEU"]
+    assert (low, high) == pytest.approx(
+        (summary.mean - summary.standard_deviation, summary.mean + summary.standard_deviation)
+    )
+    assert "Frozen backbone" not in bars
+
+
+@pytest.mark.parametrize("name", ["loss_curves", "homotopy_solo-k2", "parameters_score"])
+def test_nothing_is_cut_off_with_many_experiments(paper_runs, name):
+    """Every text of the figure, legends included, lies inside the picture."""
+    experiments = load_profile(paper_runs)
+    drawing = next(d for d in draw_all(Study.of(experiments)) if d.name == name)
+    figure = drawing.figure
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    renderer = figure.canvas.get_renderer()
+    texts = [text for legend in figure.legends for text in legend.get_texts()]
+    texts += [text for axes in figure.axes for text in (axes.xaxis.label, axes.yaxis.label, axes.title)]
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        if text.get_text():
+            assert box.x0 >= -1, text
+            assert box.x1 <= width + 1, text
+            assert box.y0 >= -1, text
+            assert box.y1 <= height + 1, text
+
+
+def test_no_runs_no_figures():
+    assert draw_all(Study.of([])) == []

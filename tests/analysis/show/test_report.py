@@ -1,0 +1,414 @@
+import base64
+import hashlib
+import html
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from analysis.show.report import build_report
+from replication.errors import DataError
+
+TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
+          "authors_logs", "authors_code")  # fmt: skip
+
+
+def build(runs, output, **changes):
+    settings = {"profile": runs.name, "runs": runs, "output": output, "sections": ()}
+    return build_report(**{**settings, **changes}).read_text(encoding="utf-8")
+
+
+def text_of(page):
+    """The page's text without tags, scripts and drawings."""
+    page = re.sub(r"<style>.*?</style>|<script>.*?</script>|<svg .*?</svg>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).replace("\u00a0", " ").replace("\u2011", "-")
+
+
+def digests(folder, *, without=("cost.html", "cost.csv")):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in without
+    }
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects ids and checks that tags close in order."""
+
+    VOID = frozenset(["meta", "link", "br", "hr", "img"])
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.references = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+        self.references += [values[name] for name in ("href", "src", "xlink:href") if name in values]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """For tests of the page's words: no figures, and a coarser bootstrap."""
+    monkeypatch.setattr("analysis.show.report.draw_all", lambda *_: [])
+    monkeypatch.setattr("analysis.show.report.WeightLora.drawings", lambda *_: [])
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 100)
+
+
+@pytest.fixture(scope="module")
+def built(quick_runs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("reports") / "quick"
+    page = build(
+        quick_runs,
+        output,
+        experiments=["full", "frozen", "lora", "solo_connection"],
+        deviations=["Raw references <b>instead</b> of word-tokenised ones."],
+    )
+    return output, page
+
+
+def test_every_part_is_there(built):
+    output, page = built
+    text = text_of(page)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "The papers' claims and what came of them here",
+        "What this is, and what it is not",
+        "Solo Connection",
+        "WeightLoRA",
+        "Corpora and licences",
+        "How to read this page",
+        "Cost",
+        "Seeds and conditions",
+        "Deviations from the recipe",
+        "Sources",
+    ]
+    solo, weightlora = (part.split("</h2>")[0] for part in page.split("<h2>")[3:5])
+    assert (solo, weightlora) == ("Solo Connection", "WeightLoRA")
+    parts = re.findall(r"<h3>(.*?)</h3>", page)
+    assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples",
+                     "Results", "Parameters", "What was selected", "Figures", "The paper's claims",
+                     "The authors' code", "How a claim is decided"]  # fmt: skip
+    assert "embedded synthetic corpus" in text
+    assert "It is not a reproduction" in text
+    assert "Solo Connection (r=12, k=2)" in text
+    assert "0.4593" in text  # a printed METEOR on the scripts' scale
+    assert "2.3?" in text
+    assert "Sanity condition of the quick profile: holds" in text
+    assert page.count("<svg ") == 6
+    assert "No experiment of this paper has been run in this profile yet" in text
+    files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert files == {
+        "index.html", "cost.html", "cost.csv",
+        *(f"tables/{name}.{kind}" for kind in ("csv", "md", "tex") for name in TABLES), "tables/published.csv",
+        *(f"tables/weightlora{name}" for name in (".md", "_selected.csv", "_authors.csv")),
+        "tables/scores.csv", "plots/losses.csv", "plots/task_losses.csv", "plots/homotopy.csv", "plots/scores.csv",
+        *(f"figures/{name}.{kind}" for kind in ("svg", "png") for name in (
+            "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap", "memory_adapters"
+        )),
+    }  # fmt: skip
+
+
+def test_rows_are_in_the_callers_order(built):
+    text = text_of(built[1]).split("Measured here")[1]
+    places = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
+    assert places == sorted(places)
+
+
+def test_given_text_is_escaped(built):
+    assert "Raw references &lt;b&gt;instead&lt;/b&gt;" in built[1]
+    assert "&lt;b&gt;" in built[1].split('id="examples"')[1]  # predictions hold markup too
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(built):
+    output, page = built
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+    for reference in tags.references:
+        assert reference.startswith(("#", "data:")) or (output / reference).is_file(), reference
+        if reference.startswith("#"):
+            assert reference[1:] in tags.ids
+    for reference in re.findall(r"url\(([^)]+)\)|aria-(?:labelledby|describedby)=\"([^\"]+)\"", page):
+        reference = "".join((reference[0], "#" if reference[1] else "", reference[1]))
+        assert reference.startswith("#")
+        assert reference[1:] in tags.ids
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert page.count("<script") == 1
+    assert "@import" not in page
+
+
+@pytest.mark.long
+def test_the_same_inputs_give_the_same_bytes(built, quick_runs, tmp_path):
+    first, _ = built
+    build(
+        quick_runs,
+        tmp_path / "again",
+        experiments=["full", "frozen", "lora", "solo_connection"],
+        deviations=["Raw references <b>instead</b> of word-tokenised ones."],
+    )
+    assert digests(first) == digests(tmp_path / "again")
+
+
+def test_timings_change_nothing_but_the_cost_page(quick_runs, tmp_path, quickly):
+    runs = shutil.copytree(quick_runs, tmp_path / "quick")
+    build(runs, tmp_path / "first")
+    for path in runs.glob("*/cost/training.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for entry in content.values():
+            entry.update(seconds=777.7, git_revision="feedface")
+        path.write_text(json.dumps(content), encoding="utf-8")
+    build(runs, tmp_path / "second")
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    assert "777.7" in (tmp_path / "second" / "cost.html").read_text(encoding="utf-8")
+    assert "777.7" in (tmp_path / "second" / "cost.csv").read_text(encoding="utf-8")
+    assert "777.7" not in (tmp_path / "first" / "cost.html").read_text(encoding="utf-8")
+
+
+def test_a_checkout_without_timings_builds_and_says_so(write_runs, tmp_path, quickly):
+    page = build(write_runs(tmp_path / "runs", items=6, costs=False), tmp_path / "out")
+    assert "cost.html" in page
+    assert "No timings on this machine" in (tmp_path / "out" / "cost.html").read_text(encoding="utf-8")
+
+
+def test_without_java_the_page_says_what_is_missing(write_runs, tmp_path, quickly):
+    text = text_of(build(write_runs(tmp_path / "runs", items=6, java=False), tmp_path / "out"))
+    assert "METEOR was not measured, because there was no Java" in text
+    assert "ROUGE-L and CIDEr are approximate" in text
+    assert "not measured" in text
+
+
+def test_an_incomplete_and_a_broken_experiment_are_shown_with_the_reason(quick_runs, tmp_path, quickly):
+    runs = shutil.copytree(quick_runs, tmp_path / "quick")
+    (runs / "lora" / "metrics.json").unlink()
+    (runs / "full" / "predictions" / "seed-52.jsonl").write_text("{", encoding="utf-8")
+    text = text_of(build(runs, tmp_path / "out", experiments=["full", "frozen", "lora", "solo_connection", "later"]))
+    assert re.search(r"lora \(incomplete\): \S*lora/metrics.json: not there yet", text)
+    assert re.search(r"full \(failed\): \S*full/predictions/seed-52.jsonl, line 1", text)
+    assert "later (missing): no results yet" in text
+    assert "LoRA (r=4) (incomplete)" in text
+    assert "Sanity condition of the quick profile: BROKEN" in text
+
+
+def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypatch, quickly):
+    """The page is an output in version control: a clone elsewhere must build the same bytes."""
+    for place in ("here", "there"):
+        runs = shutil.copytree(quick_runs, tmp_path / place / "runs" / "quick")
+        (runs / "lora" / "metrics.json").unlink()
+        monkeypatch.chdir(tmp_path / place)
+        build_report(profile="quick", runs="runs/quick", output="reports/quick")
+    assert digests(tmp_path / "here" / "reports") == digests(tmp_path / "there" / "reports")
+    build_report(profile="quick", runs=tmp_path / "here" / "runs" / "quick", output=tmp_path / "absolute")
+    assert str(tmp_path) not in (tmp_path / "absolute" / "index.html").read_text(encoding="utf-8")
+
+
+def test_no_runs_at_all_still_give_a_page(tmp_path, quickly):
+    text = text_of(build(tmp_path / "runs" / "quick", tmp_path / "out"))
+    assert "There are no runs" in text
+    assert "make reproduce" in text
+
+
+@pytest.mark.parametrize("method", ["frozen", "solo_connection"])
+def test_a_broken_sanity_condition_is_seen(write_runs, tmp_path, method, quickly):
+    quality = {method: 0.9 if method == "frozen" else 0.05}
+    page = build(write_runs(tmp_path / "runs", items=6, quality=quality), tmp_path / "out")
+    assert "Sanity condition of the quick profile: BROKEN" in text_of(page)
+    assert page.index("BROKEN") < page.index('id="results"')
+
+
+def test_other_profiles_have_no_sanity_condition_and_their_own_words(write_runs, tmp_path, quickly):
+    runs = write_runs(
+        tmp_path / "runs", profile="cpu", experiments=["frozen", "lora", "solo_connection"], seeds=[18], items=6,
+        label="E2E NLG, official release v1.0.0", backbone="smollm2-135m",
+    )  # fmt: skip
+    text = text_of(build(runs, tmp_path / "out"))
+    assert "Sanity condition" not in text
+    assert "SmolLM2-135M, not GPT-2" in text
+    assert "judged here, for both papers, where the runs allow it" in text
+    assert "every absolute figure stays not comparable" in text
+    assert "E2E NLG, official release v1.0.0" in text
+    assert "±" not in text.split("Measured here")[1].split("Published beside")[0].split("Both ratios")[0]
+    assert "embedded synthetic corpus" not in text
+
+
+def test_the_paper_profile_is_set_against_printed_cells(paper_runs, tmp_path, quickly):
+    text = text_of(build(paper_runs, tmp_path / "out"))
+    assert "Against printed cells" in text
+    assert "not comparable" not in text
+    assert re.search(
+        r"The tolerances have changed since these runs were made: .*solo-k2", text
+    )  # none has their digest
+    cells = pd.read_csv(tmp_path / "out" / "tables" / "cells.csv")
+    assert set(cells.Verdict) <= {"within tolerance", "direction only", "not reproduced"}
+    assert cells.Run.str.startswith("Solo Connection (r=120, k=2)").any()
+
+
+def test_figures_of_an_earlier_report_do_not_stay(quick_runs, tmp_path, quickly):
+    stale = tmp_path / "out" / "figures" / "homotopy_gone.svg"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("x", encoding="utf-8")
+    build(quick_runs, tmp_path / "out")
+    assert not stale.exists()
+
+
+def test_a_folder_of_another_profile_is_refused(quick_runs, tmp_path):
+    with pytest.raises(DataError, match="holds profile 'quick', not 'cpu'"):
+        build_report(profile="cpu", runs=quick_runs, output=tmp_path)
+
+
+def test_learning_rates_that_were_tried_are_shown(quick_runs, tmp_path, quickly):
+    tried = [{"learning_rate": 0.002, "held_out_loss": 1.25}, {"learning_rate": 0.5, "held_out_loss": None}]
+    searches = tmp_path / "searches" / "quick"
+    searches.mkdir(parents=True)
+    (searches / "lora.json").write_text(json.dumps({"tried": tried, "best": 0.002}), encoding="utf-8")
+    (searches / "full.json").write_text("{", encoding="utf-8")
+    text = text_of(build(quick_runs, tmp_path / "out", searches=searches))
+    assert "0.002: 1.2500, 0.5: diverged" in text
+    assert "full.json: not valid JSON" in text
+
+
+def test_plot_data_hold_every_observation(built, quick_runs):
+    output, _ = built
+    losses = pd.read_csv(output / "plots" / "losses.csv")
+    curve = pd.read_csv(quick_runs / "lora" / "training" / "seed-52" / "curves.csv")
+    one = losses[(losses.experiment == "lora") & (losses.seed == 52)]
+    assert one["loss"].dropna().tolist() == pytest.approx(curve["loss"].dropna().tolist())
+    homotopy = pd.read_csv(output / "plots" / "homotopy.csv")
+    assert set(homotopy.quantity) == {"homotopy_parameter", "homotopy_vector_norm"}
+    assert set(homotopy.connection) == {"2->4", "4->6", "6->8"}
+
+
+@pytest.mark.long
+def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path):
+    command = [sys.executable, "-m", "analysis.show.report", "--profile", "quick", "--runs", str(quick_runs)]
+    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "out" / "index.html")
+    wrong = subprocess.run([*command, "--output", str(tmp_path), "--profile", "cpu"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: ")
+
+
+def test_the_first_screen_is_the_claims_with_their_verdicts(built):
+    _, page = built
+    first = page[page.index('<section id="verdicts">') : page.index('<section id="about">')]
+    assert first.count('<span class="verdict not_tested">not tested</span>') == 8
+    assert first.count("quick profile</span>") == 8
+    text = text_of(first)
+    assert "quick profile: 8 not tested. Toy models on a synthetic corpus" in text
+    assert re.search(r"Seen here, without a verdict: Solo Connection .* BLEU \(95 % over items .* 3 seeds", text)
+    for target in re.findall(r'href="#(claim-[^"]+)"', first):
+        assert f'<article class="claim" id="{target}">' in page
+
+
+def test_the_page_states_the_rule_and_the_power_of_each_comparison(built):
+    """The words of the rule, and for the one comparison of these runs what the table and the claim say of it."""
+    output, page = built
+    rule = text_of(page.split('<section id="rule">')[1].split("</section>")[0])
+    for part in ("Holm's family is every item-level p-value", "so at three seeds it can never pass 0.25",
+                 "shown from 6 seeds on", "enters no family", "with 80 % probability"):  # fmt: skip
+        assert part in html.unescape(rule)
+    assert 'href="#rule"' in page.split('id="about"')[0]
+    (compared,) = pd.read_csv(output / "tables" / "comparisons_solo.csv").to_dict("records")
+    assert (compared["Seeds"], compared["Holm-adjusted p"], compared["Verdict"]) == (3, "not tested", "not tested")
+    power = rf"true difference of {compared['Could have detected']:.3f} BLEU or more, with 80 % probability"
+    assert power in text_of(page)
+
+
+def test_every_table_says_how_it_is_made_and_from_which_records(built):
+    output, page = built
+    tables = re.findall(r'<table id="table-([^"]+)"', page)
+    assert set(tables) == set(TABLES) - {"claims"}
+    assert page.count("Made by <code>python -m pipelines.report --params params.yaml</code>") == len(TABLES)
+    assert "<code>runs/quick/lora/training/seed-{18,52,1917}/record.json</code>" in page
+    assert "<code>runs/quick/frozen/training/seed-18/record.json</code>" in page
+    for name in TABLES:
+        text = (output / "tables" / f"{name}.tex").read_text(encoding="utf-8")
+        assert r"\toprule" in text
+        assert text.count(r"\begin{tabular}") == 1
+
+
+def test_standings_show_on_hover_and_in_print(built):
+    page = built[1]
+    assert re.search(r'<abbr title="unreadable: a digit could not be read">2\.3\?<sup>x</sup></abbr>', page)
+    assert "Standing of a printed figure: " in text_of(page)
+
+
+def test_the_corpus_stands_with_its_licence(built):
+    assert "Corpora and their licences" in built[1]
+    assert "Apache-2.0" in text_of(built[1]).split("Corpora and their licences")[1]
+
+
+def test_further_sections_stand_on_the_page_with_their_files(quick_runs, tmp_path, quickly):
+    from analysis.show.blocks import Block, Cell
+    from analysis.show.page import Section
+
+    block = Block(
+        "Counted at full scale", ("What", "Count"), (("LoRA", Cell("0.35M", standing="paper")), ("Solo", "1"))
+    )
+    section = Section("full-scale", "At full scale", ("Nothing was trained.",), (block,))
+    page = build(quick_runs, tmp_path / "out", sections=[section])
+    assert '<section id="full-scale">' in page
+    assert '<a href="#full-scale">At full scale</a>' in page
+    assert "0.35M<sup>p</sup>" in page
+    assert (tmp_path / "out" / "tables" / "full-scale_1.tex").is_file()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: re.sub(r"\bBLEU(?=\"?:)", "BLUE", text, count=1), r"lora_e2e\.\w+.*BLUE"),
+        (lambda text: text[: len(text) // 2], r"lora_e2e\.\w+"),
+    ],
+)
+def test_broken_published_figures_name_the_file_and_leave_the_old_report(
+    quick_runs, tmp_path, project_root, quickly, edit, message
+):
+    output = tmp_path / "out"
+    build(quick_runs, output)
+    before = digests(output)
+    published = shutil.copytree(project_root / "paper_results", tmp_path / "paper_results")
+    path = next(path for path in published.iterdir() if path.stem == "lora_e2e")
+    path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        build(quick_runs, output, published=published)
+    assert digests(output) == before
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["out", "paper_results"]
+
+
+def test_a_crash_half_way_leaves_the_old_report(quick_runs, tmp_path, quickly, monkeypatch):
+    output = tmp_path / "out"
+    build(quick_runs, output)
+    before = digests(output)
+    monkeypatch.setattr("analysis.show.report.write_plots", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(quick_runs, output)
+    assert digests(output) == before
+
+
+def test_a_record_of_another_schema_version_is_named_on_the_page(quick_runs, tmp_path, quickly):
+    runs = shutil.copytree(quick_runs, tmp_path / "quick")
+    path = runs / "lora" / "training" / "seed-52" / "record.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "schema_version": 99}), encoding="utf-8")
+    text = text_of(build(runs, tmp_path / "out"))
+    assert "lora (failed): runs/quick/lora/training/seed-52/record.json, schema_version: is 99" in text
