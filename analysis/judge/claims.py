@@ -773,6 +773,8 @@ def _over_tasks(bench: Bench, claim: Claim, cases: Sequence[Case]) -> Judged:
     if not tested:
         reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{besides}"
         return Judged(claim, word, reason, *evidence)
+    if waiting := _unfinished(bench, claim):
+        return Judged(claim, "not_tested", f"{waiting}{besides}", *evidence)
     words = Counter(case.word for case in tested)
     counts = listed([f"{words[name]} {name}" for name in ("supported", "contradicted", "inconclusive")])
     effects = [effect for case in tested for effect in case.effects]
@@ -783,6 +785,28 @@ def _over_tasks(bench: Bench, claim: Claim, cases: Sequence[Case]) -> Judged:
     if why := bench.published.authors.facts.why_not_comparable(bench.profile):
         reason += f" This says nothing of the paper's own figures: {_lowered(why)}"
     return Judged(claim, word, reason, *evidence)
+
+
+def _unfinished(bench: Bench, claim: Claim) -> str | None:
+    """Why a claim is not judged yet: the grid that was fixed for it (`judgement.yaml`) has started and is not complete.
+
+    A verdict on the tasks that happen to have run first would be another question than the one that was fixed.
+    """
+    places, methods = bench.study.judgement.asked_of(bench.profile, claim.id)
+    if not set(places) & set(bench.study.places):
+        return None
+
+    def has_run(place: Place, method: str) -> bool:
+        return any(set(places[place]) <= set(run.seeds) for run in bench.study.at(place, method))
+
+    done = [place for place in places if all(has_run(place, method) for method in methods)]
+    if len(done) == len(places):
+        return None
+    names = listed([bench.title(place) for place in done]) if done else "none"
+    return (
+        f"Not judged yet: the {bench.profile} profile's grid asks it on {len(places)} tasks, of which {len(done)} have "
+        f"run with every method and seed ({names}). The cases so far are shown, each by itself."
+    )
 
 
 def _parameters(ours: Experiment, lora: Experiment) -> tuple[float, str]:

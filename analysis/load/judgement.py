@@ -51,8 +51,9 @@ class Asked(Strict):
 
 
 class Part(Strict):
-    """One backbone's part of the grid: its tasks with their primary measures, its methods, its seeds."""
+    """One backbone's part of a profile's grid: its tasks with their primary measures, its methods, its seeds."""
 
+    profile: str
     backbone: str
     seeds: tuple[int, ...] = Field(min_length=1)
     gate_seeds: tuple[int, ...]
@@ -104,6 +105,14 @@ class Judgement(Strict):
                 if measure not in self.measures:
                     raise ValueError(f"grid: {task} is judged by {measure}, which has no margins under measures")
         return self
+
+    def asked_of(self, profile: str, claim: str) -> tuple[dict[tuple[str, str], tuple[int, ...]], tuple[str, ...]]:
+        """The grid's (backbone, task) places that test a claim, with their seeds; and the methods it compares."""
+        pairs = [(asked.first, asked.second) for asked in self.comparisons if asked.claim == claim]
+        methods = tuple(dict.fromkeys(method for pair in pairs for method in pair))
+        parts = [part for part in self.grid if part.profile == profile and set(methods) <= set(part.methods)]
+        places = {(part.backbone, task): part.seeds for part in parts for task in part.tasks}
+        return (places if methods else {}), methods
 
     def role(self, profile: str, experiment: str) -> Role:
         """What an experiment's runs enter: the first role with a pattern that names it, else "compared"."""

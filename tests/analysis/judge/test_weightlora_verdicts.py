@@ -166,3 +166,19 @@ def test_no_runs_test_nothing(authors):
     found = verdicts("cpu", Study.of([]))
     assert {verdict.word for verdict in found.values()} == {"not_tested"}
     assert all(dataclasses.asdict(verdict)["observed"] == () for verdict in found.values())
+
+
+@pytest.mark.parametrize(("tasks", "waits"), [(("cola",), True), (("cola", "rte"), False)])
+def test_a_claim_is_judged_when_the_whole_grid_has_run(write_task_runs, tmp_path, tasks, waits):
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(
+        update={"tasks": {"cola": "matthews_correlation", "rte": "accuracy"}, "seeds": (18, 52, 1917)}
+    )
+    methods = ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3")
+    runs = write_task_runs(tmp_path, tasks=tasks, methods=methods, items=60)
+    study = Study.of(load_profile(runs), judgement=fixed.model_copy(update={"grid": (part,)}))
+    for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
+        verdict = verdicts("cpu", study)[key]
+        assert ("Not judged yet" in verdict.reason) is waits
+        assert (verdict.word == "not_tested") is waits
+        assert not waits or "on 2 tasks, of which 1 have run" in verdict.reason
