@@ -477,7 +477,11 @@ def test_a_signal_to_the_runner_ends_the_grandchildren(tmp_path, project_root, m
     """Each cell's process does not pass signals on, as DVC does not: what it started has to end all the same."""
     arguments = [CHILD, GRANDCHILD, str(tmp_path), manner, "one", "two"]
     runner = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, *arguments], cwd=project_root, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUNNER, *arguments],
+        cwd=project_root,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a test run in the background ignores SIGINT
     )
     files = [tmp_path / "one.pid", tmp_path / "two.pid"]
     pids = []
