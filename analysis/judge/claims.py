@@ -804,8 +804,8 @@ def _unfinished(bench: Bench, claim: Claim) -> str | None:
         return None
     names = listed([bench.title(place) for place in done]) if done else "none"
     return (
-        f"Not judged yet: the {bench.profile} profile's grid asks it on {len(places)} tasks, of which {len(done)} have "
-        f"run with every method and seed ({names}). The cases so far are shown, each by itself."
+        f"Not judged yet: the {bench.profile} profile's grid asks it on {len(places)} tasks, of which "
+        f"{len(done)} ran with every method and seed ({names}). The cases so far are shown, each by itself."
     )
 
 

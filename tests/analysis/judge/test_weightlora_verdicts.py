@@ -181,4 +181,4 @@ def test_a_claim_is_judged_when_the_whole_grid_has_run(write_task_runs, tmp_path
         verdict = verdicts("cpu", study)[key]
         assert ("Not judged yet" in verdict.reason) is waits
         assert (verdict.word == "not_tested") is waits
-        assert not waits or "on 2 tasks, of which 1 have run" in verdict.reason
+        assert not waits or "on 2 tasks, of which 1 ran" in verdict.reason
