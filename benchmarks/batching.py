@@ -11,10 +11,10 @@ import argparse
 import statistics
 from dataclasses import replace
 
-from pipelines.experiment import Experiment, resolve
-from pipelines.fitting import load_base
-from pipelines.paths import read_rows
-from pipelines.settings import load_settings
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.fitting import load_base
+from pipelines.shared.paths import read_rows
+from pipelines.shared.settings import load_settings
 from replication.backbones import load_tokenizer
 from replication.examples import indices_of_step, steps_per_epoch
 from replication.methods import attach

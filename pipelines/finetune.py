@@ -14,14 +14,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.baseline import learn_baseline
-from pipelines.cost import seed_cost, write_cost
-from pipelines.experiment import Experiment, resolve
-from pipelines.fitting import Fitted, describe, fit
-from pipelines.paths import corpus_of, read_rows
-from pipelines.records import training_record
-from pipelines.settings import load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.baseline import learn_baseline
+from pipelines.shared.cost import seed_cost, write_cost
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.fitting import Fitted, describe, fit
+from pipelines.shared.paths import corpus_of, read_rows
+from pipelines.shared.records import training_record
+from pipelines.shared.settings import load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.fileio import read_json, replaced_directory, sha256_json, write_json
 
 

@@ -19,10 +19,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.experiment import Experiment, resolve
-from pipelines.paths import read_rows
-from pipelines.settings import Memory, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.paths import read_rows
+from pipelines.shared.settings import Memory, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import write_json
 from replication.records import machine_conditions, peak_memory, resident_memory
@@ -109,7 +109,7 @@ def train_phase(
     experiment: Experiment, memory: Memory, phase: int, keep: int, checkpoint: Path | None
 ) -> dict[str, Any]:
     """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
-    from pipelines.fitting import load_base
+    from pipelines.shared.fitting import load_base
     from replication.backbones import load_tokenizer
     from replication.methods import attach, method_config
     from replication.training.loop import train

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.baseline import predict_baseline
-from pipelines.cost import seed_cost, write_cost
-from pipelines.experiment import Experiment, resolve
-from pipelines.fitting import load_base
-from pipelines.paths import adapter_file, read_rows
-from pipelines.settings import load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.baseline import predict_baseline
+from pipelines.shared.cost import seed_cost, write_cost
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.fitting import load_base
+from pipelines.shared.paths import adapter_file, read_rows
+from pipelines.shared.settings import load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError
 from replication.fileio import (
     read_json,
@@ -32,7 +32,7 @@ from replication.fileio import (
     write_jsonl,
 )
 from replication.predictions import GoldFile, compact, gold_file
-from replication.records import code_sha256, versions
+from replication.records import versions
 
 
 def main(
@@ -52,7 +52,7 @@ def main(
         for seed, done in finished.items():
             shutil.copy(done / "predictions.jsonl", folder / f"seed-{seed}.jsonl")
         adapters = {str(seed): adapter_hash(chosen, seed) for seed in finished}
-        made_with = {"code_sha256": code_sha256(), "versions": versions()}
+        made_with = {"code_sha256": chosen.code("predict"), "versions": versions()}
         decoding = {"decoding": settings, "adapter_sha256": adapters, **gold.to_dict(), **made_with}
         write_json(folder / "decoding.json", decoding)
     costs = {seed: read_json(done / "cost.json") for seed, done in finished.items()}
@@ -83,7 +83,7 @@ def adapter_hash(experiment: Experiment, seed: int) -> str:
 def finished_seed(experiment: Experiment, seed: int) -> Path:
     """Folder with one seed's predictions and cost; predicted now unless an earlier start completed it."""
     identity = {
-        **experiment.identity(seed),
+        **experiment.identity(seed, "predict"),
         "decoding": experiment.options.recorded(),
         "adapter": adapter_hash(experiment, seed),
     }

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import gold_path, prepared_directory
-from pipelines.settings import Task, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.paths import gold_path, prepared_directory
+from pipelines.shared.settings import Task, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.corpora.registry import describe, load_corpus
 from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.paths import weights_directory
-from pipelines.settings import BackboneSettings, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.paths import weights_directory
+from pipelines.shared.settings import BackboneSettings, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.backbones import Backbone, get_backbone
 from replication.backbones.pretraining import PretrainingConfig
 from replication.corpora import microworld

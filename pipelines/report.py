@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.experiment import described
-from pipelines.settings import Settings, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.experiment import described
+from pipelines.shared.settings import Settings, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 
 
 def main(params: Params, dry_run: DryRun = False) -> None:

@@ -1,7 +1,8 @@
 """Stage `score`: the task's official metrics of every seed's predictions. Imports no torch.
 
-Writes runs/<profile>/<experiment>/metrics.json: the mean over seeds, the spread (sample standard deviation), each seed,
-and the hash of each seed's predictions.
+Writes two files in runs/<profile>/<experiment>/: metrics.json, the mean of each metric over seeds, for
+`dvc metrics`; and scores.json, with the spread (sample standard deviation), each seed, and the hash of each seed's
+predictions.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.experiment import described
-from pipelines.settings import Settings, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.settings import Settings, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
+from replication.corpora.registry import describe
 from replication.errors import DataError
 from replication.fileio import sha256_file, write_json
 from replication.metrics import leading, score_systems
@@ -43,14 +44,16 @@ def main(
 ) -> None:
     """Score one experiment."""
     settings = load_settings(params)
-    chosen = described(settings, experiment)
-    form, run = chosen.form.name, chosen.run
+    chosen = settings.experiment(experiment)
+    task, run = settings.task(chosen.task), Path("runs") / settings.profile / experiment
     if dry_run:
-        say(f"would score {experiment} ({form}) for seeds {', '.join(map(str, chosen.seeds))}")
+        say(f"would score {experiment} ({task.form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    scored = score_seeds(run, chosen.seeds, form, chosen.corpus["metric"])
+    scored = score_seeds(run, chosen.seeds, task.form, describe(task.corpus)["metric"])
     hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
-    write_json(run / "metrics.json", {**summarise(settings, experiment, form, scored), "predictions_sha256": hashes})
+    found = {**summarise(settings, experiment, task.form, scored), "predictions_sha256": hashes}
+    write_json(run / "scores.json", found)
+    write_json(run / "metrics.json", {name: found[name] for name in scored.metrics if found[name] is not None})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)
              for name in scored.metrics}  # fmt: skip
     say(f"{experiment}: " + ", ".join(f"{name} {show(value)}" for name, value in shown.items()))
@@ -94,7 +97,7 @@ def _item(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def summarise(settings: Settings, experiment: str, form: str, scored: Scored) -> dict[str, Any]:
-    """The content of metrics.json."""
+    """The content of scores.json."""
     by_metric = {name: [values[name] for values in scored.values.values()] for name in scored.metrics}
     return {
         "profile": settings.profile,

@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.experiment import Experiment, resolve_search
-from pipelines.paths import Rows, read_rows
-from pipelines.settings import Search, load_settings
-from pipelines.stage import DryRun, Params, run_stage, say
+from pipelines.shared.experiment import Experiment, resolve_search
+from pipelines.shared.paths import Rows, read_rows
+from pipelines.shared.settings import Search, load_settings
+from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import ConfigError, TrainingError
 from replication.fileio import read_json, sha256_json, write_json
-from replication.records import code_sha256, machine_conditions, versions
+from replication.records import machine_conditions, versions
 
 Losses = dict[float, dict[int, float | None]]
 """Learning rate -> seed -> held-out loss (None: training diverged)."""
@@ -66,7 +66,7 @@ def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, An
             for rate in sorted(losses)
         ],
         "best": best_rate(losses, search),
-        "code_sha256": code_sha256(),
+        "code_sha256": experiment.code("search"),
         "versions": versions(),
         "conditions": machine_conditions(experiment.threads).model_dump(),
     }
@@ -149,7 +149,7 @@ def remembered(
     experiment: Experiment, search: Search, train: Rows, held_out: Rows, rate: float, seed: int
 ) -> float | None:
     """`held_out_loss`, read back where an earlier start with the same settings, code and data has measured it."""
-    identity = {**experiment.identity(seed), "search": search.model_dump(mode="json"), "rate": rate}
+    identity = {**experiment.identity(seed, "search"), "search": search.model_dump(mode="json"), "rate": rate}
     path = experiment.scratch / "search" / f"{sha256_json(identity)[:16]}.json"
     if not path.is_file():
         write_json(path, held_out_loss(experiment, train, held_out, rate, seed))
@@ -161,7 +161,7 @@ def remembered(
 
 def held_out_loss(experiment: Experiment, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
     """Loss after the search's steps at this rate; None when training diverged."""
-    from pipelines.fitting import fit
+    from pipelines.shared.fitting import fit
 
     title = f"search {experiment.key}, seed {seed}"
     try:

@@ -7,7 +7,6 @@ look at torch, the first by importing it, the second only where it is already lo
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 import platform
@@ -15,16 +14,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from replication.errors import DataError
-from replication.fileio import read_json, sha256_file, write_json, write_text
+from replication.fileio import read_json, write_json, write_text
 
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "peft", "peft-replication")
 
@@ -116,7 +113,7 @@ class RunRecord(_Strict):
     counts_at_start: ParameterCounts | None = None  # where training changed them: adapters removed or expanded
     result: Result
     adapter: AdapterFile | None
-    code_sha256: Sha256 | None = None  # `code_sha256()` of what made the run
+    code_sha256: Sha256 | None = None  # of the code that made the run, or of earlier code accepted as equal
     versions: dict[str, str]
     conditions: Conditions
     tolerances_sha256: Sha256
@@ -190,23 +187,6 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-@lru_cache(maxsize=1)
-def code_sha256(packages: tuple[str, ...] = ("replication", "pipelines")) -> str:
-    """sha256 over the Python and JSON files of these packages, by name: the code that a run was made with.
-
-    A package that is not installed counts as empty. Bytes count, comments included: what cannot be told apart here
-    was made by the same files.
-    """
-    digest = hashlib.sha256()
-    for package in packages:
-        found = find_spec(package)
-        for folder in map(Path, (found.submodule_search_locations or ()) if found else ()):
-            for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json")):
-                name = f"{package}/{path.relative_to(folder).as_posix()}"
-                digest.update(f"{name} {sha256_file(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def machine_conditions(threads: int | None = None) -> Conditions:

@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["REPLICATION_MIRROR"] = str(beside)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def project_root() -> Path:
     return ROOT
 

@@ -208,7 +208,7 @@ class Study:
         """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
 
         `metric` is the primary one where it is not given; None for one that is no function of single items (METEOR).
-        Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from metrics.json in its last digits.
+        Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from scores.json in its last digits.
         """
         metric = metric or (experiment.metrics.primary if experiment.metrics else "BLEU")
         found = self._resampled(experiment, metric, tuple(experiment.predictions))

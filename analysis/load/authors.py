@@ -30,7 +30,7 @@ from analysis.load.paper_files import (
 )
 from analysis.load.published import Claim, load_claims
 
-# What a metric is called in the authors' logs and in metrics.json; MNLI was evaluated on its mismatched split alone.
+# What a metric is called in the authors' logs and in scores.json; MNLI was evaluated on its mismatched split alone.
 LOG_METRICS = {"matthews_correlation": "matthews_correlation", "accuracy": "accuracy", "f1": "f1", "pearson": "pearson",
                "spearman": "spearmanr", "accuracy_mismatched": "accuracy"}  # fmt: skip
 # Every name of a logged figure, and those that each run has.
@@ -78,7 +78,7 @@ class LogRow(Strict):
         return self
 
     def score(self, metric: str) -> Figure | None:
-        """The figure of one of metrics.json's metrics, where the log has it on the same split."""
+        """The figure of one of scores.json's metrics, where the log has it on the same split."""
         if self.task == "mnli" and metric == "accuracy":
             return None
         return self.cells.get(LOG_METRICS.get(metric, ""))

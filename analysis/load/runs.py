@@ -4,8 +4,9 @@ A record of another schema version, a seed that the plan names and nothing stand
 problems that name file and field; no such experiment counts as complete.
 
 Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
-predictions/seed-<s>.jsonl, metrics.json, and cost/*.json, which may be absent: no output of the pipeline. Beside the
-root stands gold/<profile>/<task>.jsonl with the truth of each item; runs whose prediction rows hold it need none.
+predictions/seed-<s>.jsonl, scores.json (in older runs: metrics.json), and cost/*.json, which may be absent: no output
+of the pipeline. Beside the root stands gold/<profile>/<task>.jsonl with the truth of each item; runs whose prediction
+rows hold it need none.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _ROUNDING = 1e-6
 
 
 class Metrics(BaseModel):
-    """metrics.json: means over seeds, spread, every seed; the official scripts' own scale (BLEU 0.7203).
+    """scores.json: means over seeds, spread, every seed; the official scripts' own scale (BLEU 0.7203).
 
     A file without `form`, `metrics` and `primary` holds the five E2E metrics of a generation task.
     """
@@ -100,8 +101,20 @@ class Metrics(BaseModel):
         return present if len(present) == len(self.seeds) else None
 
 
+def scores_file(directory: Path) -> Path:
+    """The file with every seed's scores: before scores.json there was metrics.json alone."""
+    path, older = directory / "scores.json", directory / "metrics.json"
+    if path.is_file() or not older.is_file():
+        return path
+    try:
+        content = read_json(older)
+    except DataError:
+        return older
+    return path if isinstance(content, dict) and "seeds" not in content else older
+
+
 def read_metrics(path: str | Path, directory: Path | None = None) -> Metrics:
-    """metrics.json, checked; DataError names file and field. `directory` is the experiment it must belong to."""
+    """scores.json, checked; DataError names file and field. `directory` is the experiment it must belong to."""
     try:
         metrics = Metrics.model_validate(read_json(path))
     except ValidationError as error:
@@ -312,7 +325,7 @@ def load_experiment(directory: str | Path, planned: Planned | None = None) -> Ex
     selects = first is not None and first.method in SELECTING
     selections = reader.per_seed("training", read_selection, "selection.json") if selects else {}
     predictions = reader.per_seed("predictions", partial(read_rows, form=first.corpus.form if first else None))
-    metrics = reader.read(directory / "metrics.json", lambda path: read_metrics(path, directory))
+    metrics = reader.read(scores_file(directory), lambda path: read_metrics(path, directory))
     if not records and not predictions and metrics is None and not reader.broken:
         absent = ("no results yet",)
         return Experiment(directory.parent.name, directory.name, directory, "missing", absent, planned=planned)
@@ -419,7 +432,7 @@ class _Reader:
         """Note every seed that is planned or that one part has and another lacks, and items that do not agree."""
         parts: dict[str, Iterable[int]] = {"training": records, "predictions": predictions}
         if metrics is not None:
-            parts["metrics.json"] = metrics.seeds
+            parts[scores_file(self.directory).name] = metrics.seeds
         seeds = sorted({*planned, *(seed for part in parts.values() for seed in part)})
         for name, part in parts.items():
             lacking = [seed for seed in seeds if seed not in part]
@@ -429,15 +442,15 @@ class _Reader:
             self.broken.append(f"{self.directory / 'predictions'}: the seeds answer different items")
         forms = {record.corpus.form for record in records.values()}
         if metrics is not None and forms and forms != {metrics.form}:
-            where = self.directory / "metrics.json"
+            where = scores_file(self.directory)
             self.broken.append(f"{where}: form is {metrics.form}, but the records say {', '.join(sorted(forms))}")
         for seed, wanted in (metrics.predictions_sha256 if metrics is not None else {}).items():
             path = self.directory / "predictions" / f"seed-{seed}.jsonl"
             if seed in predictions and sha256_file(path) != wanted:
-                self.broken.append(f"{self.directory / 'metrics.json'}: {path} has changed since; score it again")
+                self.broken.append(f"{scores_file(self.directory)}: {path} has changed since; score it again")
         counts = {len(rows) for rows in predictions.values()}
         if metrics is not None and counts and counts != {metrics.items}:
-            where = self.directory / "metrics.json"
+            where = scores_file(self.directory)
             self.broken.append(f"{where}: items is {metrics.items}, but predictions hold {sorted(counts)}")
 
 

@@ -187,7 +187,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
         "(none where "
         "there is one seed); they do not show the uncertainty over test items, which the table gives. "
         + _source(
-            "metrics.json and record.json",
+            "scores.json and record.json",
             [row.profile for row in shown],
             [row.corpus_label for row in shown],
             [seed for row in shown for seed in row.seeds],
@@ -286,7 +286,7 @@ def score_against_parameters(study: Study) -> Drawing | None:
         "uncertainty over test items, which the verdicts "
         "give. "
         f"An axis spans at least {LEAST_SPAN:g}. "
-        f"Source: metrics.json and record.json of the {study.profile} profile, "
+        f"Source: scores.json and record.json of the {study.profile} profile, "
         f"{'; '.join(sorted({row.corpus_label for row in shown}))}, seeds {', '.join(map(str, seeds))}.",
         f"Scatter of trained parameters and score, {len(places)} panels, one named point per method.",
         figure,

@@ -49,7 +49,7 @@ class Metric(ABC):
     """One score of a set of prediction rows."""
 
     name: str
-    """Key in metrics.json. The file is called the same in lower case, unless two metrics share a name."""
+    """Key in scores.json. The file is called the same in lower case, unless two metrics share a name."""
     label: str
     """What tables, figures and sentences call it."""
     direction: Literal["higher", "lower"] = "higher"
@@ -80,7 +80,7 @@ class Metric(ABC):
         """Scores of sums of item statistics, shape (..., k) to (...); a score that is undefined counts as 0."""
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
-        """The score of metrics.json, of at least one row; None where it cannot be measured on this machine."""
+        """The score of scores.json, of at least one row; None where it cannot be measured on this machine."""
         return float(self.score(self.total(self.item_statistics(rows))))
 
     def total(self, statistics: Floats) -> Floats:

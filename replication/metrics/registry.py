@@ -64,7 +64,7 @@ def protocols(form: str) -> tuple[str, ...]:
 
 
 def named(name: str, form: str, protocol: str | None = None) -> Metric:
-    """The metric that a run of a task form calls `name` in its metrics.json.
+    """The metric that a run of a task form calls `name` in its scores.json.
 
     `protocol` is needed where the form's protocols mean different things by one name (f1 of squad_v1 and squad_v2).
     ConfigError lists the valid names.

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from analysis.show.ablations import DIRECTORY, Ablation, Cell, read_ablation
-from pipelines.paths import prepared_directory, weights_directory
-from pipelines.settings import Settings, load_settings
-from pipelines.stage import run_stage, say
+from pipelines.shared.paths import prepared_directory, weights_directory
+from pipelines.shared.settings import Settings, load_settings
+from pipelines.shared.stage import run_stage, say
 from replication.errors import ConfigError, DataError
 from replication.fileio import sha256_file, sha256_json, write_json
 from replication.records import machine_conditions, versions

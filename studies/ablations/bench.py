@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.show.ablations import Cell, LineFigure, Series
-from pipelines.experiment import resolve
-from pipelines.paths import Rows, prepared_hashes, read_rows
-from pipelines.settings import Settings
+from pipelines.shared.experiment import resolve
+from pipelines.shared.paths import Rows, prepared_hashes, read_rows
+from pipelines.shared.settings import Settings
 from replication.errors import TrainingError
 from replication.fileio import sha256_file
 
@@ -114,7 +114,7 @@ class Bench:
         `dev` rows are measured at the start and the end; `training` overrides settings of the task. A run that ends
         in a loss or gradient that is not finite has neither loss nor score.
         """
-        from pipelines.fitting import load_base
+        from pipelines.shared.fitting import load_base
         from replication.backbones import load_tokenizer
         from replication.counting import parameter_counts
         from replication.methods import attach

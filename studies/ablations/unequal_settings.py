@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.show.ablations import Cell
-from pipelines.paths import Rows
+from pipelines.shared.paths import Rows
 from replication.methods import MethodConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.weight_lora import WeightLoraConfig

@@ -30,7 +30,7 @@ def dense_forward(update: Any, x: torch.Tensor) -> torch.Tensor:
 
 def prepared_model(bench: Bench, config: WeightLoraConfig, variant: str, keep: int) -> nn.Module:
     """The bench's backbone with the losers of a selection treated as `variant` says."""
-    from pipelines.fitting import load_base
+    from pipelines.shared.fitting import load_base
 
     model = attach(load_base(bench.plan, 0), config)
     adapters = recorded_adapters(model)

@@ -122,7 +122,7 @@ def _write_experiment(
         write_json(folder / "training" / f"seed-{seed}" / "record.json", record)
         weights = folder / "adapter" / f"seed-{seed}" / "adapter_model.safetensors"
         write_text(weights, "x" * min(1000, record["adapter"]["bytes"]))
-    write_json(folder / "metrics.json", _metrics(profile, name, items, by_seed, java))
+    write_json(folder / "scores.json", _metrics(profile, name, items, by_seed, java))
     if costs:
         for stage, seconds in (("training", 24.5), ("generation", 11.25)):
             write_json(

@@ -105,7 +105,7 @@ class _Run:
                 write_json(place / "selection.json", self.selection(rng, training["steps"]))
         values = {name: [scores[name] for scores in by_seed.values()] for name in self.names}
         write_json(
-            self.folder / "metrics.json",
+            self.folder / "scores.json",
             {
                 "profile": self.folder.parent.name,
                 "experiment": self.folder.name,

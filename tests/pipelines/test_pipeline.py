@@ -1,15 +1,20 @@
-"""Every stage program on a cut-down quick profile: what is written, that it repeats, that failures keep results."""
+"""Every stage program on a cut-down quick profile: what is written, that it repeats, that failures keep results, and
+that DVC knows every project file a stage opens.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 import pipelines.finetune as finetune
-import pipelines.fitting as fitting
 import pipelines.memory as memory
 import pipelines.predict as predict
 import pipelines.prepare as prepare
@@ -17,10 +22,11 @@ import pipelines.pretrain as pretrain
 import pipelines.report as report
 import pipelines.score as score
 import pipelines.search as search
+import pipelines.shared.fitting as fitting
 import replication.training.loop as training
 from analysis.load.searches import read_memory
-from pipelines.experiment import resolve
-from pipelines.settings import load_settings
+from pipelines.shared.experiment import resolve
+from pipelines.shared.settings import load_settings
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
 from replication.predictions import full_rows, read_predictions
@@ -89,7 +95,7 @@ def repeatable(folder: Path) -> dict[str, bytes]:
 def test_every_output_is_there_and_valid(finished):
     for key in EXPERIMENTS:
         run = finished / "runs/quick" / key
-        metrics = read_json(run / "metrics.json")
+        metrics = read_json(run / "scores.json")
         assert set(metrics["seeds"]) == {"18", "52"}
         assert metrics["BLEU"] is not None
         assert metrics["metrics"] == ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
@@ -110,7 +116,7 @@ def test_every_output_is_there_and_valid(finished):
 @pytest.mark.parametrize("key", TASKS)
 def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, key):
     run = finished / "runs/quick" / key
-    metrics = read_json(run / "metrics.json")
+    metrics = read_json(run / "scores.json")
     assert metrics["items"] == 6
     assert metrics["primary"] in metrics["metrics"]
     assert all(metrics[name] is not None for name in metrics["metrics"])
@@ -236,3 +242,85 @@ def test_decoding_without_an_adapter_names_the_stage_that_makes_it(home, tmp_pat
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(DataError, match="dvc repro finetune@other"):
         predict.main(path, "other")
+
+
+WATCHED = """
+import json, os, runpy, sys
+
+seen = set()
+
+
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], str) and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        seen.add(os.path.abspath(arguments[0]))
+
+
+sys.addaudithook(note)
+output, sys.argv = sys.argv[1], sys.argv[2:]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    assert not ended.code, ended.code
+with open(output, "w") as handle:
+    json.dump(sorted(seen), handle)
+"""
+# Opened by stages and yet no `deps`: the sections of params.yaml are `params`; dvc.yaml and accepted_code.json only
+# decide which hash of the code a record carries, the egg-info which versions; a stage reads back its own scratch, whose
+# names are hashes of what made it.
+NOT_DEPENDENCIES = (
+    "params.yaml",
+    "dvc.yaml",
+    "accepted_code.json",
+    "peft_replication.egg-info",
+    "checkpoints",
+    ".cache",
+)
+STAGE_OPTIONS = {
+    "prepare": ("--task", "sentiment"),
+    "pretrain": ("--backbone", "microworld-deberta"),
+    "finetune": ("--experiment", SELECTING),
+    "predict": ("--experiment", SELECTING),
+    "score": ("--experiment", SELECTING),
+    "search": ("--case", "lora"),
+    "report": (),
+}
+
+
+def declared(root: Path, home: Path, stage: str, part: str) -> list[Path]:
+    """The paths under `part` (deps, outs) of the stage that runs with STAGE_OPTIONS."""
+    content = yaml.safe_load((home / PARAMS).read_text())
+    key = next(iter(STAGE_OPTIONS[stage][1:]), "")
+    section = {"prepare": "tasks", "pretrain": "backbones", "search": "searches"}.get(stage, "experiments")
+    values = {"key": key, "profile": "quick"}
+    values |= {f"item.{name}": str(value) for name, value in content[section].get(key, {}).items()}
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    found = stages[stage].get("do", stages[stage])[part]
+    found = [path if isinstance(path, str) else next(iter(path)) for path in found]
+    for name, value in values.items():
+        found = [path.replace(f"${{{name}}}", value) for path in found]
+    return [Path(path) for path in found]
+
+
+@pytest.mark.parametrize("stage", STAGE_OPTIONS)
+def test_a_stage_depends_on_every_project_file_it_opens(finished, project_root, tmp_path, stage):
+    command = [sys.executable, "-c", WATCHED, str(tmp_path / "opened.json"), f"pipelines.{stage}"]
+    command += ["--params", str(PARAMS), *STAGE_OPTIONS[stage]]
+    environment = {**os.environ, "PYTHONPATH": str(project_root), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=finished, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    known = [*declared(project_root, finished, stage, "deps"), *declared(project_root, finished, stage, "outs")]
+    known += [path.relative_to(project_root) for path in known if path.is_relative_to(project_root)]
+    opened = set()
+    for path in map(Path, json.loads((tmp_path / "opened.json").read_text())):
+        root = next((root for root in (finished, project_root) if path.is_relative_to(root)), None)
+        if root is None or not path.is_file() or path.is_relative_to(project_root / ".venv"):
+            continue
+        inside = path.relative_to(root)
+        if inside.parent.name == "__pycache__":
+            inside = inside.parents[1] / f"{inside.name.split('.')[0]}.py"
+        if inside.parts[0] not in NOT_DEPENDENCIES and inside.name not in NOT_DEPENDENCIES:
+            opened.add(inside)
+    assert Path("pipelines/shared/stage.py") in opened
+    left = {str(path) for path in opened if not any(path.is_relative_to(dep) for dep in known)}
+    left -= {"pipelines/__init__.py", "replication/__init__.py"}  # no code: test_dependencies.py
+    assert not left, sorted(left)

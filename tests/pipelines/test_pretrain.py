@@ -6,7 +6,7 @@ import pytest
 
 import replication.backbones as backbones
 from pipelines.pretrain import pretrain_here, pretraining_config, pretraining_texts
-from pipelines.settings import BackboneSettings
+from pipelines.shared.settings import BackboneSettings
 from replication.backbones import get_backbone, load_model, load_tokenizer
 from replication.errors import ConfigError, DataError
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.search import best_rate, hold_out, mean_loss, next_trial, two_best
-from pipelines.settings import Search
+from pipelines.shared.settings import Search
 from replication.errors import ConfigError, TrainingError
 
 search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seeds=(3,))

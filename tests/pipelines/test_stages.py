@@ -11,8 +11,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from pipelines.experiment import method_settings
-from pipelines.settings import load_settings
+from pipelines.shared.experiment import method_settings
+from pipelines.shared.settings import load_settings
 from replication.fileio import read_json
 
 PROFILES = {"quick": Path(), "cpu": Path("pipelines/cpu"), "paper": Path("pipelines/paper")}
@@ -28,7 +28,7 @@ def stages_of(root: Path, profile: str) -> list:
 @pytest.mark.parametrize("profile", ["cpu", "paper"])
 def test_profiles_share_the_stage_definitions(project_root, profile):
     own = project_root / PROFILES[profile] / "dvc.yaml"
-    assert own.resolve() == (project_root / "dvc.yaml").resolve(), f"{own} must be a link to the root dvc.yaml"
+    assert not own.is_symlink(), "git hands DVC the text of a link, and `dvc params diff` comes back empty"
     assert own.read_bytes() == (project_root / "dvc.yaml").read_bytes()
 
 

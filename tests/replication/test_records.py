@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import importlib
 import json
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from replication.records import (
     Conditions,
     Cost,
     RunRecord,
-    code_sha256,
     git_revision,
     machine_conditions,
     peak_memory,
@@ -222,26 +220,3 @@ def test_git_revision_marks_changes_and_is_none_outside_git(tmp_path, monkeypatc
     assert git_revision(tmp_path) == commit
     (tmp_path / "file").write_text("two")
     assert git_revision(tmp_path) == f"{commit}-dirty"
-
-
-def test_the_code_hash_follows_every_byte_of_the_packages(tmp_path, monkeypatch):
-    folder = tmp_path / "somepackage"
-    (folder / "part").mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "part" / "one.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def found():
-        code_sha256.cache_clear()
-        importlib.invalidate_caches()
-        return code_sha256(("somepackage",))
-
-    first = found()
-    assert found() == first
-    (folder / "part" / "notes.txt").write_text("no code")
-    assert found() == first
-    (folder / "part" / "one.py").write_text("x = 2\n")
-    second = found()
-    (folder / "part" / "one.py").rename(folder / "part" / "two.py")
-    assert len({first, second, found()}) == 3
-    code_sha256.cache_clear()

@@ -112,8 +112,8 @@ def test_a_reading_has_nothing_else_changed(paper_runs, name, reading):
 
 
 def with_reference_loss(folder, nats):
-    """Add a loss of about `nats` a token, which rises with the item's number, to every row and to metrics.json."""
-    metrics, means = read_json(folder / "metrics.json"), {}
+    """Add a loss of about `nats` a token, which rises with the item's number, to every row and to scores.json."""
+    metrics, means = read_json(folder / "scores.json"), {}
     for path in sorted((folder / "predictions").glob("seed-*.jsonl")):
         rows = read_jsonl(path)
         for index, row in enumerate(rows):
@@ -125,7 +125,7 @@ def with_reference_loss(folder, nats):
         metrics["seeds"][seed]["reference_loss"] = means[seed]
     metrics["metrics"] = ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
     metrics["reference_loss"], metrics["spread"]["reference_loss"] = sum(means.values()) / len(means), 0.0
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "scores.json", metrics)
 
 
 def test_reference_loss_has_intervals_and_differences_and_changes_no_other_score(quick, quick_runs, tmp_path):

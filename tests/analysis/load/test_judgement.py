@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from analysis.load.judgement import load_judgement
-from pipelines.settings import load_settings
+from pipelines.shared.settings import load_settings
 from replication.errors import DataError
 from replication.fileio import write_text
 from replication.metrics import leading

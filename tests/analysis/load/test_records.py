@@ -54,7 +54,7 @@ def test_names_and_order_are_the_callers(quick_runs):
 @pytest.mark.parametrize(
     "part",
     [
-        "metrics.json",
+        "scores.json",
         "predictions",
         "predictions/seed-52.jsonl",
         "training/seed-52/record.json",
@@ -73,7 +73,7 @@ def test_a_part_that_is_not_there_yet_makes_a_run_incomplete(run, part):
 @pytest.mark.parametrize(
     "part",
     [
-        "metrics.json",
+        "scores.json",
         "predictions/seed-52.jsonl",
         "training/seed-52/record.json",
         "training/seed-52/curves.csv",
@@ -90,6 +90,16 @@ def test_a_broken_file_fails_the_run_and_is_named(run, part, content):
     assert any(part in problem for problem in experiment.problems)
 
 
+def test_scores_of_older_runs_stand_in_metrics_json(run):
+    found = load_experiment(run).metrics
+    (run / "scores.json").rename(run / "metrics.json")
+    assert load_experiment(run).metrics == found
+    (run / "metrics.json").write_text('{"BLEU": 0.5}')
+    experiment = load_experiment(run)
+    assert experiment.status == "incomplete"
+    assert "scores.json" in experiment.problems[0]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -103,15 +113,15 @@ def test_a_broken_file_fails_the_run_and_is_named(run, part, content):
     ],
 )
 def test_metrics_that_contradict_themselves_are_refused(run, edit, message):
-    change(run / "metrics.json", edit)
+    change(run / "scores.json", edit)
     with pytest.raises(DataError, match=message) as caught:
-        read_metrics(run / "metrics.json")
-    assert "metrics.json" in str(caught.value)
+        read_metrics(run / "scores.json")
+    assert "scores.json" in str(caught.value)
     assert load_experiment(run).status == "failed"
 
 
 def test_parts_that_contradict_each_other_fail_the_run(run):
-    change(run / "metrics.json", lambda c: c.update(items=15))
+    change(run / "scores.json", lambda c: c.update(items=15))
     experiment = load_experiment(run)
     assert experiment.status == "failed"
     assert any("items is 15, but predictions hold [16]" in problem for problem in experiment.problems)
@@ -150,7 +160,7 @@ def test_a_run_with_a_gold_file_is_read_like_one_without(run):
 
 
 def test_predictions_that_changed_after_scoring_fail_the_run(run):
-    path = run / "metrics.json"
+    path = run / "scores.json"
     hashes = {seed: sha256_file(run / "predictions" / f"seed-{seed}.jsonl") for seed in (18, 52, 1917)}
     write_json(path, {**read_json(path), "predictions_sha256": hashes})
     assert load_experiment(run).status == "complete"
@@ -248,7 +258,7 @@ def test_a_seed_of_the_plan_that_was_never_run_is_missed(run):
 def rename(folder, name):
     """A copy of an experiment that calls itself by its new name everywhere."""
     other = shutil.copytree(folder, folder.with_name(name))
-    for path in [other / "metrics.json", *other.glob("training/*/record.json")]:
+    for path in [other / "scores.json", *other.glob("training/*/record.json")]:
         change(path, lambda c: c.update(experiment=name))
     return other
 

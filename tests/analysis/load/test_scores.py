@@ -18,7 +18,7 @@ def write(path, **changes):
 
 
 def test_any_form_names_its_metrics_and_its_primary_one(tmp_path):
-    metrics = read_metrics(write(tmp_path / "metrics.json"))
+    metrics = read_metrics(write(tmp_path / "scores.json"))
     assert (metrics.form, metrics.primary, metrics.metrics) == ("classification", "f1", ("accuracy", "f1"))
     assert metrics.means == {"accuracy": 0.75, "f1": 0.5}
     assert metrics.values("accuracy") == [0.5, 1.0]
@@ -46,4 +46,4 @@ def test_a_file_without_form_is_a_generation_task_as_before(quick_runs):
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path, changes, message):
     with pytest.raises(DataError, match=message):
-        read_metrics(write(tmp_path / "metrics.json", **changes))
+        read_metrics(write(tmp_path / "scores.json", **changes))

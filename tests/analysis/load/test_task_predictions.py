@@ -89,7 +89,7 @@ def test_parts_of_a_task_experiment_that_are_missing_or_contradict(write_task_ru
     assert "seed-52/selection.json: not there yet" in experiment.problems[0]
     (folder / "training" / "seed-52" / "selection.json").write_text('{"method": "weight_lora"}', encoding="utf-8")
     assert load_experiment(folder).status == "failed"
-    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    (folder / "metrics.json").write_text(json.dumps({**content, "form": "multiple_choice"}), encoding="utf-8")
+    content = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    (folder / "scores.json").write_text(json.dumps({**content, "form": "multiple_choice"}), encoding="utf-8")
     problems = " ".join(load_experiment(folder).problems)
     assert "form is multiple_choice, but the records say classification" in problems

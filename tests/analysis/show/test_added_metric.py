@@ -52,10 +52,10 @@ def words(tmp_path, monkeypatch):
 
 
 def rescore(run):
-    old = read_json(run / "metrics.json")
+    old = read_json(run / "scores.json")
     scored = score_seeds(run, tuple(map(int, old["seeds"])), "generation", "e2e")
     write_json(
-        run / "metrics.json", {**old, **summarise(SimpleNamespace(profile="quick"), run.name, "generation", scored)}
+        run / "scores.json", {**old, **summarise(SimpleNamespace(profile="quick"), run.name, "generation", scored)}
     )
 
 
@@ -85,7 +85,7 @@ def test_one_file_reaches_score_interval_difference_and_table(words, write_runs,
 
 def test_scores_of_a_metric_that_no_file_defines_are_refused_with_the_valid_names(write_runs, tmp_path):
     run = write_runs(tmp_path / "runs", experiments=["lora"], items=12) / "lora"
-    content = read_json(run / "metrics.json")
+    content = read_json(run / "scores.json")
     seeds = {seed: {**scores, "charm": 1.0} for seed, scores in content["seeds"].items()}
     metrics = ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "charm"]
     changed = {
@@ -95,6 +95,6 @@ def test_scores_of_a_metric_that_no_file_defines_are_refused_with_the_valid_name
         "spread": {**content["spread"], "charm": 0.0},
         "seeds": seeds,
     }
-    write_json(run / "metrics.json", changed)
-    with pytest.raises(DataError, match=r"metrics.json.*'charm', which no file of replication/metrics.*BLEU, NIST"):
-        read_metrics(run / "metrics.json")
+    write_json(run / "scores.json", changed)
+    with pytest.raises(DataError, match=r"scores.json.*'charm', which no file of replication/metrics.*BLEU, NIST"):
+        read_metrics(run / "scores.json")

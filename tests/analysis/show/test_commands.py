@@ -75,8 +75,8 @@ def test_an_empty_state_says_how_to_make_runs(invoke, tmp_path, arguments, comma
 
 def test_a_broken_run_is_listed_with_its_problem(invoke, write_runs, tmp_path):
     runs = write_runs(tmp_path, items=4, experiments=["lora", "full"], seeds=[18])
-    (runs / "lora" / "metrics.json").write_text("{", encoding="utf-8")
-    (runs / "full" / "metrics.json").unlink()
+    (runs / "lora" / "scores.json").write_text("{", encoding="utf-8")
+    (runs / "full" / "scores.json").unlink()
     result = invoke("--root", tmp_path)
     lora, full = (
         next(line for line in result.output.splitlines() if line.startswith(f"quick/{n} ")) for n in ("lora", "full")
@@ -85,7 +85,7 @@ def test_a_broken_run_is_listed_with_its_problem(invoke, write_runs, tmp_path):
     assert full.split()[1] == "incomplete"
     assert full.count("–") == 5
     assert "quick/lora: " in result.output
-    assert "metrics.json: not valid JSON" in result.output
+    assert "scores.json: not valid JSON" in result.output
 
 
 def test_a_profile_is_one_name(invoke, tmp_path):

@@ -87,7 +87,7 @@ def test_a_profile_is_one_name(invoke, tmp_path, profile):
 
 def test_problems_are_told(invoke, write_runs, tmp_path):
     runs = write_runs(tmp_path / "runs", items=4, experiments=["lora"], seeds=[18])
-    (runs / "lora" / "metrics.json").write_text("{", encoding="utf-8")
-    assert "metrics.json: not valid JSON" in invoke("--root", tmp_path).output
+    (runs / "lora" / "scores.json").write_text("{", encoding="utf-8")
+    assert "scores.json: not valid JSON" in invoke("--root", tmp_path).output
     found = json.loads(invoke("--root", tmp_path, "--json").output)
     assert any("lora (failed)" in problem for problem in found["problems"])

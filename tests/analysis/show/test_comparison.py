@@ -19,7 +19,7 @@ def test_what_was_kept_is_read_and_not_computed_again(root, monkeypatch):
     assert comparison("quick", root) == first
 
 
-@pytest.mark.parametrize("part", ["metrics.json", "predictions/seed-18.jsonl", "training/seed-18/curves.csv"])
+@pytest.mark.parametrize("part", ["scores.json", "predictions/seed-18.jsonl", "training/seed-18/curves.csv"])
 def test_a_changed_input_makes_it_anew(root, part):
     before, first = inputs_hash("quick", root), comparison("quick", root)
     path = root / "runs" / "quick" / "lora" / part

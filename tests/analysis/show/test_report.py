@@ -199,10 +199,10 @@ def test_without_java_the_page_says_what_is_missing(write_runs, tmp_path, quickl
 
 def test_an_incomplete_and_a_broken_experiment_are_shown_with_the_reason(quick_runs, tmp_path, quickly):
     runs = shutil.copytree(quick_runs, tmp_path / "quick")
-    (runs / "lora" / "metrics.json").unlink()
+    (runs / "lora" / "scores.json").unlink()
     (runs / "full" / "predictions" / "seed-52.jsonl").write_text("{", encoding="utf-8")
     text = text_of(build(runs, tmp_path / "out", experiments=["full", "frozen", "lora", "solo_connection", "later"]))
-    assert re.search(r"lora \(incomplete\): \S*lora/metrics.json: not there yet", text)
+    assert re.search(r"lora \(incomplete\): \S*lora/scores.json: not there yet", text)
     assert re.search(r"full \(failed\): \S*full/predictions/seed-52.jsonl, line 1", text)
     assert "later (missing): no results yet" in text
     assert "LoRA (r=4) (incomplete)" in text
@@ -213,7 +213,7 @@ def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypat
     """The page is an output in version control: a clone elsewhere must build the same bytes."""
     for place in ("here", "there"):
         runs = shutil.copytree(quick_runs, tmp_path / place / "runs" / "quick")
-        (runs / "lora" / "metrics.json").unlink()
+        (runs / "lora" / "scores.json").unlink()
         monkeypatch.chdir(tmp_path / place)
         build_report(profile="quick", runs="runs/quick", output="reports/quick")
     assert digests(tmp_path / "here" / "reports") == digests(tmp_path / "there" / "reports")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from replication.errors import ReplicationError
+
+# Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 Params = Annotated[Path, typer.Option(help="The profile's params.yaml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check every setting, say what would be done, do nothing.")]

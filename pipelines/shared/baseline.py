@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cost import seed_cost
-from pipelines.paths import BASELINE_FILE, corpus_of, read_rows
+from pipelines.shared.cost import seed_cost
+from pipelines.shared.paths import BASELINE_FILE, corpus_of, read_rows
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, replaced_directory, write_json
 
 if TYPE_CHECKING:
-    from pipelines.experiment import Experiment
-    from pipelines.fitting import Fitted
+    from pipelines.shared.experiment import Experiment
+    from pipelines.shared.fitting import Fitted
     from replication.counting import Counts
     from replication.methods.baseline import BaselineConfig
 
@@ -32,7 +32,7 @@ def config_of(experiment: Experiment) -> BaselineConfig:
 
 def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
     """Write one seed's adapter, record, curves and cost, as `finetune.keep` does; complete or not at all."""
-    from pipelines.records import training_record
+    from pipelines.shared.records import training_record
     from replication.methods.baseline import learn
     from replication.records import write_curves, write_record
 
@@ -51,7 +51,7 @@ def nothing_fitted(experiment: Experiment) -> Fitted:
     """A training of no steps of no parameters, with one row of curves without losses."""
     from torch import nn
 
-    from pipelines.fitting import Fitted
+    from pipelines.shared.fitting import Fitted
     from replication.training.loop import TrainingResult
 
     row: dict[str, Any] = {"step": 0, "loss": None, "dev_loss": None, "learning_rate": None}
@@ -98,7 +98,7 @@ def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
 
 
 def _cosines(experiment: Experiment, seed: int, items: list[dict[str, Any]]) -> list[float]:
-    from pipelines.fitting import load_base
+    from pipelines.shared.fitting import load_base
     from replication.backbones import load_tokenizer
     from replication.methods.baseline import text_cosines
     from replication.training.determinism import deterministic_algorithms

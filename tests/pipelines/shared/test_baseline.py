@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 import pipelines.finetune as finetune
-import pipelines.fitting as fitting
 import pipelines.predict as predict
 import pipelines.score as score
+import pipelines.shared.fitting as fitting
 from analysis.load.runs import load_experiment
-from pipelines.experiment import resolve
-from pipelines.settings import load_settings
+from pipelines.shared.experiment import resolve
+from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, read_jsonl, write_json, write_jsonl, write_text
 from replication.records import read_record
@@ -81,7 +81,7 @@ def test_every_stage_runs_without_loading_weights_and_the_analysis_reads_what_it
     rows = read_jsonl(run / "predictions/seed-0.jsonl")
     assert {row["prediction"] for row in rows} == said
     assert all(set(row) == {"id", "prediction"} for row in rows)
-    assert read_json(run / "metrics.json")["accuracy"] == pytest.approx(right)
+    assert read_json(run / "scores.json")["accuracy"] == pytest.approx(right)
     found = load_experiment(run)
     assert (found.status, found.problems) == ("complete", ())
     assert len(found.curves[0]) == 1
@@ -106,7 +106,7 @@ def test_predicting_before_learning_names_the_stage(home):
 
 
 def test_cosine_counts_the_backbone_without_its_head_and_reads_it_without_training(home, monkeypatch):
-    import pipelines.baseline as baseline
+    import pipelines.shared.baseline as baseline
 
     finetune.main(PARAMS, "cosine")
     run = home / "runs/quick/cosine"

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.settings import load_settings
+from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError
 
 

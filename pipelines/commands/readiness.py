@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pipelines.corpus_readiness import corpus_findings, unobtainable_tasks
-from pipelines.findings import Finding, Probe, over_network
-from pipelines.machine import Machine, drift, java_version, read_machine
-from pipelines.paths import weights_directory
-from pipelines.settings import Settings, Task, load_settings
+from pipelines.commands.corpus_readiness import corpus_findings, unobtainable_tasks
+from pipelines.commands.findings import Finding, Probe, over_network
+from pipelines.commands.machine import Machine, drift, java_version, read_machine
+from pipelines.shared.paths import weights_directory
+from pipelines.shared.settings import Settings, Task, load_settings
 from replication.backbones import BACKBONES, Backbone
 from replication.backbones.packaged_weights import find_wheel
 from replication.errors import ConfigError

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.experiment import described, method_settings, resolve, resolve_search
-from pipelines.settings import load_settings
+from pipelines.shared.experiment import described, method_settings, resolve, resolve_search
+from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError
 from replication.tasks.text_generation import GenerationOptions
 
@@ -239,7 +239,8 @@ def test_resolving_twice_gives_the_same_and_changes_no_settings(project_root, mo
 
 def test_describing_an_experiment_needs_no_torch(project_root):
     program = (
-        "import sys\nfrom pipelines.experiment import described\nfrom pipelines.settings import load_settings\n"
+        "import sys\nfrom pipelines.shared.experiment import described\n"
+        "from pipelines.shared.settings import load_settings\n"
         "described(load_settings('params.yaml'), 'sentiment-lora')\n"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )

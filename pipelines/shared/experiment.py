@@ -12,13 +12,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.paths import gold_path, prepared_directory, prepared_hashes, weights_directory
-from pipelines.settings import BASELINE, ExperimentRow, Row, Search, Settings
+from pipelines.shared.code import made_by
+from pipelines.shared.paths import gold_path, prepared_directory, prepared_hashes, weights_directory
+from pipelines.shared.settings import BASELINE, ExperimentRow, Row, Search, Settings
 from replication.backbones import Backbone, get_backbone
 from replication.corpora.registry import describe
 from replication.errors import AdapterError, ConfigError
 from replication.fileio import sha256_file
-from replication.records import code_sha256, versions
+from replication.records import versions
 from replication.tasks import Options, TaskForm, get_form
 from replication.training.config import TrainingConfig
 
@@ -40,6 +41,7 @@ class Experiment:
 
     profile: str
     key: str
+    params_file: str
     where: str
     threads: int
     backbone: Backbone
@@ -92,6 +94,10 @@ class Experiment:
         """File, field and named settings, for messages about the method."""
         return f"{self.where}: methods.{self.method}.{self.settings_name}"
 
+    def code(self, stage: str) -> str:
+        """Hash of the code with which `stage` makes this experiment's results."""
+        return made_by(self.params_file, stage, self.method)
+
     @property
     def baseline(self) -> BaselineConfig | None:
         """The configuration of a baseline, which trains nothing and attaches nothing; None for any other method."""
@@ -135,7 +141,7 @@ class Experiment:
             options = replace(options, **{"max_length": training.max_length})
         return replace(self, training=training, options=options)
 
-    def identity(self, seed: int) -> dict[str, Any]:
+    def identity(self, seed: int, stage: str = "finetune") -> dict[str, Any]:
         """What makes a checkpoint or a finished seed this run's: one of any other configuration or code is refused."""
         return {
             "profile": self.profile,
@@ -149,7 +155,7 @@ class Experiment:
             "threads": self.threads,
             "seed": seed,
             "training_seed": self.training_seeds[seed],
-            "code": code_sha256(),
+            "code": self.code(stage),
             "versions": versions(),
         }
 
@@ -197,6 +203,7 @@ def _build(
     return Experiment(
         profile=settings.profile,
         key=key,
+        params_file=file,
         where=f"{file}: {name}",
         threads=settings.threads,
         backbone=backbone,

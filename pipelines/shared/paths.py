@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.settings import BASELINE
+from pipelines.shared.settings import BASELINE
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
 

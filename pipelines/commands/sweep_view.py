@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines.stage import say
+from pipelines.shared.stage import say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

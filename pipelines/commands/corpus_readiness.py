@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.findings import Finding, Probe, over_network
-from pipelines.paths import prepared_directory
-from pipelines.settings import Settings, Task
+from pipelines.commands.findings import Finding, Probe, over_network
+from pipelines.shared.paths import prepared_directory
+from pipelines.shared.settings import Settings, Task
 from replication.corpora import e2e, microworld, source_table
 from replication.corpora.assembly import RealCorpus
 from replication.corpora.fetch import MIRROR_VARIABLE, find_local

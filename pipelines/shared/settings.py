@@ -1,6 +1,6 @@
 """params.yaml as it is written: fields, types and the names that refer to each other.
 
-Whether the values fit methods, forms and backbones is known once they are resolved (pipelines/experiment.py).
+Whether the values fit methods, forms and backbones is known once they are resolved (pipelines/shared/experiment.py).
 """
 
 from __future__ import annotations

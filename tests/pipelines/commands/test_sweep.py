@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import pipelines.sweep as sweeping
-import pipelines.sweep_view as views
-from pipelines.corpus_readiness import unobtainable_tasks
-from pipelines.settings import load_settings
-from pipelines.sweep import Cell, Commits, LocalEngine, Sweep
+import pipelines.commands.sweep as sweeping
+import pipelines.commands.sweep_view as views
+from pipelines.commands.corpus_readiness import unobtainable_tasks
+from pipelines.commands.sweep import Cell, Commits, LocalEngine, Sweep
+from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import write_json
 
@@ -416,7 +416,7 @@ def test_outside_of_the_project_the_error_says_where_to_run(tmp_path, monkeypatc
 
 def test_the_command_needs_no_heavy_package(project_root):
     program = (
-        "import sys, pipelines.sweep, pipelines.corpus_readiness, pipelines.settings\n"
+        "import sys, pipelines.commands.sweep, pipelines.commands.corpus_readiness, pipelines.shared.settings\n"
         "print([name for name in ('torch', 'transformers', 'pandas', 'numpy', 'dvc') if name in sys.modules])"
     )
     outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=project_root)
@@ -456,7 +456,7 @@ subprocess.run([sys.executable, "-c", *sys.argv[1:]])
 RUNNER = """
 import sys
 from pathlib import Path
-import pipelines.sweep as sweeping
+import pipelines.commands.sweep as sweeping
 sweeping.GRACE_SECONDS = 1.0
 child, grandchild, folder, manner, *names = sys.argv[1:]
 def command(cell):

@@ -17,8 +17,8 @@ from replication.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.findings import Finding
-    from pipelines.readiness import Examination
+    from pipelines.commands.findings import Finding
+    from pipelines.commands.readiness import Examination
 
 PROBE_SECONDS = 20.0
 
@@ -38,7 +38,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what this machine can run; exit code 0 if the quick profile can go, 1 if not."""
-    from pipelines.readiness import examine
+    from pipelines.commands.readiness import examine
 
     found = examine(project_folder(root), OnlineProbe() if online else None)
     if as_json:
@@ -54,7 +54,7 @@ def project_folder(root: Path | None = None, start: Path | None = None) -> Path:
     A project's folder holds params.yaml and pipelines/; ConfigError if there is none.
     """
     here = (start or Path.cwd()).resolve()
-    candidates = [here, *here.parents, Path(__file__).resolve().parents[1]] if root is None else [root.resolve()]
+    candidates = [here, *here.parents, Path(__file__).resolve().parents[2]] if root is None else [root.resolve()]
     for folder in candidates:
         if (folder / "params.yaml").is_file() and (folder / "pipelines").is_dir():
             return folder

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines.experiment import Experiment
-from pipelines.fitting import Fitted
-from pipelines.paths import adapter_file
+from pipelines.shared.experiment import Experiment
+from pipelines.shared.fitting import Fitted
+from pipelines.shared.paths import adapter_file
 from replication.fileio import sha256_file
-from replication.records import RunRecord, code_sha256, machine_conditions, versions
+from replication.records import RunRecord, machine_conditions, versions
 
 TOLERANCES = Path("paper_results/tolerances.json")
 
@@ -50,7 +50,7 @@ def training_record(
                 "dev_loss": fitted.result.dev_loss,
             },
             "adapter": {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)},
-            "code_sha256": code_sha256(),
+            "code_sha256": experiment.code("finetune"),
             "versions": versions(),
             "conditions": machine_conditions(experiment.threads).model_dump(),
             "tolerances_sha256": sha256_file(TOLERANCES),

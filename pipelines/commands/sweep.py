@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
-from pipelines.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
+from pipelines.commands.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
 from replication.errors import ConfigError, ReplicationError
 from replication.training.progress import PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
-    from pipelines.settings import Settings
+    from pipelines.shared.settings import Settings
 
 STAGES = ("finetune", "predict", "score")
 STARTUP_WORK = 50.0  # what starting a stage costs, in training steps of the small models
@@ -62,7 +62,7 @@ def sweep(
     report: Annotated[bool, typer.Option(help="Make the report after the cells; never with --only.")] = True,
 ) -> None:
     """Run the pending cells of a profile; exit code 1 if one failed. The same command goes on after an interruption."""
-    from pipelines.corpus_readiness import unobtainable_tasks
+    from pipelines.commands.corpus_readiness import unobtainable_tasks
 
     settings = settings_of(profile, params)
     selected = select(settings, only or [])
@@ -93,7 +93,7 @@ def sweep(
 
 def settings_of(profile: str | None, params: Path | None) -> Settings:
     """The profile's settings; ConfigError names the profiles there are."""
-    from pipelines.settings import load_settings
+    from pipelines.shared.settings import load_settings
 
     profiles = {"quick": Path("params.yaml")} if Path("params.yaml").is_file() else {}
     profiles |= {file.parent.name: file for file in sorted(Path("pipelines").glob("*/params.yaml"))}
@@ -197,7 +197,7 @@ def backbone_cell(settings: Settings, key: str) -> Cell:
 
 def expected_work(settings: Settings, key: str) -> float:
     """Seeds x steps, twice where text is generated, and the start of its stages: an experiment's length, roughly."""
-    from pipelines.experiment import described
+    from pipelines.shared.experiment import described
 
     experiment = described(settings, key)
     passes = 2 if experiment.form.generates else 1
@@ -629,6 +629,6 @@ def dvc_locked() -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    from pipelines.stage import run_stage
+    from pipelines.shared.stage import run_stage
 
     run_stage(sweep)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.experiment import Experiment
-from pipelines.paths import Rows
+from pipelines.shared.experiment import Experiment
+from pipelines.shared.paths import Rows
 from replication.counting import Counts, parameter_counts
 
 if TYPE_CHECKING:
