@@ -112,13 +112,15 @@ class StaleStage:
 def stale_stages(settings: Settings) -> tuple[list[StaleStage], dict[str, str]]:
     """Stages that are stale because of their code alone, and by name why others stay stale."""
     file = dvc_file(settings)
-    commits = last_changed(file.with_suffix(".lock"))
+    lock = file.with_suffix(".lock")
+    commits = last_changed(lock)
+    entries = yaml.load(lock.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     stale, left = [], {}
     for stage in load_stages(file):
         kind, _, key = stage.name.partition("@")
         if kind == "report" or stage.frozen or stage.name not in commits or not code_changed(stage):
             continue
-        reason = why_not(settings, stage, kind, key)
+        reason = why_not(settings, stage, entries[stage.name].get("params", {}))
         if reason:
             left[stage.name] = reason
         else:
@@ -165,8 +167,8 @@ def is_code(dep: Any) -> bool:
     return str(dep.def_path).startswith(PACKAGES)
 
 
-def why_not(settings: Settings, stage: Any, kind: str, key: str) -> str | None:
-    """Why a stage whose code has changed cannot be accepted; None if it can."""
+def why_not(settings: Settings, stage: Any, params: Mapping[str, Any]) -> str | None:
+    """Why a stage whose code has changed cannot be accepted; None if it can. `params`: those in dvc.lock."""
     from dvc.dependency import ParamsDependency
 
     for out in stage.outs:
@@ -175,23 +177,23 @@ def why_not(settings: Settings, stage: Any, kind: str, key: str) -> str | None:
     for dep in stage.deps:
         state = dep.workspace_status()
         if isinstance(dep, ParamsDependency):
-            if state and not same_settings(settings, kind, key, dep):
+            if state and not same_settings(settings, stage.name, params.get(settings.params_file, {})):
                 return f"its settings in {dep.def_path} have changed: {', '.join(state[str(dep)])}"
         elif not is_code(dep) and state and ("deleted" not in state.values() or not dep.hash_info):
             return f"{dep.def_path} has changed"
     return None
 
 
-def same_settings(settings: Settings, kind: str, key: str, dep: Any) -> bool:
+def same_settings(settings: Settings, stage: str, before: Mapping[str, Any]) -> bool:
     """Whether settings that are written differently than in dvc.lock mean the same as when the stage ran."""
-    before = dep.hash_info.value or {}
+    kind, _, key = stage.partition("@")
     if kind == "prepare":
         old, new = before.get(f"tasks.{key}", {}), settings.task(key).model_dump(mode="json")
         return all(old.get(name) == new[name] for name in CORPUS_FIELDS)
     if kind == "pretrain":
         old = before.get(f"backbones.{key}", before.get("backbones", {}).get(key))
-        new = dep.read_params()["backbones"][key]
-        return old == new and before.get("threads") == settings.threads
+        written = yaml.safe_load(Path(settings.params_file).read_text(encoding="utf-8"))
+        return old == written["backbones"][key] and before.get("threads") == settings.threads
     if kind in ("finetune", "predict"):
         return not record_differences(settings, key)
     return False
@@ -212,14 +214,18 @@ def record_differences(settings: Settings, key: str) -> list[str]:
             "task": experiment.task,
             "method": experiment.method,
             "method_config": json.loads(json.dumps(asdict(experiment.methods[seed]))),
-            "training": json.loads(json.dumps(asdict(experiment.training))),
         }
+        if experiment.baseline is None:
+            now["training"] = json.loads(json.dumps(asdict(experiment.training)))
         for name, value in now.items():
             old = record[name]
             if isinstance(value, dict):  # a field that the record lacks had its default
                 wrong |= {f"{name}.{part}" for part in old if value.get(part, "absent") != old[part]}
             elif value != old:
                 wrong.add(name)
+    decoding = experiment.run / "predictions" / "decoding.json"
+    if decoding.is_file() and read_json(decoding)["decoding"] != experiment.options.recorded():
+        wrong.add("decoding")
     return sorted(wrong)
 
 
