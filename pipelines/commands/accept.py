@@ -224,8 +224,8 @@ def record_differences(settings: Settings, key: str) -> list[str]:
             elif value != old:
                 wrong.add(name)
     decoding = experiment.run / "predictions" / "decoding.json"
-    if decoding.is_file() and read_json(decoding)["decoding"] != experiment.options.recorded():
-        wrong.add("decoding")
+    old, new = read_json(decoding)["decoding"] if decoding.is_file() else {}, experiment.options.recorded()
+    wrong |= {f"decoding.{part}" for part in old if new.get(part, "absent") != old[part]}
     return sorted(wrong)
 
 
