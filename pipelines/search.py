@@ -1,12 +1,12 @@
 """Stage `search`: the learning rate of one method, by the same procedure as for every other method of its plan.
 
-Rates are compared by the loss on a held-out part of the training split; neither dev rows nor reported items are read.
+Rates are compared by the loss on a held-out part of the training split; neither dev rows nor test examples are read.
 Every candidate is tried with the plan's first seed; the two best are tried with its other seeds, and the lower mean
 wins. While the winner is the smallest or the largest rate tried, one more beyond it is tried.
 
 Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision, written
 into params.yaml by a person, and must not change because a float differs elsewhere: the stage is frozen, and
-`make search CASE=...` runs it. A search that was stopped goes on with the trials that are left.
+`make search CASE=...` runs it. A search that was stopped continues with the remaining trials.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(
 
 
 def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, Any]:
-    """Run every trial that the plan asks for; returns what was tried, by rate and seed, and the best rate."""
+    """Run every trial of the plan; returns the trials, by rate and seed, and the best rate."""
     train, held_out = hold_out(read_rows(experiment.prepared, "train"), search)
     losses: Losses = {}
     while (trial := next_trial(losses, search)) is not None:
@@ -141,7 +141,7 @@ def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
 
 
 def source_of(row: Any) -> str:
-    """The text that a row asks about."""
+    """The text of a row."""
     return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
 
 

@@ -228,7 +228,7 @@ def test_predicting_with_another_tasks_gold_file_is_refused_before_any_work(fini
     try:
         path.write_bytes(kept.split(b"\n", 1)[1])
         with pytest.raises(
-            DataError, match=r"headlines\.jsonl and .*test\.jsonl hold different items; .*prepare@headlines"
+            DataError, match=r"headlines\.jsonl and .*test\.jsonl hold different examples; .*prepare@headlines"
         ):
             predict.main(PARAMS, "headlines-lora")
     finally:
