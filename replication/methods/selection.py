@@ -129,7 +129,7 @@ def hard_threshold(values: torch.Tensor, keep: int, rank_by: str) -> torch.Tenso
 
 
 def seeded_generator(init_seed: int, *purpose: object) -> torch.Generator:
-    """A CPU generator of its own for each seed and purpose; the global one is never touched."""
+    """A separate CPU generator for each seed and purpose; the global one is not used."""
     digest = hashlib.sha256("/".join(map(str, (init_seed, *purpose))).encode()).digest()
     return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:7], "big"))
 

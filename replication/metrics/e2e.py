@@ -27,7 +27,7 @@ Returns:
 
 
 class E2E(evaluate.Metric):
-    """`compute(predictions=[...], references=[[...], ...])` gives the five scores."""
+    """`compute(predictions=[...], references=[[...], ...])` returns the five scores."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = datasets.Value("string")

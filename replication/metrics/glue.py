@@ -31,7 +31,7 @@ _NAMES = ("cola", "mnli", "mnli_matched", "mnli_mismatched", "mrpc", "qnli", "qq
 
 
 class Glue(evaluate.Metric):
-    """`compute(predictions=[...], references=[...])` gives the metrics of the task named as configuration."""
+    """`compute(predictions=[...], references=[...])` returns the metrics of the task named as configuration."""
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _NAMES:

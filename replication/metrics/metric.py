@@ -1,6 +1,6 @@
-"""What a metric is: one object that knows its name, which way is better, and how items add up to a score.
+"""The interface of a metric: its name, its direction, and how items combine into a score.
 
-A metric stands in a file of its own in this folder, as the object `METRIC`. Scores, bootstrap intervals and table
+A metric is the object `METRIC` in its own file in this folder. Scores, bootstrap intervals and table
 columns all come from it, and no other file has to change:
 
     class Words(Metric):
@@ -22,7 +22,7 @@ columns all come from it, and no other file has to change:
     METRIC = Words()
 
 A protocol is what a corpus card names in its field `metric` (cola, squad_v1, rouge; e2e for text generation): the
-official way to score that corpus. A metric says for which protocols it is reported; the card says which protocol.
+official way to score that corpus. A metric lists the protocols that report it; the card names the protocol.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Metric(ABC):
     leads: bool = False
     """Whether curves, searches and verdicts look at it: one metric of each protocol does."""
     position: int = 100
-    """Place among the columns of its protocol; equal ones are sorted by name."""
+    """Position among the columns of its protocol; ties are sorted by name."""
     resampled: Literal["exact", "approximate", "no"] = "exact"
     """Whether the summed item statistics of all items give the official score up to rounding, give it on another
     tokenisation, or do not exist."""
@@ -70,7 +70,7 @@ class Metric(ABC):
 
     @abstractmethod
     def item_statistics(self, rows: Rows) -> Floats:
-        """Sufficient statistics, shape (n_items, k): sum any selection of items and give it to `score`.
+        """Sufficient statistics, shape (n_items, k): sum any selection of items and pass it to `score`.
 
         DataError names the row and field that cannot be used.
         """

@@ -3,7 +3,7 @@
 Implementation details:
 
 1. A training row is encoded as in the LoRA paper's recipe (examples.py): context, separator, completion, separator.
-2. Reported items have several references each; decoding is that of the recipe (decoding.py).
+2. Test examples have several references each; decoding is that of the recipe (decoding.py).
 3. With `references_scored` the model is also scored on references, by teacher forcing (reference_losses.py); the
    generated text does not depend on it.
 4. The separator is the backbone's, and fills batches too.
@@ -30,7 +30,7 @@ class GenerationOptions(DecodingConfig, Options):
     """How text is generated, and what else is measured.
 
     `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on;
-    0: none. `max_length` limits training examples alone.
+    0: none. `max_length` limits only training examples.
     """
 
     references_scored: int = 0
@@ -50,7 +50,7 @@ class GenerationOptions(DecodingConfig, Options):
 
 
 class TextGeneration(TaskForm):
-    """Training rows {"context", "completion"}, items {"mr", "context", "references": [str]}."""
+    """Training rows {"context", "completion"}, test examples {"mr", "context", "references": [str]}."""
 
     name = "generation"
     model_task = "causal_lm"

@@ -1,4 +1,4 @@
-"""Looking at a model without training it: what it says, how far that is from a reference, and its gradients."""
+"""Inspecting a model without training: its outputs, their distance from a reference, and its gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_probabilities(model: nn.Module, examples: Sequence[Encoded], pad_id: int
 def drift(reference: torch.Tensor, now: torch.Tensor) -> float:
     """Mean Kullback-Leibler divergence of `now` from `reference`, nats per target token; 0 for equal outputs.
 
-    Both are log probabilities of shape (n_targets, vocabulary), as `log_probabilities` gives them.
+    Both are log probabilities of shape (n_targets, vocabulary), as returned by `log_probabilities`.
     """
     if reference.shape != now.shape:
         raise ValueError(f"reference has shape {tuple(reference.shape)}, now {tuple(now.shape)}; expected equal shapes")

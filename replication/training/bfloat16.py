@@ -32,7 +32,7 @@ def fast_bfloat16_products(*, enabled: bool = True) -> AbstractContextManager[An
     """A block whose bfloat16 products on the CPU run on float32 kernels; changes nothing where bfloat16 has its own.
 
     Enter it around forward and backward; a float32 run leaves it not `enabled`, as it would slow every operation a
-    little. Sums of `mm` and its kin differ from the plain loops' by the order of summation alone; attention keeps its
+    little. Sums of `mm` and its kin differ from the plain loops' by the order of summation only; attention keeps its
     probabilities in float32 until the one rounding at its end.
     """
     return FloatProducts() if enabled and not records.has_bfloat16_kernels() else nullcontext()

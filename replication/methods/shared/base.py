@@ -24,7 +24,7 @@ from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
 
 IMPORTANCE_NAME = "importance_weight"
-"""A parameter whose name ends so is a learned importance weight: counted apart, and trained at a rate of its own."""
+"""Suffix of a learned importance weight's name: counted separately, and trained at its own learning rate."""
 _RECORD = "_replication_attachment"
 
 
@@ -73,9 +73,7 @@ class MethodConfig:
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
         """Bring a freshly attached model to `structure`; AdapterError where the two do not fit."""
-        raise AdapterError(
-            f"method {self.method} has no structure of its own, the saved adapter names {sorted(structure)}"
-        )
+        raise AdapterError(f"method {self.method} takes no structure, but the saved adapter has {sorted(structure)}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def check_boolean(config: MethodConfig, field: str) -> None:
 
 
 def check_number(config: MethodConfig, field: str, valid: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """ConfigError unless the field is a finite number with low <= value < high; `valid` says so in words."""
+    """ConfigError unless the field is a finite number with low <= value < high; `valid` describes the range."""
     value = getattr(config, field)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value < high:
@@ -152,7 +150,7 @@ def check_number(config: MethodConfig, field: str, valid: str, low: float = -mat
 def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     """Put a method on `model`, in place, and freeze all but the method's parameters and a task head.
 
-    Works on the meta device. New parameters take the dtype and device of the weights beside them, and are
+    Works on the meta device. New parameters take the dtype and device of the weights next to them, and are
     drawn from `config.init_seed`, never from torch's global generator. Raises AdapterError, with the model
     unchanged, when another method is attached or the method does not fit the model.
     """
@@ -201,7 +199,7 @@ def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def attachment(model: nn.Module) -> Attachment:
-    """The record of `attach`; AdapterError, which says how to fix it, if nothing is attached."""
+    """The record of `attach`; AdapterError if nothing is attached."""
     record = getattr(model, _RECORD, None)
     if record is None:
         raise AdapterError(f"{type(model).__name__} carries no method: call attach(model, config) first")

@@ -277,7 +277,7 @@ def test_incomplete_weights_are_refused(folder):
     state = load_file(folder / "model.safetensors")
     del state["transformer.h.2.mlp.c_fc.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(DataError, match=r"lacks 1 tensors .*h\.2\.mlp\.c_fc\.weight"):
+    with pytest.raises(DataError, match=r"1 tensors of the model are missing .*h\.2\.mlp\.c_fc\.weight"):
         load_model("microworld-gpt2", folder)
 
 
@@ -330,16 +330,16 @@ def test_a_bare_encoder_without_one_tensor_of_its_body_is_refused(bare_bert):
     for lost in ("pooler.dense.weight", "encoder.layer.1.attention.self.key.weight"):
         less = {key: value for key, value in state.items() if key != lost}
         save_file(less, path / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(DataError, match=rf"lacks 1 tensors of the model \(first: bert\.{re.escape(lost)}\)"):
+        with pytest.raises(DataError, match=rf"1 tensors of the model are missing \(first: bert\.{re.escape(lost)}\)"):
             load_model("minilm-l6", path)
-    # A question answering BERT has no pooler, so that lack alone is none.
+    # A question answering BERT has no pooler, so a missing pooler is no error.
     save_file({k: v for k, v in state.items() if "pooler" not in k}, path / "model.safetensors", {"format": "pt"})
     load_model("minilm-l6", path, task="question_answering")
 
 
 def test_a_masked_language_model_needs_its_head(bare_bert):
     path, _ = bare_bert
-    with pytest.raises(DataError, match=r"the checkpoint lacks \d+ tensors .*cls\.predictions"):
+    with pytest.raises(DataError, match=r"\d+ tensors of the model are missing .*cls\.predictions"):
         load_model("minilm-l6", path, task="masked_lm")
 
 

@@ -114,5 +114,5 @@ def test_a_saved_tokenizer_reads_alike(tmp_path):
 
 
 def test_an_architecture_without_a_small_backbone():
-    with pytest.raises(ConfigError, match=r"'mpnet'; there are: gpt2, llama, bart, deberta-v2"):
+    with pytest.raises(ConfigError, match=r"'mpnet'; supported: gpt2, llama, bart, deberta-v2"):
         special_tokens("mpnet", SEPARATOR)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from replication.commands.count import count_report, parse_setting, parse_settings, printed_size, register
+from replication.commands.count import count_report, parse_setting, parse_settings, published_size, register
 from replication.errors import AdapterError, ConfigError
 
 
@@ -91,8 +91,8 @@ def test_ratios_of_the_abstract():
 
 
 def test_printed_size_may_be_absent_or_below():
-    assert printed_size(None, 10) is None
-    assert printed_size("774.03M", 774_030_080)["difference"] == -80
+    assert published_size(None, 10) is None
+    assert published_size("774.03M", 774_030_080)["difference"] == -80
 
 
 # --- how it is typed

@@ -62,7 +62,7 @@ def test_no_letter_is_lost(text):
 
 
 def test_errors_say_what_is_wrong(monkeypatch):
-    with pytest.raises(DataError, match="item 2: give a list of at least one reference"):
+    with pytest.raises(DataError, match="item 2: pass a list of at least one reference"):
         rouge_scores(["a", "b"], [["a"], []])
     with pytest.raises(DataError, match="nothing to score"):
         rouge_scores([], [])

@@ -80,8 +80,8 @@ def test_training_learns_the_right_choices_tokens_alone(llama):
     model, tokenizer = llama
     examples = FORM.encode(tokenizer, ROWS, OPTIONS)
     for row, example in zip(ROWS, examples, strict=True):
-        learnt = [token for token, flag in zip(example.input_ids, example.loss_mask, strict=True) if flag]
-        assert learnt == tokenizer.encode(" " + row["choices"][row["answer"]])
+        learned = [token for token, flag in zip(example.input_ids, example.loss_mask, strict=True) if flag]
+        assert learned == tokenizer.encode(" " + row["choices"][row["answer"]])
         json.dumps(vars(example))
     options = FORM.options({"max_length": 60})
     batch = FORM.collate(FORM.encode(tokenizer, ROWS[:2], options), tokenizer.pad_token_id)
