@@ -74,7 +74,7 @@ def cost_note(profile: str) -> str:
     if profile in UNTIMED_PROFILES:
         return (
             f"Training cost: floating-point operations, estimated as {estimate}. CPU seconds never repeat, so this "
-            "profile's stand in cost.html alone, beside the page."
+            "profile's are only in cost.html."
         )
     return (
         "Training cost: CPU seconds, wall time x threads, from the run's committed cost file; where there is none, "
@@ -183,7 +183,7 @@ FORMS = {
 
 
 def corpora_block(experiments: Sequence[Experiment]) -> Block:
-    """One line a corpus: what it is, how much of it was used, which split was measured, its licence and its sha256."""
+    """One line a corpus: its label, the rows used, the split measured, its licence and its sha256."""
     found: dict[tuple[str, int, int, int], Corpus] = {}
     for experiment in experiments:
         if experiment.record is not None:
@@ -204,7 +204,7 @@ def corpora_block(experiments: Sequence[Experiment]) -> Block:
         )
         for corpus in found.values()
     )
-    headers = ("Corpus", "What it is", "Form", "Training examples", "Dev examples", "Items measured", "Split",
+    headers = ("Corpus", "What it is", "Form", "Training examples", "Dev examples", "Test examples", "Split",
                "Licence", "sha256, first 12")  # fmt: skip
     return Block("Corpora and their licences", headers, lines, key="corpora", records=record_paths(experiments))
 
@@ -315,7 +315,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
 
 
 def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
-    """What the results were computed with; several values stand side by side where runs differ."""
+    """What the results were computed with; several values if runs differ."""
     found: dict[str, set[str]] = {}
     corpora = {record.corpus.name for experiment in experiments for record in experiment.records.values()}
     for experiment in experiments:

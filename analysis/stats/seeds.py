@@ -1,7 +1,7 @@
 """Pure statistics: spread over seeds and uncertainty over test items, kept apart. No files, no plotting.
 
-Seeds answer "would another training run score alike?", items answer "would other test items score alike?". What
-concerns items stands in `bootstrap.py` and is handed on from here."""
+Seeds answer "would another training run score alike?", items answer "would other test items score alike?". The
+item part is in `bootstrap.py`, re-exported here."""
 
 from __future__ import annotations
 

@@ -190,12 +190,12 @@ def infill(ids: Sequence[int], mask: int, noise: Noise) -> list[int]:
     position = 0
     remaining = iter(zip(gaps, spans, strict=True))
     gap, span = next(remaining, (kept + 1, 0))
-    for position in range(kept + 1):
-        if position == gap:
+    for index in range(kept + 1):
+        if index == gap:
             corrupted.append(mask)
             position += span
             gap, span = next(remaining, (kept + 1, 0))
-        if position < kept:
+        if index < kept:
             corrupted.append(ids[position])
             position += 1
     return corrupted

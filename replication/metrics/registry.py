@@ -70,16 +70,16 @@ def named(name: str, form: str, protocol: str | None = None) -> Metric:
     ConfigError lists the valid names.
     """
     possible = (protocol,) if protocol else protocols(form)
-    reported = {
+    candidates = {
         file: metric for file, metric in _all().items() if set(possible) & set(metric.reported_for.get(form, ()))
     }
-    found = [metric for metric in reported.values() if metric.name == name]
+    found = [metric for metric in candidates.values() if metric.name == name]
     if len(found) == 1:
         return found[0]
     where = f"form {form}" + (f", protocol {protocol}" if protocol else "")
     if found:
         raise ConfigError(f"metric {name!r} of {where} depends on the protocol, one of {', '.join(possible)}")
-    valid = ", ".join(dict.fromkeys(metric.name for metric in reported.values())) or "none"
+    valid = ", ".join(dict.fromkeys(metric.name for metric in candidates.values())) or "none"
     raise ConfigError(
         f"metric {name!r} of {where}: no file in {' or '.join(_folders())} defines it; valid names: {valid}"
     )

@@ -49,7 +49,7 @@ _TRIES = 20  # some meanings have no description as short as that
 class Item:
     """One row without its id, and what it was made from.
 
-    Two items that share a key never stand in different splits; `meanings` are the facts it states of each place, which
+    Two items that share a key are never in different splits; `meanings` are the facts it states of each place, which
     no pretraining passage states in full.
     """
 

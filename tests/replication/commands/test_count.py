@@ -61,7 +61,7 @@ def test_adapter_counts(backbone, method, settings, adapter):
 
 def test_full_prints_the_papers_size_beside_the_count():
     report = as_json("--backbone", "gpt2-medium", "--method", "full")
-    assert report["printed"] == {"text": "354.92M", "parameters": 354_920_000, "difference": 96_832}
+    assert report["published"] == {"text": "354.92M", "parameters": 354_920_000, "difference": 96_832}
     assert report["full"] == report["trainable"] == report["total"] == 354_823_168
     text = run("--backbone", "gpt2-medium", "--method", "full").stdout
     assert all(part in text for part in ("354,823,168", "354.92M", "96,832"))

@@ -127,7 +127,7 @@ def test_the_prompt_and_the_tokenizers_own_opening_token(tokenizer_of):
         ({"answer": True}, "row 'c2': field 'answer'"),
         ({"choices": ["no"]}, "row 'c2': field 'choices' must be a list of at least two"),
         ({"choices": "no"}, "row 'c2': field 'choices' must be a list"),
-        ({"choices": ["no", " "]}, "row 'c2': field 'choices': ' ' is no text"),
+        ({"choices": ["no", " "]}, "row 'c2': field 'choices': ' ' is not text"),
         ({"choices": ["no", "x y " * 40]}, "row 'c2': field 'choices': the longest takes .* tokens"),
         ({"question": ""}, "row 'c2': field 'question' is blank"),
     ],
