@@ -49,7 +49,7 @@ def main(
 
 
 def pretraining_config(chosen: BackboneSettings, known: Backbone, threads: int) -> PretrainingConfig | None:
-    """The checked settings for a backbone that is trained here; None where weights are obtained instead."""
+    """The checked settings for a backbone that is trained here; None if weights are obtained instead."""
     if known.source != "pretrained":
         if chosen.pretraining is not None:
             raise ConfigError(
@@ -103,7 +103,7 @@ def _passages(text: Path) -> list[str]:
 
 
 def _contexts(source: Path) -> list[str]:
-    """What models are given in the corpus of descriptions; a source folder of other tasks has none."""
+    """Model inputs of the corpus of descriptions; a source folder of other tasks has none."""
     if not (source / microworld.DESCRIPTIONS["train"]).is_file():
         return []
     return sorted({row["context"] for row in microworld.load_descriptions(source).splits["train"]})

@@ -119,7 +119,7 @@ def summarise(settings: Settings, experiment: str, form: str, scored: Scored) ->
 
 
 def over_seeds(values: list[float | None], statistic: Any) -> float | None:
-    """A statistic over seeds; None when any seed has no value."""
+    """A statistic over seeds; None if any seed has no value."""
     present = [value for value in values if value is not None]
     return statistic(present) if len(present) == len(values) else None
 

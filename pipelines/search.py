@@ -73,7 +73,7 @@ def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, An
 
 
 def next_trial(losses: Losses, search: Search) -> tuple[float, int] | None:
-    """The next rate and seed to try: the candidates, the two best again, then beyond an edge; None when decided."""
+    """The next rate and seed to try: the candidates, the two best again, then beyond an edge; None if decided."""
     first, *others = search.seeds
     for rate in search.learning_rates:
         if rate not in losses:
@@ -94,7 +94,7 @@ def two_best(losses: Losses, seed: int) -> list[float]:
 
 
 def mean_loss(by_seed: Mapping[int, float | None]) -> float | None:
-    """Mean over the seeds tried; None when training diverged with one of them."""
+    """Mean over the seeds tried; None if training diverged with one of them."""
     values = [loss for loss in by_seed.values() if loss is not None]
     return statistics.fmean(values) if len(values) == len(by_seed) else None
 
@@ -102,7 +102,7 @@ def mean_loss(by_seed: Mapping[int, float | None]) -> float | None:
 def best_rate(losses: Losses, search: Search) -> float:
     """The rate with the least mean loss among those tried with every seed; the smaller one on a tie.
 
-    TrainingError when there is none, because every one diverged.
+    TrainingError if there is none, because every one diverged.
     """
     means = {rate: mean_loss(by_seed) for rate, by_seed in losses.items() if len(by_seed) == len(search.seeds)}
     finite = [(loss, rate) for rate, loss in means.items() if loss is not None]
@@ -160,7 +160,7 @@ def remembered(
 
 
 def held_out_loss(experiment: Experiment, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
-    """Loss after the search's steps at this rate; None when training diverged."""
+    """Loss after the search's steps at this rate; None if training diverged."""
     from pipelines.shared.fitting import fit
 
     title = f"search {experiment.key}, seed {seed}"

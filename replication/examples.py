@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
 
 
 def separator_id(tokenizer: Any, separator: str) -> int:
-    """Token id of `separator`; ConfigError when the tokenizer does not read it as exactly one token."""
+    """Token id of `separator`; ConfigError if the tokenizer does not read it as exactly one token."""
     ids = tokenizer.encode(separator, add_special_tokens=False)
     if len(ids) != 1 or separator not in tokenizer.get_vocab():
         pieces = tokenizer.convert_ids_to_tokens(ids)

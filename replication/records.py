@@ -1,4 +1,4 @@
-"""What a run writes about itself. The record repeats and is versioned; the cost never does and is kept apart.
+"""Records of a run. The record is reproducible and versioned; the cost is neither and is kept separately.
 
 Imports neither torch nor transformers: reading records is cheap. `machine_conditions` and `peak_memory`
 look at torch, the first by importing it, the second only where it is already loaded.
@@ -66,7 +66,7 @@ class ParameterCounts(_Strict):
 
 
 class Result(_Strict):
-    """What training ended with; losses are per target token (None: nothing trained, no dev set)."""
+    """Results of training; losses are per target token (None: nothing trained, no dev set)."""
 
     steps: Count
     tokens_seen: Count
@@ -188,7 +188,7 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def machine_conditions(threads: int | None = None) -> Conditions:
-    """What this process computes with; `threads` if training ran on another number than torch's current."""
+    """Hardware and software of this process; `threads` if training used another number than torch's current."""
     import torch
 
     build = torch.__config__.show()

@@ -183,7 +183,7 @@ def test_scaling_moves_the_point_and_keeps_the_digits(table):
 
 
 def test_bleu_is_on_the_scripts_scale_everywhere():
-    """A forgotten conversion would put 68 beside 0.68."""
+    """A forgotten conversion would compare 68 with 0.68."""
     for table in load_tables():
         for row in table.rows:
             for metric in ("BLEU", "METEOR", "ROUGE_L"):

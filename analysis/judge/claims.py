@@ -250,12 +250,12 @@ class Bench:
 
     @property
     def never_tests(self) -> str | None:
-        """Why this profile tests no claim of either paper; None when it may."""
+        """Why this profile tests no claim of either paper; None if it may."""
         return self.study.judgement.not_tested_in.get(self.profile)
 
     @property
     def why_not(self) -> str | None:
-        """Why this profile is never compared with a published cell; None when it may be."""
+        """Why this profile is never compared with a published cell; None if it may be."""
         return self.published.tolerances.why_not_comparable(self.profile)
 
     @property

@@ -100,7 +100,7 @@ class Row:
 
     @property
     def adapter(self) -> int | None:
-        """What the method adds and trains, without a task head."""
+        """Parameters that the method adds and trains, without a task head."""
         return self.counts.get("adapter")
 
 
@@ -164,7 +164,7 @@ class Study:
 
     @property
     def replicates(self) -> Mapping[Any, Any]:
-        """What was resampled so far."""
+        """Cache of resampled scores."""
         return self._replicates
 
     def _only(self, wanted: Any) -> Study:
@@ -337,7 +337,7 @@ def differ_in_items(first: Experiment, second: Experiment) -> bool:
 
 
 def unequal(first: Experiment, second: Experiment) -> str | None:
-    """Why two runs must not be compared: other data, another budget, or decoded otherwise. None when they may be."""
+    """Why two runs must not be compared: different data, budget or decoding. None when they may be."""
     a, b = first.record, second.record
     if a is None or b is None:
         return "one of the runs left no record"

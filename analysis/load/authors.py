@@ -1,4 +1,4 @@
-"""What the WeightLoRA authors published, logged and measured, as data: read from `paper_results/weightlora*.yaml`.
+"""Figures that the WeightLoRA authors published, logged and measured, from `paper_results/weightlora*.yaml`.
 
 Every figure has a value, a unit, a standing and its source. None is a published cell of the paper, whose tables could
 not be read: they are the authors' own logs and measurement files."""
@@ -219,7 +219,7 @@ class Rates(Strict):
 
 
 class VariantCell(Strict):
-    """What one version of the authors' code does."""
+    """Settings of one version of the authors' code."""
 
     text: str
     standing: Standing

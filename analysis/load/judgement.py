@@ -115,7 +115,7 @@ class Judgement(Strict):
         return (settings if methods else {}), methods
 
     def role(self, profile: str, experiment: str) -> Role:
-        """What an experiment's runs enter: the first role with a pattern that names it, else "compared"."""
+        """An experiment's role: the first with a matching pattern, else "compared"."""
         patterns: Mapping[Role, tuple[str, ...]] = self.roles.get(profile, {})
         for role, names in patterns.items():
             if any(fnmatchcase(experiment, name) for name in names):

@@ -265,7 +265,7 @@ class Source(Strict):
 
 
 class Figure(Strict):
-    """One figure; `value` is None where `text` is no single number. A spread is given only if the source has one."""
+    """One figure; `value` is None if `text` is no single number. A spread is given only if the source has one."""
 
     value: Decimal | None
     text: str = Field(min_length=1)
@@ -296,7 +296,7 @@ class Figure(Strict):
 
     @property
     def number(self) -> float:
-        """The value as a float; ValueError where there is none."""
+        """The value as a float; ValueError if there is none."""
         if self.value is None:
             raise ValueError(f"{self.text!r} is no number")
         return float(self.value)

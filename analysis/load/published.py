@@ -71,7 +71,7 @@ PaperName = Literal["solo", "weightlora"]
 
 
 class Comparison(Strict):
-    """What tests a claim: the first method against the others, by which metric, and where."""
+    """The test of a claim: the first method against the others, with metric and setting."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
     metric: Compared
@@ -271,7 +271,7 @@ class PublishedTable(SourcedFile):
         return row.cells[metric].rescaled(self.scale[metric])
 
     def value(self, row: Row, metric: str) -> float | None:
-        """One cell as a number on the metric scripts' own scale; None where unreadable."""
+        """One cell as a number on the metric scripts' own scale; None if unreadable."""
         value = row.cells[metric].value
         return None if value is None else float(value / self.scale[metric])
 

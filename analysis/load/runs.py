@@ -96,7 +96,7 @@ class Metrics(BaseModel):
         return self
 
     def values(self, metric: str) -> list[float] | None:
-        """One score per seed, in the file's order; None when a seed has no score (METEOR without Java)."""
+        """One score per seed, in the file's order; None if a seed has no score (METEOR without Java)."""
         present = [value for scores in self.seeds.values() if (value := scores[metric]) is not None]
         return present if len(present) == len(self.seeds) else None
 
@@ -371,7 +371,7 @@ def read_curves(path: str | Path) -> pd.DataFrame:
 
 
 def read_all_costs(directory: str | Path) -> dict[str, dict[int, Cost]]:
-    """cost/<stage>.json of one experiment: stage -> seed -> cost. Empty where there are none."""
+    """cost/<stage>.json of one experiment: stage -> seed -> cost. Empty if there are none."""
     stages = {}
     for path in sorted(Path(directory).glob("cost/*.json")):
         costs = read_costs(path)
@@ -464,7 +464,7 @@ def _read_record(path: Path, directory: Path) -> RunRecord:
 
 
 def check_schema(path: str | Path) -> None:
-    """DataError when a record is of a schema version that this code does not read, before its fields are looked at."""
+    """DataError if a record is of a schema version that this code does not read, before its fields are looked at."""
     content = read_json(path)
     known = get_args(RunRecord.model_fields["schema_version"].annotation)
     version = content.get("schema_version") if isinstance(content, dict) else None

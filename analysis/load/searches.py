@@ -30,7 +30,7 @@ class Candidate(BaseModel):
 
 
 class Search(BaseModel):
-    """What one search tried: for which backbone, task, method and settings, how long, and the best rate."""
+    """One search: backbone, task, method, settings, length, trials and the best rate."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 

@@ -67,7 +67,7 @@ class Ablation(_Part):
     """One fault and its measured effect.
 
     `source`: where the fault was found; `instead`: what this project does. `seeds` are those of each training
-    run (empty where nothing is trained). `settings` and `inputs` (sha256 of what was read) decide the result;
+    run (empty if nothing is trained). `settings` and `inputs` (sha256 of what was read) decide the result;
     `settings_sha256` is over both.
     """
 

@@ -71,7 +71,7 @@ class Block:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """What the marks in the cells mean, in lines that belong below the table in every form."""
+        """The meaning of the cells' marks, as lines below the table in every format."""
         lines = []
         if any(isinstance(cell, Cell) and cell.best for row in self.rows for cell in row):
             lines.append("Best of its column: bold and underlined. It marks only the mean, not a proven difference.")

@@ -128,7 +128,7 @@ class ClaimRow:
 
     @property
     def seeds_line(self) -> str:
-        """`3 seeds`, `one seed`; nothing where no run was compared."""
+        """`3 seeds`, `one seed`; nothing if no run was compared."""
         return {0: "", 1: "one seed"}.get(self.seed_count, f"{self.seed_count} seeds")
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:
-    """Every comparison of one paper's claims with its numbers; no rows where nothing was compared."""
+    """Every comparison of one paper's claims with its numbers; no rows if nothing was compared."""
     found = [comparison for row in rows for comparison in row.comparisons]
     flipped = any(comparison.finding.difference.sign_flip_p is not None for comparison in found)
     headers = ("Comparison", "Claim", "Difference", f"{LEVEL} over items", f"{LEVEL} over seeds", "Seeds",

@@ -83,7 +83,7 @@ def summary(experiment: Any) -> dict[str, Any]:
 
 
 def empty_state(root: Path, profile: str | None) -> str:
-    """What to do when there are no runs."""
+    """Message if there are no runs."""
     targets = {"quick": "make reproduce", "cpu": "make reproduce-cpu", "paper": "make reproduce-paper"}
     command = targets.get(profile or "quick")
     where = root / profile if profile else root

@@ -1,4 +1,4 @@
-"""What every figure shares: style, colours, layout, and saving that repeats byte for byte.
+"""Shared by all figures: style, colours, layout, and reproducible saving.
 
 Colours belong to methods (Okabe and Ito's palette, which colour-blind readers can distinguish) and are the same in
 every figure; variants of a method share its colour and differ in line and marker.

@@ -38,7 +38,7 @@ class Candidate(Strict):
 
 
 class Cell(Strict):
-    """One published figure's count; None where the method is not implemented."""
+    """One published figure's count; None if the method is not implemented."""
 
     id: str
     backbone: str
@@ -70,7 +70,7 @@ class Parameters(Strict):
     solo_grid: tuple[GridRow, ...] = Field(min_length=1)
 
     def count(self, cell: str) -> int:
-        """The count of one cell; DataError where it is missing."""
+        """The count of one cell; DataError if it is missing."""
         found = next((item.count for item in self.cells if item.id == cell), None)
         if found is None:
             raise DataError(f"parameters.json: no count of {cell}; run: {self.made_by}")

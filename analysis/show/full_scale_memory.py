@@ -117,7 +117,7 @@ class Predictions(Strict):
     series: tuple[Series, ...] = Field(min_length=1)
 
     def named(self, key: str) -> Series:
-        """One series; DataError where it is missing."""
+        """One series; DataError if it is missing."""
         found = next((series for series in self.series if series.key == key), None)
         if found is None:
             raise DataError(f"memory.json: no series {key}; run: {self.made_by}")
@@ -160,7 +160,7 @@ class Comparison:
 
     @property
     def straight_points(self) -> int:
-        """How many points the slopes come from."""
+        """Number of points of the slopes."""
         return int(_straight(self.adapters).sum())
 
     @property
@@ -339,7 +339,7 @@ def _agreement(compared: list[Comparison]) -> str:
 
 
 def orders_block(path: str | Path = MEMORY) -> Block:
-    """What it matters where the adapters are: from block 0 upwards, or from the last block downwards."""
+    """Effect of the adapters' position: from block 0 upwards, or from the last block downwards."""
     predictions = read_predictions(path)
     columns = [(label, predictions.named(key).by_adapters) for key, label in _ORDERS]
     tops = (key for key, _ in _ORDERS if key.endswith("_top"))

@@ -141,7 +141,7 @@ def tally(profile: str, counts: str) -> str:
 
 
 def about(profile: str) -> tuple[str, ...]:
-    """What the page is and is not."""
+    """What the page shows and does not show."""
     return ABOUT.get(profile, (f"Results of the {profile} profile. It is not a reproduction of a published figure.",))
 
 
@@ -200,7 +200,7 @@ def reading(why_not: str | None) -> list[str]:
 
 
 def decision_rule(published: Published) -> list[str]:
-    """What decides a comparison and a claim, the family, the seeds, the power; from the rule's constants."""
+    """The decision rule: comparisons and claims, the family, the seeds, the power."""
     level, power, share = percent(ALPHA, 0), percent(POWER, 0), percent(published.judgement.almost_all.share, 0)
     return [
         "A comparison is one method minus another on one metric, on the same test items and over shared seeds. It is "
@@ -367,7 +367,7 @@ def cell_html(text: str) -> Markup:
 
 
 def column_class(block: Block, index: int) -> Markup:
-    """How a column is set: numbers to the right, text (t) to the left, long text (w) with room. As an attribute."""
+    """A column's alignment: numbers to the right, text (t) to the left, long text (w) with room. As an attribute."""
     name = _kind(block, index) if index else ""
     return Markup(f' class="{name}"') if name else Markup()
 

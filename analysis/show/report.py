@@ -438,7 +438,7 @@ def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
 
 
 def _sections(sections: Sequence[Section], before: int) -> list[dict[str, object]]:
-    """What the template shows of further sections; figures are numbered on from `before`."""
+    """Template values of further sections; figure numbers continue from `before`."""
     shown = []
     for section in sections:
         figures = [_shown(drawing) for drawing in section.drawings]

@@ -69,7 +69,7 @@ def training_costs(experiments: Sequence[Experiment]) -> dict[str, str]:
 
 
 def cost_note(profile: str) -> str:
-    """What the cost column holds, in one line."""
+    """Description of the cost column."""
     estimate = "(4 x all + 2 x trained parameters) x tokens seen, which leaves attention scores out"
     if profile in UNTIMED_PROFILES:
         return (
@@ -215,7 +215,7 @@ def licence_of(corpus: Corpus) -> str:
 
 
 def count_block(experiments: Sequence[Experiment]) -> Block:
-    """What a run costs by count: the same on every machine."""
+    """Cost of a run in counts: the same on every machine."""
     labels = experiment_labels(experiments)
     rows = []
     for experiment in experiments:
@@ -315,7 +315,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
 
 
 def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
-    """What the results were computed with; several values if runs differ."""
+    """Hardware and versions of the results; several values if runs differ."""
     found: dict[str, set[str]] = {}
     corpora = {record.corpus.name for experiment in experiments for record in experiment.records.values()}
     for experiment in experiments:

@@ -75,7 +75,7 @@ class Variant:
 
 
 def task_of(experiment: Experiment) -> str:
-    """What figures call the experiment's task."""
+    """The experiment's task name in figures."""
     return task_name(experiment.record.corpus.name if experiment.record else setting_of(experiment)[1])
 
 

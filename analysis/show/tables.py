@@ -350,7 +350,7 @@ def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
 
 
 def _higher_is_better(rows: Sequence[Row], task: str, metric: str) -> bool | None:
-    """None where the task was not scored."""
+    """None if the task was not scored."""
     row = next((row for row in rows if row.task == task and metric in row.metrics), None)
     return named(metric, row.form, row.protocol).higher_is_better if row else None
 
@@ -555,7 +555,7 @@ NO_SCORE = ("samples", "peak_memory", "combined_score")
 
 
 def selected_block(experiments: Sequence[Experiment]) -> Block:
-    """What each run kept, seed by seed, and how far the seeds agree."""
+    """The adapters each run kept, seed by seed, and the agreement of seeds."""
     lines, labels = [], experiment_labels(experiments)
     for experiment in experiments:
         if not experiment.selections:

@@ -223,7 +223,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def _draws(items: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each item is drawn, (portion, n_items); in portions, or a large test set would fill the memory."""
+    """How often each item is drawn, (portion, n_items); in portions, to bound memory."""
     rng = np.random.default_rng(seed)
     portion = max(1, DRAWS_AT_ONCE // items)
     for start in range(0, resamples, portion):

@@ -34,7 +34,7 @@ class SeedSummary:
 
 
 def summarise_seeds(values: Sequence[float]) -> SeedSummary:
-    """Summary of scores of shape (n_seeds,); ValueError when empty or not finite."""
+    """Summary of scores of shape (n_seeds,); ValueError if empty or not finite."""
     array = _vector(values)
     spread = float(array.std(ddof=1)) if array.size > 1 else None
     return SeedSummary(mean=float(array.mean()), standard_deviation=spread, seeds=array.size)

@@ -223,7 +223,7 @@ def dvc_command(file: Path, stages: Sequence[str]) -> list[str]:
 def changed_stages(file: Path) -> set[str]:
     """Names of the stages that `dvc status` reports as changed.
 
-    Of all stages: with every stage as a target of its own, DVC reads its files anew for each and takes minutes.
+    For all stages at once: with separate targets DVC rereads its files for each and takes minutes.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", file.as_posix()]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)

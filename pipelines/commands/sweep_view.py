@@ -1,4 +1,4 @@
-"""What `replicate sweep` shows: a live table on a terminal, plain lines elsewhere, or JSON lines. Imports no runner."""
+"""Output of `replicate sweep`: a live table on a terminal, otherwise plain lines or JSON lines. Imports no runner."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def config_of(experiment: Experiment) -> BaselineConfig:
-    """The experiment's configuration; ConfigError when its method is another one."""
+    """The experiment's configuration; ConfigError if its method is another one."""
     if experiment.baseline is None:
         raise ConfigError(f"{experiment.where}: method {experiment.method} is no baseline")
     return experiment.baseline

@@ -142,7 +142,7 @@ class Experiment:
         return replace(self, training=training, options=options)
 
     def identity(self, seed: int, stage: str = "finetune") -> dict[str, Any]:
-        """What makes a checkpoint or a finished seed this run's: one of any other configuration or code is refused."""
+        """Identity of this run: a checkpoint or finished seed of another configuration or code is refused."""
         return {
             "profile": self.profile,
             "experiment": self.key,
@@ -233,7 +233,7 @@ def _options(settings: Settings, key: str, form: TaskForm, training: TrainingCon
 
 
 def _training(settings: Settings, key: str, learning_rate: float | None) -> TrainingConfig:
-    """The settings that all methods share on a task, with one learning rate (None where nothing trains)."""
+    """The settings that all methods share on a task, with one learning rate (None if nothing trains)."""
     file, task = settings.params_file, settings.task(key)
     valid = TrainingConfig.__dataclass_fields__
     for section, values in (("training", settings.training), (f"tasks.{key}.training", task.training)):

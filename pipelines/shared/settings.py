@@ -100,7 +100,7 @@ class Search(Strict):
 
 
 class Row(Strict):
-    """What an experiment and a search case share: a backbone, a task and a method with one of its named settings."""
+    """Common fields of an experiment and a search case: a backbone, a task and a method with named settings."""
 
     backbone: str
     task: str

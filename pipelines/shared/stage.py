@@ -1,4 +1,4 @@
-"""What the stage programs share: options, error handling, and short progress lines."""
+"""Shared by the stage programs: options, error handling, and short progress lines."""
 
 from __future__ import annotations
 

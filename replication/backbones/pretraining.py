@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """How a small backbone is made.
+    """Settings of a small backbone's pretraining.
 
     `vocabulary_size` counts the 256 bytes and the special tokens; `dev_passages` are held out of the text for the dev
     loss. Where the objective corrupts the text, `noise_share` is the share of corrupted tokens (None: the objective's

@@ -2,7 +2,7 @@
 
 The TSV files are those of the GLUE download; nothing in them is quoted, so a quotation mark is text. MNLI, QQP
 and what else is neither in a mirror nor at an address come from nyu-mll/glue at a pinned revision. MNLI's dev
-split is both official ones, told apart by the row's "subset"; the WeightLoRA authors report mismatched alone.
+split is both official ones, distinguished by the row's "subset"; the WeightLoRA authors report only mismatched.
 """
 
 from __future__ import annotations

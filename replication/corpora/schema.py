@@ -60,7 +60,7 @@ class MeaningRepresentation:
         return ", ".join(f"{slot}[{value}]" for slot, value in self.slots)
 
     def get(self, slot: str) -> str | None:
-        """Value of `slot`, or None where it is not given."""
+        """Value of `slot`, or None if it is not given."""
         return dict(self.slots).get(slot)
 
 

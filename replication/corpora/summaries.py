@@ -1,7 +1,7 @@
 """XSum (Narayan et al. 2018) and CNN/DailyMail 3.0.0 (See et al. 2017), scored on the test split.
 
 The hub's XSum is a loading script on its main branch, so its Parquet copy is read. The mirror's documents are
-few and are corpora of their own.
+few and are separate corpora.
 """
 
 from __future__ import annotations

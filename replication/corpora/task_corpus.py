@@ -37,7 +37,7 @@ SUBSETS = ("matched", "mismatched")
 
 @dataclass(frozen=True)
 class CorpusCard:
-    """What a corpus is, known without reading it.
+    """Description of a corpus, without its rows.
 
     `labels` are the class names in index order (classification only); `reported_split` is the split scores are
     given on; `comparable` is True only where that split is the complete official one; `note` says what a
@@ -93,9 +93,9 @@ class TaskCorpus(CorpusCard):
             check_rows(self, rows, f"{self.name}, split {split!r}")
 
     def source(self, *, whole: bool) -> dict[str, Any]:
-        """What a run's record says of the corpus; `whole`: all of the reported split was used.
+        """The corpus in a run's record; `whole`: all of the reported split was used.
 
-        Of a corpus of descriptions only name, label and hashes: what `records.Corpus` says of it otherwise holds.
+        For a corpus of descriptions only name, label and hashes; `records.Corpus` has defaults for the rest.
         """
         if self.form == "generation":
             return {"name": self.name, "label": self.label, "sha256": dict(self.sha256)}

@@ -1,4 +1,4 @@
-"""What is predicted: a backbone with a method, and a batch; built from its configuration, without weights."""
+"""The input of a prediction: a backbone with a method, and a batch; built from its configuration, without weights."""
 
 from __future__ import annotations
 

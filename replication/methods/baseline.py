@@ -92,7 +92,7 @@ class BaselineConfig(MethodConfig):
 
 
 def learn(config: BaselineConfig, rows: Sequence[Row]) -> dict[str, Any]:
-    """What the baseline takes from the training rows, as JSON values; DataError without rows."""
+    """The baseline's parameters from the training rows, as JSON values; DataError without rows."""
     if not rows:
         raise DataError("baseline: no training rows to learn from")
     learned: dict[str, Any] = {"kind": config.kind}

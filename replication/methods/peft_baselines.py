@@ -180,7 +180,7 @@ class PeftBaselineConfig(MethodConfig):
     # --- training and saving ----------------------------------------------------
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
-        """AdaLoRA's budget schedule; ConfigError when it does not fit `training.steps`. None for other rivals."""
+        """AdaLoRA's budget schedule; ConfigError if it does not fit `training.steps`. None for other rivals."""
         if self.name != "adalora":
             return None
         return AdaLoraCallback(self.settings, training.steps)
@@ -345,7 +345,7 @@ def _check_name(name: Any) -> None:
 
 
 def _check_values(name: str, settings: Mapping[str, Any]) -> None:
-    """What PEFT itself checks late or not at all."""
+    """Checks that PEFT makes late or not at all."""
     if (start := settings.get("init_lora_weights")) in _STARTS_FROM_DATA:
         raise ConfigError(
             f"{PREFIX}: {name}: settings.init_lora_weights={start!r}: needs data or a quantised model before training; "
@@ -371,7 +371,7 @@ FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "De
 
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
-    """Linear modules of roles or ends of names; AdapterError where a role is a slice of a fused projection."""
+    """Linear modules of roles or ends of names; AdapterError if a role is a slice of a fused projection."""
     found = find_projections(model, targets)
     for name, slices in found.items():
         shape = linear_shape(model.get_submodule(name))
@@ -441,7 +441,7 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError where no weight takes up the update."""
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
     if layer.merged:
         return
     base = layer.get_base_layer()

@@ -319,7 +319,7 @@ class Connection(Autoencoder):
 
 @dataclass
 class ForwardState:
-    """What one forward of the decoder keeps: outputs of start blocks by block number, and W by map."""
+    """State of one forward pass of the decoder: outputs of start blocks by block number, and W by map."""
 
     saved: dict[int, torch.Tensor] = field(default_factory=dict)
     weights: dict[int, torch.Tensor] = field(default_factory=dict)

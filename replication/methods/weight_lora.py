@@ -258,7 +258,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
     # --- the schedule ------------------------------------------------------------
 
     def milestones(self, adapters: int) -> list[Milestone]:
-        """When adapters leave, of how many that were found; empty where the selection never ends."""
+        """When adapters leave, of how many that were found; empty if the selection never ends."""
         if self.selection_steps is None:
             return []
         return [Milestone(self.selection_steps, self.keep or adapters, self.rank)]
@@ -272,7 +272,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         return self.last_step() if self.reset_adapters_after == AT_SELECTION else self.reset_adapters_after  # type: ignore[return-value]
 
     def training_callback(self, training: TrainingConfig) -> Callback:
-        """The selection; ConfigError where a step of it lies beyond the training length, or before any weight
+        """The selection; ConfigError if a step of it lies beyond the training length, or before any weight
         can have moved.
         """
         limits = {
@@ -326,7 +326,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         return WeightedUpdate(inputs, outputs, self, like, generator)
 
     def input_dropout(self) -> float:
-        """0 where the code's neglect of lora_dropout is wanted."""
+        """0 if the code's neglect of lora_dropout is wanted."""
         return self.dropout if self.apply_dropout else 0.0
 
     def draw_start(self, value: torch.Tensor, generator: torch.Generator) -> None:
@@ -468,7 +468,7 @@ class SelectionCallback(Callback):
     # --- before training ----------------------------------------------------------
 
     def on_start(self, model: nn.Module) -> None:
-        """Number the adapters, or rebuild what a checkpoint describes; ConfigError where several processes train
+        """Number the adapters, or rebuild what a checkpoint describes; ConfigError if several processes train
         and pairs would grow.
         """
         self.model = model

@@ -40,7 +40,7 @@ EXPANSIONS = ("qr", "concatenate", "restart")
 @dataclass(frozen=True)
 class WeightLoraPlusConfig(WeightLoraConfig):
     """Settings of weight_lora, and the rounds. keep: K before the first round (None: all adapters found).
-    selection_steps may be 0 where keep is None.
+    selection_steps may be 0 if keep is None.
     """
 
     keep: int | None = None

@@ -66,7 +66,7 @@ class AnswerMetric(Metric):
 
     @abstractmethod
     def compare(self, prediction: str, gold: str) -> float:
-        """How far a prediction is a gold answer, 0 to 1."""
+        """Agreement of a prediction with the gold answers, 0 to 1."""
 
     def item_statistics(self, rows: Rows) -> Floats:
         """(n_items, 2): the score of the question, one."""

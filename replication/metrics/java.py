@@ -55,7 +55,7 @@ def java_environment() -> dict[str, str]:
 
 
 def official_program(folder: str, jar: str) -> Path:
-    """Path of a jar inside the installed pycocoevalcap; ReplicationError when it is not there."""
+    """Path of a jar inside the installed pycocoevalcap; ReplicationError if it is not there."""
     spec = find_spec("pycocoevalcap")
     for root in (spec.submodule_search_locations or []) if spec else []:
         path = Path(root) / folder / jar

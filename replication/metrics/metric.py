@@ -51,7 +51,7 @@ class Metric(ABC):
     name: str
     """Key in scores.json. The file is called the same in lower case, unless two metrics share a name."""
     label: str
-    """What tables, figures and sentences call it."""
+    """Display name."""
     direction: Literal["higher", "lower"] = "higher"
     """Which values are better."""
     scale: str
@@ -66,7 +66,7 @@ class Metric(ABC):
     """Whether the summed item statistics of all items give the official score up to rounding, give it on another
     tokenisation, or do not exist."""
     java: Literal["no", "tokenizer", "program"] = "no"
-    """What it needs Java for. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
+    """The part that needs Java. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
 
     @abstractmethod
     def item_statistics(self, rows: Rows) -> Floats:
@@ -80,7 +80,7 @@ class Metric(ABC):
         """Scores of sums of item statistics, shape (..., k) to (...); a score that is undefined counts as 0."""
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
-        """The score of scores.json, of at least one row; None where it cannot be measured on this machine."""
+        """The score of scores.json, of at least one row; None if it cannot be measured on this machine."""
         return float(self.score(self.total(self.item_statistics(rows))))
 
     def total(self, statistics: Floats) -> Floats:
@@ -88,7 +88,7 @@ class Metric(ABC):
         return np.asarray(np.cumsum(statistics, axis=0)[-1])
 
     def measured(self, rows: Rows) -> bool:
-        """Whether it is reported for these rows at all: False where a field that not every run writes is absent."""
+        """Whether it is reported for these rows at all: False if a field that not every run writes is absent."""
         return True
 
     def begin(self, programs: Programs) -> None:  # noqa: B027 - most metrics start nothing
@@ -108,12 +108,12 @@ class Metric(ABC):
 
 
 def share(sums: Floats) -> Floats:
-    """First column over the second, shape (..., 2) to (...); 0 where nothing was counted."""
+    """First column over the second, shape (..., 2) to (...); 0 if nothing was counted."""
     return divided(sums[..., 0], sums[..., 1])
 
 
 def divided(over: Floats, under: Floats) -> Floats:
-    """`over` by `under`, and 0 where that divides by zero."""
+    """`over` by `under`, and 0 if that divides by zero."""
     return np.asarray(np.where(under == 0, 0.0, over / np.where(under == 0, 1.0, under)))
 
 

@@ -1,4 +1,4 @@
-"""What the metrics of text share while several systems are scored: the Java programs and texts tokenised by them."""
+"""Java programs and tokenised texts, shared by the text metrics while several systems are scored."""
 
 from __future__ import annotations
 

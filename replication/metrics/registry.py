@@ -86,13 +86,13 @@ def named(name: str, form: str, protocol: str | None = None) -> Metric:
 
 
 def names(form: str) -> tuple[str, ...]:
-    """What the metrics of a task form are called, each once."""
+    """Names of the metrics of a task form, each once."""
     metrics = sorted((m for m in _all().values() if form in m.reported_for), key=lambda m: (m.position, m.name))
     return tuple(dict.fromkeys(metric.name for metric in metrics))
 
 
 def label_of(name: str) -> str | None:
-    """What tables call the metrics of this name; None where no metric has it."""
+    """Display name of the metrics of this name; None if no metric has it."""
     return next((metric.label for metric in _all().values() if metric.name == name), None)
 
 

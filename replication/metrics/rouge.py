@@ -54,7 +54,7 @@ def rouge_scores(
 ) -> dict[str, float]:
     """Mean F-measures, from 0 to 1, by the names in ROUGE; `references[i]` lists the summaries of item i.
 
-    DataError for items that cannot be scored; ReplicationError when rouge-score is not installed.
+    DataError for items that cannot be scored; ReplicationError if rouge-score is not installed.
     """
     if len(predictions) != len(references):
         raise DataError(

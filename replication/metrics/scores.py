@@ -29,13 +29,13 @@ class Scores:
     """Scores of one system, and how far they are the official ones."""
 
     values: dict[str, float | None]
-    """One entry per metric, in table order, on the scale that the metric states; None where missing."""
+    """One entry per metric, in table order, on the scale that the metric states; None if missing."""
     items: int
     approximate: tuple[str, ...]
     """Metrics computed by the official formula on another tokenisation."""
     missing: tuple[str, ...]
     tokenizer: str
-    """What tokenised the texts for METEOR, ROUGE-L and CIDEr."""
+    """Tokenizer of the texts for METEOR, ROUGE-L and CIDEr."""
     notes: tuple[str, ...] = ()
     """Properties of the predictions that a reader of the scores should know."""
 

@@ -71,7 +71,7 @@ class TaskForm(ABC):
 
     name: ClassVar[str]
     model_task: ClassVar[str]
-    """What `backbones.load_model` calls the kind of model that is needed."""
+    """The required model kind, as named by `backbones.load_model`."""
     options_class: ClassVar[type[Options]] = Options
     shared_options: ClassVar[str | None] = None
     """Section of a profile with options that all tasks of this form share."""
@@ -150,14 +150,14 @@ def _smoothed_in_training(
 
 
 def location(row: Row, number: int) -> str:
-    """How an error message names a row; `number` counts from 1."""
+    """A row's name in error messages; `number` counts from 1."""
     if not isinstance(row, Mapping):
         raise DataError(f"row {number}: expected a mapping, found {type(row).__name__}")
     return f"row {row['id']!r}" if "id" in row else f"row {number} (it has no field 'id')"
 
 
 def value_of(row: Row, field: str, number: int) -> Any:
-    """Field of a row; DataError when it is missing."""
+    """Field of a row; DataError if it is missing."""
     where = location(row, number)
     if field not in row:
         raise DataError(f"{where}: field {field!r} is missing; it has {', '.join(map(str, row))}")
@@ -165,7 +165,7 @@ def value_of(row: Row, field: str, number: int) -> Any:
 
 
 def text_of(row: Row, field: str, number: int, *, blank: bool = False) -> str:
-    """Text of a row; DataError when it is missing, no text, or blank (unless `blank` allows that)."""
+    """Text of a row; DataError if it is missing, no text, or blank (unless `blank` allows that)."""
     value = value_of(row, field, number)
     if not isinstance(value, str):
         raise DataError(f"{location(row, number)}: field {field!r} must be text, found {value!r}")
@@ -186,7 +186,7 @@ def ids_of(rows: Sequence[Row]) -> list[Any]:
 
 
 def pad_right(rows: Iterable[Sequence[int]], filler: int) -> torch.Tensor:
-    """int64 tensor (rows, longest row); DataError when there is no row."""
+    """int64 tensor (rows, longest row); DataError if there is no row."""
     import torch
 
     lists = [list(row) for row in rows]
@@ -225,7 +225,7 @@ def encoder_output(model: Any, batch: Batch) -> Any:
 
 
 def check_positions(model: Any, lengths: Iterable[int], option: str) -> None:
-    """ConfigError when an example is longer than the model has positions; `option` is the one to lower."""
+    """ConfigError if an example is longer than the model has positions; `option` is the one to lower."""
     config = config_of(model)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:

@@ -81,7 +81,7 @@ class Classification(TaskForm):
     options_class = ClassificationOptions
 
     def num_labels(self, corpus: Mapping[str, Any]) -> int:
-        """Number of classes; ConfigError when the corpus names fewer than two."""
+        """Number of classes; ConfigError if the corpus names fewer than two."""
         labels = corpus.get("labels") or ()
         if len(labels) < 2:
             raise ConfigError(
@@ -122,7 +122,7 @@ class Classification(TaskForm):
         return {**tensors, "labels": torch.tensor([example.label for example in batch], dtype=self._label_type())}
 
     def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross entropy summed over the rows, and their number; DataError when a label has no output in the model."""
+        """Cross entropy summed over the rows, and their number; DataError if a label has no output in the model."""
         from torch.nn import functional as F
 
         logits = encoder_output(model, batch).logits.float()

@@ -47,7 +47,7 @@ LENGTHS: dict[str, Callable[[str, int], int]] = {
     "tokens": lambda text, tokens: tokens,
     "none": lambda text, tokens: 1,
 }
-"""What a choice's log-probability is divided by, from its text and its number of tokens."""
+"""Divisor of a choice's log-probability, from its text and its number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoi
 
 
 def _opening(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before every text: its bos token, or nothing."""
+    """The tokenizer's prefix of every text: its bos token, or nothing."""
     bare, wrapped = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
     return wrapped[: wrapped.index(bare[0])]
 

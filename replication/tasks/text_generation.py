@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerationOptions(DecodingConfig, Options):
-    """How text is generated, and what else is measured.
+    """Decoding settings and further measurements.
 
     `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on;
     0: none. `max_length` limits only training examples.
@@ -44,7 +44,7 @@ class GenerationOptions(DecodingConfig, Options):
             raise ConfigError(f"decoding: references_scored={value!r}; valid is a whole number of at least 0")
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the predictions: the decoding, then what else is measured."""
+        """Settings that affect the predictions: the decoding, then further measurements."""
         decoding = {field.name: getattr(self, field.name) for field in fields(DecodingConfig)}
         return {**decoding, **super().recorded()}
 
@@ -112,7 +112,7 @@ class TextGeneration(TaskForm):
     def _losses(
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions, progress: Progress | None
     ) -> list[dict[str, Any]]:
-        """Loss of each row's scored references; empty where none is scored."""
+        """Loss of each row's scored references; empty if none is scored."""
         from replication.tasks.reference_losses import encode_references, reference_losses
 
         count = options.references_scored

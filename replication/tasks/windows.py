@@ -102,7 +102,7 @@ def _shortened(tokenizer: Any, questions: list[str], limit: int) -> list[str]:
 
 
 def answer_tokens(windows: Sequence[Window], start: int, end: int) -> tuple[int, int] | None:
-    """First and last of all the context's tokens that share a character with [start, end); None when none does."""
+    """First and last of all the context's tokens that share a character with [start, end); None if none does."""
     found: list[int] = []
     for window in windows:
         touching = (window.offsets[:, 0] < end) & (window.offsets[:, 1] > start)
@@ -134,7 +134,7 @@ def best_span(
 
     `starts`, `ends`: scores at the window's positions (padding may follow). The `n_best` best starts are tried, each
     with the best end in its reach; of ties the first. Tokens without a visible character neither begin nor
-    end a span; None when there is no other.
+    end a span; None if there is no other.
     """
     visible = np.array([bool(context[start:end].strip()) for start, end in window.offsets])
     positions = slice(window.context_start, window.context_start + len(window.offsets))

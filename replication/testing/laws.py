@@ -354,7 +354,7 @@ def stir(model: nn.Module, seed: int = 1, size: float = 0.1) -> nn.Module:
 
 
 def train_steps(model: nn.Module, steps: int = 3, seed: int = 5) -> nn.Module:
-    """A few updates of AdamW; nothing where nothing trains."""
+    """A few updates of AdamW; nothing if nothing trains."""
     parameters = trainable_parameters(model)
     if not parameters:
         return model

@@ -60,7 +60,7 @@ class Callback:
         """After each update, before its row of the curves and its checkpoint are written."""
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to know."""
+        """State needed to resume a run."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to continue after `step` updates: named tensors, and a state of JSON values."""
+    """State to continue after `step` updates: named tensors, and a state of JSON values."""
 
     step: int
     tensors: dict[str, torch.Tensor]
@@ -77,7 +77,7 @@ def save_checkpoint(directory: str | Path, identity: Mapping[str, Any], checkpoi
 
 
 def load_checkpoint(directory: str | Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The latest whole checkpoint of this very configuration, or None where there is none yet.
+    """The latest whole checkpoint of this very configuration, or None if there is none yet.
 
     A damaged one is skipped, with a warning, for an older one if there is one. CheckpointError
     when it was made by another configuration (each differing field is named) or when all are damaged.
@@ -136,7 +136,7 @@ def unpack_tensors(
     """Put back what `pack_tensors` took, by name, into a model and an optimizer built as they were.
 
     Names, not positions: a parameter that has no optimizer state yet, or was added in another order, cannot
-    shift its neighbours. CheckpointError when a name or a shape does not fit.
+    shift its neighbours. CheckpointError if a name or a shape does not fit.
     """
     parameters = dict(model.named_parameters())
     states: dict[str, dict[str, torch.Tensor]] = {}
@@ -218,7 +218,7 @@ def _folders(directory: Path) -> list[Path]:
 
 
 def _as_json(value: Any) -> Any:
-    """What `value` is after a trip through JSON: tuples become lists, keys become text."""
+    """`value` after a round trip through JSON: tuples become lists, keys become text."""
     return json.loads(json.dumps(value))
 
 

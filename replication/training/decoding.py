@@ -129,7 +129,7 @@ class EndsWith(StoppingCriteria):
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
-        """`input_ids`: (rows, prompt_length + generated) -> (rows,), True where the row has ended."""
+        """`input_ids`: (rows, prompt_length + generated) -> (rows,), True if the row has ended."""
         generated = input_ids[:, self.prompt_length :]
         if generated.shape[1] < len(self.ending):
             return generated.new_zeros(len(generated), dtype=torch.bool)  # type: ignore[return-value]
@@ -138,7 +138,7 @@ class EndsWith(StoppingCriteria):
 
 
 class _Stops:
-    """What ends a hypothesis: one of `ids`, or the sequence `ending` where a double newline is not one id."""
+    """Stop condition of a hypothesis: one of `ids`, or the sequence `ending` if a double newline is not one id."""
 
     def __init__(self, tokenizer: Any, separator: str) -> None:
         self.separator_id = separator_id(tokenizer, separator)

@@ -108,7 +108,7 @@ def train(
     `loss_function(model, batch)` returns a summed loss and its weight and then serves for the dev set too;
     the default is `token_loss`, smoothed only on the training set.
 
-    Raises ConfigError, DataError or CheckpointError before any work, and TrainingError when a loss or a
+    Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
     """
     # bfloat16 is set around the loss, not through Accelerate, whose wrapper would stay on the caller's model.

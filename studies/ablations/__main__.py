@@ -134,7 +134,7 @@ def measured(plan: AblationPlan, settings: Settings, path: Path, *, force: bool)
 
 
 def shared_settings(bench: Bench) -> dict[str, Any]:
-    """What the profile decides: the task's training settings, before an ablation's own."""
+    """The profile's training settings of the task, before an ablation's own."""
     training = bench.plan.training.to_dict()
     return {"profile_training": {name: value for name, value in training.items() if name != "learning_rate"}}
 

@@ -1,4 +1,4 @@
-"""What the ablations share: how one is described, and a bench on which a method is trained once and measured."""
+"""Shared by the ablations: their description, and a bench that trains a method once and measures it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Bench:
 
     @property
     def data(self) -> str:
-        """What it trains on, for a caption."""
+        """The training data, for a caption."""
         return f"task {self.plan.task}"
 
     def inputs(self) -> dict[str, str]:
@@ -167,7 +167,7 @@ def by_seed(values: Mapping[int, float | None]) -> dict[str, float | None]:
 
 
 def differences(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[int, float | None]:
-    """First minus second, seed by seed; None where either diverged."""
+    """First minus second, seed by seed; None if either diverged."""
     found: dict[int, float | None] = {}
     for seed in first:
         a, b = first[seed], second[seed]

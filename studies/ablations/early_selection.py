@@ -22,7 +22,7 @@ NEVER = 10**6  # project_every beyond every training: the weights move and nothi
 
 @dataclass(frozen=True)
 class Stickiness:
-    """What one run did: the first update after which a set is chosen, its set and the last, and every change."""
+    """Trace of one run: the first update after which a set is chosen, its set and the last, and every change."""
 
     first: int
     reached: int

@@ -64,7 +64,7 @@ def draw_sentence(draw: Draw) -> tuple[str, list[MeaningRepresentation]]:
 
 
 def slip_of(text: str, draw: Draw) -> str | None:
-    """`text` with one slip, or None where the slip that was drawn finds nothing to get wrong."""
+    """`text` with one slip, or None if the slip that was drawn finds nothing to get wrong."""
     return draw.pick(_SLIPS)(text, draw)
 
 

@@ -83,7 +83,7 @@ class _Place:
         return f"{self.noun} {self.location}".strip()
 
     def said(self, subject: str, otherwise: str) -> str:
-        """What is left to say of the place, in the past, or another sentence where nothing is."""
+        """What remains to be stated about the place, in the past tense, or another sentence."""
         return f"{subject} {in_the_past(self.predicates)}." if self.predicates else otherwise
 
 

@@ -66,7 +66,7 @@ def test_the_pair_at_fault_is_named():
 
 
 @given(text=WORDS, max_length=st.integers(1, 40))
-def test_free_text_is_learnt_whole_and_cut_at_its_end(text, max_length):
+def test_free_text_is_learned_whole_and_cut_at_its_end(text, max_length):
     encoded = encode_text(Bytes(), text, SEPARATOR, max_length)
     whole = [*text.encode(), SEPARATOR]
     assert encoded.input_ids == whole[:max_length]

@@ -1,4 +1,4 @@
-"""What all methods share: their configurations, attaching and detaching, and the merge calls.
+"""Shared by all methods: configurations, attaching and detaching, and the merge calls.
 
 A method is a frozen `MethodConfig` that knows how to `install` its modules in a model and how to `uninstall`
 them. New parameters live in `AdapterModule`s, which is how counting and saving recognise them. What `attach`
@@ -58,7 +58,7 @@ class MethodConfig:
         return {}
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
-        """What the training loop has to do for this method on the way; None: nothing. ConfigError when the method
+        """The method's training callback; None if it needs none. ConfigError if the method
         does not fit the length of training.
         """
         return None
@@ -68,17 +68,17 @@ class MethodConfig:
         return None
 
     def structure(self, model: nn.Module) -> dict[str, Any] | None:
-        """What training changed in the method's modules (JSON values): survivors, ranks; None: nothing."""
+        """Changes of the method's modules during training (JSON values): survivors, ranks; None: none."""
         return None
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
-        """Bring a freshly attached model to `structure`; AdapterError where the two do not fit."""
+        """Bring a freshly attached model to `structure`; AdapterError if the two do not fit."""
         raise AdapterError(f"method {self.method} takes no structure, but the saved adapter has {sorted(structure)}")
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """What `attach` did to a model: parameter names of the task head, and of what was trainable before."""
+    """The effects of `attach`: parameter names of the task head, and of what was trainable before."""
 
     config: MethodConfig
     head: tuple[str, ...]
@@ -213,7 +213,7 @@ def attached_config(model: nn.Module) -> MethodConfig | None:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What an optimizer should get, task head included, by name and in module order; AdapterError if not
+    """The parameters for an optimizer, task head included, by name and in module order; AdapterError if not
     attached.
     """
     attachment(model)

@@ -1,4 +1,4 @@
-"""Where things are in a Hugging Face model: its decoder blocks, its width, and its task head."""
+"""Locating the decoder blocks, the width and the task head of a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _outermost_lists(module: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]
 
 
 def describe_base(model: nn.Module) -> dict[str, Any]:
-    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None where not to be
+    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None if not to be
     found.
     """
     try:

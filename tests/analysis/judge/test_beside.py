@@ -59,10 +59,10 @@ def test_the_paper_profile_is_judged_by_its_cells(paper_runs):
     judged = judge_cells(study, PUBLISHED)
     cells = compared_cells(study, PUBLISHED)
     verdicts = {(entry.table, entry.row, entry.metric): entry for entry in judged}
-    places = {(table.location, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
+    ids = {(table.location, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
     assert cells
     for cell in cells:
-        entry = verdicts[(*places[cell.source, cell.row], cell.metric)]
+        entry = verdicts[(*ids[cell.source, cell.row], cell.metric)]
         assert cell.verdict == entry.verdict
         if entry.measured is not None:  # the figure shown is the one that was judged
             assert cell.experiment == entry.experiment

@@ -1,4 +1,4 @@
-"""The rule on synthetic truth: its errors without an effect, its power with one, and what each half alone would do."""
+"""The rule on synthetic truth: its errors without an effect, its power with one, and the errors of each half."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ def simulated(rng, effect, of_seeds, of_items, residual, seeds=3, items=200, res
 
 
 def words(differences):
-    """Each difference judged in a family of its own."""
+    """Each difference judged in a separate family."""
     return [decide([Question("a minus b", difference)])[0].verdict for difference in differences]
 
 

@@ -125,7 +125,7 @@ def test_generation_tasks_are_no_part_of_the_study(quick_runs):
 
 @pytest.fixture
 def gated(write_task_runs, tasks_module, tmp_path):
-    """CoLA with compared runs, a majority baseline, and gate runs with seeds of their own."""
+    """CoLA with compared runs, a majority baseline, and gate runs with separate seeds."""
 
     def make(**quality):
         share = {"my-cola-frozen": 0.6, "my-cola-lora": 0.9, **{f"gate-{k}": v for k, v in quality.items()}}

@@ -68,7 +68,7 @@ def test_the_paper_profile_is_judged(paper_runs):
 
 
 def test_a_worse_solo_contradicts_claim_1(paper_runs):
-    """The two runs change places: what supported the claim now contradicts it."""
+    """The two runs are swapped: what supported the claim now contradicts it."""
     experiments = {e.name: e for e in load_profile(paper_runs)}
     solo, lora = experiments["solo-k2"], experiments["lora"]
     swapped = [

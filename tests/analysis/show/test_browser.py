@@ -96,7 +96,7 @@ def test_a_screenshot_shows_a_page(page, tmp_path, width, scheme):
 
 @pytest.mark.parametrize("profile", ["quick", "cpu"])
 def test_the_committed_report_is_drawn(project_root, tmp_path, profile):
-    """The page that stands in the repository, made from real runs."""
+    """The committed page, built from real runs."""
     path = project_root / "reports" / profile / "index.html"
     if not path.is_file():
         pytest.skip(f"not run: there is no report of the {profile} profile yet")

@@ -31,9 +31,9 @@ def figures():
 
 
 @given(st.integers(0, 10**9), st.integers(0, 3))
-def test_a_count_rounds_to_its_own_print_and_to_no_distant_one(count, places):
-    text = f"{Decimal(count) / 1_000_000:.{places}f}M"
-    unit = 10 ** (6 - places)
+def test_a_count_rounds_to_its_published_form_and_to_no_distant_one(count, decimals):
+    text = f"{Decimal(count) / 1_000_000:.{decimals}f}M"
+    unit = 10 ** (6 - decimals)
     assert rounds_to(count, text)
     assert not rounds_to(count + unit + 1, text)
     assert abs(published_value(text) - count) <= unit
@@ -66,7 +66,7 @@ def test_causes(parameters, figures, cell, kind, words):
 
 
 def test_a_candidate_that_fits_one_model_only_explains_nothing(parameters, figures):
-    """LoRA on Large without its candidates: a thousandth then fits Medium alone."""
+    """LoRA on Large without its candidates: a thousandth then fits only Medium."""
     cells = tuple(
         c.model_copy(update={"candidates": ()}) if c.backbone == "gpt2-large" else c for c in parameters.cells
     )
@@ -85,7 +85,7 @@ def test_the_table_shows_every_published_count(figures):
 def test_the_percentages(parameters):
     rows = shares_block().rows
     assert rows[0][3] == "true of no model and skip length"
-    assert rows[1][3] == "true of GPT-2 Large k=6 (59.0 %) and GPT-2 Large k=9 (59.4 %) alone"
+    assert rows[1][3] == "true only of GPT-2 Large k=6 (59.0 %) and GPT-2 Large k=9 (59.4 %)"
     assert rows[2][2].startswith("99.")
     assert [row[3] for row in rows[3:]] == ["rounding", "rounding"]
     assert [row[2] for row in rows[3:]] == ["86.1 %", "36.8 %"]

@@ -73,7 +73,7 @@ def test_conditions_and_untested_cases_stand_in_the_report_alone(task_runs):
     glue = with_tables(marked("cpu:glue"), task_runs.parents[1])
     assert "| Steps |" not in glue
     assert "| Adapter parameters |" in glue
-    assert "stand in the cpu report" in glue
+    assert "see the cpu report" in glue
     claims = with_tables(marked("cpu:claims"), task_runs.parents[1])
     found = load_bench("cpu", load_profile(task_runs)).of_paper("weightlora")
     untested = [case.text for judged in found for case in judged.cases if case.untested is not None]

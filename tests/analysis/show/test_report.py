@@ -127,8 +127,8 @@ def test_every_part_is_there(built):
 
 def test_rows_are_in_the_callers_order(built):
     text = text_of(built[1]).split("Measured here")[1]
-    places = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
-    assert places == sorted(places)
+    positions = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
+    assert positions == sorted(positions)
 
 
 def test_given_text_is_escaped(built):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_places
+from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_decimals
 from analysis.judge.published_vs_measured import compared_cells, comparison_block
 from analysis.judge.study import Study
 from analysis.load.paper_folder import load_published
@@ -50,9 +50,9 @@ def test_what_is_not_measured_is_said():
 @given(st.floats(0, 20), st.floats(0, 5))
 def test_mean_and_spread_have_the_same_places_and_no_more_than_the_scripts(mean, spread):
     value, deviation = format_score(SeedSummary(mean, spread, 3)).split(" ± ")
-    places = [len(text.partition(".")[2]) for text in (value, deviation)]
-    assert places[0] == places[1] == spread_places(spread) <= 4
-    assert abs(float(value) - mean) <= 0.5 * 10 ** -places[0] + 1e-9
+    decimals = [len(text.partition(".")[2]) for text in (value, deviation)]
+    assert decimals[0] == decimals[1] == spread_decimals(spread) <= 4
+    assert abs(float(value) - mean) <= 0.5 * 10 ** -decimals[0] + 1e-9
 
 
 @pytest.mark.parametrize(

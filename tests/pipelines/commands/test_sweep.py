@@ -33,7 +33,7 @@ PROFILES = ["params.yaml", "pipelines/cpu/params.yaml", "pipelines/paper/params.
 
 @dataclass
 class Recorded:
-    """A view that keeps what it is told."""
+    """A view that records its input."""
 
     lines: list = field(default_factory=list)
     events: list = field(default_factory=list)

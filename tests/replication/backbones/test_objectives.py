@@ -1,4 +1,4 @@
-"""Pretraining objectives: what is corrupted, what is learned, and that both depend on the seed alone."""
+"""Pretraining objectives: what is corrupted, what is learned, and that both depend only on the seed."""
 
 from collections import Counter
 from itertools import pairwise
@@ -114,7 +114,7 @@ def test_infilling_hides_its_share_and_keeps_the_rest_in_order(ids, share, seed)
 
 
 def test_kept_tokens_are_exactly_those_outside_the_spans():
-    """With distinct tokens the spans can be read off: each mask stands for the gap between its neighbours."""
+    """With distinct tokens the spans can be read off: each mask replaces the gap between its neighbours."""
     ids = list(range(1, 200))
     corrupted = infill(ids, MASK, noise(0.3, 5))
     edged = [0, *corrupted, 200]
@@ -167,7 +167,7 @@ def test_what_is_too_long_is_cut_and_what_is_blank_refused(objective, tokenizer)
         objective.encode(tokenizer, " \n", 12, noise())
 
 
-def test_batches_are_padded_and_padding_is_never_learnt():
+def test_batches_are_padded_and_padding_is_never_learned():
     batch = [INFILLING.encode(BART, text, 200, noise(0.3, 3)) for text in (TEXT, "A pub.")]
     tensors = collate_noised(batch, BART.pad_token_id)
     assert tensors["input_ids"].shape == tensors["attention_mask"].shape

@@ -17,7 +17,7 @@ def table(*texts, names=("no", "yes")):
 
 
 class Served:
-    """Stands in for `datasets.load_dataset`: takes no argument but those a pinned load needs."""
+    """Replaces `datasets.load_dataset`: takes no argument but those a pinned load needs."""
 
     def __init__(self, answer):
         self.answer, self.asked = answer, []

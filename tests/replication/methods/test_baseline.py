@@ -1,4 +1,4 @@
-"""Baselines: what is learned from the training rows, and predictions that follow from it alone."""
+"""Baselines: what is learned from the training rows, and predictions that follow only from it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def test_the_summary_level_compares_sentence_by_sentence():
     predicted, reference = "A dog barks. The cat sleeps.", "The cat sleeps.\nA dog barks."
     scores = rouge_scores([predicted], [[reference]])
     assert scores["rouge1"] == scores["rougeLsum"] == pytest.approx(1.0)
-    assert scores["rougeL"] == pytest.approx(0.5)  # of six words three stand in the same order
+    assert scores["rougeL"] == pytest.approx(0.5)  # of six words three are in the same order
     assert rouge_scores([predicted.replace(". ", ".\n")], [[reference]]) == scores
 
 

@@ -92,7 +92,7 @@ def test_labels_point_at_the_answer_or_at_cls(tokenizer_of, kind):
 
 
 @pytest.mark.parametrize("kind", ["word_pieces", "sentence_pieces", "byte_pieces"])
-def test_a_learnt_position_is_predicted_back_as_the_original_text(tokenizer_of, kind):
+def test_a_learned_position_is_predicted_back_as_the_original_text(tokenizer_of, kind):
     """The two ways between characters and tokens agree: what the labels say is read back out of the context."""
     tokenizer = tokenizer_of(kind)
     context = "Café Zü  is\tnear the Golden Palace — £20."

@@ -401,7 +401,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_batch_and_spares_the_checkpo
 
 
 def replace_first(row, number):
-    """The same row, with its own number as its first token, so that a batch tells which rows it holds."""
+    """The same row, with its own number as its first token, so that a batch shows which rows it holds."""
     return Encoded([number, *row.input_ids[1:]], row.loss_mask, row.text)
 
 
