@@ -154,7 +154,7 @@ def indices_of_step(
     """The examples (indices of `lengths`) that update `step`, counted from 1, learns from: at most `window`.
 
     "random": each epoch is a new permutation, cut into windows; the examples that do not fill a last window
-    sit out. "bucketed": windows hold examples of like length, so that little is padded, and every example comes once
+    sit out. "bucketed": windows hold examples of similar length, so that little is padded, and every example comes once
     an epoch; windows differ by at most one in size. The order depends only on the arguments, so a resumed run needs
     to know nothing but its step.
     """
@@ -189,7 +189,7 @@ def _buckets(seed: int, epoch: int, lengths: tuple[int, ...], window: int) -> tu
     random = np.random.default_rng([seed, epoch])
     order, sizes = random.permutation(len(lengths)), np.asarray(lengths)
     pool = BUCKET_WINDOWS * window
-    # every other pool descends, so that a window across two pools holds examples of like length too
+    # every other pool descends, so that a window across two pools holds examples of similar length too
     pools = [order[start : start + pool] for start in range(0, len(order), pool)]
     ordered = [part[np.argsort(sizes[part] * (-1) ** number, kind="stable")] for number, part in enumerate(pools)]
     windows = np.array_split(np.concatenate(ordered), steps_per_epoch(len(lengths), window, "bucketed"))

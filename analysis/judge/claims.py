@@ -339,7 +339,7 @@ def load_bench(
 
 
 def judge(study: Study, published: Published | None = None, memory: Memory | None = None) -> list[Judged]:
-    """One verdict a claim of either paper, in the order of claims.yaml; the comparisons of a paper are one family."""
+    """One verdict per claim of either paper, in the order of claims.yaml; the comparisons of a paper are one family."""
     bench = Bench(study, published or load_published(), memory)
     verdicts = []
     for paper in bench.published.claims.papers:
@@ -712,7 +712,7 @@ def _saves_memory(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
         for row in memory.rows
         if row.all_adapters_peak_bytes and (everything is None or row.keep < everything)
     }
-    tokens = f"{memory.batch} x {memory.length} tokens a step"
+    tokens = f"{memory.batch} x {memory.length} tokens per step"
     where = f"{backbone_name(memory.backbone)}, r={memory.rank or 'unknown'}, {tokens}"
     observed = tuple(
         f"{where}: K={row.keep}: phase-2 peak {row.phase2_peak_bytes / 1e6:,.0f} MB"

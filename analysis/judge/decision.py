@@ -168,7 +168,7 @@ class Finding:
 
 
 def decide(questions: Sequence[Question]) -> list[Finding]:
-    """One finding a question, in order; those that the rule can decide form one Holm family."""
+    """One finding per question, in order; those that the rule can decide form one Holm family."""
     open_ones = [question for question in questions if question.difference.why_undecidable is None]
     keys = [(id(question), bound) for question in open_ones for bound in question.bounds]
     raw = [

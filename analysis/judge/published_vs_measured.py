@@ -220,7 +220,7 @@ def compared_cells(
 
 
 def comparison_block(cells: Sequence[ComparedCell], tables: Sequence[PublishedTable], why_not: str | None) -> Block:
-    """One line a published row: for every metric the published value, with its standing, and ours."""
+    """One line per published row: for every metric the published value, with its standing, and ours."""
     lines = []
     rows_by_source = {(table.location, row.label): row for table in tables for row in table.rows}
     grouped: dict[tuple[str, str], list[ComparedCell]] = {}

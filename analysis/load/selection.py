@@ -39,7 +39,7 @@ class Adapter(_Part):
 
 
 class Trace(_Part):
-    """Importance weights after each step of phase 1: one row a step, one column an adapter."""
+    """Importance weights after each step of phase 1: one row per step, one column per adapter."""
 
     steps: tuple[int, ...] = ()
     weights: tuple[tuple[float, ...], ...] = ()

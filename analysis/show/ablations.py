@@ -1,7 +1,7 @@
 """measurements/ablations/<name>.json: what a fault seen in the authors' code changes, measured on the quick profile.
 
-One file a fault, written by `make ablations` (studies/ablations/), read and drawn here. A cell of a table is text, a
-number, or one value a seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
+One file per fault, written by `make ablations` (studies/ablations/), read and drawn here. A cell of a table is text, a
+number, or one value per seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def ablation_blocks(ablations: Sequence[Ablation], paper: str | None = None) -> 
 
 
 def summary_block(ablations: Sequence[Ablation]) -> Block:
-    """One line a fault: description, what is done instead, measurement."""
+    """One line per fault: description, what is done instead, measurement."""
     names = {"solo_connection": "Solo Connection", "weight_lora": "WeightLoRA"}
     rows = [(names[a.paper], a.fault, a.source, a.instead, a.shows, a.does_not_show) for a in ablations]
     headers = ("Paper", "Fault", "Known from", "Here instead", "Shows", "Does not show")

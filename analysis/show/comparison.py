@@ -2,7 +2,7 @@
 
 It takes seconds to compute, so it is kept under `.cache/compare/` with the hash of everything it follows from: runs,
 gold answers, searches, measurements, published figures, and the code. The report writes it, `replicate compare` reads
-it; whoever comes first computes it, and a changed input makes it anew.
+it; the first command computes it, and changed input recomputes it.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 @styled
 def score_against_parameters(study: Study) -> Drawing | None:
-    """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel a task."""
+    """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel per task."""
     settings = [setting for setting in study.settings if len(_points(study, setting)) > 1]
     if not settings:
         return None

@@ -254,7 +254,7 @@ _ORDERS = (
 
 
 def memory_block(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -> Block:
-    """Prediction and the authors' measured files, one row a rank."""
+    """Prediction and the authors' measured files, one row per rank."""
     rows = []
     for item in comparisons(path, directory):
         last = f"k={item.adapters[-1]}"

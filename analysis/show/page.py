@@ -176,9 +176,9 @@ def reading(why_not: str | None) -> list[str]:
     lines = [
         "Scores are on the official scripts' scale: BLEU 0.72, accuracy 0.86, where papers report 72 and 86. Higher is "
         "better for all of them; Matthews, Pearson and Spearman are correlations.",
-        "± is the sample standard deviation over training seeds: would another run score alike? It is "
+        "± is the sample standard deviation over training seeds: would another run have a similar score? It is "
         "not shown for one seed.",
-        "“95 % over items” resamples the test items: would other items score alike? The two "
+        "“95 % over items” resamples the test items: would other items give a similar score? The two "
         "uncertainties are separate; "
         "a difference between methods has to be larger than both to mean anything.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "

@@ -102,7 +102,7 @@ def _swap(folder: Path, fresh: Path, old: Path, parts: Sequence[str]) -> None:
 
 
 def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -> None:
-    """The data behind the figures, one observation a line: for `dvc plots` and for anyone's own drawing."""
+    """The data behind the figures, one observation per line: for `dvc plots` and for anyone's own drawing."""
     losses: list[dict[str, Any]] = []
     homotopy: list[dict[str, Any]] = []
     task_losses: list[dict[str, Any]] = []

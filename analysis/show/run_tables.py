@@ -28,7 +28,7 @@ def page_command(profile: str) -> str:
 
 
 def record_paths(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """One line an experiment: `runs/quick/lora/training/seed-{18,52}/record.json`; none for one without records."""
+    """One line per experiment: `runs/quick/lora/training/seed-{18,52}/record.json`; none for one without records."""
     lines = []
     for experiment in experiments:
         if experiment.records:
@@ -183,7 +183,7 @@ FORMS = {
 
 
 def corpora_block(experiments: Sequence[Experiment]) -> Block:
-    """One line a corpus: its label, the rows used, the split measured, its licence and its sha256."""
+    """One line per corpus: its label, the rows used, the split measured, its licence and its sha256."""
     found: dict[tuple[str, int, int, int], Corpus] = {}
     for experiment in experiments:
         if experiment.record is not None:

@@ -93,7 +93,7 @@ def variants(experiments: Sequence[Experiment], methods: Sequence[str]) -> list[
 
 @styled
 def importance_weights(variant: Variant) -> Drawing | None:
-    """Importance weight of every adapter over the steps of phase 1: one panel a task, or a seed of a single task."""
+    """Importance weight of every adapter over the steps of phase 1: one panel per task, or a seed of a single task."""
     shown = _panels(variant)
     if not shown:
         return None
@@ -120,7 +120,7 @@ def importance_weights(variant: Variant) -> Drawing | None:
     )
     if len(variant.experiments) > 1:
         seeds = sorted({next(iter(experiment.selections)) for experiment in variant.experiments})
-        caption += f"One panel a task, seed {', '.join(map(str, seeds))}. "
+        caption += f"One panel per task, seed {', '.join(map(str, seeds))}. "
     return Drawing(
         f"importance_{variant.name}",
         f"Importance weights, {variant.title}",
@@ -326,9 +326,9 @@ def selected_map(variants: Sequence[Variant], authors: Authors) -> Drawing:
     return Drawing(
         "selected_map",
         "Selected adapters: runs and the authors' logs",
-        f"Adapters kept at the end, one row a task, columns by projection and, within it, by block. {ours_text} "
+        f"Adapters kept at the end, one row per task, columns by projection and, within it, by block. {ours_text} "
         "Right: the "
-        f"authors' logs at K = {', '.join(map(str, logged.keeps))}, one run a cell ({logged.setup}); their RTE runs "
+        f"authors' logs at K = {', '.join(map(str, logged.keeps))}, one run per cell ({logged.setup}); their RTE runs "
         "did not "
         f"train. Source: {logged.sources['log'].citation}.",
         "Maps of the adapters kept, per task: the runs on the left, the authors' logged runs on the right.",
@@ -451,7 +451,7 @@ def _draw_map(axes: Axes, found: Map, colour: str) -> None:
 
 
 def _cells(axes: Axes, shades: Floats) -> None:
-    """A faint ground and one rectangle a filled cell, with gaps that show the page, light or dark."""
+    """A faint ground and one rectangle per filled cell, with gaps that show the page, light or dark."""
     rows, columns, _ = shades.shape
     axes.add_patch(Rectangle((0, 0), columns, rows, facecolor=(*shades[0, 0, :3], FAINT), linewidth=0))
     squares = [(row, column) for row in range(rows) for column in range(columns) if shades[row, column, 3] > FAINT]

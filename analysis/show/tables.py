@@ -66,7 +66,7 @@ def results_block(study: Study) -> Block:
     costs = training_costs(study.generation.experiments)
     corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
-    counted = f", {' / '.join(map(str, items))} test items" if items else ""
+    counted = f", {' / '.join(map(str, items))} test examples" if items else ""
     metrics = measured_metrics(rows)
     headers = table_headers(metrics)
     scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
@@ -409,7 +409,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
         if row is None:
             continue
         whole = COMPARABLE[row.comparable]
-        items = "not scored" if row.items is None else f"{row.items:,} items"
+        items = "not scored" if row.items is None else f"{row.items:,} examples"
         notes.append(
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
             f"{whole}." + (f" {row.note}" if row.note else "")
@@ -531,7 +531,7 @@ def aggregates_block(study: Study) -> Block:
     few = min((len(entry.tasks) for entry in entries), default=0)
     notes = (
         "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
-        "out. The interval draws seeds anew within every task; with few seeds it is too narrow.",
+        "out. The interval redraws seeds within every task; with few seeds it is too narrow.",
         f"Descriptive: with few tasks (here {few}), whose scores are of different kinds, it ranks nothing, and no "
         "verdict rests on it.",
     )
@@ -582,7 +582,7 @@ def selected_block(experiments: Sequence[Experiment]) -> Block:
     headers = ("Experiment", "Kept", "By seed", "In every seed", "Agreement of seeds", "By chance",
                "Losers removed at step", "Projections")  # fmt: skip
     notes = (
-        "v11: the value projection of block 11; q and k likewise; enc, dec and cross are stacks of an encoder-decoder.",
+        "v11: the value projection of block 11; q and k too; enc, dec and cross are stacks of an encoder-decoder.",
         "Agreement of seeds: adapters that two seeds share over K, mean over pairs; random sets share K / n.",
     )
     return Block(

@@ -67,7 +67,7 @@ class View(Protocol):
 
 
 class PlainLines:
-    """One line an event, and one a minute between them."""
+    """One line per event, and one a minute between them."""
 
     def __init__(self) -> None:
         self.shown = time.monotonic()

@@ -90,7 +90,7 @@ def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     if learned.get("kind") != config_of(experiment).kind:
         raise DataError(
             f"{path}, kind: {learned.get('kind')!r}, but the experiment's is {config_of(experiment).kind!r}; "
-            f"`dvc repro finetune@{experiment.key}` makes it anew"
+            f"`dvc repro finetune@{experiment.key}` recomputes it"
         )
     return predict_rows(
         learned, items, _cosines(experiment, seed, items) if config_of(experiment).uses_backbone else None

@@ -47,7 +47,7 @@ class Task(Strict):
     """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on.
 
     `form` is the form of the task (replication.tasks), `options` are that form's settings (of `generation`: over the
-    profile's `decoding`). `training` overrides the profile's training settings for every method on this task alike.
+    profile's `decoding`). `training` overrides the profile's training settings for every method on this task.
     `dev_examples` of a corpus without a dev split besides the reported split are held out of the training
     split.
     """

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def score_e2e_command(
     predictions: Annotated[
         Path,
-        typer.Option("--predictions", "-p", help="One prediction a line, or JSON lines with 'prediction'."),
+        typer.Option("--predictions", "-p", help="One prediction per line, or JSON lines with 'prediction'."),
     ],
     references: Annotated[
         Path | None,
@@ -59,7 +59,7 @@ def score_e2e_command(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows the step under way on stderr: a spinner on a terminal, else one line a step."""
+    """A function that shows the step under way on stderr: a spinner on a terminal, else one line per step."""
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)

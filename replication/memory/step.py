@@ -67,7 +67,7 @@ class TrainingStep:
 
 
 def predict_step(build: Callable[[], TrainingStep], *, fused_dropout: bool = False) -> MemoryPrediction:
-    """Peak memory of the step that `build` makes; it is called under `FakeTensorMode` and must allocate all anew."""
+    """Peak memory of the step that `build` makes; it is called under `FakeTensorMode` and must allocate everything."""
     with FakeTensorMode(), _dropout(fused_dropout):
         step = build()
         step.prepare()
@@ -175,7 +175,7 @@ class _Ledger(TorchDispatchMode):
 
 
 class _FusedDropout(TorchFunctionMode):
-    """Dropout as a GPU computes it: the mask is boolean, one byte an element."""
+    """Dropout as a GPU computes it: the mask is boolean, one byte per element."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.dropout:

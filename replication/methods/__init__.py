@@ -6,7 +6,7 @@ optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=2e-4)
 save(model, "adapter")
 model = load(fresh_base_model, "adapter")
 
-One method a file, found by its name: to add one, put a file here. Shared code is in `shared`; what the selecting
+One method per file, found by its name: to add one, put a file here. Shared code is in `shared`; what the selecting
 methods (WeightLoRA, WeightLoRA+, the random control) share is in `selection`.
 """
 

@@ -7,7 +7,7 @@ nothing: `attach` refuses it. What a baseline needs is `learn` (from the trainin
 |--------------------|---------------------------------------------------------------------|-----------------|
 | `majority`         | the commonest training label                                        | classification  |
 | `mean`             | the mean training label                                             | regression      |
-| `cosine`           | how alike the untrained backbone finds the two texts                | regression      |
+| `cosine`           | similarity of the two texts under the untrained backbone            | regression      |
 | `commonest_choice` | the position that is most often right in the training rows          | multiple_choice |
 | `longest_choice`   | the choice with the most characters                                 | multiple_choice |
 
@@ -109,7 +109,7 @@ def learn(config: BaselineConfig, rows: Sequence[Row]) -> dict[str, Any]:
 def predict_rows(
     learned: Mapping[str, Any], rows: Sequence[Row], cosines: Sequence[float] | None = None
 ) -> list[dict[str, Any]]:
-    """One prediction a row, in the fields of the task's form but without logits or scores.
+    """One prediction per row, in the fields of the task's form but without logits or scores.
 
     `learned` is the result of `learn`; `cosines`, one a row, are needed only by the kind `cosine` (`text_cosines`).
     """

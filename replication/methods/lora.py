@@ -68,7 +68,7 @@ class LoraConfig(MethodConfig):
         check_number(self, "dropout", "at least 0 and below 1", low=0, high=1)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
-        """2 r d per target and block: roles only, square projections, one attention a block (GPT-2,
+        """2 r d per target and block: roles only, square projections, one attention per block (GPT-2,
         DeBERTa).
         """
         return blocks * len(set(self.targets)) * 2 * self.rank * width

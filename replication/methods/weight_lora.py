@@ -299,7 +299,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
 
     def closed_form_parameters(self, width: int, blocks: int, moment: str = "start") -> int:
         """Trained numbers in the pairs at "start", once "selected", or at the end ("final"); importance weights
-        not counted: one an adapter until they are fixed. Roles only, square projections, one attention a block.
+        not counted: one an adapter until they are fixed. Roles only, square projections, one attention per block.
         """
         ranks = [self.rank] * (blocks * len(set(self.targets)))
         stops = {"start": 0, "selected": 1, "final": None}

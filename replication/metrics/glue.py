@@ -2,7 +2,7 @@
 
 Use: `evaluate.load("<path of this file>", "mrpc").compute(predictions=[...], references=[...])`. For MNLI there is one
 call a split ("mnli_matched", "mnli_mismatched"), as in the official module; both give "accuracy".
-`evaluate` reads the import statements below as text: keep one import a line.
+`evaluate` reads the import statements below as text: keep one import per line.
 """
 
 import datasets

@@ -3,7 +3,7 @@
 Scores are F-measures, each item by its best reference, averaged over the items. ROUGE-Lsum compares sentence by
 sentence and needs their ends: at newlines (CNN/DailyMail's highlights have them), and after . ! or ?
 followed by white space. The usual recipe finds the ends with NLTK's punkt, whose data must be downloaded; ours differs
-from it at abbreviations, on both sides alike, and touches no score but Lsum.
+from it at abbreviations, on both sides, and affects only Lsum.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _read_text_references(path: Path) -> _References:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise DataError(f"{path}: empty; expected one reference a line, a blank line between items")
+        raise DataError(f"{path}: empty; expected one reference per line, a blank line between items")
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
@@ -211,5 +211,5 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error})") from error
     if not text:
-        raise DataError(f"{path}: empty; expected one text a line")
+        raise DataError(f"{path}: empty; expected one text per line")
     return text.removesuffix("\n").split("\n")

@@ -2,7 +2,7 @@
 
 Use: `evaluate.load("<path of this file>", "squad_v1").compute(predictions=[...], references=[[...], ...])`, or with
 "squad_v2", where an empty list of references means that the question has no answer.
-`evaluate` reads the import statements below as text: keep one import a line.
+`evaluate` reads the import statements below as text: keep one import per line.
 """
 
 import datasets

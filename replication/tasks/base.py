@@ -132,7 +132,7 @@ class TaskForm(ABC):
     def predict(
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: Any, progress: Progress | None = None
     ) -> list[dict[str, Any]]:
-        """One prediction a row, in their order, from the model in evaluation mode; its mode is put back afterwards.
+        """One prediction per row, in their order, from the model in evaluation mode; its mode is put back afterwards.
 
         Each has the labels of `gold` in addition to the prediction. `progress` is called with the number of rows just
         finished.
@@ -255,7 +255,7 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
 
 
 def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, longest first: little is padded, and memory peaks at the start."""
+    """Indices in batches of similar length, longest first: little is padded, and memory peaks at the start."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])  # stable: ties keep their order
     for start in range(0, len(order), size):
         yield order[start : start + size]

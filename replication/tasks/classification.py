@@ -99,7 +99,7 @@ class Classification(TaskForm):
     def encode(
         self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions
     ) -> list[ClassificationExample]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         labels = [self._label(row, number) for number, row in enumerate(rows, start=1)]
         texts = [text_of(row, "text", number) for number, row in enumerate(rows, start=1)]
         pairs = [_pair(row, number) for number, row in enumerate(rows, start=1)]

@@ -76,7 +76,7 @@ class MultipleChoice(TaskForm):
     options_class = MultipleChoiceOptions
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> list[Encoded]:
-        """One example a row, of the right choice; DataError names row and field of what cannot be used."""
+        """One example per row, of the right choice; DataError names row and field of what cannot be used."""
         examples = []
         for number, row in enumerate(rows, start=1):
             right = _answer(row, number)

@@ -102,7 +102,7 @@ class QuestionAnswering(TaskForm):
     def encode(
         self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions
     ) -> list[QuestionAnsweringExample]:
-        """One example a window, with the row's first answer; DataError names row and field."""
+        """One example per window, with the row's first answer; DataError names row and field."""
         answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
         examples = []
         for windows in _windows(tokenizer, rows, options):

@@ -102,7 +102,7 @@ class Summarisation(TaskForm):
             raise ConfigError(f"{type(tokenizer).__name__}: summarisation needs an eos and a padding token")
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: SummarisationOptions) -> list[SummarisationExample]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         documents = [text_of(row, "document", number) for number, row in enumerate(rows, start=1)]
         summaries = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
         sources = _token_ids(tokenizer, documents, options.max_source_length)

@@ -69,7 +69,7 @@ class TextGeneration(TaskForm):
         return 2 if options.references_scored else 1
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> list[Encoded]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         pairs = [
             TextPair(text_of(row, "context", number, blank=True), text_of(row, "completion", number))
             for number, row in enumerate(rows, start=1)

@@ -1,4 +1,4 @@
-"""Laws that every method keeps on GPT-2, Llama and BART; the tests and whoever writes a new method call them alike.
+"""Checks that every method must pass on GPT-2, Llama and BART, for the tests and for new methods.
 
     for check in check_method(MyConfig(rank=4)):
         print(check)

@@ -166,7 +166,7 @@ def _rooms(contexts: Sequence[str], prompts: Sequence[Sequence[int]], wanted: in
 
 
 def _batches(prompts: Sequence[Sequence[int]], rooms: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices of prompts of like length, longest first: little is padded, and memory peaks at the start.
+    """Indices of prompts of similar length, longest first: little is padded, and memory peaks at the start.
 
     Prompts of different room never share a batch: what an item may generate does not depend on its company.
     """

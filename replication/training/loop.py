@@ -7,7 +7,7 @@ microsoft/LoRA, examples/NLG). Details that decide what comes out:
    last update has a rate just above 0.
 2. Every trained parameter decays, biases and vectors too.
 3. Each epoch is a permutation that depends only on (seed, epoch); its last, incomplete batch is dropped. With
-   `batching="bucketed"` batches hold examples of like length and every example comes once an epoch (examples.py).
+   `batching="bucketed"` batches hold examples of similar length and every example comes once an epoch (examples.py).
 4. The model is in training mode, so the backbone's dropout acts in addition to the adapter's, even where the
    backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings).
 5. Gradients are sums over tokens, divided once by the tokens of the whole accumulated batch: accumulation in

@@ -162,7 +162,7 @@ class Bench:
 
 
 def by_seed(values: Mapping[int, float | None]) -> dict[str, float | None]:
-    """A cell with one value a seed, rounded to six decimals: the last bits of a float are not significant."""
+    """A cell with one value per seed, rounded to six decimals: the last bits of a float are not significant."""
     return {str(seed): None if value is None else round(value, 6) for seed, value in values.items()}
 
 
@@ -182,7 +182,7 @@ def mean(values: Mapping[Any, float | None] | Sequence[float | None]) -> float |
 
 
 def line(label: str, points: Mapping[float, Mapping[int, float | None]]) -> Series:
-    """A line of a figure from one value a seed at each x, with the range over seeds as its band."""
+    """A line of a figure from one value per seed at each x, with the range over seeds as its band."""
     known = {x: [v for v in seeds.values() if v is not None] for x, seeds in points.items()}
     return Series(
         label=label,

@@ -21,7 +21,7 @@ ARCHITECTURES = ("bert", "deberta", "mpnet", "llama")
 
 
 class Letters:
-    """A tokenizer without template: one token a letter, 0 as eos."""
+    """A tokenizer without template: one token per letter, 0 as eos."""
 
     eos_token_id, sep_token_id = 0, None
 
