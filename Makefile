@@ -1,4 +1,4 @@
-# Every target sets up what it needs. `make help` lists them.
+# Every target installs what it needs. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,8 +23,8 @@ reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, ev
 	replicate sweep --profile quick --jobs $(JOBS)
 	@echo "Report: reports/quick/index.html"
 
-# glibc keeps what a training step frees, in huge pages, for the next step, which is shorter for it; the numbers are the
-# same. Other systems ignore these.
+# glibc keeps freed memory, in huge pages, for the next training step, which makes it faster; the numbers are the same.
+# Other systems ignore these.
 reproduce-cpu: export MALLOC_MMAP_THRESHOLD_ := 8589934592
 reproduce-cpu: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 reproduce-cpu: export MALLOC_TOP_PAD_ := 268435456
@@ -49,18 +49,18 @@ accept: $(VENV)/.installed ## keep results after an edit that changes none: make
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)
 
-count-full-scale: $(VENV)/.installed ## every printed parameter count again, on the real architectures
+count-full-scale: $(VENV)/.installed ## recount every published parameter count on the real architectures
 	replicate count-published --output measurements/full_scale/parameters.json
 
 memory-full-scale: $(VENV)/.installed ## predicted peak memory at the papers' shapes, without a GPU
 	replicate memory full-scale --output measurements/full_scale/memory.json
 
-ablations: $(VENV)/.installed ## what each fault of the authors' code changes, on toys; complete results are kept
+ablations: $(VENV)/.installed ## effect of each bug in the authors' code, on toy models; complete results are kept
 	dvc pull data.dvc
 	python -m studies.ablations
 	python -m analysis.show.documents --only details
 
-reports: $(VENV)/.installed ## every committed report again from its committed records, in seconds
+reports: $(VENV)/.installed ## rebuild every committed report from its committed records, in seconds
 	printf '%s\n' params.yaml pipelines/cpu/params.yaml | xargs -P 2 -n 1 python -m pipelines.report --params
 
 test: $(VENV)/.installed-dev ## environment and all tests
@@ -77,7 +77,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	mypy
 	lint-imports --no-cache
 
-bench: $(VENV)/.installed-dev ## speed and memory, side by side
+bench: $(VENV)/.installed-dev ## speed and memory benchmarks
 	python benchmarks/adapter_step.py
 	python benchmarks/bootstrap.py
 	python benchmarks/bfloat16_products.py
@@ -88,11 +88,11 @@ notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render
 lab: $(VENV)/.installed-notebooks ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
-clean: ## remove what the pipeline can make again (not results)
+clean: ## remove what the pipeline can rebuild (not results)
 	rm -rf prepared weights checkpoints logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; choose one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

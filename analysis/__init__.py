@@ -3,7 +3,7 @@
 `load` reads run folders and published figures, `stats` holds pure statistics, `judge` the decision rule and the claims,
 `show` tables, figures and the report page. `results_frame()` gives every score as one tidy pandas frame.
 
-Nothing here imports torch or transformers: a report builds on any machine that holds the run folders.
+Nothing here imports torch or transformers: a report builds on any machine that has the run folders.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["results_frame"]
 
 
 def __getattr__(name: str) -> Any:
-    """`results_frame`, read when it is asked for: `import analysis` alone loads nothing."""
+    """Import `results_frame` lazily: `import analysis` loads nothing else."""
     if name == "results_frame":
         from analysis.load.frame import frame
 

@@ -1,4 +1,4 @@
-"""Batches of like length against random ones: how much is padding, and examples a second, side by side.
+"""Batches of similar length against random ones: how much is padding, and examples a second, side by side.
 
     python benchmarks/batching.py --params pipelines/cpu/params.yaml sst2-1000-lora mnli-1000-lora
 

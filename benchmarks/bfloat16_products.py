@@ -1,7 +1,7 @@
 """Time of one training step: float32, bfloat16 autocast with torch's own products, and with `FloatProducts`.
 
 In turn and in one run; figures are ratios to float32. On a processor with AVX-512 torch's own are the fastest and the
-pipeline uses them; on one with AVX2 alone they are plain loops.
+pipeline uses them; on one with only AVX2 they are plain loops.
 
     python benchmarks/bfloat16_products.py --backbone smollm2-135m --rounds 2
 """

@@ -1,4 +1,4 @@
-"""10,000 resamples of 630 items for BLEU: all sums scored at once, against one call a resample, in turn in one process.
+"""10,000 resamples of 630 items for BLEU: all sums scored at once, against one call per resample, in one process.
 
 Items are made up (counts of n-grams as BLEU keeps them): the time does not depend on what they say.
 

@@ -1,1 +1,1 @@
-"""What DVC runs, one stage a file: each reads parameters, calls the library, writes files. Nothing imports this."""
+"""The DVC stages, one a file: each reads parameters, calls the library, writes files. Nothing imports this."""

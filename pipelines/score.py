@@ -26,7 +26,7 @@ from replication.predictions import full_rows, read_predictions
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of every seed on the same items."""
+    """Scores of every seed on the same examples."""
 
     metrics: tuple[str, ...]
     primary: str
@@ -65,13 +65,13 @@ def predictions_of(run: Path, seed: int) -> Path:
 
 
 def score_seeds(run: Path, seeds: tuple[int, ...], form: str, protocol: str) -> Scored:
-    """A task's official metrics; DataError when the seeds were not asked about the same items."""
+    """A task's official metrics; DataError if the seeds have different examples."""
     rows = {seed: read_rows(predictions_of(run, seed), form) for seed in seeds}
     items = [_item(row) for row in rows[seeds[0]]]
     for seed in seeds[1:]:
         if [_item(row) for row in rows[seed]] != items:
             raise DataError(
-                f"{run}/predictions: seeds {seeds[0]} and {seed} hold different items; predict this experiment again"
+                f"{run}/predictions: seeds {seeds[0]} and {seed} hold different examples; predict this experiment again"
             )
     scores = score_systems(protocol, {f"seed {seed}": rows[seed] for seed in seeds}, progress=say)
     first = scores[f"seed {seeds[0]}"]
@@ -119,7 +119,7 @@ def summarise(settings: Settings, experiment: str, form: str, scored: Scored) ->
 
 
 def over_seeds(values: list[float | None], statistic: Any) -> float | None:
-    """A statistic over seeds; None when any seed has no value."""
+    """A statistic over seeds; None if any seed has no value."""
     present = [value for value in values if value is not None]
     return statistic(present) if len(present) == len(values) else None
 

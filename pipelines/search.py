@@ -1,12 +1,12 @@
 """Stage `search`: the learning rate of one method, by the same procedure as for every other method of its plan.
 
-Rates are compared by the loss on a held-out part of the training split; neither dev rows nor reported items are read.
+Rates are compared by the loss on a held-out part of the training split; neither dev rows nor test examples are read.
 Every candidate is tried with the plan's first seed; the two best are tried with its other seeds, and the lower mean
 wins. While the winner is the smallest or the largest rate tried, one more beyond it is tried.
 
 Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision, written
 into params.yaml by a person, and must not change because a float differs elsewhere: the stage is frozen, and
-`make search CASE=...` runs it. A search that was stopped goes on with the trials that are left.
+`make search CASE=...` runs it. A search that was stopped continues with the remaining trials.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(
 
 
 def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, Any]:
-    """Run every trial that the plan asks for; returns what was tried, by rate and seed, and the best rate."""
+    """Run every trial of the plan; returns the trials, by rate and seed, and the best rate."""
     train, held_out = hold_out(read_rows(experiment.prepared, "train"), search)
     losses: Losses = {}
     while (trial := next_trial(losses, search)) is not None:
@@ -73,7 +73,7 @@ def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, An
 
 
 def next_trial(losses: Losses, search: Search) -> tuple[float, int] | None:
-    """The next rate and seed to try: the candidates, the two best again, then beyond an edge; None when decided."""
+    """The next rate and seed to try: the candidates, the two best again, then beyond an edge; None if decided."""
     first, *others = search.seeds
     for rate in search.learning_rates:
         if rate not in losses:
@@ -94,7 +94,7 @@ def two_best(losses: Losses, seed: int) -> list[float]:
 
 
 def mean_loss(by_seed: Mapping[int, float | None]) -> float | None:
-    """Mean over the seeds tried; None when training diverged with one of them."""
+    """Mean over the seeds tried; None if training diverged with one of them."""
     values = [loss for loss in by_seed.values() if loss is not None]
     return statistics.fmean(values) if len(values) == len(by_seed) else None
 
@@ -102,7 +102,7 @@ def mean_loss(by_seed: Mapping[int, float | None]) -> float | None:
 def best_rate(losses: Losses, search: Search) -> float:
     """The rate with the least mean loss among those tried with every seed; the smaller one on a tie.
 
-    TrainingError when there is none, because every one diverged.
+    TrainingError if there is none, because every one diverged.
     """
     means = {rate: mean_loss(by_seed) for rate, by_seed in losses.items() if len(by_seed) == len(search.seeds)}
     finite = [(loss, rate) for rate, loss in means.items() if loss is not None]
@@ -141,7 +141,7 @@ def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
 
 
 def source_of(row: Any) -> str:
-    """The text that a row asks about."""
+    """The text of a row."""
     return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
 
 
@@ -160,7 +160,7 @@ def remembered(
 
 
 def held_out_loss(experiment: Experiment, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
-    """Loss after the search's steps at this rate; None when training diverged."""
+    """Loss after the search's steps at this rate; None if training diverged."""
     from pipelines.shared.fitting import fit
 
     title = f"search {experiment.key}, seed {seed}"

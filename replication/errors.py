@@ -1,8 +1,8 @@
-"""Errors a user can act on: each message names the file or field, what is wrong, and the cure."""
+"""Errors a user can act on: each message names the file or field, the problem, and how to fix it."""
 
 
 class ReplicationError(Exception):
-    """Base of every error this project raises on purpose; the command line prints its text and exits with 2."""
+    """Base class of this project's errors; the command line prints the message and exits with 2."""
 
 
 class ConfigError(ReplicationError, ValueError):
@@ -14,7 +14,7 @@ class DataError(ReplicationError, ValueError):
 
 
 class AdapterError(ReplicationError, ValueError):
-    """A method cannot be attached, merged, saved or loaded as asked."""
+    """A method cannot be attached, merged, saved or loaded as requested."""
 
 
 class CheckpointError(ReplicationError, ValueError):
@@ -22,4 +22,4 @@ class CheckpointError(ReplicationError, ValueError):
 
 
 class TrainingError(ReplicationError, RuntimeError):
-    """Training cannot go on, for example because the loss is not a number; names the step and the batch."""
+    """Training cannot continue, for example because the loss is not a number; names the step and the batch."""

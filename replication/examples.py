@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer; every Hugging Face tokenizer has it."""
+    """The required tokenizer interface; every Hugging Face tokenizer has it."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`."""
 
 
 def separator_id(tokenizer: Any, separator: str) -> int:
-    """Token id of `separator`; ConfigError when the tokenizer does not read it as exactly one token."""
+    """Token id of `separator`; ConfigError if the tokenizer does not read it as exactly one token."""
     ids = tokenizer.encode(separator, add_special_tokens=False)
     if len(ids) != 1 or separator not in tokenizer.get_vocab():
         pieces = tokenizer.convert_ids_to_tokens(ids)
         raise ConfigError(
             f"separator {separator!r}: this tokenizer reads it as {len(ids)} tokens ({pieces}); it has to be "
-            "one token of the vocabulary, or context and completion cannot be told apart"
+            "one token of the vocabulary, or context and completion cannot be separated"
         )
     return int(ids[0])
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """What the model is given and what it should say."""
+    """Input context and target completion."""
 
     context: str
     completion: str
@@ -53,7 +53,7 @@ class TextPair:
 class Encoded:
     """One training example.
 
-    `loss_mask[i]` is 1 where `input_ids[i]` is a token to be learnt, that is, predicted from those before
+    `loss_mask[i]` is 1 where `input_ids[i]` is a target token, that is, predicted from those before
     it. `text` is a readable hint for error messages; `dropped_tokens` counts the tokens cut off to fit
     `max_length`.
     """
@@ -70,12 +70,12 @@ class Encoded:
 def encode_pair(tokenizer: Tokenizer, pair: TextPair, separator_id: int, max_length: int) -> Encoded:
     """Encode one pair; at most `max_length` tokens.
 
-    A context that is too long loses its first tokens, and `dropped_tokens` says how many. What is to be
-    learnt is never cut: DataError when the completion and the two separators alone exceed `max_length`, or
+    A context that is too long loses its first tokens, `dropped_tokens` of them. The completion
+    is never cut: DataError if the completion and the two separators exceed `max_length`, or
     when the completion is blank.
     """
     if not pair.completion.strip():
-        raise DataError(f"the completion of {_shorten(pair.context)!r} is blank; give it text or leave the row out")
+        raise DataError(f"the completion of {_shorten(pair.context)!r} is blank; add text or remove the row")
     context = tokenizer.encode(pair.context, add_special_tokens=False)
     target = [*tokenizer.encode(" " + pair.completion, add_special_tokens=False), separator_id]
     room = max_length - len(target) - 1
@@ -108,7 +108,7 @@ def encode_pairs(tokenizer: Tokenizer, pairs: Iterable[TextPair], separator_id: 
 def encode_text(tokenizer: Tokenizer, text: str, separator_id: int, max_length: int) -> Encoded:
     """Encode one passage of free text and its closing separator for pretraining: the loss covers every token.
 
-    A passage that is too long is cut at its end (the separator with it), and `dropped_tokens` says by how
+    A passage that is too long is cut at its end (with the separator), and `dropped_tokens` is by how
     much.
     """
     if not text.strip():
@@ -153,9 +153,9 @@ def indices_of_step(
 ) -> tuple[int, ...]:
     """The examples (indices of `lengths`) that update `step`, counted from 1, learns from: at most `window`.
 
-    "random": each epoch is a permutation of its own, cut into windows; the examples that do not fill a last window
-    sit out. "bucketed": windows hold examples of like length, so that little is padded, and every example comes once
-    an epoch; windows differ by at most one in size. The answer depends on the arguments alone, so a resumed run needs
+    "random": each epoch is a new permutation, cut into windows; the examples that do not fill a last window
+    sit out. "bucketed": windows hold examples of similar length, so that little is padded, and every example comes once
+    an epoch; windows differ by at most one in size. The order depends only on the arguments, so a resumed run needs
     to know nothing but its step.
     """
     lengths = tuple(lengths)
@@ -189,7 +189,7 @@ def _buckets(seed: int, epoch: int, lengths: tuple[int, ...], window: int) -> tu
     random = np.random.default_rng([seed, epoch])
     order, sizes = random.permutation(len(lengths)), np.asarray(lengths)
     pool = BUCKET_WINDOWS * window
-    # every other pool descends, so that a window across two pools holds examples of like length too
+    # every other pool descends, so that a window across two pools holds examples of similar length too
     pools = [order[start : start + pool] for start in range(0, len(order), pool)]
     ordered = [part[np.argsort(sizes[part] * (-1) ** number, kind="stable")] for number, part in enumerate(pools)]
     windows = np.array_split(np.concatenate(ordered), steps_per_epoch(len(lengths), window, "bucketed"))

@@ -95,7 +95,7 @@ def read_jsonl(path: str | Path) -> list[Any]:
 
 @contextmanager
 def replaced_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes the place of `path` only if the block succeeds."""
+    """Yield an empty folder next to `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

@@ -1,6 +1,6 @@
 """Writing a trained LoRA, WeightLoRA or WeightLoRA+ as a plain PEFT LoRA folder that stock PEFT loads.
 
-PEFT computes h = W x + (alpha / r) B A x with r and alpha of each module. So the importance weight goes into
+PEFT computes h = W x + (alpha / r) B A x with r and alpha of each module. So the importance weight is merged into
 lora_B; `rank_pattern` has the module's rank, and `alpha_pattern` alpha = s r, with s the scale that was trained
 with: that of an expanded pair keeps the initial rank. Pairs on slices of a fused projection become one pair on
 the whole of it: A stacked, each B in its own rows and columns, zeros elsewhere; the rank is the sum.
@@ -29,7 +29,7 @@ _PREFIX = "base_model.model."
 def export_peft_lora(model: nn.Module, directory: str | Path, *, base: str | None = None) -> Path:
     """Write the attached pairs and the task head to `directory` (made if missing); returns the folder.
 
-    `PeftModel.from_pretrained(base_model, directory)` then gives the same logits up to float rounding. `base` is the
+    `PeftModel.from_pretrained(base_model, directory)` then has the same logits up to float rounding. `base` is the
     name under which others find the base model. The model is unchanged, merged or not. AdapterError where
     nothing is attached, the method is no LoRA, no pair is left, the model is on the meta device, or the folder
     holds an adapter of this project's own format.
@@ -92,9 +92,11 @@ def _lora_of(model: nn.Module) -> tuple[LoraConfig, dict[str, LoraLinear]]:
         raise AdapterError(f"{type(model).__name__} has no adapter left: there is nothing to export")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to export")
-    places = [m for _, m in model.named_modules(remove_duplicate=False) if isinstance(m, LoraLinear)]
-    if len(places) != len(layers):
-        raise AdapterError(f"{type(model).__name__} uses one projection in several places, which PEFT does not adapt")
+    positions = [m for _, m in model.named_modules(remove_duplicate=False) if isinstance(m, LoraLinear)]
+    if len(positions) != len(layers):
+        raise AdapterError(
+            f"{type(model).__name__} uses one projection in several positions, which PEFT does not support"
+        )
     return config, layers
 
 
@@ -111,10 +113,10 @@ def _refuse_own_format(directory: Path) -> None:
 
 
 def _head_modules(model: nn.Module, head: tuple[str, ...]) -> list[str]:
-    """Names of the modules that hold the head: beside the base, or right below it (BERT's pooler)."""
+    """Names of the modules of the head: outside the base model, or its direct children (BERT's pooler)."""
     for name in head:
         if "." not in name:
-            raise AdapterError(f"parameter {name!r} of the task head stands in no module: PEFT cannot save it")
+            raise AdapterError(f"parameter {name!r} of the task head is not in a submodule: PEFT cannot save it")
     base = getattr(model, "base_model_prefix", "")
     parts = [name.split(".") for name in head]
     return list(dict.fromkeys(".".join(part[:2]) if part[0] == base else part[0] for part in parts))

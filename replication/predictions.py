@@ -1,4 +1,4 @@
-"""Prediction rows: what a model said of each item, with the truth beside it or in a gold file that all seeds share.
+"""Prediction rows: a model's prediction for each item, with labels in the row or in a gold file that all seeds share.
 
 A full row holds both: {"id", "prediction", "label" or "answers" or "references"} and what a form adds
 (replication/tasks); of text generation {"mr", "context", "prediction", "references"}, and with scored references also
@@ -91,14 +91,14 @@ def join(
     DataError names `where`, the first id that differs, and `fix`.
     """
     for number, row in enumerate(rows, start=1):
-        place = f"{where}, line {number}"
+        location = f"{where}, line {number}"
         if not isinstance(row, Mapping) or "id" not in row:
-            raise DataError(f"{place}: expected an object with the field 'id'; {fix}")
+            raise DataError(f"{location}: expected an object with the field 'id'; {fix}")
         if number > len(golden):
-            raise DataError(f"{place}: the id {row['id']!r} is not in {gold_where}; {fix}")
+            raise DataError(f"{location}: the id {row['id']!r} is not in {gold_where}; {fix}")
         if row["id"] != golden[number - 1]["id"]:
             raise DataError(
-                f"{place}: the id is {row['id']!r}, but {gold_where} has {golden[number - 1]['id']!r} there; {fix}"
+                f"{location}: the id is {row['id']!r}, but {gold_where} has {golden[number - 1]['id']!r} there; {fix}"
             )
     if len(rows) < len(golden):
         raise DataError(f"{where}: the id {golden[len(rows)]['id']!r} of {gold_where} is missing; {fix}")
@@ -149,7 +149,7 @@ def _read_gold(path: Path, state: tuple[int, int, int]) -> tuple[tuple[dict[str,
         if not isinstance(row, Mapping) or not isinstance(row.get("id"), str):
             raise DataError(f"{path}, line {number}: field 'id' is missing or no text; prepare the task again")
         if row["id"] in seen:
-            raise DataError(f"{path}, line {number}: the id {row['id']!r} stands at line {seen[row['id']]} already")
+            raise DataError(f"{path}, line {number}: duplicate id {row['id']!r}, first at line {seen[row['id']]}")
         seen[row["id"]] = number
     return tuple(rows), sha256_file(path)
 
@@ -170,8 +170,8 @@ def _is_full(row: Mapping[str, Any]) -> bool:
 
 def _joined(row: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
     name = "mr" if "context" in truth else "id"
-    said = {key: value for key, value in row.items() if key != "id"}
-    return {name: row["id"], **said, **{key: value for key, value in truth.items() if key != "id"}}
+    predicted = {key: value for key, value in row.items() if key != "id"}
+    return {name: row["id"], **predicted, **{key: value for key, value in truth.items() if key != "id"}}
 
 
 def write_predictions(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -191,47 +191,51 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 def _checked(rows: Iterable[tuple[str, Any]]) -> list[Prediction]:
     checked: list[Prediction] = []
-    first_place: dict[str, str] = {}
-    for place, row in rows:
-        prediction = _check_row(place, row)
+    first_location: dict[str, str] = {}
+    for location, row in rows:
+        prediction = _check_row(location, row)
         mr = prediction["mr"]
-        if mr in first_place:
-            raise DataError(f"{place}: the MR {mr!r} stands at {first_place[mr]} already; there is one line per MR")
-        first_place[mr] = place
+        if mr in first_location:
+            raise DataError(f"{location}: duplicate MR {mr!r}, first at {first_location[mr]}; expected one line per MR")
+        first_location[mr] = location
         checked.append(prediction)
     return checked
 
 
-def _check_row(place: str, row: Any) -> Prediction:
+def _check_row(location: str, row: Any) -> Prediction:
     if not isinstance(row, Mapping):
-        raise DataError(f"{place}: expected an object with {', '.join(FIELDS)}, found {type(row).__name__}")
+        raise DataError(f"{location}: expected an object with {', '.join(FIELDS)}, found {type(row).__name__}")
     for field in FIELDS:
         if field not in row:
-            raise DataError(f"{place}: field {field!r} is missing; a prediction has {', '.join(FIELDS)}")
+            raise DataError(f"{location}: field {field!r} is missing; a prediction has {', '.join(FIELDS)}")
     if unknown := sorted(set(row) - {*FIELDS, *LOSS_FIELDS}):
-        raise DataError(f"{place}: unknown field {unknown[0]!r}; a prediction has {', '.join((*FIELDS, *LOSS_FIELDS))}")
+        raise DataError(
+            f"{location}: unknown field {unknown[0]!r}; a prediction has {', '.join((*FIELDS, *LOSS_FIELDS))}"
+        )
     for field in TEXT_FIELDS:
         if not isinstance(row[field], str):
-            raise DataError(f"{place}: field {field!r} must be a string, found {row[field]!r}")
+            raise DataError(f"{location}: field {field!r} must be a string, found {row[field]!r}")
     references = row["references"]
     if not isinstance(references, (list, tuple)) or not all(isinstance(text, str) for text in references):
-        raise DataError(f"{place}: field 'references' must be a list of strings, found {references!r}")
+        raise DataError(f"{location}: field 'references' must be a list of strings, found {references!r}")
     return cast(
         Prediction,
-        {**{field: row[field] for field in TEXT_FIELDS}, "references": list(references), **_check_loss(place, row)},
+        {**{field: row[field] for field in TEXT_FIELDS}, "references": list(references), **_check_loss(location, row)},
     )
 
 
-def _check_loss(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _check_loss(location: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """The two fields of a measured loss; none or both are there."""
     given = [field for field in LOSS_FIELDS if field in row]
     if not given:
         return {}
     if len(given) == 1:
-        raise DataError(f"{place}: field {given[0]!r} stands alone; a measured loss has {' and '.join(LOSS_FIELDS)}")
+        raise DataError(
+            f"{location}: field {given[0]!r} without the other; a measured loss has {' and '.join(LOSS_FIELDS)}"
+        )
     nll, tokens = (row[field] for field in LOSS_FIELDS)
     if isinstance(nll, bool) or not isinstance(nll, int | float) or not math.isfinite(nll) or nll < 0:
-        raise DataError(f"{place}: field 'reference_nll' must be a finite number of at least 0, found {nll!r}")
+        raise DataError(f"{location}: field 'reference_nll' must be a finite number of at least 0, found {nll!r}")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
-        raise DataError(f"{place}: field 'reference_tokens' must be a whole number of at least 1, found {tokens!r}")
+        raise DataError(f"{location}: field 'reference_tokens' must be a whole number of at least 1, found {tokens!r}")
     return {"reference_nll": nll, "reference_tokens": tokens}

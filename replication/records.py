@@ -1,4 +1,4 @@
-"""What a run writes about itself. The record repeats and is versioned; the cost never does and is kept apart.
+"""Records of a run. The record is reproducible and versioned; the cost is neither and is kept separately.
 
 Imports neither torch nor transformers: reading records is cheap. `machine_conditions` and `peak_memory`
 look at torch, the first by importing it, the second only where it is already loaded.
@@ -35,10 +35,10 @@ class _Strict(BaseModel):
 
 
 class Corpus(_Strict):
-    """Which rows a run learnt from and was measured on.
+    """Which rows a run was trained and evaluated on.
 
-    `reported_split` is the split of the corpus that test_items were taken from; `comparable` says whether it is the
-    whole official one, without which no figure may be set beside a printed one (None: the profile decides).
+    `reported_split` is the split of the corpus that test_items were taken from; `comparable`: whether it is the
+    whole official one, a condition for comparison with a published figure (None: the profile decides).
     """
 
     name: str
@@ -66,7 +66,7 @@ class ParameterCounts(_Strict):
 
 
 class Result(_Strict):
-    """What training ended with; losses are per target token (None: nothing trained, no dev set)."""
+    """Results of training; losses are per target token (None: nothing trained, no dev set)."""
 
     steps: Count
     tokens_seen: Count
@@ -82,7 +82,7 @@ class AdapterFile(_Strict):
 
 
 class Conditions(_Strict):
-    """What decides the last bits of a float besides the code: same conditions, same record."""
+    """Conditions other than the code that affect the last bits of a float: same conditions, same record."""
 
     cpu: str
     blas: str
@@ -93,7 +93,7 @@ class Conditions(_Strict):
 class RunRecord(_Strict):
     """record.json, schema version 1: all that is needed to repeat a run, and nothing that two runs differ in.
 
-    No time, no path of a machine (refused), no git revision: those stand in `Cost`.
+    No time, no path of a machine (refused), no git revision: those are in `Cost`.
     """
 
     schema_version: Literal[1] = 1
@@ -107,7 +107,7 @@ class RunRecord(_Strict):
     training: dict[str, Any]
     decoding: dict[str, Any] | None
     seed: Count
-    training_seed: Count | None = None  # where `seed` draws the adapters alone
+    training_seed: Count | None = None  # if `seed` only draws the adapters
     corpus: Corpus
     counts: ParameterCounts
     counts_at_start: ParameterCounts | None = None  # where training changed them: adapters removed or expanded
@@ -124,14 +124,12 @@ class RunRecord(_Strict):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{field} is {value}; a record holds finite numbers")
             if isinstance(value, str) and _is_machine_path(value):
-                raise ValueError(
-                    f"{field} is the path {value!r}, which differs between machines; give a name or a hash"
-                )
+                raise ValueError(f"{field} is the path {value!r}, which differs between machines; use a name or a hash")
         return self
 
 
 class Cost(_Strict):
-    """One seed's entry of a cost file: what the run took here; never the same twice.
+    """One seed's entry of a cost file: the resources of the run on this machine; not reproducible.
 
     A process's peak memory never falls, so several seeds in one process share it.
     """
@@ -145,7 +143,7 @@ class Cost(_Strict):
 
 
 def write_record(path: str | Path, record: RunRecord) -> Path:
-    """Write record.json: the fields that were given; the bytes depend on the record alone."""
+    """Write the given fields to record.json; the bytes depend only on the record."""
     return write_json(path, record.model_dump(mode="json", exclude_unset=True))
 
 
@@ -190,7 +188,7 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def machine_conditions(threads: int | None = None) -> Conditions:
-    """What this process computes with; `threads` if training ran on another number than torch's current."""
+    """Hardware and software of this process; `threads` if training used another number than torch's current."""
     import torch
 
     build = torch.__config__.show()
@@ -205,7 +203,7 @@ def machine_conditions(threads: int | None = None) -> Conditions:
 
 
 def has_bfloat16_kernels() -> bool:
-    """Whether torch multiplies bfloat16 matrices with the processor's vector units here."""
+    """Whether torch multiplies bfloat16 matrices with this processor's vector units."""
     import torch
 
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if torch.backends.mkldnn.is_available() else False
@@ -226,7 +224,7 @@ def peak_memory() -> tuple[int, int | None]:
 
 
 def resident_memory() -> int | None:
-    """Bytes resident now; None where the system does not tell without another package."""
+    """Bytes resident now; None if unknown without another package."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

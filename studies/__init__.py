@@ -1,1 +1,1 @@
-"""What neither the library nor the pipelines import: the embedded corpus, faults of the authors' code, the recount."""
+"""Not imported by library or pipelines: the embedded corpus, faults of the authors' code, the recount."""

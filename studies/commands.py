@@ -23,7 +23,7 @@ def count_published(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count what the papers count, without weights or memory; the report sets it beside the printed figures."""
+    """Recount the published parameter counts, without weights or memory; the report compares them."""
     content = published_counts()
     if output is not None:
         write_json(output, content)

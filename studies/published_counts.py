@@ -1,12 +1,12 @@
-"""Every parameter count that the papers print, counted again on the real architectures, without weights.
+"""Every published parameter count, recounted on the real architectures, without weights.
 
-Cells are named as in `paper_results` (table/row); no printed figure stands here. Three ways of counting: a method
+Cells are named as in `paper_results` (table/row); no published figure is here. Three ways of counting: a method
 attached to the meta device, the parameters of named modules there, and closed forms for methods that are not
-implemented, which say what they assume. `candidates` are other things one might have counted: where a printed
+implemented, which say what they assume. `candidates` are other things one might have counted: where a published
 figure is not the count, they are what it can be held against.
 
 Sources of closed forms: adapters with a bottleneck m after every block (Lin et al. 2020; one block: 2 d m + m + d)
-or two a block (Houlsby et al. 2019), each with the layer norms that train beside them; PreLayer: d numbers for each
+or two a block (Houlsby et al. 2019), each with the layer norms trained with them; PreLayer: d numbers for each
 virtual token and block (Hu et al. 2021, section 5.1, quoted without a copy at hand).
 """
 
@@ -33,7 +33,7 @@ SKIP_LENGTHS = {"gpt2": (2, 3, 4, 6), MEDIUM: (2, 3, 4, 6, 8, 12), LARGE: (2, 3,
 
 @dataclass(frozen=True)
 class Candidate:
-    """Another thing that may have been counted; `about` says what, so that it reads after "counts"."""
+    """Another quantity that may have been counted; `about` describes it and reads after "counts"."""
 
     about: str
     count: int
@@ -41,7 +41,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Cell:
-    """One printed figure: how it is counted here, the count, and the candidates; `remark`: what is known of it."""
+    """One published figure: how it is counted here, the count, and the candidates; `remark`: notes on it."""
 
     id: str
     backbone: str
@@ -105,7 +105,7 @@ def bottleneck_count(width: int, blocks: int, size: int, each: int, norms: int) 
 
 
 def prelayer_count(width: int, blocks: int, tokens: int) -> int:
-    """`tokens` virtual tokens with activations of their own after every block."""
+    """`tokens` virtual tokens with separate activations after every block."""
     return blocks * width * tokens
 
 
@@ -249,7 +249,7 @@ def _weightlora() -> Iterator[Cell]:
 
 
 def solo_grid() -> list[dict[str, Any]]:
-    """Solo Connection (r=120) and LoRA (r=4, query and value) at every skip length worth asking, by backbone."""
+    """Solo Connection (r=120) and LoRA (r=4, query and value) at every relevant skip length, by backbone."""
     rows = []
     for backbone, lengths in SKIP_LENGTHS.items():
         lora, full = method_count(backbone, "lora", {"rank": 4})["adapter"], full_count(backbone)

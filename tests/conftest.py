@@ -24,10 +24,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Find the mirror of real corpora beside the checkout unless the caller named one."""
-    beside = ROOT.parent / "shared" / "data"
-    if "REPLICATION_MIRROR" not in os.environ and beside.is_dir():
-        os.environ["REPLICATION_MIRROR"] = str(beside)
+    """Use the mirror of real corpora next to the checkout unless the caller named one."""
+    default = ROOT.parent / "shared" / "data"
+    if "REPLICATION_MIRROR" not in os.environ and default.is_dir():
+        os.environ["REPLICATION_MIRROR"] = str(default)
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +37,10 @@ def project_root() -> Path:
 
 @pytest.fixture
 def mirror() -> Path:
-    """Folder of verified corpora; without one the tests of real input are skipped and say so."""
+    """Folder of verified corpora; tests of real input are skipped without it."""
     folder = os.environ.get("REPLICATION_MIRROR")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("not run: REPLICATION_MIRROR names no folder of real corpora")
+        pytest.skip("not run: REPLICATION_MIRROR is not a folder of real corpora")
     return Path(folder)
 
 

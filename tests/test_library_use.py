@@ -138,7 +138,7 @@ METHODS = [SoloConnectionConfig(rank=16, skip_length=2), LoraConfig(rank=2, targ
 @pytest.mark.parametrize("config", METHODS, ids=lambda config: config.method)
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient checkpointing"])
 def test_hugging_face_trainer(config: MethodConfig, family: str, checkpointing: bool, tmp_path: Path) -> None:
-    """Trains, writes its own checkpoints, changes the adapter alone; save and reload give the same logits."""
+    """Trains, writes its own checkpoints, changes only the adapter; save and reload give the same logits."""
     base = save_base(tmp_path / "base", family)
     model = attach(AutoModelForCausalLM.from_pretrained(base), config)
     adapter = set(trainable_parameters(model))

@@ -49,7 +49,7 @@ USERS = {
 CHALLENGE = {"tgen": "- 0.6593 8.6094 0.4483 0.6850 2.2338"}
 
 
-def as_printed(cell):
+def as_published(cell):
     return cell.text if cell.spread_text is None else f"{cell.text}+-{cell.spread_text}"
 
 
@@ -62,10 +62,10 @@ def as_printed(cell):
         ("e2e_challenge", CHALLENGE),
     ],
 )
-def test_every_figure_stands_as_printed(name, expected):
+def test_every_figure_is_as_published(name, expected):
     found = {
         row.id: " ".join(
-            [row.parameters.text if row.parameters else "-", *(as_printed(row.cells[metric]) for metric in METRICS)]
+            [row.parameters.text if row.parameters else "-", *(as_published(row.cells[metric]) for metric in METRICS)]
         )
         for row in load_table(name).rows
     }
@@ -92,7 +92,7 @@ def test_only_the_readmes_bleu_is_checked():
             assert (row.cells[metric].standing, row.cells[metric].note) == ("unverified", None), row.id
 
 
-def test_every_printed_spread_is_over_runs_and_no_other_table_has_one():
+def test_every_published_spread_is_over_runs_and_no_other_table_has_one():
     lora = [cell for row in load_table("lora_e2e").rows for cell in row.cells.values() if cell.spread is not None]
     assert len(lora) == 25
     assert {cell.spread_means for cell in lora} == {"runs"}
@@ -183,7 +183,7 @@ def test_scaling_moves_the_point_and_keeps_the_digits(table):
 
 
 def test_bleu_is_on_the_scripts_scale_everywhere():
-    """A forgotten conversion would put 68 beside 0.68."""
+    """A forgotten conversion would compare 68 with 0.68."""
     for table in load_tables():
         for row in table.rows:
             for metric in ("BLEU", "METEOR", "ROUGE_L"):
@@ -199,7 +199,7 @@ def test_quick_and_cpu_are_never_comparable():
     assert tolerances.why_not_comparable("some-other") is not None
 
 
-def test_tolerances_rest_on_printed_seed_spreads():
+def test_tolerances_rest_on_published_seed_spreads():
     """The seed part is the largest spread among the LoRA paper's own LoRA rows."""
     table = load_table("lora_e2e")
     rows = [row for row in table.rows if row.method == "lora"]
@@ -210,8 +210,8 @@ def test_tolerances_rest_on_printed_seed_spreads():
 
 def test_a_run_as_the_users_report_them_is_within_or_near_the_tolerance():
     """The reasoning says the users' gap to the paper is about as wide as the BLEU tolerance."""
-    printed = load_table("lora_e2e")
-    paper = next(printed.value(row, "BLEU") for row in printed.rows if row.id == "lora-gpt2-medium")
+    published = load_table("lora_e2e")
+    paper = next(published.value(row, "BLEU") for row in published.rows if row.id == "lora-gpt2-medium")
     users = load_table("lora_e2e_user_reports")
     gaps = [paper - users.value(row, "BLEU") for row in users.rows if row.backbone == "gpt2-medium"]
     assert load_tolerances().metrics["BLEU"].half_width == pytest.approx(np.mean(gaps), abs=0.002)

@@ -1,6 +1,6 @@
-"""What the runs of one profile say about the claims of both papers, case by case.
+"""Verdicts on the claims of both papers from the runs of one profile, case by case.
 
-A case is one claim in one place (a backbone, a task, a K or a reading); what decides it is the rule of `decision.py`.
+A case is one claim in one setting (a backbone, a task, a K or a reading), decided by the rule of `decision.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference, Finding, Question, Word, decide, undecided
+from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference, Finding, Question, Verdict, decide, undecided
 from analysis.judge.number_format import (
     LEVEL,
     difference_text,
@@ -24,19 +24,19 @@ from analysis.judge.number_format import (
     span,
 )
 from analysis.judge.study import (
-    Place,
+    Setting,
     Study,
     base_parameters,
     is_reading,
     keep_of,
     mixed_conditions,
-    place_of,
-    place_title,
     reference_lora,
+    setting_of,
+    setting_title,
     unequal,
 )
 from analysis.load.names import BACKBONE_NAMES, backbone_name, score_name
-from analysis.load.paper_files import DIRECTORY, printed_count
+from analysis.load.paper_files import DIRECTORY, published_count
 from analysis.load.paper_folder import Published, load_published
 from analysis.load.published import Claim, PaperName, reduction
 from analysis.load.runs import GENERATION, Experiment
@@ -46,14 +46,14 @@ from analysis.stats.seeds import largest_rise, smooth, summarise_seeds, t_interv
 
 @dataclass(frozen=True)
 class Case:
-    """One claim in one place: its word, what was found (effect, intervals, seeds), and why it tests nothing.
+    """One claim in one setting: its verdict, the findings (effect, intervals, seeds), and why it is not tested.
 
     `findings` hold the numbers: one a comparison, none where only parameters were counted. `effects` are theirs, or
-    the counted share. `subject` begins what each comparison is called (`WeightLoRA+ ` before `minus LoRA`).
+    the counted share. `subject` begins the name of each comparison (`WeightLoRA+ ` before `minus LoRA`).
     """
 
     title: str
-    word: Word
+    verdict: Verdict
     found: str
     ending: str = ""
     runs: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Case:
         """JSON form."""
         return {
             "title": self.title,
-            "word": self.word,
+            "verdict": self.verdict,
             "found": self.found,
             "untested": self.untested,
             "seeds": self.seeds,
@@ -88,9 +88,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Draft:
-    """A case before Holm's family is known: its questions, or why it asks none.
+    """A case before Holm's family is known: its questions, or why there are none.
 
-    `untested` keeps its questions out of the family; `word` is then the case's. `more` follows what was found.
+    `untested` keeps its questions out of the family; `verdict` is then the case's. `more` follows the findings.
     """
 
     title: str
@@ -99,18 +99,18 @@ class Draft:
     found: str = ""
     more: str = ""
     untested: str | None = None
-    word: Word = "inconclusive"
+    verdict: Verdict = "inconclusive"
     subject: str = ""
 
     def case(self, findings: Sequence[Finding], tested: bool) -> Case:
         """The case, once its questions are answered; `tested` is False in a profile that tests no claim."""
-        word = self.word if self.untested else joined_word([finding.word for finding in findings])
+        verdict = self.verdict if self.untested else joined_verdict([finding.verdict for finding in findings])
         parts = [f"{finding.question.name} {finding_text(finding)}" for finding in findings]
         found = ", ".join(part for part in (self.found, "; ".join(parts), self.more) if part)
-        shown = word.replace("_", " ")
+        shown = verdict.replace("_", " ")
         return Case(
             self.title,
-            word if tested else "not_tested",
+            verdict if tested else "not_tested",
             f"{self.subject}{found}",
             "" if not tested or not findings else f"{shown}: {self.untested}" if self.untested else shown,
             self.runs,
@@ -123,10 +123,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Judged:
-    """One claim: the verdict, the sentence that says why, each case, what was counted, and which runs were used."""
+    """One claim: the verdict, its reason, each case, the counts, and the runs used."""
 
     claim: Claim
-    word: Word
+    verdict: Verdict
     reason: str
     observed: tuple[str, ...] = ()
     counted: tuple[str, ...] = ()
@@ -136,34 +136,34 @@ class Judged:
 
     @property
     def tested(self) -> tuple[Case, ...]:
-        """The cases that decided the word."""
-        return tuple(case for case in self.cases if case.untested is None and case.word != "not_tested")
+        """The cases that decided the verdict."""
+        return tuple(case for case in self.cases if case.untested is None and case.verdict != "not_tested")
 
     @property
     def seeds(self) -> int | None:
-        """The fewest shared seeds of a comparison, of the tested cases where there are any; None without one."""
+        """The fewest shared seeds of a comparison, of the tested cases if there are any; None without one."""
         cases = self.tested or self.cases
         return min((case.seeds for case in cases if case.seeds is not None), default=None)
 
     @property
     def headline(self) -> Finding | None:
-        """The comparison to show first: of those with the claim's own word the one with the largest p.
+        """The comparison to show first: of those with the claim's verdict the one with the largest p.
 
-        The claim is no stronger than it. Without a test, the first comparison there is.
+        The claim is no stronger than it. Without a test, the first comparison.
         """
         findings = [finding for case in self.cases for finding in case.findings]
-        same = [finding for finding in findings if finding.word == self.word and finding.p_holm is not None]
+        same = [finding for finding in findings if finding.verdict == self.verdict and finding.p_holm is not None]
         return max(same, key=lambda finding: finding.p_holm or 0.0, default=next(iter(findings), None))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form: the claim, the word, and every number behind it."""
+        """JSON form: the claim, the verdict, and all its numbers."""
         headline = self.headline
         return {
             "number": self.claim.number,
             "key": self.claim.key,
             "claim": self.claim.text,
             "profile": self.profile,
-            "verdict": self.word,
+            "verdict": self.verdict,
             "reason": self.reason,
             "seeds": self.seeds,
             "headline": None if headline is None else headline.to_dict(),
@@ -175,30 +175,30 @@ class Judged:
 
 
 def verdict_list(verdicts: Sequence[Judged], *, brief: bool = False) -> str:
-    """Verdicts as a Markdown list: the word, the claim and the reason, below it what was observed.
+    """Verdicts as a Markdown list: the verdict, the claim and the reason, followed by the observations.
 
-    `brief` leaves out the cases that test nothing, which the reason names.
+    `brief` leaves out untested cases, which the reason names.
     """
     lines = []
-    for verdict in verdicts:
-        left_out = {case.text for case in verdict.cases if case.untested is not None} if brief else set()
-        word = verdict.word.replace("_", " ")
-        lines.append(f"- **Claim {verdict.claim.number}: {word}.** {verdict.claim.text} {verdict.reason}\n")
-        lines += [f"  - {line}\n" for line in verdict.observed if line not in left_out]
+    for judged in verdicts:
+        left_out = {case.text for case in judged.cases if case.untested is not None} if brief else set()
+        verdict = judged.verdict.replace("_", " ")
+        lines.append(f"- **Claim {judged.claim.number}: {verdict}.** {judged.claim.text} {judged.reason}\n")
+        lines += [f"  - {line}\n" for line in judged.observed if line not in left_out]
     return "".join(lines)
 
 
-def joined_word(words: Sequence[Word]) -> Word:
-    """All must support; one that contradicts is enough against."""
-    if words and all(word == "supported" for word in words):
+def joined_verdict(verdicts: Sequence[Verdict]) -> Verdict:
+    """Supported if all are; contradicted if any is."""
+    if verdicts and all(verdict == "supported" for verdict in verdicts):
         return "supported"
-    return "contradicted" if "contradicted" in words else "inconclusive"
+    return "contradicted" if "contradicted" in verdicts else "inconclusive"
 
 
 def settle(drafts: Sequence[Draft], *, tested: bool) -> list[Case]:
     """Cases of all claims of one paper in one profile, in order: their open questions are one family.
 
-    In a profile that tests no claim (`tested` False) nothing is decided: effects and intervals alone.
+    In a profile that tests no claim (`tested` False) nothing is decided: only effects and intervals.
     """
     open_ones = [question for draft in drafts if draft.untested is None for question in draft.questions]
     answers = dict(zip(map(id, open_ones), decide(open_ones), strict=True)) if tested else {}
@@ -224,9 +224,9 @@ RISE = "largest rise of the smoothed loss"
 
 @dataclass(frozen=True)
 class Bench:
-    """What verdicts are drawn from: the runs of one profile, what was published, and the memory measurements.
+    """The input of the verdicts: the runs of one profile, published figures, and memory measurements.
 
-    `broken` says what could not be read, and where searches are unequal.
+    `broken` lists what could not be read, and unequal searches.
     """
 
     study: Study
@@ -236,12 +236,12 @@ class Bench:
 
     @cached_property
     def verdicts(self) -> list[Judged]:
-        """`judge`, kept."""
+        """`judge`, cached."""
         return judge(self.study, self.published, self.memory)
 
     def of_paper(self, paper: PaperName) -> list[Judged]:
         """The verdicts on one paper's claims."""
-        return [verdict for verdict in self.verdicts if verdict.claim.paper == paper]
+        return [judged for judged in self.verdicts if judged.claim.paper == paper]
 
     @property
     def profile(self) -> str:
@@ -250,17 +250,17 @@ class Bench:
 
     @property
     def never_tests(self) -> str | None:
-        """Why this profile tests no claim of either paper; None when it may."""
+        """Why this profile tests no claim of either paper; None if it may."""
         return self.study.judgement.not_tested_in.get(self.profile)
 
     @property
     def why_not(self) -> str | None:
-        """Why this profile is never compared with a published cell; None when it may be."""
+        """Why this profile is never compared with a published cell; None if it may be."""
         return self.published.tolerances.why_not_comparable(self.profile)
 
     @property
     def readings(self) -> list[tuple[Experiment, int]]:
-        """Complete runs that stand for Solo Connection, with their skip length: every reading, on every backbone."""
+        """Complete runs that represent Solo Connection, with their skip length: every reading, on every backbone."""
         found = [
             (experiment, skip)
             for skip in SKIP_LENGTHS
@@ -274,7 +274,7 @@ class Bench:
         return next((e for e, skip in self.readings if (_backbone(e), skip) == (backbone, skip_length)), None)
 
     def chosen(self, backbone: str, skip_length: int) -> list[Experiment]:
-        """What a claim about Solo Connection is tested on: the paper's own setting, elsewhere every reading."""
+        """Runs that test a claim about Solo Connection: the paper's own setting, otherwise every reading."""
         if self.why_not is not None:
             return [experiment for experiment, _ in self.readings]
         run = self.reading(backbone, skip_length)
@@ -292,30 +292,30 @@ class Bench:
         return reference_lora(self.study.generation.experiments, experiment.record)
 
     def label(self, experiment: Experiment) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return next(row.title for row in self.study.rows if row.experiment == experiment.name)
 
     def scope(self, backbones: Sequence[str]) -> str:
-        """What a verdict on Solo Connection outside the paper's own setting speaks of."""
+        """The scope of a verdict on Solo Connection outside the paper's own setting."""
         if self.why_not is None:
             return ""
         where = " and ".join(dict.fromkeys(backbones)) or "this profile's backbone"
         return (
-            f" This speaks of {where} and of this profile's part of the data alone, and of no printed cell: "
+            f" This applies only to {where} and this profile's part of the data, and to no published cell: "
             f"{_lowered(self.why_not)}"
         )
 
     def adapters_of(self, backbone: str) -> int | None:
-        """How many adapters a backbone of this profile offers; None where no run says."""
+        """The number of adapters of a backbone of this profile; None if no run records it."""
         for experiment in self.study.tasks.experiments:
             for selection in experiment.selections.values():
                 if experiment.record is not None and experiment.record.backbone == backbone:
                     return len(selection.adapters)
         return None
 
-    def title(self, place: Place, ours: Experiment | None = None) -> str:
-        """`CoLA on MiniLM-L6, K=3`, with the preset where it is a variant of the code."""
-        where = place_title(self.study.tasks.experiments, place)
+    def title(self, setting: Setting, ours: Experiment | None = None) -> str:
+        """`CoLA on MiniLM-L6, K=3`, with the preset if it is a variant of the code."""
+        where = setting_title(self.study.tasks.experiments, setting)
         keep = keep_of(ours) if ours else None
         preset = ours.record.method_config.get("preset") if ours and ours.record else None
         variant = f", {preset}" if preset not in (None, "paper") else ""
@@ -339,7 +339,7 @@ def load_bench(
 
 
 def judge(study: Study, published: Published | None = None, memory: Memory | None = None) -> list[Judged]:
-    """One verdict a claim of either paper, in the order of claims.yaml; the comparisons of a paper are one family."""
+    """One verdict per claim of either paper, in the order of claims.yaml; the comparisons of a paper are one family."""
     bench = Bench(study, published or load_published(), memory)
     verdicts = []
     for paper in bench.published.claims.papers:
@@ -351,19 +351,19 @@ def judge(study: Study, published: Published | None = None, memory: Memory | Non
     return verdicts
 
 
-def together(cases: Sequence[Case], share: float) -> Word:
-    """The one rule for a claim over several cases; a case without a test says nothing.
+def together(cases: Sequence[Case], share: float) -> Verdict:
+    """The rule for a claim over several cases; untested cases do not count.
 
     Supported when at least `share` of the tested cases are and none is contradicted; contradicted the other way round;
-    otherwise inconclusive. Without a tested case: inconclusive where a comparison was possible, else not tested.
+    otherwise inconclusive. Without a tested case: inconclusive if a comparison was possible, else not tested.
     """
-    tested = [case.word for case in cases if case.untested is None and case.word != "not_tested"]
+    tested = [case.verdict for case in cases if case.untested is None and case.verdict != "not_tested"]
     if not tested:
-        return "inconclusive" if any(case.word == "inconclusive" for case in cases) else "not_tested"
-    words, least = Counter(tested), share * len(tested)
-    if words["supported"] >= least and not words["contradicted"]:
+        return "inconclusive" if any(case.verdict == "inconclusive" for case in cases) else "not_tested"
+    verdicts, least = Counter(tested), share * len(tested)
+    if verdicts["supported"] >= least and not verdicts["contradicted"]:
         return "supported"
-    if words["contradicted"] >= least and not words["supported"]:
+    if verdicts["contradicted"] >= least and not verdicts["supported"]:
         return "contradicted"
     return "inconclusive"
 
@@ -384,10 +384,10 @@ def compare_runs(
         return Draft(title, (), runs, f"{what} not compared, {reason}", "", reason)
     untested = difference.why_undecidable
     if ours.form != GENERATION:  # a generation run without training scores near zero, so that every method learns
-        learned = bench.study.learned(place_of(ours))
-        if learned.word == "did not learn":
+        learned = bench.study.learned(setting_of(ours))
+        if learned.verdict == "did not learn":
             untested = "did not learn"
-        elif learned.word == "not known":
+        elif learned.verdict == "not known":
             untested = f"whether the task was learned is not known, {learned.reason}"
     return Draft(title, (Question(what, difference, above),), runs, "", more, untested)
 
@@ -396,7 +396,7 @@ def compare_runs(
 
 
 def _solo_against_lora(bench: Bench) -> list[Draft]:
-    """Solo minus LoRA; a profile that tests nothing shows every complete run."""
+    """Solo minus LoRA; a profile that tests no claim shows every complete run."""
     complete = [experiment for experiment in bench.solo() if experiment.status == "complete"]
     pairs = [
         (solo, bench.lora_of(solo)) for solo in (complete if bench.never_tests else bench.chosen("gpt2-medium", 2))
@@ -420,22 +420,22 @@ def _outperforms_lora(bench: Bench, claim: Claim, cases: Sequence[Case]) -> Judg
             else "LoRA and a reading of Solo Connection on one backbone are not both complete."
         )
         return Judged(claim, "not_tested", reason, *evidence, bench.profile)
-    word = together(cases, bench.study.judgement.almost_all.share)
+    verdict = together(cases, bench.study.judgement.almost_all.share)
     reason = " ".join(case.text for case in cases) + bench.scope(_backbones(bench, cases))
     reason += mixed_conditions(_experiments(bench, cases))
-    if word == "inconclusive" and all(case.untested for case in cases):
+    if verdict == "inconclusive" and all(case.untested for case in cases):
         few = [case.untested for case in cases if case.untested and "seeds" in case.untested]
         reason += " A verdict needs three shared seeds on the same items." if few else ""
-    return Judged(claim, word, reason, *evidence, bench.profile)
+    return Judged(claim, verdict, reason, *evidence, bench.profile)
 
 
 def _fewer_than_lora(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
-    """The count: 59 % fewer is a figure of GPT-2 Large; elsewhere its direction alone can be contradicted."""
+    """The count: 59 % fewer is the figure for GPT-2 Large; elsewhere only its direction can be contradicted."""
     shapes = bench.published.claims.counted
     counted = tuple(
         f"{BACKBONE_NAMES[shape.backbone]}, r={shape.solo_rank}, k={shape.skip_length}: {shape.solo:,} "
         f"against LoRA's {shape.lora:,}, {percent(reduction(shape.solo, shape.lora))} fewer by exact count and "
-        f"{percent(reduction(shape.solo, printed_count(shape.lora_printed)))} fewer than the printed "
+        f"{percent(reduction(shape.solo, published_count(shape.lora_printed)))} fewer than the published "
         f"{shape.lora_printed}."
         for shape in shapes
     )
@@ -446,37 +446,37 @@ def _fewer_than_lora(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
     runs = tuple(dict.fromkeys(run.name for pair in pairs for run in pair))
     chosen = [] if bench.never_tests else [pair for pair in pairs if pair[0] in bench.chosen("gpt2-large", 6)]
     if not chosen:
-        reason = "No backbone of this profile has GPT-2 Large's shapes. There the claim is counted, not trained."
+        reason = "No backbone of this profile has GPT-2 Large's shapes. For those the claim is counted, not trained."
         if bench.why_not is not None and not bench.never_tests:
             reason, runs = "LoRA and a reading of Solo Connection on one backbone are not both complete.", ()
         return Judged(claim, "not_tested", reason, observed, counted, runs, profile=bench.profile)
-    printed = next(shape.lora_printed for shape in shapes if shape.backbone == "gpt2-large")
-    cases = [_count_case(bench, solo, lora, printed) for solo, lora in chosen]
-    word = together(cases, bench.study.judgement.almost_all.share)
+    published_lora = next(shape.lora_printed for shape in shapes if shape.backbone == "gpt2-large")
+    cases = [_count_case(bench, solo, lora, published_lora) for solo, lora in chosen]
+    verdict = together(cases, bench.study.judgement.almost_all.share)
     if bench.why_not is None:
-        return Judged(claim, word, f"{cases[0].found}.", observed, counted, runs, tuple(cases), bench.profile)
+        return Judged(claim, verdict, f"{cases[0].found}.", observed, counted, runs, tuple(cases), bench.profile)
     reason = " ".join(case.text for case in cases)
-    if word == "inconclusive":
-        reason += " Fewer, but not by 59 %: that is a figure of GPT-2 Large's shapes, where it is counted."
+    if verdict == "inconclusive":
+        reason += " Fewer, but not by 59 %: that figure is for GPT-2 Large's shapes, where it is counted."
     reason += bench.scope(_backbones(bench, cases))
     runs = tuple(dict.fromkeys(run for case in cases for run in case.runs))
-    return Judged(claim, word, reason, observed, counted, runs, tuple(cases), bench.profile)
+    return Judged(claim, verdict, reason, observed, counted, runs, tuple(cases), bench.profile)
 
 
-def _count_case(bench: Bench, solo: Experiment, lora: Experiment, printed: str) -> Case:
+def _count_case(bench: Bench, solo: Experiment, lora: Experiment, published: str) -> Case:
     assert solo.record is not None
     assert lora.record is not None
     ours, theirs = solo.record.counts.adapter, lora.record.counts.adapter
     exact, names = reduction(ours, theirs), (solo.name, lora.name)
-    word: Word = "supported" if exact >= CLAIMED_REDUCTION_FROM_LORA else "inconclusive"
+    verdict: Verdict = "supported" if exact >= CLAIMED_REDUCTION_FROM_LORA else "inconclusive"
     if bench.why_not is not None:
-        word = "contradicted" if exact <= 0 else word
+        verdict = "contradicted" if exact <= 0 else verdict
         found = f"{percent(exact)} fewer than {bench.label(lora)}"
-        return Case(bench.label(solo), word, found, word, names, (exact,))
-    rounded = reduction(ours, printed_count(printed))
-    word = "contradicted" if max(exact, rounded) < CLAIMED_REDUCTION_FROM_LORA else word
-    found = f"{percent(exact)} fewer by exact count, {percent(rounded)} fewer than the printed {printed}"
-    return Case(bench.label(solo), word, found, "", names, (exact,))
+        return Case(bench.label(solo), verdict, found, verdict, names, (exact,))
+    rounded = reduction(ours, published_count(published))
+    verdict = "contradicted" if max(exact, rounded) < CLAIMED_REDUCTION_FROM_LORA else verdict
+    found = f"{percent(exact)} fewer by exact count, {percent(rounded)} fewer than the published {published}"
+    return Case(bench.label(solo), verdict, found, "", names, (exact,))
 
 
 def _fewer_than_full(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
@@ -491,15 +491,15 @@ def _fewer_than_full(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
     for solo in [] if bench.never_tests else bench.chosen("gpt2-medium", 2):
         assert solo.record is not None
         share = reduction(solo.record.counts.adapter, base_parameters(solo.record))
-        word: Word = "supported" if share > CLAIMED_REDUCTION_FROM_FULL else "contradicted"
+        verdict: Verdict = "supported" if share > CLAIMED_REDUCTION_FROM_FULL else "contradicted"
         found = f"{percent(share, 2)} fewer than full fine-tuning on {_name(solo)}"
-        cases.append(Case(bench.label(solo), word, found, word, (solo.name,), (share,)))
+        cases.append(Case(bench.label(solo), verdict, found, verdict, (solo.name,), (share,)))
     if not cases:
         reason = "No backbone of this profile has GPT-2 Medium's shapes; the share depends on the backbone's size."
         return Judged(claim, "not_tested", reason, *evidence, profile=bench.profile)
     reason = " ".join(case.text for case in cases) + bench.scope(_backbones(bench, cases))
-    word = together(cases, bench.study.judgement.almost_all.share)
-    return Judged(claim, word, reason, *evidence, tuple(cases), bench.profile)
+    verdict = together(cases, bench.study.judgement.almost_all.share)
+    return Judged(claim, verdict, reason, *evidence, tuple(cases), bench.profile)
 
 
 def _smooth_and_stable(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
@@ -519,13 +519,13 @@ def _smooth_and_stable(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
         return Judged(claim, "not_tested", reason, *evidence, profile=bench.profile)
     case = _rise_case(bench, *pair, *(rises[experiment.name] for experiment in pair))
     reason = f"{case.text}{bench.scope([_name(pair[0])])}{mixed_conditions(pair)}"
-    return Judged(claim, case.word, reason, *evidence, (case,), bench.profile)
+    return Judged(claim, case.verdict, reason, *evidence, (case,), bench.profile)
 
 
 def _rise_case(
     bench: Bench, with_it: Experiment, without: Experiment, ours: dict[int, float], theirs: dict[int, float]
 ) -> Case:
-    """A training loss has no test items: the interval over seeds decides alone, and smaller is better."""
+    """A training loss has no test items: only the interval over seeds decides, and smaller is better."""
     seeds = tuple(sorted(set(ours) & set(theirs)))
     title, names = bench.label(with_it), (with_it.name, without.name)
     values = tuple(ours[seed] - theirs[seed] for seed in seeds)
@@ -533,19 +533,19 @@ def _rise_case(
         return Case(title, "inconclusive", "no shared seeds", "", names, untested="no shared seeds")
     over_seeds = t_interval(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else None
     difference = Difference(RISE, sum(values) / len(values), seeds, None, over_seeds, values)
-    word: Word = "inconclusive"
+    verdict: Verdict = "inconclusive"
     if over_seeds is not None and over_seeds.high < 0:
-        word = "supported"
+        verdict = "supported"
     elif over_seeds is not None and over_seeds.low > 0:
-        word = "contradicted"
+        verdict = "contradicted"
     few = None if over_seeds is not None else f"only {len(seeds)} shared seeds; three are needed"
     smaller = sum(value < 0 for value in values)
     found = f"with minus without its homotopy parameter, {RISE} {signed(difference.effect)} nats per token ("
     found += f"{LEVEL} over {len(seeds)} seeds {span(over_seeds)}, " if over_seeds is not None else ""
     found += f"smaller on {smaller} of {len(seeds)} seeds)"
-    finding = Finding(Question("with minus without homotopy parameter", difference), word, few)
-    ending = f"{word}: {few}" if few else word
-    return Case(title, word, found, ending, names, (difference.effect,), few, (finding,))
+    finding = Finding(Question("with minus without homotopy parameter", difference), verdict, few)
+    ending = f"{verdict}: {few}" if few else verdict
+    return Case(title, verdict, found, ending, names, (difference.effect,), few, (finding,))
 
 
 def loss_rises(experiment: Experiment) -> dict[int, float]:
@@ -600,8 +600,8 @@ def scores_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:
         return f"{text}."
     pairs = zip(difference.seeds, difference.by_seed, strict=True)
     each = ", ".join(f"{signed(value)} (seed {seed})" for seed, value in pairs)
-    alone = f"; seed by seed {each}" if len(difference.seeds) > 1 else ""
-    return f"{text}; difference {difference_text(difference)}{alone}."
+    by_seed = f"; seed by seed {each}" if len(difference.seeds) > 1 else ""
+    return f"{text}; difference {difference_text(difference)}{by_seed}."
 
 
 def parameters_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:
@@ -626,7 +626,7 @@ def parameters_against_full(bench: Bench, solo: Experiment) -> str:
 
 
 def parameter_range(bench: Bench, solo: Experiment) -> str:
-    """How far the homotopy parameters moved; empty where they were not logged."""
+    """How far the homotopy parameters moved; empty if they were not logged."""
     lasts = [
         float(curve[name].dropna().iloc[-1])
         for curve in solo.curves.values()
@@ -648,10 +648,10 @@ def parameter_range(bench: Bench, solo: Experiment) -> str:
 def _fewer_and_as_good(bench: Bench) -> list[Draft]:
     judgement, drafts = bench.study.judgement, []
     margin = bench.published.authors.facts.rules.margin
-    for place in bench.study.tasks.places:
-        for lora in bench.study.at(place, "lora")[:1]:
-            for ours in bench.study.at(place, "weight_lora"):
-                title, runs = bench.title(place, ours), (ours.name, lora.name)
+    for setting in bench.study.tasks.settings:
+        for lora in bench.study.at(setting, "lora")[:1]:
+            for ours in bench.study.at(setting, "weight_lora"):
+                title, runs = bench.title(setting, ours), (ours.name, lora.name)
                 share, text = _parameters(ours, lora)
                 if share > judgement.fewer_parameters.share:
                     few = "more than half of LoRA's adapter parameters"
@@ -674,35 +674,35 @@ def _counted(bench: Bench) -> tuple[str, ...]:
 
 def _plus_is_best(bench: Bench) -> list[Draft]:
     drafts = []
-    for place in bench.study.tasks.places:
-        rivals = [*bench.study.at(place, "lora")[:1], *bench.study.at(place, "weight_lora")]
-        for plus in bench.study.at(place, "weight_lora_plus"):
+    for setting in bench.study.tasks.settings:
+        rivals = [*bench.study.at(setting, "lora")[:1], *bench.study.at(setting, "weight_lora")]
+        for plus in bench.study.at(setting, "weight_lora_plus"):
             if len(rivals) < 2:
                 continue
             parts = []
             for rival in rivals:
                 keep = keep_of(rival)
                 against = "minus LoRA" if keep is None else f"minus WeightLoRA K={keep}"
-                parts.append(compare_runs(bench, bench.title(place), against, plus, rival))
+                parts.append(compare_runs(bench, bench.title(setting), against, plus, rival))
             drafts.append(_joined(parts))
     return drafts
 
 
 def _better_than_random(bench: Bench) -> list[Draft]:
     drafts = []
-    for place in bench.study.tasks.places:
-        controls = {keep_of(control): control for control in bench.study.at(place, "random_lora")}
-        for ours in bench.study.at(place, "weight_lora"):
+    for setting in bench.study.tasks.settings:
+        controls = {keep_of(control): control for control in bench.study.at(setting, "random_lora")}
+        for ours in bench.study.at(setting, "weight_lora"):
             control = controls.get(keep_of(ours))
             if control is not None:
-                title = bench.title(place, ours)
+                title = bench.title(setting, ours)
                 drafts.append(compare_runs(bench, title, "WeightLoRA minus random", ours, control))
     return drafts
 
 
 def _saves_memory(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
     memory, least_saving = bench.memory, bench.study.judgement.memory.share
-    remainder = "That no intuition about layers is needed is no measurable statement; claim 3's control bears on it."
+    remainder = "That no intuition about layers is needed cannot be measured; claim 3's control is related."
     if memory is None:
         reason = f"Peak memory was not measured in the {bench.profile} profile. {remainder}"
         return Judged(claim, "not_tested", reason, profile=bench.profile)
@@ -712,7 +712,7 @@ def _saves_memory(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
         for row in memory.rows
         if row.all_adapters_peak_bytes and (everything is None or row.keep < everything)
     }
-    tokens = f"{memory.batch} x {memory.length} tokens a step"
+    tokens = f"{memory.batch} x {memory.length} tokens per step"
     where = f"{backbone_name(memory.backbone)}, r={memory.rank or 'unknown'}, {tokens}"
     observed = tuple(
         f"{where}: K={row.keep}: phase-2 peak {row.phase2_peak_bytes / 1e6:,.0f} MB"
@@ -725,17 +725,17 @@ def _saves_memory(bench: Bench, claim: Claim, _: Sequence[Case]) -> Judged:
         return Judged(claim, "not_tested", reason, observed, profile=bench.profile)
     enough = [saving >= least_saving for saving in savings.values()]
     none = [saving <= 0 for saving in savings.values()]
-    word: Word = "supported" if all(enough) else "contradicted" if all(none) else "inconclusive"
+    verdict: Verdict = "supported" if all(enough) else "contradicted" if all(none) else "inconclusive"
     least, most = min(savings.values()), max(savings.values())
     reason = (
         f"{bench.profile} profile, {where}: phase-2 peaks lie {percent(least)} to {percent(most)} below the peak with "
         f"all adapters, for K of {', '.join(map(str, savings))}. One measurement per K, so no interval. {remainder}"
     )
-    return Judged(claim, word, reason, observed, profile=bench.profile)
+    return Judged(claim, verdict, reason, observed, profile=bench.profile)
 
 
 def _other_rank(ours: Experiment, other: Experiment) -> str | None:
-    """LoRA, WeightLoRA and the random control must have one rank; WeightLoRA+ raises its own by design."""
+    """LoRA, WeightLoRA and the random control must have the same rank; WeightLoRA+ raises its rank by design."""
     a, b = ours.record, other.record
     if a is None or b is None or not {a.method, b.method} <= {"lora", "weight_lora", "random_lora"}:
         return None
@@ -744,8 +744,8 @@ def _other_rank(ours: Experiment, other: Experiment) -> str | None:
 
 
 def _joined(parts: Sequence[Draft]) -> Draft:
-    """Better than both: every difference must be above zero, and one below zero is enough against it."""
-    untested = next((part for part in parts if part.word == "not_tested"), None)
+    """Better than both: every difference must be above zero, and one below zero contradicts."""
+    untested = next((part for part in parts if part.verdict == "not_tested"), None)
     untested = untested or next((part for part in parts if part.untested), None)
     return Draft(
         parts[0].title,
@@ -754,7 +754,7 @@ def _joined(parts: Sequence[Draft]) -> Draft:
         "; ".join(part.found for part in parts if part.found),
         "",
         untested.untested if untested else None,
-        untested.word if untested else "inconclusive",
+        untested.verdict if untested else "inconclusive",
         "WeightLoRA+ ",
     )
 
@@ -766,51 +766,51 @@ def _over_tasks(bench: Bench, claim: Claim, cases: Sequence[Case]) -> Judged:
     evidence = tuple(case.text for case in cases), counted, runs, tuple(cases), bench.profile
     if bench.never_tests:
         return Judged(claim, "not_tested", bench.never_tests, *evidence)
-    word = together(cases, bench.study.judgement.almost_all.share)
+    verdict = together(cases, bench.study.judgement.almost_all.share)
     tested = [case for case in cases if case.untested is None]
     rest = [f"{case.title} ({case.untested})" for case in cases if case.untested is not None]
-    besides = f" Without a test: {'; '.join(rest)}." if rest else ""
+    without_test = f" Without a test: {'; '.join(rest)}." if rest else ""
     if not tested:
-        reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{besides}"
-        return Judged(claim, word, reason, *evidence)
+        reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{without_test}"
+        return Judged(claim, verdict, reason, *evidence)
     if waiting := _unfinished(bench, claim):
-        return Judged(claim, "not_tested", f"{waiting}{besides}", *evidence)
-    words = Counter(case.word for case in tested)
-    counts = listed([f"{words[name]} {name}" for name in ("supported", "contradicted", "inconclusive")])
+        return Judged(claim, "not_tested", f"{waiting}{without_test}", *evidence)
+    verdicts = Counter(case.verdict for case in tested)
+    counts = listed([f"{verdicts[name]} {name}" for name in ("supported", "contradicted", "inconclusive")])
     effects = [effect for case in tested for effect in case.effects]
     reason = (
         f"{bench.profile} profile, {len(tested)} tested {'case' if len(tested) == 1 else 'cases'}: {counts}; "
-        f"differences {signed(min(effects))} to {signed(max(effects))}.{besides}"
+        f"differences {signed(min(effects))} to {signed(max(effects))}.{without_test}"
     )
     if why := bench.published.authors.facts.why_not_comparable(bench.profile):
-        reason += f" This says nothing of the paper's own figures: {_lowered(why)}"
-    return Judged(claim, word, reason, *evidence)
+        reason += f" This says nothing about the paper's own figures: {_lowered(why)}"
+    return Judged(claim, verdict, reason, *evidence)
 
 
 def _unfinished(bench: Bench, claim: Claim) -> str | None:
-    """Why a claim is not judged yet: the grid that was fixed for it (`judgement.yaml`) has started and is not complete.
+    """Why a claim is not judged yet: the grid fixed for it (`judgement.yaml`) has started and is not complete.
 
-    A verdict on the tasks that happen to have run first would be another question than the one that was fixed.
+    A verdict only on the tasks that ran first would answer a different question.
     """
-    places, methods = bench.study.judgement.asked_of(bench.profile, claim.id)
-    if not set(places) & set(bench.study.places):
+    settings, methods = bench.study.judgement.planned_for(bench.profile, claim.id)
+    if not set(settings) & set(bench.study.settings):
         return None
 
-    def has_run(place: Place, method: str) -> bool:
-        return any(set(places[place]) <= set(run.seeds) for run in bench.study.at(place, method))
+    def has_run(setting: Setting, method: str) -> bool:
+        return any(set(settings[setting]) <= set(run.seeds) for run in bench.study.at(setting, method))
 
-    done = [place for place in places if all(has_run(place, method) for method in methods)]
-    if len(done) == len(places):
+    done = [setting for setting in settings if all(has_run(setting, method) for method in methods)]
+    if len(done) == len(settings):
         return None
-    names = listed([bench.title(place) for place in done]) if done else "none"
+    names = listed([bench.title(setting) for setting in done]) if done else "none"
     return (
-        f"Not judged yet: the {bench.profile} profile's grid asks it on {len(places)} tasks, of which "
-        f"{len(done)} ran with every method and seed ({names}). The cases so far are shown, each by itself."
+        f"Not judged yet: the {bench.profile} profile's grid tests it on {len(settings)} tasks, of which "
+        f"{len(done)} ran with every method and seed ({names}). The cases so far are shown separately."
     )
 
 
 def _parameters(ours: Experiment, lora: Experiment) -> tuple[float, str]:
-    """Share of LoRA's adapter parameters, and the sentence that says which count it is."""
+    """Share of LoRA's adapter parameters, and its description."""
     a, b = ours.record, lora.record
     if a is None or b is None or not b.counts.adapter:
         return 1.0, "parameters unknown"

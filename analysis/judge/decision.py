@@ -1,4 +1,4 @@
-"""The rule by which a comparison decides a claim, and what it could have detected. Stated here and nowhere else.
+"""The rule by which a comparison decides a claim, and what it could have detected. Defined only here.
 
 A comparison is first minus second on one metric, on the same test items and over shared seeds. It is `supported` (or
 `contradicted`) only when both of these exclude zero, or the bound the claim names, in that direction:
@@ -8,9 +8,9 @@ A comparison is first minus second on one metric, on the same test items and ove
 
 Its constants are those of `paper_results/judgement.yaml`; alpha governs both tests and every interval.
 
-Otherwise it is `inconclusive`. Each test alone is blind to the other's noise: the item bootstrap to another training
-run, the t-interval to other test items. With 630 shared items, three seeds and no true difference, items alone decide
-wrongly in 5 to 22 % of the cases simulated in the tests, seeds alone in 7 to 16 %, both together in at most 5 %; in the
+Otherwise it is `inconclusive`. Each test misses the other's noise: the item bootstrap misses another training
+run, the t-interval other test items. With 630 shared items, three seeds and no true difference, the item test alone is
+wrong in 5 to 22 % of the cases simulated in the tests, the seed test in 7 to 16 %, both together in at most 5 %; in the
 worst case, where every seed errs on the very same items, in 5.8 % (2.9 % in either direction).
 
 Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons with equal
@@ -18,9 +18,9 @@ budgets, at least three shared seeds and scores of single items (and, for Weight
 with a margin puts two p-values into it, one a bound.
 
 Seeds: one seed has no interval at all. Two would have one (df = 1, t = 12.7), but a spread estimated from a single
-difference of two runs is no basis for a verdict, so three shared seeds are asked for; with fewer a comparison is
+difference of two runs is no basis for a verdict, so three shared seeds are required; with fewer a comparison is
 `inconclusive` and enters no family. A sign-flip test of n seeds has no p below 2 / 2**n, so at three seeds it can never
-pass 0.25: it is reported from six seeds on, beside the rule and not as part of it."""
+pass 0.25: it is reported from six seeds on, but is not part of the rule."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from analysis.stats.bootstrap import Interval, PairedDifference
 from analysis.stats.power import smallest_detectable
 from analysis.stats.seeds import holm, sign_flip_test
 
-Word = Literal["supported", "contradicted", "inconclusive", "not_tested"]
+Verdict = Literal["supported", "contradicted", "inconclusive", "not_tested"]
 RULE = load_judgement().rule
 ALPHA, POWER, LEAST_SEEDS = RULE.alpha, RULE.power, RULE.least_seeds
 CONFIDENCE = 1 - ALPHA  # of every interval: one alpha governs both tests
@@ -60,16 +60,16 @@ class Difference:
     approximate: bool = False
 
     def above(self, bound: float) -> bool:
-        """Whether every interval there is lies above `bound`; False without an interval over items or seeds."""
+        """Whether every available interval lies above `bound`; False without one."""
         return bool(self._intervals) and all(interval.low > bound for interval in self._intervals)
 
     def below(self, bound: float) -> bool:
-        """Whether every interval there is lies below `bound`."""
+        """Whether every available interval lies below `bound`."""
         return bool(self._intervals) and all(interval.high < bound for interval in self._intervals)
 
     @property
     def sign_flip_p(self) -> float | None:
-        """Two-sided p of the sign-flip test over seeds; None below six seeds, where it could decide nothing."""
+        """Two-sided p of the sign-flip test over seeds; None below six seeds, where it cannot be significant."""
         return sign_flip_test(self.by_seed) if len(self.by_seed) >= SIGN_FLIP_SEEDS else None
 
     @property
@@ -79,7 +79,7 @@ class Difference:
 
     @property
     def why_undecidable(self) -> str | None:
-        """Why the rule can say nothing of it; None when it can."""
+        """Why the rule cannot decide; None if it can."""
         if len(self.seeds) < LEAST_SEEDS:
             return f"fewer than {LEAST_SEEDS} seeds"
         if self.over_items is None:
@@ -93,7 +93,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Question:
-    """What a claim asks of one difference: supported above one bound, contradicted below the other."""
+    """A claim's hypothesis about one difference: supported above one bound, contradicted below the other."""
 
     name: str
     difference: Difference
@@ -111,11 +111,11 @@ class Finding:
     """A question answered by the rule.
 
     `p_items` and `p_holm` belong to the bound that the effect lies beyond (to `above` when it lies between the two);
-    `family` is the number of p-values adjusted together. All three are None where the rule cannot decide.
+    `family` is the number of p-values adjusted together. All three are None if the rule cannot decide.
     """
 
     question: Question
-    word: Word
+    verdict: Verdict
     why: str | None = None
     p_items: float | None = None
     p_holm: float | None = None
@@ -123,7 +123,7 @@ class Finding:
 
     @property
     def difference(self) -> Difference:
-        """What was asked about."""
+        """The difference in question."""
         return self.question.difference
 
     @cached_property
@@ -162,13 +162,13 @@ class Finding:
             "family": self.family,
             "sign_flip_p": found.sign_flip_p,
             "smallest_detectable": self.detectable,
-            "word": self.word,
+            "verdict": self.verdict,
             "why": self.why,
         }
 
 
 def decide(questions: Sequence[Question]) -> list[Finding]:
-    """One finding a question, in order; those that the rule can decide form one family of Holm's."""
+    """One finding per question, in order; those that the rule can decide form one Holm family."""
     open_ones = [question for question in questions if question.difference.why_undecidable is None]
     keys = [(id(question), bound) for question in open_ones for bound in question.bounds]
     raw = [
@@ -181,9 +181,9 @@ def decide(questions: Sequence[Question]) -> list[Finding]:
     return [_finding(question, adjusted, len(raw)) for question in questions]
 
 
-def undecided(question: Question, word: Word, why: str | None) -> Finding:
+def undecided(question: Question, verdict: Verdict, why: str | None) -> Finding:
     """A finding outside any family: its effect is shown, nothing is tested."""
-    return Finding(question, word, why)
+    return Finding(question, verdict, why)
 
 
 def _finding(question: Question, adjusted: dict[tuple[int, float], float], family: int) -> Finding:
@@ -192,10 +192,10 @@ def _finding(question: Question, adjusted: dict[tuple[int, float], float], famil
     if found.why_undecidable or items is None or seeds is None:
         return undecided(question, "inconclusive", found.why_undecidable)
     above, below = (adjusted[id(question), bound] for bound in (question.above, question.below))
-    word: Word = "inconclusive"
+    verdict: Verdict = "inconclusive"
     if items.estimate > question.above and above <= ALPHA and seeds.low > question.above:
-        word = "supported"
+        verdict = "supported"
     elif items.estimate < question.below and below <= ALPHA and seeds.high < question.below:
-        word = "contradicted"
+        verdict = "contradicted"
     bound, p_holm = (question.below, below) if items.estimate < question.below else (question.above, above)
-    return Finding(question, word, None, items.p_value(bound), p_holm, family)
+    return Finding(question, verdict, None, items.p_value(bound), p_holm, family)

@@ -1,4 +1,4 @@
-"""Numbers as sentences say them: signed differences, percentages, intervals, what a test found."""
+"""Numbers in sentences: signed differences, percentages, intervals, what a test found."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from analysis.stats.seeds import SeedSummary
 
 
 def signed(value: float) -> str:
-    """Three places with a sign; a minus is a minus, not a hyphen."""
+    """Three decimals with a sign; a minus is a minus, not a hyphen."""
     return f"{value:+.3f}".replace("-", "−")
 
 
-def percent(share: float, places: int = 1) -> str:
+def percent(share: float, decimals: int = 1) -> str:
     """`16.7 %` for 0.167."""
-    return f"{100 * share:.{places}f} %"
+    return f"{100 * share:.{decimals}f} %"
 
 
 LEVEL = percent(CONFIDENCE, 0)  # of every interval
@@ -74,7 +74,7 @@ def _intervals(difference: Difference) -> list[str]:
     return parts
 
 
-PLACES = 4  # what the official scripts print
+DECIMALS = 4  # as the official scripts print
 
 
 def format_score(summary: SeedSummary | None) -> str:
@@ -82,24 +82,24 @@ def format_score(summary: SeedSummary | None) -> str:
     if summary is None:
         return "not measured"
     if summary.standard_deviation is None:
-        return f"{summary.mean:.{PLACES}f}"
-    places = spread_places(summary.standard_deviation)
-    return f"{summary.mean:.{places}f} ± {summary.standard_deviation:.{places}f}"
+        return f"{summary.mean:.{DECIMALS}f}"
+    decimals = spread_decimals(summary.standard_deviation)
+    return f"{summary.mean:.{decimals}f} ± {summary.standard_deviation:.{decimals}f}"
 
 
-def spread_places(spread: float) -> int:
-    """Decimal places that show two significant digits of a spread, at most the scripts' own four."""
+def spread_decimals(spread: float) -> int:
+    """Decimal decimals that show two significant digits of a spread, at most the scripts' own four."""
     if spread <= 0:
-        return PLACES
-    return min(PLACES, max(0, 1 - math.floor(math.log10(spread))))
+        return DECIMALS
+    return min(DECIMALS, max(0, 1 - math.floor(math.log10(spread))))
 
 
 def format_interval(interval: Interval | None) -> str:
-    """`0.52 to 0.56`, in places that suit its width."""
+    """`0.52 to 0.56`, with decimals that suit its width."""
     if interval is None:
         return "not measured"
-    places = spread_places(interval.half_width)
-    return f"{interval.low:.{places}f} to {interval.high:.{places}f}"
+    decimals = spread_decimals(interval.half_width)
+    return f"{interval.low:.{decimals}f} to {interval.high:.{decimals}f}"
 
 
 def format_count(count: int | None) -> str:
@@ -114,8 +114,8 @@ def format_ratio(ratio: float | None) -> str:
     percent = 100 * ratio
     if percent == 0:
         return "0 %"
-    places = max(0, 2 - math.floor(math.log10(percent)))
-    return f"{percent:,.{places}f} %"
+    decimals = max(0, 2 - math.floor(math.log10(percent)))
+    return f"{percent:,.{decimals}f} %"
 
 
 def rounded(value: float | None) -> float | None:

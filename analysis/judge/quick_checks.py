@@ -1,4 +1,4 @@
-"""Checks of the quick profile: a page whose runs break one says so at its head."""
+"""Checks of the quick profile; the report shows a failed one at its top."""
 
 from __future__ import annotations
 

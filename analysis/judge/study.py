@@ -36,8 +36,8 @@ from analysis.stats.seeds import SeedSummary, summarise_seeds, t_interval
 from replication.fileio import read_json
 from replication.records import RunRecord
 
-LearnedWord = Literal["learned", "did not learn", "not known"]
-Place = tuple[str, str]  # backbone and task: what is compared is compared within one place
+LearnedVerdict = Literal["learned", "did not learn", "not known"]
+Setting = tuple[str, str]  # backbone and task: runs are compared only within one setting
 # What two runs must share to be compared: the same work on the same data.
 BUDGET = ("steps", "batch_size", "accumulation_steps", "max_length")
 PLAIN_SOLO: Mapping[str, Any] = {
@@ -50,8 +50,8 @@ PLAIN_SOLO: Mapping[str, Any] = {
 class Row:
     """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).
 
-    `label` is the method with the settings that tell variants apart, `title` what tells the experiment apart from every
-    other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may stand for the published
+    `label` is the method with the settings that distinguish variants, `title` distinguishes the experiment from every
+    other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may represent the published
     method (`is_plain`).
     """
 
@@ -89,7 +89,7 @@ class Row:
     plain: bool
 
     @property
-    def place(self) -> Place:
+    def setting(self) -> Setting:
         """Backbone and task."""
         return self.backbone, self.task
 
@@ -100,7 +100,7 @@ class Row:
 
     @property
     def adapter(self) -> int | None:
-        """What the method adds and trains, without a task head."""
+        """Parameters that the method adds and trains, without a task head."""
         return self.counts.get("adapter")
 
 
@@ -110,7 +110,7 @@ class Learned:
 
     backbone: str
     task: str
-    word: LearnedWord
+    verdict: LearnedVerdict
     reason: str
     lora: str | None = None
     frozen: str | None = None
@@ -121,8 +121,8 @@ class Learned:
 class Study:
     """The experiments of one profile.
 
-    `experiments` are those of the tables; `gates` only tell whether a task was learned, and `draws` are repeated random
-    choices (`judgement.yaml`, roles). Pilots enter nothing.
+    `experiments` are those of the tables; `gates` decide whether a task was learned, and `draws` are repeated random
+    choices (`judgement.yaml`, roles). Pilots are not used.
     """
 
     profile: str
@@ -150,7 +150,7 @@ class Study:
 
     @cached_property
     def generation(self) -> Study:
-        """The generation tasks alone: those of the Solo Connection paper."""
+        """Only the generation tasks: those of the Solo Connection paper."""
         return self._only(lambda experiment: experiment.form == GENERATION)
 
     @cached_property
@@ -164,7 +164,7 @@ class Study:
 
     @property
     def replicates(self) -> Mapping[Any, Any]:
-        """What was resampled so far."""
+        """Cache of resampled scores."""
         return self._replicates
 
     def _only(self, wanted: Any) -> Study:
@@ -187,28 +187,28 @@ class Study:
         return sorted(rows, key=lambda row: (backbones.index(row.backbone), method_order(row.method), row.label))
 
     @property
-    def places(self) -> list[Place]:
+    def settings(self) -> list[Setting]:
         """Every backbone and task that is compared, in the order of the experiments."""
-        return list(dict.fromkeys(place_of(experiment) for experiment in self.compared))
+        return list(dict.fromkeys(setting_of(experiment) for experiment in self.compared))
 
     @property
     def compared(self) -> list[Experiment]:
-        """The experiments that enter verdicts: those of an earlier grid are shown alone."""
+        """The experiments that enter verdicts: those of an earlier grid are only shown."""
         return [e for e in self.experiments if self.judgement.role(e.profile, e.name) == "compared"]
 
     def named(self, name: str) -> Experiment | None:
         """The experiment of that name."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
 
-    def at(self, place: Place, method: str) -> list[Experiment]:
+    def at(self, setting: Setting, method: str) -> list[Experiment]:
         """Compared, scored experiments of one method on one backbone and task, smallest K first."""
-        return _scored(self.compared, place, method)
+        return _scored(self.compared, setting, method)
 
     def over_items(self, experiment: Experiment, metric: str | None = None, method: str = "bca") -> Interval | None:
         """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
 
-        `metric` is the primary one where it is not given; None for one that is no function of single items (METEOR).
-        Of approximate metrics (ROUGE_L, CIDEr) the estimate may differ from scores.json in its last digits.
+        `metric` defaults to the primary one; None for one without scores of single items (METEOR).
+        For approximate metrics (ROUGE_L, CIDEr) the estimate may differ from scores.json in its last digits.
         """
         metric = metric or (experiment.metrics.primary if experiment.metrics else "BLEU")
         found = self._resampled(experiment, metric, tuple(experiment.predictions))
@@ -254,51 +254,49 @@ class Study:
             None if a is None or b is None else paired_from_replicates(a[1] - b[1], a[2], b[2], confidence=CONFIDENCE)
         )
 
-    def learned(self, place: Place) -> Learned:
+    def learned(self, setting: Setting) -> Learned:
         """The rule of `judgement.yaml` on the gate's own seeds.
 
-        A place without gate runs falls back on the compared runs, which favours LoRA: LoRA minus frozen lies above zero
+        A setting without gate runs falls back to the compared runs, which favours LoRA: LoRA minus frozen is above zero
         over test items, or over seeds.
         """
-        gates = [next(iter(_scored(self.gates, place, method)), None) for method in ("lora", "frozen")]
+        gates = [next(iter(_scored(self.gates, setting, method)), None) for method in ("lora", "frozen")]
         if gates[0] is not None and gates[1] is not None:
-            return self._learned_by_gate(place, gates[0], gates[1])
-        if any(place_of(gate) == place for gate in self.gates):
-            return Learned(
-                *place, "not known", "its gate runs (LoRA and frozen on seeds of their own) are not complete"
-            )
-        lora, frozen = (next(iter(self.at(place, method)), None) for method in ("lora", "frozen"))
+            return self._learned_by_gate(setting, gates[0], gates[1])
+        if any(setting_of(gate) == setting for gate in self.gates):
+            return Learned(*setting, "not known", "its gate runs (LoRA and frozen on separate seeds) are not complete")
+        lora, frozen = (next(iter(self.at(setting, method)), None) for method in ("lora", "frozen"))
         if lora is None or frozen is None:
             absent = " and ".join(name for name, run in (("LoRA", lora), ("frozen", frozen)) if run is None)
-            return Learned(*place, "not known", f"not run: {absent}")
+            return Learned(*setting, "not known", f"not run: {absent}")
         if reason := unequal(lora, frozen):
-            return Learned(*place, "not known", reason, lora.name, frozen.name)
+            return Learned(*setting, "not known", reason, lora.name, frozen.name)
         difference = self.difference(lora, frozen)
         names = lora.name, frozen.name
         if difference is None:
-            return Learned(*place, "not known", "no shared seeds on the same items", *names)
+            return Learned(*setting, "not known", "no shared seeds on the same items", *names)
         interval = difference.over_items or difference.over_seeds
         if interval is None:
-            return Learned(*place, "not known", "one seed and no score of single items", *names, difference)
+            return Learned(*setting, "not known", "one seed and no score of single items", *names, difference)
         if interval.low > 0:
-            return Learned(*place, "learned", "LoRA clearly beats frozen", *names, difference)
-        return Learned(*place, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
+            return Learned(*setting, "learned", "LoRA clearly beats frozen", *names, difference)
+        return Learned(*setting, "did not learn", "LoRA does not clearly beat frozen", *names, difference)
 
-    def _learned_by_gate(self, place: Place, lora: Experiment, frozen: Experiment) -> Learned:
+    def _learned_by_gate(self, setting: Setting, lora: Experiment, frozen: Experiment) -> Learned:
         """LoRA's mean against the best of the frozen body's and every trivial baseline's, by the measure's margin."""
         names, difference = (lora.name, frozen.name), self.difference(lora, frozen)
         if reason := unequal(lora, frozen):
-            return Learned(*place, "not known", reason, *names)
+            return Learned(*setting, "not known", reason, *names)
         if difference is None or lora.metrics is None or difference.metric not in self.judgement.measures:
-            return Learned(*place, "not known", "no shared gate seeds, or a measure without a margin", *names)
+            return Learned(*setting, "not known", "no shared gate seeds, or a measure without a margin", *names)
         metric, margin = difference.metric, self.judgement.measures[difference.metric].learned_by
-        baselines = [run for kind in BASELINES for run in self.at(place, kind)]
+        baselines = [run for kind in BASELINES for run in self.at(setting, kind)]
         rivals = {run.name: _mean_score(run, metric) for run in (frozen, *baselines)}
         best = max(rivals, key=lambda name: rivals[name])
         lead = _mean_score(lora, metric) - rivals[best]
         against = "frozen" if best == frozen.name else "the trivial baseline"
-        reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is asked"
-        return Learned(*place, "learned" if lead >= margin else "did not learn", reason, *names, difference)
+        reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is required"
+        return Learned(*setting, "learned" if lead >= margin else "did not learn", reason, *names, difference)
 
     def _resampled(
         self, experiment: Experiment, metric: str, seeds: tuple[int, ...]
@@ -328,18 +326,18 @@ def item_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | Non
 
 
 def protocol_of(experiment: Experiment) -> str | None:
-    """The metric of the corpus card (squad_v1, rouge), by which a metric's name is told apart; None where none is."""
+    """The metric of the corpus card (squad_v1, rouge), which distinguishes metrics of the same name, or None."""
     return experiment.record.corpus.metric if experiment.record else None
 
 
 def differ_in_items(first: Experiment, second: Experiment) -> bool:
-    """Whether both have predictions, of other items."""
-    asked = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
-    return all(asked) and questions(asked[0]) != questions(asked[1])
+    """Whether both have predictions, on different items."""
+    rows = [next(iter(experiment.predictions.values()), []) for experiment in (first, second)]
+    return all(rows) and questions(rows[0]) != questions(rows[1])
 
 
 def unequal(first: Experiment, second: Experiment) -> str | None:
-    """Why two runs must not be compared: other data, another budget, or decoded otherwise. None when they may be."""
+    """Why two runs must not be compared: different data, budget or decoding. None when they may be."""
     a, b = first.record, second.record
     if a is None or b is None:
         return "one of the runs left no record"
@@ -356,20 +354,20 @@ def unequal(first: Experiment, second: Experiment) -> str | None:
 
 
 def mixed_conditions(experiments: Iterable[Experiment]) -> str:
-    """A sentence about compared runs whose processors or builds differ; empty where they are alike."""
-    places: dict[str, list[str]] = {}
+    """A sentence about compared runs whose processors or builds differ; empty if they are alike."""
+    machines: dict[str, list[str]] = {}
     for experiment in experiments:
         for record in experiment.records.values():
             conditions = record.conditions
             where = f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
-            places.setdefault(where, []).append(experiment.name)
-    if len(places) < 2:
+            machines.setdefault(where, []).append(experiment.name)
+    if len(machines) < 2:
         return ""
-    told = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(places.items()))
-    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({told})."
+    details = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(machines.items()))
+    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({details})."
 
 
-def place_of(experiment: Experiment) -> Place:
+def setting_of(experiment: Experiment) -> Setting:
     """Backbone and task of an experiment, from its record or else from the plan."""
     record, planned = experiment.record, experiment.planned
     if record is not None:
@@ -384,15 +382,15 @@ def keep_of(experiment: Experiment) -> int | None:
     return int(keep) if keep is not None else None
 
 
-def place_title(experiments: Sequence[Experiment], place: Place) -> str:
+def setting_title(experiments: Sequence[Experiment], setting: Setting) -> str:
     """`CoLA on MiniLM-L6`."""
-    names = [e.record.corpus.name for e in experiments if e.record is not None and place_of(e) == place]
-    planned = [e.planned.corpus for e in experiments if e.planned and e.planned.corpus and place_of(e) == place]
-    return f"{task_name(next(iter([*names, *planned]), place[1]))} on {backbone_name(place[0])}"
+    names = [e.record.corpus.name for e in experiments if e.record is not None and setting_of(e) == setting]
+    planned = [e.planned.corpus for e in experiments if e.planned and e.planned.corpus and setting_of(e) == setting]
+    return f"{task_name(next(iter([*names, *planned]), setting[1]))} on {backbone_name(setting[0])}"
 
 
 def base_parameters(record: RunRecord) -> int:
-    """Parameters of the backbone without what the method adds: what full fine-tuning would train."""
+    """Parameters of the backbone without the method's: those that full fine-tuning trains."""
     if record.method in ("full", "frozen"):
         return record.counts.total
     return record.counts.total - record.counts.adapter - record.counts.importance
@@ -426,14 +424,14 @@ def is_plain(record: RunRecord) -> bool:
     )
 
 
-def _scored(experiments: Sequence[Experiment], place: Place, method: str) -> list[Experiment]:
+def _scored(experiments: Sequence[Experiment], setting: Setting, method: str) -> list[Experiment]:
     found = [
         experiment
         for experiment in experiments
         if experiment.record is not None
         and experiment.metrics is not None
         and experiment.status == "complete"
-        and place_of(experiment) == place
+        and setting_of(experiment) == setting
         and method_key(experiment.record.method, experiment.record.method_config) == method
     ]
     return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
@@ -456,7 +454,7 @@ def _decoding(experiment: Experiment) -> object | None:
 
 def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], searches: Mapping[str, Search]) -> Row:
     record, metrics, planned = experiment.record, experiment.metrics, experiment.planned
-    backbone, task = place_of(experiment)
+    backbone, task = setting_of(experiment)
     method = record.method if record else planned.method if planned else ""
     config = record.method_config if record else planned.settings if planned else {}
     scores: dict[str, SeedSummary | None] = {}

@@ -1,6 +1,6 @@
-"""What the WeightLoRA authors published, logged and measured, as data: read from `paper_results/weightlora*.yaml`.
+"""Figures that the WeightLoRA authors published, logged and measured, from `paper_results/weightlora*.yaml`.
 
-Every figure has a value, a unit, a standing and its source. None is a printed cell of the paper, whose tables could
+Every figure has a value, a unit, a standing and its source. None is a published cell of the paper, whose tables could
 not be read: they are the authors' own logs and measurement files."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from analysis.load.paper_files import (
 )
 from analysis.load.published import Claim, load_claims
 
-# What a metric is called in the authors' logs and in scores.json; MNLI was evaluated on its mismatched split alone.
+# What a metric is called in the authors' logs and in scores.json; MNLI was evaluated only on its mismatched split.
 LOG_METRICS = {"matthews_correlation": "matthews_correlation", "accuracy": "accuracy", "f1": "f1", "pearson": "pearson",
                "spearman": "spearmanr", "accuracy_mismatched": "accuracy"}  # fmt: skip
 # Every name of a logged figure, and those that each run has.
@@ -178,7 +178,7 @@ class Rules(Strict):
 class Counted(Strict):
     """Parameter counts by arithmetic: LoRA on every q, k, v projection, and on K of them.
 
-    `fewer` says by how many per cent K adapters lie below all of them, `fewer_with_head` the same of whole counts.
+    `fewer`: by how many per cent K adapters lie below all of them; `fewer_with_head`: the same with the head.
     """
 
     backbone: Backbone
@@ -219,7 +219,7 @@ class Rates(Strict):
 
 
 class VariantCell(Strict):
-    """What one version of the authors' code does."""
+    """Settings of one version of the authors' code."""
 
     text: str
     standing: Standing
@@ -228,7 +228,7 @@ class VariantCell(Strict):
     @model_validator(mode="after")
     def _is_readable_or_says_so(self) -> VariantCell:
         if (self.text == "?") != (self.standing == "unreadable"):
-            raise ValueError(f"text {self.text!r} with standing {self.standing}: `?` stands exactly for unreadable")
+            raise ValueError(f"text {self.text!r} with standing {self.standing}: `?` is used exactly for unreadable")
         return self
 
 
@@ -256,20 +256,20 @@ class WeightLoraFile(SourcedFile):
     faults: tuple[Fault, ...]
 
     def why_not_comparable(self, profile: str) -> str | None:
-        """None for a profile whose runs may stand beside the authors' figures, else the reason why not."""
+        """None for a profile whose runs may be compared with the authors' figures, else the reason why not."""
         if profile in self.comparable_profiles:
             return None
         return self.never_comparable.get(profile, "This profile does not use the paper's backbones and settings.")
 
 
 class WeightLoraFacts(WeightLoraFile):
-    """weightlora.yaml with the paper's claims, which stand in claims.yaml."""
+    """weightlora.yaml with the paper's claims, which are in claims.yaml."""
 
     claims: tuple[Claim, ...]
 
     @model_validator(mode="after")
     def _sources_are_described(self) -> WeightLoraFacts:
-        return self  # in both files, each with sources of its own, that is checked already
+        return self  # already checked in both files, each with its own sources
 
 
 class Authors(Strict):
@@ -282,7 +282,7 @@ class Authors(Strict):
 
     @property
     def sources(self) -> list[Source]:
-        """Everything quoted, once each."""
+        """Every quoted source, once."""
         parts: list[dict[str, Source]] = [part.sources for part in (self.facts, self.logs, self.memory, self.products)]
         return list({source.citation: source for part in parts for source in part.values()}.values())
 

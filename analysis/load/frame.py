@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
-    """One row an experiment, seed and metric, with `COLUMNS`, from the folder that holds <profile>/<experiment>/.
+    """One row per experiment, seed and metric, with `COLUMNS`, from the folder that holds <profile>/<experiment>/.
 
     `value` is on the metric scripts' own scale (BLEU 0.72, accuracy 0.86), missing where a metric was not measured.
     `primary` marks the metric that leads its task. `rank` and `K` (kept adapters) are missing for methods without

@@ -1,4 +1,4 @@
-"""What the grid's runs are asked and by which numbers, from `paper_results/judgement.yaml`: fixed before the runs."""
+"""The grid's comparisons and the rule's constants, from `paper_results/judgement.yaml`: fixed before the runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Margins(Strict):
 
 
 class Rule(Strict):
-    """Constants of the decision rule, and the rule in words."""
+    """Constants and text of the decision rule."""
 
     alpha: float = Field(gt=0, lt=0.5)
     power: float = Field(gt=0.5, lt=1)
@@ -41,7 +41,7 @@ class Threshold(Strict):
     of: str
 
 
-class Asked(Strict):
+class PlannedComparison(Strict):
     """One comparison of a claim: whether `first` keeps `second`'s measure, or beats it."""
 
     claim: str
@@ -66,7 +66,7 @@ class Part(Strict):
     @model_validator(mode="after")
     def _gates_enter_no_comparison(self) -> Part:
         if shared := sorted(set(self.seeds) & set(self.gate_seeds)):
-            raise ValueError(f"gate_seeds {shared} are among the compared seeds; a gate needs seeds of its own")
+            raise ValueError(f"gate_seeds {shared} are among the compared seeds; a gate needs separate seeds")
         return self
 
 
@@ -79,7 +79,7 @@ class Smoothness(Strict):
 
 
 class Judgement(Strict):
-    """The whole file. `not_tested_in`: profiles that test no claim of either paper, and why; every other one may."""
+    """The whole file. `not_tested_in`: profiles that test no claim of either paper, with the reason."""
 
     schema_version: Literal[1]
     title: str
@@ -93,7 +93,7 @@ class Judgement(Strict):
     memory: Threshold
     learned: str
     not_tested_in: dict[str, str]
-    comparisons: tuple[Asked, ...]
+    comparisons: tuple[PlannedComparison, ...]
     grid: tuple[Part, ...]
     smoothness: Smoothness
     roles: dict[str, dict[Role, tuple[str, ...]]]
@@ -106,16 +106,16 @@ class Judgement(Strict):
                     raise ValueError(f"grid: {task} is judged by {measure}, which has no margins under measures")
         return self
 
-    def asked_of(self, profile: str, claim: str) -> tuple[dict[tuple[str, str], tuple[int, ...]], tuple[str, ...]]:
-        """The grid's (backbone, task) places that test a claim, with their seeds; and the methods it compares."""
-        pairs = [(asked.first, asked.second) for asked in self.comparisons if asked.claim == claim]
+    def planned_for(self, profile: str, claim: str) -> tuple[dict[tuple[str, str], tuple[int, ...]], tuple[str, ...]]:
+        """The grid's settings (backbone, task) that test a claim, with their seeds; and the methods it compares."""
+        pairs = [(planned.first, planned.second) for planned in self.comparisons if planned.claim == claim]
         methods = tuple(dict.fromkeys(method for pair in pairs for method in pair))
         parts = [part for part in self.grid if part.profile == profile and set(methods) <= set(part.methods)]
-        places = {(part.backbone, task): part.seeds for part in parts for task in part.tasks}
-        return (places if methods else {}), methods
+        settings = {(part.backbone, task): part.seeds for part in parts for task in part.tasks}
+        return (settings if methods else {}), methods
 
     def role(self, profile: str, experiment: str) -> Role:
-        """What an experiment's runs enter: the first role with a pattern that names it, else "compared"."""
+        """An experiment's role: the first with a matching pattern, else "compared"."""
         patterns: Mapping[Role, tuple[str, ...]] = self.roles.get(profile, {})
         for role, names in patterns.items():
             if any(fnmatchcase(experiment, name) for name in names):

@@ -1,4 +1,4 @@
-"""What tables and figures call methods, backbones and tasks, and in which order methods stand."""
+"""Display names of methods, backbones and tasks, and the order of methods."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TASK_NAMES = {
     "microworld_headlines": "headlines",
     "microworld_choice": "choice",
 }
-PART_NAMES = {  # corpora that hold a part of one above, or ask it another way: never called as the whole
+PART_NAMES = {  # parts or variants of a corpus above: never named like the whole
     "mnli_train_subset": "MNLI (part)",
     "qnli_subset": "QNLI (part)",
     "squad_v1_subset": "SQuAD v1.1 (part)",
@@ -93,17 +93,17 @@ def backbone_name(backbone: str) -> str:
 
 
 def task_name(corpus: str) -> str:
-    """`CoLA` for cola; a part of a corpus has a name that says so, a corpus without a name keeps its own."""
+    """`CoLA` for cola; a part of a corpus is named as such; other corpora keep their name."""
     return TASK_NAMES.get(corpus) or PART_NAMES.get(corpus, corpus)
 
 
 def score_name(metric: str) -> str:
-    """`Matthews correlation` for matthews_correlation, as its metric says; any other measure keeps its own name."""
+    """`Matthews correlation` for matthews_correlation, the metric's label; any other measure keeps its name."""
     return label_of(metric) or metric
 
 
 def method_key(method: str, config: Mapping[str, Any]) -> str:
-    """The method by which colours and rows are told apart: PEFT's own name for its tuners (`dora`), the kind of a
+    """The method that selects colours and rows: PEFT's own name for its tuners (`dora`), the kind of a
     baseline (`baseline_cosine`).
     """
     if method == "baseline":
@@ -112,12 +112,12 @@ def method_key(method: str, config: Mapping[str, Any]) -> str:
 
 
 def method_order(key: str) -> tuple[int, str]:
-    """Sorts methods as tables list them; methods without a place come last, by name."""
+    """Sorts methods as tables list them; unknown methods come last, by name."""
     return (METHOD_ORDER.index(key) if key in METHOD_ORDER else len(METHOD_ORDER), key)
 
 
 def method_label(method: str, config: Mapping[str, Any]) -> str:
-    """The method with the settings that tell variants apart: `WeightLoRA (r=8, K=3)`."""
+    """The method with the settings that distinguish variants: `WeightLoRA (r=8, K=3)`."""
     key = method_key(method, config)
     name = METHOD_NAMES.get(key, key.replace("_", " "))
     details = _details(method, config)
@@ -125,7 +125,7 @@ def method_label(method: str, config: Mapping[str, Any]) -> str:
 
 
 def _details(method: str, config: Mapping[str, Any]) -> list[str]:
-    """The settings that tell variants apart: rank, kept adapters, skip length, and whatever is not the default."""
+    """The settings that distinguish variants: rank, kept adapters, skip length, and non-default values."""
     if method == "peft_baselines":
         settings = config.get("settings") or {}
         rank = settings.get("target_r") if config.get("name") == "adalora" else settings.get("r")

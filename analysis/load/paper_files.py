@@ -1,8 +1,8 @@
 """Files of `paper_results/`, read safely and exactly, and the parts they share: one published figure, its sources.
 
-No key stands twice, published digits are kept, faults are named by field. YAML is read with the safe loader and JSON's
+Duplicate keys are refused, published digits kept, faults named by field. YAML is read with the safe loader and JSON's
 own scalars: null, true, false, integers and decimals; `no`, `12:30` and dates stay text, which is what a person who
-types a figure expects. The vocabulary of the files stands here too: standings, units, what a spread means; a word
+types a figure expects. The vocabulary of the files is also here: standings, units, what a spread means; a word
 outside it is refused.
 """
 
@@ -30,7 +30,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A part of a file: unknown keys are refused with the nearest valid one, printed digits are kept."""
+    """A part of a file: unknown keys are refused with the nearest valid one, published digits are kept."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=False)
 
@@ -45,7 +45,7 @@ class Strict(BaseModel):
 
 
 def unknown(what: str, name: object, choices: Collection[str]) -> str:
-    """What to say of a name that is not among `choices`, with the nearest one: `did you mean 'BLEU'?`"""
+    """Message for a name that is not among `choices`, with the nearest one: `did you mean 'BLEU'?`"""
     lowered = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1)
     hint = f"did you mean {lowered[near[0]]!r}? " if near else ""
@@ -64,7 +64,7 @@ def one_of(what: str, choices: Collection[str]) -> AfterValidator:
 
 
 def decimal_of(text: str) -> Decimal:
-    """The number that printed digits say; ValueError for anything else."""
+    """The number of published digits; ValueError for anything else."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -75,12 +75,12 @@ def decimal_of(text: str) -> Decimal:
 
 
 def read_exact_json(path: str | Path) -> Any:
-    """Parse JSON, keeping printed digits (Decimal); DataError names a missing or malformed file."""
+    """Parse JSON, keeping published digits (Decimal); DataError names a missing or malformed file."""
     return _parsed(Path(path), _text(Path(path)), _json)
 
 
 def read_exact_yaml(path: str | Path) -> Any:
-    """Parse YAML safely, keeping printed digits (Decimal); DataError names a missing or malformed file."""
+    """Parse YAML safely, keeping published digits (Decimal); DataError names a missing or malformed file."""
     return _parsed(Path(path), _text(Path(path)), _yaml)
 
 
@@ -91,7 +91,7 @@ def validated(model: type[_Model], path: Path) -> _Model:
 
 @lru_cache(maxsize=64)
 def _validated(model: type[BaseModel], path: Path, text: str) -> BaseModel:
-    """Kept by the file's text: a report asks for the same files many times, and parsing them takes a second."""
+    """Cached by the file's text: a report reads the same files many times, and parsing takes a second."""
     content = _parsed(path, text, _json if path.suffix == ".json" else _yaml)
     try:
         return model.model_validate(content)
@@ -162,7 +162,7 @@ for _tag, _pattern, _first in (
 
 def _explained(error: ErrorDetails) -> str:
     """One fault as `rows.1.cells.BLEU.standing: what is wrong and what would be right`."""
-    place = ".".join(str(part) for part in error["loc"] if part != "[key]") or "top level"
+    location = ".".join(str(part) for part in error["loc"] if part != "[key]") or "top level"
     context, message = error.get("ctx", {}), error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         message = "is missing"
@@ -171,8 +171,8 @@ def _explained(error: ErrorDetails) -> str:
         if choices:
             message = unknown("value", error["input"], choices)
     elif error["type"] == "string_type" and isinstance(error["input"], (int, float, Decimal)):
-        message = f"{error['input']} must stand in quotes, so that every printed digit is kept"
-    return f"{place}: {message}"
+        message = f"{error['input']} must be in quotes, so that every published digit is kept"
+    return f"{location}: {message}"
 
 
 # name -> letter, what it means.
@@ -186,12 +186,12 @@ STANDINGS: dict[str, tuple[str, str]] = {
 
 
 def letter(standing: str | None) -> str:
-    """The letter beside a figure; a standing that is not known is spelt out."""
+    """The letter of a standing; an unknown standing is spelled out."""
     return STANDINGS[standing][0] if standing in STANDINGS else str(standing or "")
 
 
 def meaning(standing: str) -> str:
-    """What the standing says, in a few words."""
+    """The meaning of the standing, in a few words."""
     return STANDINGS[standing][1] if standing in STANDINGS else standing.replace("_", " ")
 
 
@@ -237,17 +237,17 @@ UNITS = {
     "figures": "whole tables that could not be read",
     "1": "a pure number",
 }
-PRINTED_METHODS = (*METHOD_NAMES, "adapter_l", "adapter_h", "ft_top2", "prelayer", "tgen")
-PRINTED_BACKBONES = (*BACKBONE_NAMES, "qwen3-8b", "tgen")
+PUBLISHED_METHODS = (*METHOD_NAMES, "adapter_l", "adapter_h", "ft_top2", "prelayer", "tgen")
+PUBLISHED_BACKBONES = (*BACKBONE_NAMES, "qwen3-8b", "tgen")
 Unit = Annotated[str, one_of("unit", UNITS)]
-Method = Annotated[str, one_of("method", PRINTED_METHODS)]
-Backbone = Annotated[str, one_of("backbone", PRINTED_BACKBONES)]
+Method = Annotated[str, one_of("method", PUBLISHED_METHODS)]
+Backbone = Annotated[str, one_of("backbone", PUBLISHED_BACKBONES)]
 Task = Annotated[str, one_of("task", (*TASK_NAMES, "every task"))]
 _COUNT_UNITS = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 
 class Source(Strict):
-    """Where a figure was printed, logged or posted; `table`, `file`, `issue` and `part` name the place in it."""
+    """Where a figure was published, logged or posted; `table`, `file`, `issue` and `part` locate it."""
 
     citation: str
     url: str
@@ -258,14 +258,14 @@ class Source(Strict):
     part: str | None = None
 
     @property
-    def place(self) -> str:
-        """The place within the source: `Table 3`, a file, `issue 165`, or a part such as the abstract."""
+    def location(self) -> str:
+        """Location within the source: `Table 3`, a file, `issue 165`, or a part such as the abstract."""
         issue = None if self.issue is None else f"issue {self.issue}"
         return ", ".join(filter(None, (self.table, self.file, issue, self.part)))
 
 
 class Figure(Strict):
-    """One figure; `value` is None where `text` is no single number. Spread stands only where the source prints one."""
+    """One figure; `value` is None if `text` is no single number. A spread is given only if the source has one."""
 
     value: Decimal | None
     text: str = Field(min_length=1)
@@ -285,18 +285,18 @@ class Figure(Strict):
             )
         if self.standing == "unreadable" and self.value is not None:
             raise ValueError("an unreadable figure has no value")
-        said = _number_in(self.text)
-        if self.value != said:
-            raise ValueError(f"value {self.value} is not what text {self.text!r} says")
+        number = _number_in(self.text)
+        if self.value != number:
+            raise ValueError(f"value {self.value} does not match text {self.text!r}")
         if not (self.spread is None) == (self.spread_text is None) == (self.spread_means is None):
             raise ValueError("spread, spread_text and spread_means go together")
         if self.spread_text is not None and decimal_of(self.spread_text) != self.spread:
-            raise ValueError(f"spread {self.spread} is not what spread_text {self.spread_text!r} says")
+            raise ValueError(f"spread {self.spread} does not match spread_text {self.spread_text!r}")
         return self
 
     @property
     def number(self) -> float:
-        """The value as a float; ValueError where there is none."""
+        """The value as a float; ValueError if there is none."""
         if self.value is None:
             raise ValueError(f"{self.text!r} is no number")
         return float(self.value)
@@ -314,12 +314,12 @@ class Figure(Strict):
         return Decimal(1).scaleb(exponent) * times
 
     def rescaled(self, scale: int) -> tuple[str, str | None]:
-        """The printed digits over `scale` (a power of ten), and the spread; an unreadable digit stays `?`."""
+        """The published digits over `scale` (a power of ten), and the spread; an unreadable digit stays `?`."""
         return _shift(self.text, scale), None if self.spread_text is None else _shift(self.spread_text, scale)
 
 
 class Cell(Figure):
-    """One figure of a printed table: a number, unless a digit is unreadable."""
+    """One figure of a published table: a number, unless a digit is unreadable."""
 
     @model_validator(mode="after")
     def _is_a_number(self) -> Cell:
@@ -329,13 +329,13 @@ class Cell(Figure):
 
 
 class Parameters(Figure):
-    """A printed parameter count such as 0.35M."""
+    """A published parameter count such as 0.35M."""
 
     unit: Literal["parameters"]
 
     @model_validator(mode="after")
     def _is_a_count(self) -> Parameters:
-        printed_count(self.text)
+        published_count(self.text)
         return self
 
 
@@ -346,7 +346,7 @@ class NamedFigure(Figure):
 
 
 class Fault(Strict):
-    """Something seen in the authors' code that is documented and tested here, not copied."""
+    """A fault in the authors' code that is documented and tested here, not copied."""
 
     number: int
     text: str
@@ -355,7 +355,7 @@ class Fault(Strict):
 
 
 class SourcedFile(Strict):
-    """A whole file: every source that a figure names is described, and says where in it the figure stands."""
+    """A whole file: every source that a figure names is described, with the figure's location in it."""
 
     schema_version: Literal[1]
     sources: dict[str, Source]
@@ -363,18 +363,18 @@ class SourcedFile(Strict):
     @model_validator(mode="after")
     def _sources_are_described(self) -> SourcedFile:
         for name, source in self.sources.items():
-            if not source.place:
-                raise ValueError(f"sources.{name}: the place is missing; give table, file, issue or part")
-        for place, part in _parts(self):
+            if not source.location:
+                raise ValueError(f"sources.{name}: the location is missing; set table, file, issue or part")
+        for location, part in _parts(self):
             if part is not self:
                 for name in getattr(part, "sources", ()):
                     if name not in self.sources:
-                        raise ValueError(f"{place}.sources: {unknown('source', name, self.sources)}")
+                        raise ValueError(f"{location}.sources: {unknown('source', name, self.sources)}")
         return self
 
 
-def printed_count(text: str) -> int:
-    """The number behind a printed parameter count: "0.35M" -> 350,000; ValueError for any other form."""
+def published_count(text: str) -> int:
+    """The number of a published parameter count: "0.35M" -> 350,000; ValueError for any other form."""
     unit = _COUNT_UNITS.get(text[-1:])
     if unit is None:
         raise ValueError(f"{text!r} is not a count such as 0.35M")
@@ -382,7 +382,7 @@ def printed_count(text: str) -> int:
 
 
 def check_share(fewer: Figure, count: Decimal | int, than: Decimal | int) -> None:
-    """`fewer` says, to its own digits, by how many per cent `count` lies below `than`; ValueError where it does not."""
+    """ValueError unless `count` is `fewer` per cent below `than`, to the digits of `fewer`."""
     share = 100 * (1 - Decimal(count) / Decimal(than))
     if fewer.value is None or fewer.precision is None or abs(share - fewer.value) > fewer.precision / 2:
         raise ValueError(f"fewer is {fewer.text}, but {count:,} lies {share:.2f} per cent below {than:,}")
@@ -391,15 +391,15 @@ def check_share(fewer: Figure, count: Decimal | int, than: Decimal | int) -> Non
 def _number_in(text: str) -> Decimal | None:
     """The one number that `text` is, also as 0.35M; None for anything else."""
     try:
-        return Decimal(printed_count(text)) if text[-1] in _COUNT_UNITS else decimal_of(text)
+        return Decimal(published_count(text)) if text[-1] in _COUNT_UNITS else decimal_of(text)
     except ValueError:
         return None
 
 
-def _parts(value: Any, place: str = "") -> Iterator[tuple[str, BaseModel]]:
-    """Every part of a file, with its place in it."""
+def _parts(value: Any, location: str = "") -> Iterator[tuple[str, BaseModel]]:
+    """Every part of a file with its location."""
     if isinstance(value, BaseModel):
-        yield place, value
+        yield location, value
         named = {name: getattr(value, name) for name in type(value).model_fields}
     elif isinstance(value, dict):
         named = {str(name): item for name, item in value.items()}
@@ -408,14 +408,14 @@ def _parts(value: Any, place: str = "") -> Iterator[tuple[str, BaseModel]]:
     else:
         return
     for name, item in named.items():
-        yield from _parts(item, f"{place}.{name}" if place else name)
+        yield from _parts(item, f"{location}.{name}" if location else name)
 
 
 def _shift(text: str, scale: int) -> str:
-    """Move the decimal point of printed digits left: ("70.4", 100) -> "0.704"; a `?` keeps its place."""
-    places = {1: 0, 10: 1, 100: 2, 1000: 3}[scale]
+    """Move the decimal point of published digits left: ("70.4", 100) -> "0.704"; a `?` keeps its position."""
+    shift = {1: 0, 10: 1, 100: 2, 1000: 3}[scale]
     unreadable = "?" in text
-    shifted = Decimal(text.replace("?", "0")).scaleb(-places)
+    shifted = Decimal(text.replace("?", "0")).scaleb(-shift)
     digits = f"{shifted:f}"
     return digits[:-1] + "?" if unreadable else digits
 

@@ -49,7 +49,7 @@ def load_folder(directory: str | Path = DIRECTORY) -> dict[str, BaseModel]:
 
 @dataclass(frozen=True)
 class Published:
-    """What was published and by which numbers runs are judged."""
+    """Published figures and the constants of the verdicts."""
 
     directory: Path
     tables: tuple[PublishedTable, ...]

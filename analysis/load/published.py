@@ -1,7 +1,7 @@
 """Published tables, the claims of both papers, the closed forms of adapter counts, and the tolerances.
 
-The one place where a published figure (BLEU 70.4) becomes one on the metric scripts' own scale (0.704); published
-digits are kept as they are, so a figure never gains precision here. Sources of the closed forms: Hu et al. 2021 for
+Converts a published figure (BLEU 70.4) to the metric scripts' scale (0.704), only here; published
+digits are kept, so a figure never gains precision. Sources of the closed forms: Hu et al. 2021 for
 LoRA, the first author's development code (harsh306/CLoRA, dev-clora) for Solo Connection.
 """
 
@@ -71,7 +71,7 @@ PaperName = Literal["solo", "weightlora"]
 
 
 class Comparison(Strict):
-    """What tests a claim: the first method against the others, by which metric, and where."""
+    """The test of a claim: the first method against the others, with metric and setting."""
 
     methods: tuple[Method, ...] = Field(min_length=1)
     metric: Compared
@@ -180,7 +180,7 @@ SCALE_UNITS = {100: "points", 1: "score"}
 
 
 class Row(Strict):
-    """One row of a printed table."""
+    """One row of a published table."""
 
     id: str
     label: str
@@ -192,7 +192,7 @@ class Row(Strict):
 
 
 class Counted(Strict):
-    """An adapter count by arithmetic at one of the papers' shapes, and by how much it lies below the printed LoRA."""
+    """An adapter count by arithmetic at one of the papers' shapes, and by how much it lies below the published LoRA."""
 
     method: Literal["solo_connection", "lora"]
     backbone: Backbone
@@ -225,7 +225,7 @@ class Counted(Strict):
 
 
 class PublishedTable(SourcedFile):
-    """One printed table; `scale` gives, per metric, what to divide a printed figure by.
+    """One published table; `scale` gives, per metric, what to divide a published figure by.
 
     `settings`, `counts`, `unreadable` and `faults` are what else is known from the same sources.
     """
@@ -261,17 +261,17 @@ class PublishedTable(SourcedFile):
         return self
 
     @property
-    def place(self) -> str:
-        """Where the table was printed, in a few words: `arXiv 2106.09685, Table 3`."""
+    def location(self) -> str:
+        """The publication and table: `arXiv 2106.09685, Table 3`."""
         arxiv = next((source.arxiv for source in self.sources.values() if source.arxiv), None)
         return f"arXiv {arxiv}, {self.table}" if arxiv else self.table
 
     def scaled(self, row: Row, metric: str) -> tuple[str, str | None]:
-        """Printed digits and spread of one cell on the metric scripts' own scale (BLEU 0.704)."""
+        """Published digits and spread of one cell on the metric scripts' own scale (BLEU 0.704)."""
         return row.cells[metric].rescaled(self.scale[metric])
 
     def value(self, row: Row, metric: str) -> float | None:
-        """One cell as a number on the metric scripts' own scale; None where unreadable."""
+        """One cell as a number on the metric scripts' own scale; None if unreadable."""
         value = row.cells[metric].value
         return None if value is None else float(value / self.scale[metric])
 
@@ -293,7 +293,7 @@ class Tolerance(Strict):
 
 
 class Tolerances(Strict):
-    """By how much a run may differ from a printed cell, and which profiles may be compared at all."""
+    """By how much a run may differ from a published cell, and which profiles may be compared at all."""
 
     schema_version: Literal[1]
     task: str
@@ -305,7 +305,7 @@ class Tolerances(Strict):
     reasoning: tuple[str, ...]
 
     def why_not_comparable(self, profile: str) -> str | None:
-        """None for a profile that may be compared with a printed cell, else the reason why not."""
+        """None for a profile that may be compared with a published cell, else the reason why not."""
         if profile in self.comparable_profiles:
             return None
         return self.never_comparable.get(
@@ -314,7 +314,7 @@ class Tolerances(Strict):
 
 
 class MetricExample(SourcedFile):
-    """What the official E2E scripts give on the example files, and what was measured about scoring."""
+    """Scores of the official E2E scripts on the example files, and measurements about scoring."""
 
     id: str
     title: str

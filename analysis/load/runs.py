@@ -1,11 +1,11 @@
-"""Find runs under a root, read what they wrote about themselves, and say how complete each one is.
+"""Find runs under a root, read their records, and check how complete each one is.
 
-A record of another schema version, a seed that the plan names and nothing stands for, and two records for one cell are
+A record of another schema version, a planned seed without a record, and two records for one cell are
 problems that name file and field; no such experiment counts as complete.
 
 Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
 predictions/seed-<s>.jsonl, scores.json (in older runs: metrics.json), and cost/*.json, which may be absent: no output
-of the pipeline. Beside the root stands gold/<profile>/<task>.jsonl with the truth of each item; runs whose prediction
+of the pipeline. gold/<profile>/<task>.jsonl next to the root has the labels of each item; runs whose prediction
 rows hold it need none.
 """
 
@@ -62,7 +62,7 @@ class Metrics(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_means(cls, content: Any) -> Any:
-        """In the file each mean stands under its metric's name, beside the other fields."""
+        """In the file each mean is a field with its metric's name."""
         if not isinstance(content, dict):
             return content
         names = content.get("metrics", list(METRICS))
@@ -81,7 +81,7 @@ class Metrics(BaseModel):
         known = metric_names(self.form)
         if unknown := [metric for metric in self.metrics if metric not in known]:
             raise ValueError(
-                f"metrics names {unknown[0]!r}, which no file of replication/metrics defines for {self.form}; "
+                f"metrics names {unknown[0]!r}, which replication/metrics does not define for {self.form}; "
                 f"valid names: {', '.join(known) or 'none'}"
             )
         for metric in self.metrics:
@@ -90,19 +90,19 @@ class Metrics(BaseModel):
                 raise ValueError(f"seeds.{absent[0]} has no {metric}")
             values, mean = self.values(metric), self.means[metric]
             if (mean is None) != (values is None):
-                raise ValueError(f"{metric} is {mean}, but its seeds say {values}")
+                raise ValueError(f"{metric} is {mean}, but its seeds have {values}")
             if values is not None and mean is not None and abs(math.fsum(values) / len(values) - mean) > _ROUNDING:
                 raise ValueError(f"{metric} is {mean}, which is not the mean of its seeds {values}")
         return self
 
     def values(self, metric: str) -> list[float] | None:
-        """One score per seed, in the file's order; None when a seed has no score (METEOR without Java)."""
+        """One score per seed, in the file's order; None if a seed has no score (METEOR without Java)."""
         present = [value for scores in self.seeds.values() if (value := scores[metric]) is not None]
         return present if len(present) == len(self.seeds) else None
 
 
 def scores_file(directory: Path) -> Path:
-    """The file with every seed's scores: before scores.json there was metrics.json alone."""
+    """The file with every seed's scores: older runs have only metrics.json."""
     path, older = directory / "scores.json", directory / "metrics.json"
     if path.is_file() or not older.is_file():
         return path
@@ -125,10 +125,10 @@ def read_metrics(path: str | Path, directory: Path | None = None) -> Metrics:
 
 
 def check_place(path: str | Path, profile: str, experiment: str, directory: Path) -> None:
-    """DataError when a file names another experiment than the folder it stands in."""
+    """DataError if a file names another experiment than its folder."""
     if (profile, experiment) != (directory.parent.name, directory.name):
-        here = f"{directory.parent.name}/{directory.name}"
-        raise DataError(f"{path}: profile and experiment are {profile}/{experiment}, but it stands in {here}")
+        folder = f"{directory.parent.name}/{directory.name}"
+        raise DataError(f"{path}: profile and experiment are {profile}/{experiment}, but its folder is {folder}")
 
 
 Row = Mapping[str, Any]
@@ -171,20 +171,20 @@ def read_rows(path: str | Path, form: str | None) -> list[Row]:
     rows = full_rows(path)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        place = f"{path}, line {number}"
+        location = f"{path}, line {number}"
         if not isinstance(row, Mapping) or not isinstance(row.get("id"), str):
-            raise DataError(f"{place}: field 'id' is missing or no text")
+            raise DataError(f"{location}: field 'id' is missing or no text")
         if row["id"] in seen:
-            raise DataError(f"{place}: the id {row['id']!r} stands there already; there is one line per item")
+            raise DataError(f"{location}: duplicate id {row['id']!r}; expected one line per item")
         seen.add(row["id"])
         for name, holds, wanted in FIELDS[form]:
             if name not in row or not holds(row[name]):
-                raise DataError(f"{place}: field {name!r} is {row.get(name)!r}; a {form} row has {wanted} there")
+                raise DataError(f"{location}: field {name!r} is {row.get(name)!r}; a {form} row has {wanted} there")
     return cast(list[Row], rows)
 
 
 def questions(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
-    """What was asked and what would be right, item by item: equal for runs on the same items."""
+    """Inputs and labels, item by item: equal for runs on the same items."""
     return tuple(_question(row) for row in rows)
 
 
@@ -196,7 +196,7 @@ def _question(row: Row) -> tuple[str, ...]:
 
 
 def _form_of(path: str | Path) -> str:
-    """A file whose record cannot be read still says what it is."""
+    """The experiment and seed of a record that cannot be read."""
     rows = full_rows(path)
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
     if "mr" in first or not first:
@@ -216,7 +216,7 @@ _SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
 
 @dataclass(frozen=True)
 class Planned:
-    """What params.yaml says of an experiment: its place in the tables when it has not run, and its search's case."""
+    """An experiment in params.yaml: its position in the tables if it has not run, and its search case."""
 
     backbone: str
     task: str
@@ -254,7 +254,7 @@ class Experiment:
 
     @property
     def form(self) -> str:
-        """The task's form; one that left nothing is what the plan says, and without a plan a generation task."""
+        """The task's form; without output the plan's, and without a plan a generation task."""
         if self.record is not None:
             return self.record.corpus.form
         if self.metrics is not None:
@@ -305,7 +305,7 @@ def one_record_a_cell(experiments: Sequence[Experiment]) -> list[Experiment]:
 
 
 def _cell_of(record: RunRecord) -> str:
-    """What tells two runs apart; the seed of the initial weights follows the run's own."""
+    """What distinguishes two runs; the seed of the initial weights follows the run's seed."""
     config = {name: value for name, value in record.method_config.items() if name != "init_seed"}
     parts = record.backbone, record.task, record.corpus.name, record.method, config, record.training, record.seed
     return json.dumps(parts, sort_keys=True, default=str)
@@ -371,7 +371,7 @@ def read_curves(path: str | Path) -> pd.DataFrame:
 
 
 def read_all_costs(directory: str | Path) -> dict[str, dict[int, Cost]]:
-    """cost/<stage>.json of one experiment: stage -> seed -> cost. Empty where there are none."""
+    """cost/<stage>.json of one experiment: stage -> seed -> cost. Empty if there are none."""
     stages = {}
     for path in sorted(Path(directory).glob("cost/*.json")):
         costs = read_costs(path)
@@ -396,7 +396,7 @@ class _Reader:
         self.broken: list[str] = []
 
     def read(self, path: Path, read: Any) -> Any:
-        """What `read(path)` gives, or None."""
+        """The result of `read(path)`, or None."""
         if not path.exists():
             self.absent.append(f"{path}: not there yet")
             return None
@@ -407,7 +407,7 @@ class _Reader:
             return None
 
     def per_seed(self, part: str, read: Any, inside: str = "") -> dict[int, Any]:
-        """Seed -> what `read` gives, for each `seed-<s>` entry of one part (or the file inside it) it can read."""
+        """Seed -> the result of `read`, for each `seed-<s>` entry of one part (or the file inside it) it can read."""
         folder = self.directory / part
         if not folder.is_dir():
             if f"{folder}: not there yet" not in self.absent:
@@ -429,21 +429,21 @@ class _Reader:
         metrics: Metrics | None,
         planned: Iterable[int] = (),
     ) -> None:
-        """Note every seed that is planned or that one part has and another lacks, and items that do not agree."""
+        """Note every planned seed that is missing, seeds missing in one part, and items that do not agree."""
         parts: dict[str, Iterable[int]] = {"training": records, "predictions": predictions}
         if metrics is not None:
             parts[scores_file(self.directory).name] = metrics.seeds
         seeds = sorted({*planned, *(seed for part in parts.values() for seed in part)})
         for name, part in parts.items():
-            lacking = [seed for seed in seeds if seed not in part]
-            if lacking and list(part):
-                self.absent.append(f"{self.directory / name}: no seed {', '.join(map(str, lacking))}")
+            missing = [seed for seed in seeds if seed not in part]
+            if missing and list(part):
+                self.absent.append(f"{self.directory / name}: no seed {', '.join(map(str, missing))}")
         if len({questions(rows) for rows in predictions.values()}) > 1:
-            self.broken.append(f"{self.directory / 'predictions'}: the seeds answer different items")
+            self.broken.append(f"{self.directory / 'predictions'}: the seeds have different items")
         forms = {record.corpus.form for record in records.values()}
         if metrics is not None and forms and forms != {metrics.form}:
             where = scores_file(self.directory)
-            self.broken.append(f"{where}: form is {metrics.form}, but the records say {', '.join(sorted(forms))}")
+            self.broken.append(f"{where}: form is {metrics.form}, but the records have {', '.join(sorted(forms))}")
         for seed, wanted in (metrics.predictions_sha256 if metrics is not None else {}).items():
             path = self.directory / "predictions" / f"seed-{seed}.jsonl"
             if seed in predictions and sha256_file(path) != wanted:
@@ -459,12 +459,12 @@ def _read_record(path: Path, directory: Path) -> RunRecord:
     record = read_record(path)
     check_place(path, record.profile, record.experiment, directory)
     if path.parent.name != f"seed-{record.seed}":
-        raise DataError(f"{path}, seed: {record.seed} stands in a folder named {path.parent.name}")
+        raise DataError(f"{path}, seed: {record.seed} is in a folder named {path.parent.name}")
     return record
 
 
 def check_schema(path: str | Path) -> None:
-    """DataError when a record is of a schema version that this code does not read, before its fields are looked at."""
+    """DataError if a record is of a schema version that this code does not read, before its fields are looked at."""
     content = read_json(path)
     known = get_args(RunRecord.model_fields["schema_version"].annotation)
     version = content.get("schema_version") if isinstance(content, dict) else None

@@ -1,6 +1,6 @@
-"""The folders beside a profile's runs: learning-rate searches and memory measurements.
+"""Learning-rate searches and memory measurements of a profile.
 
-`searches/<profile>/<case>.json` says what a search tried and how each experiment's rate was found;
+`searches/<profile>/<case>.json` holds the trials of a search and how each experiment's rate was found;
 `measurements/<profile>/memory.json` holds the peak memory of phase 2 at several K, each measured in a fresh process.
 """
 
@@ -30,7 +30,7 @@ class Candidate(BaseModel):
 
 
 class Search(BaseModel):
-    """What one search tried: for which backbone, task, method and settings, how long, and the best rate."""
+    """One search: backbone, task, method, settings, length, trials and the best rate."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -65,7 +65,7 @@ def read_searches(directory: str | Path | None) -> tuple[dict[str, Search], list
 
 
 def case_of(experiment: Experiment, searches: Mapping[str, Search]) -> str | None:
-    """The search behind an experiment's learning rate; None where there is none.
+    """The search for an experiment's learning rate; None if there is none.
 
     The case that the plan names, or the one named like the experiment; else, of the cases with the same backbone and
     method, one with the same settings rather than others, on the same task rather than another.

@@ -24,7 +24,7 @@ class _Part(BaseModel):
 
 
 class Adapter(_Part):
-    """One place that a method could adapt; `label` is `whole`, or the slice of a fused projection."""
+    """One position that a method could adapt; `label` is `whole`, or the slice of a fused projection."""
 
     index: int
     module: str
@@ -39,7 +39,7 @@ class Adapter(_Part):
 
 
 class Trace(_Part):
-    """Importance weights after each step of phase 1: one row a step, one column an adapter."""
+    """Importance weights after each step of phase 1: one row per step, one column per adapter."""
 
     steps: tuple[int, ...] = ()
     weights: tuple[tuple[float, ...], ...] = ()
@@ -87,7 +87,7 @@ class Selection(_Part):
         if wrong := [index for index in (*self.survivors, *kept, *self.final_ranks) if not 0 <= index < count]:
             raise ValueError(f"survivors: adapter {wrong[0]} is none of the {count}")
         if len(set(self.survivors)) != len(self.survivors):
-            raise ValueError("survivors: an adapter stands twice")
+            raise ValueError("survivors: duplicate adapter")
         return self
 
     @property
@@ -97,8 +97,8 @@ class Selection(_Part):
 
     @property
     def blocks(self) -> tuple[tuple[str, int], ...]:
-        """(column group, block) of every adapter, in index order: see `places`."""
-        return places(self.adapters)
+        """(column group, block) of every adapter, in index order: see `positions`."""
+        return positions(self.adapters)
 
 
 def read_selection(path: str | Path) -> Selection:
@@ -109,10 +109,10 @@ def read_selection(path: str | Path) -> Selection:
         raise DataError(f"{path}, {first_fault(error)}") from error
 
 
-def places(adapters: Sequence[Adapter]) -> tuple[tuple[str, int], ...]:
-    """(group, block) per adapter. A group is the role, told apart where one role stands in several stacks: `enc q`.
+def positions(adapters: Sequence[Adapter]) -> tuple[tuple[str, int], ...]:
+    """(group, block) per adapter. A group is the role, with the stack if a role is in several stacks: `enc q`.
 
-    A block that the file does not give is the first number in the module's name, else the adapter's index.
+    A block missing in the file is the first number in the module's name, else the adapter's index.
     """
     stems = [re.sub(r"\d+", "*", adapter.module) for adapter in adapters]
     several = {
@@ -132,8 +132,8 @@ def places(adapters: Sequence[Adapter]) -> tuple[tuple[str, int], ...]:
 
 
 def short_names(adapters: Sequence[Adapter]) -> tuple[str, ...]:
-    """`v11` for the value projection of block 11; `dec v3` where a role stands in several stacks."""
-    return tuple(f"{group}{block}" for group, block in places(adapters))
+    """`v11` for the value projection of block 11; `dec v3` if a role is in several stacks."""
+    return tuple(f"{group}{block}" for group, block in positions(adapters))
 
 
 def shared_fraction(first: Collection[str], second: Collection[str]) -> float:

@@ -1,7 +1,7 @@
 """measurements/ablations/<name>.json: what a fault seen in the authors' code changes, measured on the quick profile.
 
-One file a fault, written by `make ablations` (studies/ablations/), read and drawn here. A cell of a table is text, a
-number, or one value a seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
+One file per fault, written by `make ablations` (studies/ablations/), read and drawn here. A cell of a table is text, a
+number, or one value per seed, shown as mean ± sample standard deviation; a seed without a value (null) diverged.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class LineFigure(_Part):
 class Ablation(_Part):
     """One fault and its measured effect.
 
-    `source` says where the fault is known from, `instead` what this project does. `seeds` are those of each training
-    run (empty where nothing is trained). `settings` and `inputs` (sha256 of what was read) decide the result;
+    `source`: where the fault was found; `instead`: what this project does. `seeds` are those of each training
+    run (empty if nothing is trained). `settings` and `inputs` (sha256 of what was read) decide the result;
     `settings_sha256` is over both.
     """
 
@@ -175,7 +175,7 @@ def ablation_blocks(ablations: Sequence[Ablation], paper: str | None = None) -> 
 
 
 def summary_block(ablations: Sequence[Ablation]) -> Block:
-    """One line a fault: what it is, what is done instead, what was measured."""
+    """One line per fault: description, what is done instead, measurement."""
     names = {"solo_connection": "Solo Connection", "weight_lora": "WeightLoRA"}
     rows = [(names[a.paper], a.fault, a.source, a.instead, a.shows, a.does_not_show) for a in ablations]
     headers = ("Paper", "Fault", "Known from", "Here instead", "Shows", "Does not show")
@@ -196,14 +196,14 @@ def _draw(ablation: Ablation, wanted: LineFigure) -> Drawing:
     colours = (COLOURS["full"], COLOURS["lora"], COLOURS["solo_connection"], *SPARE_COLOURS, "#888888")
     for number, line in enumerate(wanted.series):
         colour = colours[number % len(colours)]
-        places = [x for x, y in zip(line.x, line.y, strict=True) if y is not None]
+        xs = [x for x, y in zip(line.x, line.y, strict=True) if y is not None]
         heights = [y for y in line.y if y is not None]
         look, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
-        axes.plot(places, heights, label=line.label, color=colour, markersize=4, linestyle=look, marker=marker)
+        axes.plot(xs, heights, label=line.label, color=colour, markersize=4, linestyle=look, marker=marker)
         if line.low is not None and line.high is not None:
             ends = zip(line.x, line.low, line.high, strict=True)
             band = [(x, low, high) for x, low, high in ends if low is not None and high is not None]
-            x, low, high = ([place[part] for place in band] for part in range(3))
+            x, low, high = ([point[part] for point in band] for part in range(3))
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_title(wanted.title)
     axes.set_xlabel(wanted.x_label)

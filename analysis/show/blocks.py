@@ -30,13 +30,13 @@ _UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "kFLOP": 1e3, "MFLOP": 1e
 
 
 class Cell(str):
-    """Text of one cell with what a reader should see beside it; equal to its text."""
+    """Text of one cell with its marks; equal to its text."""
 
     best: bool
     standing: str | None
 
     def __new__(cls, text: str, *, best: bool = False, standing: str | None = None) -> Cell:
-        """`best` of its column; `standing` of a printed figure, by its name in `paper_results/`."""
+        """`best` of its column; `standing` of a published figure, by its name in `paper_results/`."""
         cell = super().__new__(cls, text)
         cell.best = best
         cell.standing = standing
@@ -47,7 +47,7 @@ class Cell(str):
 class Block:
     """A table ready to be shown: a caption, headers and rows of text.
 
-    `key` names its files (`tables/<key>.csv`) and its place on the page; `command` makes it; `records` are the files it
+    `key` names its files (`tables/<key>.csv`) and anchor on the page; `command` makes it; `records` are the files it
     was made from.
     """
 
@@ -71,13 +71,13 @@ class Block:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """What the marks in the cells mean, in lines that belong below the table in every form."""
+        """The meaning of the cells' marks, as lines below the table in every format."""
         lines = []
         if any(isinstance(cell, Cell) and cell.best for row in self.rows for cell in row):
-            lines.append("Best of its column: bold and underlined. It marks the mean alone, not a proven difference.")
+            lines.append("Best of its column: bold and underlined. It marks only the mean, not a proven difference.")
         if self.standings:
             lines.append(
-                "Standing of a printed figure: "
+                "Standing of a published figure: "
                 + "; ".join(f"{letter(name)} = {meaning(name)}" for name in self.standings)
                 + "."
             )
@@ -109,7 +109,7 @@ def with_best(
 
 
 def sort_value(text: str) -> float | None:
-    """The number that a cell begins with, its unit counted in: what a column sorts by. None for words."""
+    """The number that a cell begins with, scaled by its unit: the sort key of a column. None for words."""
     found = _NUMBER.match(text.removeprefix("≈").strip())
     if found is None:
         return None
@@ -119,7 +119,7 @@ def sort_value(text: str) -> float | None:
 
 
 def is_numeric(block: Block, column: int) -> bool:
-    """Whether most cells of a column that say anything begin with a number and are short."""
+    """Whether most non-empty cells of a column begin with a number and are short."""
     cells = [row[column] for row in block.rows]
     numbers = sum(sort_value(cell) is not None and len(cell) <= LONG for cell in cells)
     words = [cell for cell in cells if cell not in ("not run", "not measured", "unknown", "none", "one seed", "")]
@@ -127,7 +127,7 @@ def is_numeric(block: Block, column: int) -> bool:
 
 
 def to_csv(block: Block) -> str:
-    """The table as it is shown, with a column `standing` where it quotes printed figures."""
+    """The table as it is shown, with a column `standing` where it quotes published figures."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     marked = bool(block.standings)

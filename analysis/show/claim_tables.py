@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.judge.claims import Case, Judged
-from analysis.judge.decision import POWER, SIGN_FLIP_SEEDS, Finding, Word
+from analysis.judge.decision import POWER, SIGN_FLIP_SEEDS, Finding, Verdict
 from analysis.judge.number_format import LEVEL, finding_text, p_text, percent, signed, span
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
@@ -16,14 +16,14 @@ from analysis.load.published import PaperName
 from analysis.show.blocks import Block
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
-WORDS: tuple[Word, ...] = ("supported", "contradicted", "inconclusive", "not_tested")
+VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "inconclusive", "not_tested")
 LONGEST = 190  # characters of a headline taken from what was observed
 NO_ITEMS, NO_SEEDS, NO_POWER = "no items' scores", "too few seeds", "not known"
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One comparison of a claim, with the case it stands in and the profile it was made in."""
+    """One comparison of a claim, with its case and profile."""
 
     claim: int
     profile: str
@@ -42,12 +42,12 @@ class ComparisonRow:
 
     @property
     def power_line(self) -> str:
-        """What the rule could have detected here; empty where that cannot be said."""
+        """What the rule could have detected; empty if unknown."""
         finding = self.finding
         if finding.detectable is None:
             return ""
         family = (
-            "in a test of its own; none was made"
+            "as a single test; none was made"
             if finding.family is None
             else f"Holm's family: {finding.family} {'p-value' if finding.family == 1 else 'p-values'}"
         )
@@ -59,7 +59,7 @@ class ComparisonRow:
 
     def as_json(self) -> dict[str, Any]:
         """The numbers of `Finding.to_dict`, with where they come from."""
-        tested = self.case.untested is None and self.finding.word != "not_tested"
+        tested = self.case.untested is None and self.finding.verdict != "not_tested"
         return {"comparison": self.title, "case": self.case.title, "profile": self.profile, "tested": tested,
                 "runs": list(self.case.runs), **self.finding.to_dict()}  # fmt: skip
 
@@ -68,52 +68,52 @@ class ComparisonRow:
 class ClaimRow:
     """One claim with its verdict. `run_seeds` are those that all its runs share, for a verdict without a comparison."""
 
-    verdict: Judged
+    judged: Judged
     profile: str
     run_seeds: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:
         """`solo-1`."""
-        return self.verdict.claim.id
+        return self.judged.claim.id
 
     @property
     def paper(self) -> str:
         """The method's name, by which the paper is called."""
-        return PAPERS[self.verdict.claim.paper]
+        return PAPERS[self.judged.claim.paper]
 
     @property
-    def shown_word(self) -> str:
+    def shown_verdict(self) -> str:
         """`not tested` for not_tested."""
-        return self.verdict.word.replace("_", " ")
+        return self.judged.verdict.replace("_", " ")
 
     @property
     def standing_means(self) -> str:
-        """What the standing of the claim's sentence says."""
-        return meaning(self.verdict.claim.standing)
+        """The meaning of the claim's standing."""
+        return meaning(self.judged.claim.standing)
 
     @property
     def comparisons(self) -> tuple[ComparisonRow, ...]:
         """Every comparison of every case."""
-        cases = self.verdict.cases
-        number = self.verdict.claim.number
+        cases = self.judged.cases
+        number = self.judged.claim.number
         return tuple(ComparisonRow(number, self.profile, case, found) for case in cases for found in case.findings)
 
     @property
     def shown(self) -> ComparisonRow | None:
         """The comparison that the judge names to be shown first."""
-        return next((row for row in self.comparisons if row.finding is self.verdict.headline), None)
+        return next((row for row in self.comparisons if row.finding is self.judged.headline), None)
 
     @property
     def headline(self) -> str:
-        """One line of what was found: the effect, or else what was seen or counted and gives no verdict."""
-        verdict, shown = self.verdict, self.shown
-        untested = verdict.word == "not_tested"
+        """One line of findings: the effect, or else observations or counts without a verdict."""
+        judged, shown = self.judged, self.shown
+        untested = judged.verdict == "not_tested"
         if shown is not None:
-            return ("Seen here, without a verdict: " if untested else "") + shown.line
-        kind = "Seen here" if verdict.observed else "Counted, not trained"
-        kind += ", without a verdict" if untested and verdict.observed else ""
-        line = _shortened(next(iter((*verdict.observed, *verdict.counted)), ""))
+            return ("Observed, without a verdict: " if untested else "") + shown.line
+        kind = "Observed" if judged.observed else "Counted, not trained"
+        kind += ", without a verdict" if untested and judged.observed else ""
+        line = _shortened(next(iter((*judged.observed, *judged.counted)), ""))
         return f"{kind}: {line}" if line else ""
 
     @property
@@ -124,28 +124,28 @@ class ClaimRow:
     @property
     def seed_count(self) -> int:
         """The fewest shared seeds of a comparison that decided."""
-        return len(self.run_seeds) if self.verdict.seeds is None else self.verdict.seeds
+        return len(self.run_seeds) if self.judged.seeds is None else self.judged.seeds
 
     @property
     def seeds_line(self) -> str:
-        """`3 seeds`, `one seed`; nothing where no run was compared."""
+        """`3 seeds`, `one seed`; nothing if no run was compared."""
         return {0: "", 1: "one seed"}.get(self.seed_count, f"{self.seed_count} seeds")
 
     def as_json(self) -> dict[str, Any]:
         """The row with stable keys."""
-        verdict, claim = self.verdict, self.verdict.claim
-        finding = verdict.headline
+        judged, claim = self.judged, self.judged.claim
+        finding = judged.headline
         numbers = finding.to_dict() if finding is not None else {}
         return {
-            "id": claim.id, "paper": self.paper, "number": claim.number, "claim": claim.text, "word": verdict.word,
-            "reason": verdict.reason, "profile": self.profile,
+            "id": claim.id, "paper": self.paper, "number": claim.number, "claim": claim.text, "verdict": judged.verdict,
+            "reason": judged.reason, "profile": self.profile,
             "comparison": None if self.shown is None else self.shown.title,
             "metric": numbers.get("metric"), "effect": numbers.get("effect"),
             "over_items": numbers.get("over_items"), "over_seeds": numbers.get("over_seeds"),
             "adjusted_p": numbers.get("p_holm"), "detectable": numbers.get("smallest_detectable"),
-            "seeds": list(self.seeds), "seed_count": self.seed_count, "cases": list(verdict.observed),
+            "seeds": list(self.seeds), "seed_count": self.seed_count, "cases": list(judged.observed),
             "comparisons": [row.as_json() for row in self.comparisons],
-            "counted": list(verdict.counted), "runs": list(verdict.runs), "needs": claim.needs, "rule": claim.rule,
+            "counted": list(judged.counted), "runs": list(judged.runs), "needs": claim.needs, "rule": claim.rule,
             "source": claim.source, "standing": claim.standing,
         }  # fmt: skip
 
@@ -155,23 +155,21 @@ def claim_rows(
 ) -> list[ClaimRow]:
     """Rows of one paper's verdicts, in their order.
 
-    `profile` stands in for that of a verdict without runs; `seeds_of` gives each run's seeds.
+    `profile` is used for a verdict without runs; `seeds_of` has each run's seeds.
     """
-    return [
-        ClaimRow(verdict, verdict.profile or profile, _shared(verdict.runs, seeds_of or {})) for verdict in verdicts
-    ]
+    return [ClaimRow(judged, judged.profile or profile, _shared(judged.runs, seeds_of or {})) for judged in verdicts]
 
 
 def counts_line(rows: Sequence[ClaimRow]) -> str:
     """`1 supported, 7 not tested`."""
-    counts = Counter(row.verdict.word for row in rows)
-    return ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS if counts[word])
+    counts = Counter(row.judged.verdict for row in rows)
+    return ", ".join(f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if counts[verdict])
 
 
 def claims_block(rows: Sequence[ClaimRow]) -> Block:
     """The claims with their verdicts as a table, for files."""
     lines = [
-        (f"{row.paper} {row.verdict.claim.number}", row.verdict.claim.text, row.shown_word, row.headline or "none",
+        (f"{row.paper} {row.judged.claim.number}", row.judged.claim.text, row.shown_verdict, row.headline or "none",
          row.seeds_line or "none", row.profile)
         for row in rows
     ]  # fmt: skip
@@ -180,7 +178,7 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:
-    """Every comparison of one paper's claims with its numbers; no rows where nothing was compared."""
+    """Every comparison of one paper's claims with its numbers; no rows if nothing was compared."""
     found = [comparison for row in rows for comparison in row.comparisons]
     flipped = any(comparison.finding.difference.sign_flip_p is not None for comparison in found)
     headers = ("Comparison", "Claim", "Difference", f"{LEVEL} over items", f"{LEVEL} over seeds", "Seeds",
@@ -188,7 +186,7 @@ def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) 
                *(("Sign flips",) if flipped else ()), "Could have detected", "Verdict")  # fmt: skip
     notes = [
         f"Could have detected: the smallest true difference that the rule finds with {percent(POWER, 0)} probability, "
-        "given the spread over these seeds and items; where nothing was tested, as if in a test of its own.",
+        "given the spread over these seeds and items; if nothing was tested, as for a single test.",
     ]
     sizes = sorted({comparison.finding.family for comparison in found if comparison.finding.family is not None})
     if sizes:
@@ -214,7 +212,7 @@ def _cells(row: ComparisonRow, flipped: bool) -> tuple[str, ...]:
         "not tested" if finding.p_holm is None else p_text(finding.p_holm).removeprefix("p ").removeprefix("= "),
         *((("not shown" if flips is None else p_text(flips)),) if flipped else ()),
         NO_POWER if finding.detectable is None else f"{finding.detectable:.3f}",
-        f"{finding.word.replace('_', ' ')}{f': {finding.why}' if finding.why else ''}",
+        f"{finding.verdict.replace('_', ' ')}{f': {finding.why}' if finding.why else ''}",
     )
 
 

@@ -1,18 +1,18 @@
 """`replicate runs` and `replicate compare`.
 
 `runs` lists every run with its status, scores and disk use; `compare` shows the claims' verdicts, and what was measured
-beside what was published.
+compared with what was published.
 
-`compare --json` prints one object with these keys, which do not change within `schema_version` 1:
+`compare --json` prints one object with these keys, which do not change within `schema_version` 2:
 
-- `profile`; `comparable` (whether its figures may stand beside published ones) and `why_not_comparable`;
-- `claims`: id, paper, number, claim, word (supported, contradicted, inconclusive, not_tested), reason, profile,
+- `profile`; `comparable` (whether its figures may be compared with published ones) and `why_not_comparable`;
+- `claims`: id, paper, number, claim, verdict (supported, contradicted, inconclusive, not_tested), reason, profile,
   comparison (what the effect is of), metric, effect, over_items and over_seeds (ends of the intervals), adjusted_p,
   detectable, seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
 - `comparisons` of a claim, one a comparison of a case: comparison, case, profile, tested, runs, and the numbers of
   `decision.Finding.to_dict` (name, metric, effect, supported_above, contradicted_below, seeds, by_seed, over_items,
-  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, word, why);
-- `published_beside_measured`: printed_row, method, metric, published, published_spread, standing, standing_means,
+  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, verdict, why);
+- `published_vs_measured`: published_row, method, metric, published, published_spread, standing, standing_means,
   source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
   unreadable);
 - `problems`: what could not be read.
@@ -83,7 +83,7 @@ def summary(experiment: Any) -> dict[str, Any]:
 
 
 def empty_state(root: Path, profile: str | None) -> str:
-    """What to do when there are no runs."""
+    """Message if there are no runs."""
     targets = {"quick": "make reproduce", "cpu": "make reproduce-cpu", "paper": "make reproduce-paper"}
     command = targets.get(profile or "quick")
     where = root / profile if profile else root
@@ -142,8 +142,8 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
     return table
 
 
-WIDTH = 80  # of what goes to a file or a pipe
-WORDS = ("supported", "contradicted", "inconclusive", "not_tested")
+WIDTH = 80  # of output to a file or a pipe
+VERDICTS = ("supported", "contradicted", "inconclusive", "not_tested")
 COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
 
 
@@ -160,14 +160,14 @@ def compare(
     root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Set the papers' claims and printed figures beside what was measured."""
+    """Compare the papers' claims and published figures with the measurements."""
     from replication.errors import DataError
 
     if len(Path(profile).parts) != 1 or profile in ("..", "."):
         raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
     runs = root / "runs"
     if profile not in PROFILES and not (runs / profile).is_dir():
-        raise DataError(f"--profile {profile!r}: there is none; there are {', '.join(PROFILES)}")
+        raise DataError(f"--profile {profile!r}: no such profile; valid profiles: {', '.join(PROFILES)}")
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return
@@ -188,7 +188,7 @@ def show_comparison(found: dict[str, Any]) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     _show_claims(console, content, found["lines"])
-    _show_cells(console, content["published_beside_measured"], content["why_not_comparable"])
+    _show_cells(console, content["published_vs_measured"], content["why_not_comparable"])
     for problem in content["problems"]:
         console.print(problem, markup=False, style="yellow", soft_wrap=True)
 
@@ -196,15 +196,15 @@ def show_comparison(found: dict[str, Any]) -> None:
 def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict[str, str]]) -> None:
     from rich.markup import escape
 
-    counts = Counter(row["word"] for row in content["claims"])
-    told = ", ".join(f"{counts[word]} {word.replace('_', ' ')}" for word in WORDS if counts[word])
-    console.print(f"[bold]{escape(content['profile'])} profile: {told}[/]")
+    counts = Counter(row["verdict"] for row in content["claims"])
+    overview = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in VERDICTS if counts[name])
+    console.print(f"[bold]{escape(content['profile'])} profile: {overview}[/]")
     paper = ""
     for row, line in zip(content["claims"], lines, strict=True):
         if row["paper"] != paper:
             paper = row["paper"]
             console.print(f"\n[bold underline]{escape(paper)}[/]")
-        colour, shown = COLOURS.get(row["word"], "default"), row["word"].replace("_", " ")
+        colour, shown = COLOURS.get(row["verdict"], "default"), row["verdict"].replace("_", " ")
         console.print(f"{row['number']}. [bold {colour}]{shown}[/]: {escape(row['claim'])}")
         seeds = f" [{line['seeds']}, {row['profile']} profile]" if line["seeds"] else f" [{row['profile']} profile]"
         if line["headline"]:
@@ -222,22 +222,22 @@ def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str 
 
     if not cells:
         return
-    console.print("\n[bold underline]Published beside measured, on the scripts' scale[/]")
+    console.print("\n[bold underline]Published and measured, on the scripts' scale[/]")
     if why_not is not None:
         console.print(Text(f"Not comparable with this profile. {why_not}", style="dim"))
-    for source, row in dict.fromkeys((cell["source"], cell["printed_row"]) for cell in cells):
-        group = [cell for cell in cells if (cell["source"], cell["printed_row"]) == (source, row)]
+    for source, row in dict.fromkeys((cell["source"], cell["published_row"]) for cell in cells):
+        group = [cell for cell in cells if (cell["source"], cell["published_row"]) == (source, row)]
         run = next((cell["experiment"] for cell in group if cell["experiment"]), None)
-        console.print(Text(f"\n{row} ({source}) beside {run or 'no run'}", style="bold"))
+        console.print(Text(f"\n{row} ({source}) and {run or 'no run'}", style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for name, justify in (("Metric", "left"), ("Published", "right"), ("Measured", "right"), ("Verdict", "left")):
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for cell in group:
             spread = cell["published_spread"]
             published = cell["published"] if spread is None else f"{cell['published']} ± {spread}"
-            words = cell["verdict"].replace("_", " ")
+            verdict = cell["verdict"].replace("_", " ")
             measured = cell["measured"] or "not measured"
-            table.add_row(score_name(cell["metric"]), f"{published} {letter(cell['standing'])}", measured, words)
+            table.add_row(score_name(cell["metric"]), f"{published} {letter(cell['standing'])}", measured, verdict)
         console.print(table)
     legend = "; ".join(f"{letter(name)} {meaning(name)}" for name in dict.fromkeys(cell["standing"] for cell in cells))
     console.print(Text(f"\nStanding of a published figure: {legend}.", style="dim"))

@@ -2,7 +2,7 @@
 
 It takes seconds to compute, so it is kept under `.cache/compare/` with the hash of everything it follows from: runs,
 gold answers, searches, measurements, published figures, and the code. The report writes it, `replicate compare` reads
-it; whoever comes first computes it, and a changed input makes it anew.
+it; the first command computes it, and changed input recomputes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from analysis.load.paper_files import DIRECTORY
 from replication.fileio import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CODE = Path(__file__).resolve().parents[2]
 PACKAGES = ("numpy", "pandas", "scipy")
 
@@ -65,7 +65,7 @@ def _inputs(profile: str, root: Path) -> Iterator[Path]:
 
 def _computed(profile: str, root: Path, replicates: Mapping[Any, Any]) -> dict[str, Any]:
     from analysis.judge.claims import load_bench
-    from analysis.judge.published_vs_measured import beside_cells
+    from analysis.judge.published_vs_measured import compared_cells
     from analysis.load.runs import load_profile
     from analysis.show.claim_tables import claim_rows
 
@@ -82,7 +82,7 @@ def _computed(profile: str, root: Path, replicates: Mapping[Any, Any]) -> dict[s
             "comparable": bench.why_not is None,
             "why_not_comparable": bench.why_not,
             "claims": [row.as_json() for row in rows],
-            "published_beside_measured": [cell.as_json() for cell in beside_cells(bench.study, bench.published)],
+            "published_vs_measured": [cell.as_json() for cell in compared_cells(bench.study, bench.published)],
             "problems": [*problems, *bench.broken],
         },
         "lines": [{"headline": row.headline, "seeds": row.seeds_line} for row in rows],

@@ -1,13 +1,13 @@
 """Keep the tables and line numbers of the repository's documents true: `python -m analysis.show.documents`.
 
-README.md: a table stands between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`. `table:quick` is the Solo
+README.md: a table is between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`. `table:quick` is the Solo
 Connection table of the quick profile and `table:quick:solo` the verdicts on its claims; `table:quick:glue` is one of
 WeightLoRA's: glue, qa, summaries, choice, learned, parameters, selected, logs, or claims (the verdicts as sentences,
 without the cases that test nothing).
 
-IMPLEMENTATION_DETAILS: a reference is `path:line` followed by the symbol that stands there, both in code style:
-`` `a/b.py:12` (`name`) ``. A table stands between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` and comes from
-measurements/ablations. `--check` writes nothing and only says what is out of date.
+IMPLEMENTATION_DETAILS: a reference is `path:line` followed by the symbol on that line, both in code style:
+`` `a/b.py:12` (`name`) ``. A table is between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` and comes from
+measurements/ablations. `--check` writes nothing and only lists what is out of date.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
         kept = [run for run in load_profile(runs) if role(profile, run.name) != "earlier"]  # the report has those too
         return load_bench(profile, kept, searches, measurements)
 
-    said: set[str] = set()
+    seen: set[str] = set()
 
     def told_once(block: Block) -> Block:
-        """Without the notes of an earlier table, which most tables share; what a mark means stays beside it."""
-        new = tuple(note for note in block.notes if note not in said or note.startswith(DAGGER))
-        said.update(new)
+        """Without the notes of an earlier table, which most tables share; the explanation of a mark stays with it."""
+        new = tuple(note for note in block.notes if note not in seen or note.startswith(DAGGER))
+        seen.update(new)
         return replace(block, notes=new)
 
     def table(found: re.Match[str]) -> str:
@@ -81,11 +81,11 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
 
 
 def shortened(block: Block, profile: str) -> Block:
-    """A table of scores without the columns of conditions, which the report has, and with a note that says so."""
+    """A table of scores without the columns of conditions, which the report has, and with a note about them."""
     kept = [index for index, header in enumerate(block.headers) if header not in LEFT_OUT]
     if len(kept) == len(block.headers):
         return block
-    note = f"Steps, head, learning rates and how they were found stand in the {profile} report."
+    note = f"For steps, head and learning rates see the {profile} report."
     return replace(
         block,
         headers=tuple(block.headers[index] for index in kept),
@@ -106,7 +106,7 @@ NOT_MEASURED = "Not measured yet: `make ablations` does it."
 def with_lines(text: str, root: str | Path = ".") -> str:
     """`text` with every reference at the line, nearest to the old one, that holds its symbol.
 
-    DataError names a file that is not there and a symbol that no line of it holds.
+    DataError names a missing file or a symbol that is on no line of it.
     """
 
     def renewed(found: re.Match[str]) -> str:
@@ -116,7 +116,7 @@ def with_lines(text: str, root: str | Path = ".") -> str:
         lines = path.read_text(encoding="utf-8").splitlines()
         holding = [number for number, line in enumerate(lines, start=1) if symbol in line]
         if not holding:
-            raise DataError(f"`{found['path']}:{old}`: no line of the file holds {symbol!r}")
+            raise DataError(f"`{found['path']}:{old}`: no line of the file contains {symbol!r}")
         line = min(holding, key=lambda number: abs(number - old))
         return f"`{found['path']}:{line}`{found['gap']}(`{symbol}`)"
 
@@ -124,7 +124,7 @@ def with_lines(text: str, root: str | Path = ".") -> str:
 
 
 def with_ablation_tables(text: str, directory: str | Path = DIRECTORY) -> str:
-    """`text` with every marked table as the committed result has it, or a line that says there is none."""
+    """`text` with every marked table as the committed result has it, or a line that there is none."""
 
     def table(found: re.Match[str]) -> str:
         path = Path(directory) / f"{found['name']}.json"
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Renew the tables and line numbers of the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; return 1 when a document is out of date")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository")
-    parser.add_argument("--only", choices=("readme", "details"), help="one kind of document alone")
+    parser.add_argument("--only", choices=("readme", "details"), help="only one kind of document")
     options = parser.parse_args(arguments)
     root, stale = options.root, []
     for name in DOCUMENTS:

@@ -1,6 +1,6 @@
-"""What every figure shares: style, colours, layout, and saving that repeats byte for byte.
+"""Shared by all figures: style, colours, layout, and reproducible saving.
 
-Colours belong to methods (Okabe and Ito's palette, which colour-blind readers tell apart) and are the same in
+Colours belong to methods (Okabe and Ito's palette, which colour-blind readers can distinguish) and are the same in
 every figure; variants of a method share its colour and differ in line and marker.
 
 The report's figure style in a notebook: the same colours, fonts and grid, and pictures that carry a description.
@@ -110,7 +110,7 @@ def styled(draw: Callable[..., _Drawn]) -> Callable[..., _Drawn]:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what a reader needs beside it."""
+    """A figure with its caption and description."""
 
     name: str
     title: str
@@ -120,7 +120,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The figure as SVG text; labels are text in DejaVu Sans or what stands in for it."""
+        """The figure as SVG text; labels are text in DejaVu Sans or its fallback."""
         buffer = io.StringIO()
         self._print(FigureCanvasSVG, 72, lambda canvas: canvas.print_svg(buffer, metadata=NO_METADATA))
         return tidy_svg(buffer.getvalue())
@@ -158,18 +158,18 @@ class Drawing:
 
 
 def print_all(drawings: Sequence[Drawing], processes: int) -> None:
-    """Print every drawing, SVG and PNG, in `processes` at a time where the system can fork; the bytes are the same.
+    """Render every drawing, SVG and PNG, in `processes` at a time where the system can fork; the bytes are the same.
 
-    Drawing is most of a report's time. A forked child has the figures already: nothing but what it printed is sent.
+    Drawing is most of a report's time. A forked child has the figures already: only the rendered bytes are sent.
     """
     global _printing
     can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     if processes < 2 or not can_fork:
-        return  # each prints itself when it is asked for
+        return  # each is rendered on first use
     _printing = drawings
     try:
         with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
-            for drawing, (svg, png) in zip(drawings, pool.map(_printed, range(len(drawings))), strict=True):
+            for drawing, (svg, png) in zip(drawings, pool.map(_rendered, range(len(drawings))), strict=True):
                 drawing.__dict__.update(svg=svg, png=png)  # what cached_property looks at
     finally:
         _printing = ()
@@ -178,7 +178,7 @@ def print_all(drawings: Sequence[Drawing], processes: int) -> None:
 _printing: Sequence[Drawing] = ()
 
 
-def _printed(index: int) -> tuple[str, bytes]:
+def _rendered(index: int) -> tuple[str, bytes]:
     return _printing[index].svg, _printing[index].png
 
 
@@ -225,47 +225,47 @@ def set_layout(figure: Any, **options: Any) -> None:
         engine.set(**options)
 
 
-def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """`places` moved as little as needed to lie `gap` apart between `low` and `high`, in their own order.
+def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """`positions` moved as little as needed to lie `gap` apart between `low` and `high`, in their own order.
 
     Where there is no room for the gap, they share what room there is.
     """
-    count = len(places)
+    count = len(positions)
     if count == 0:
         return []
     gap = min(gap, (high - low) / max(1, count - 1))
-    order = sorted(range(count), key=lambda index: places[index])
-    moved = [min(max(places[index], low), high) for index in order]
+    order = sorted(range(count), key=lambda index: positions[index])
+    moved = [min(max(positions[index], low), high) for index in order]
     for position in range(1, count):
         moved[position] = max(moved[position], moved[position - 1] + gap)
     moved[-1] = min(moved[-1], high)
     for position in range(count - 2, -1, -1):
         moved[position] = min(moved[position], moved[position + 1] - gap)
     result = [0.0] * count
-    for index, place in zip(order, moved, strict=True):
-        result[index] = place
+    for index, value in zip(order, moved, strict=True):
+        result[index] = value
     return result
 
 
 def name_at_right(
     axes: Axes, points: Sequence[tuple[float, float, str, str]], lines: int, size: float = 7.5, leaders: bool = True
 ) -> None:
-    """Names beside the panel, level with their points (x, y, name, colour) and apart where those are close.
+    """Names next to the panel, level with their points (x, y, name, colour) and apart where those are close.
 
     `lines` is how many names fit one below the other; with `leaders` a thin line joins each name to its point. To be
     called when the limits of the axes are set.
     """
     low, high = axes.get_ylim()
     gap = (high - low) / max(lines, 1)
-    places = spread_apart([y for _, y, _, _ in points], gap, low + gap / 4, high - gap / 4)
+    positions = spread_apart([y for _, y, _, _ in points], gap, low + gap / 4, high - gap / 4)
     set_layout(axes.get_figure(), rect=(0, 0, 0.985, 1))  # the layout measures such names a little too short
-    for (x, y, name, colour), place in zip(points, places, strict=True):
+    for (x, y, name, colour), position in zip(points, positions, strict=True):
         line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3,
                 "relpos": (0.0, 0.5)}  # fmt: skip
         axes.annotate(
             name,
             (x, y),
-            xytext=(1.03, place),
+            xytext=(1.03, position),
             textcoords=axes.get_yaxis_transform(),
             color=INK,  # coloured letters would be too faint on white or on black
             fontsize=size,
@@ -328,7 +328,7 @@ def panels(count: int = 1, height: float = HEIGHT, width: float = WIDTH) -> tupl
 def show(figure: Figure | Drawing, description: str) -> Image:
     """The figure as a picture for the notebook; `description` is read out where it cannot be seen.
 
-    ValueError for an axis without a label: a plot says what it shows and in which unit.
+    ValueError for an axis without a label: a plot must state what it shows and in which unit.
     """
     from IPython.display import Image
 

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from analysis.judge.study import Row, Study, place_title
+from analysis.judge.study import Row, Study, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import backbone_name, score_name
 from analysis.load.runs import Experiment, experiment_labels
@@ -155,7 +155,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
     figure, (axes,) = new_figure(1, (7.6, 3.6))
     for row, adapter, summary in points:
         colour, _, marker = looks[row.experiment]
-        if adapter == 0:  # has no place on a logarithmic axis
+        if adapter == 0:  # cannot be shown on a logarithmic axis
             label = f"{row.title}: no adapter parameters"
             axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.6, label=label)
         else:
@@ -185,7 +185,7 @@ def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawi
         "Parameters against score",
         f"Adapter parameters against {score_name(metric)}. Bars: sample standard deviation over seeds "
         "(none where "
-        "there is one seed); they do not show the uncertainty over test items, which the table gives. "
+        "there is one seed); they do not show the uncertainty over test items, which the table shows. "
         + _source(
             "scores.json and record.json",
             [row.profile for row in shown],
@@ -255,25 +255,25 @@ RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
 
 @styled
 def score_against_parameters(study: Study) -> Drawing | None:
-    """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel a task."""
-    places = [place for place in study.places if len(_points(study, place)) > 1]
-    if not places:
+    """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel per task."""
+    settings = [setting for setting in study.settings if len(_points(study, setting)) > 1]
+    if not settings:
         return None
-    most = max(len(_points(study, place)) for place in places)
-    columns = 1 if len(places) == 1 else 2
-    rows = -(-len(places) // columns)
+    most = max(len(_points(study, setting)) for setting in settings)
+    columns = 1 if len(settings) == 1 else 2
+    rows = -(-len(settings) // columns)
     figure, grid = new_grid(rows, columns, (7.6, 0.3 + rows * max(2.3, 0.9 + 0.135 * most)))
-    set_layout(figure, w_pad=0.12)  # the names beside one panel end before the next begins
+    set_layout(figure, w_pad=0.12)  # the names next to one panel end before the next begins
     panels = [axes for row in grid for axes in row]
-    for axes, place in zip(panels, places, strict=False):
-        points = _points(study, place)
+    for axes, setting in zip(panels, settings, strict=False):
+        points = _points(study, setting)
         _scatter(axes, points)
-        axes.set_title(place_title(study.experiments, place))
+        axes.set_title(setting_title(study.experiments, setting))
         axes.set_ylabel(score_name(points[0].primary or ""))
         axes.set_xlabel("trained parameters, head apart")
-    for axes in panels[len(places) :]:
+    for axes in panels[len(settings) :]:
         axes.set_visible(False)
-    shown = [row for place in places for row in _points(study, place)]
+    shown = [row for setting in settings for row in _points(study, setting)]
     seeds = sorted({seed for row in shown for seed in row.seeds})
     return Drawing(
         "task_parameters_score",
@@ -284,18 +284,18 @@ def score_against_parameters(study: Study) -> Drawing | None:
         "with one "
         "seed. Points of equal counts are moved apart. Dashed: no adapter parameters. The bars do not show the "
         "uncertainty over test items, which the verdicts "
-        "give. "
+        "include. "
         f"An axis spans at least {LEAST_SPAN:g}. "
         f"Source: scores.json and record.json of the {study.profile} profile, "
         f"{'; '.join(sorted({row.corpus_label for row in shown}))}, seeds {', '.join(map(str, seeds))}.",
-        f"Scatter of trained parameters and score, {len(places)} panels, one named point per method.",
+        f"Scatter of trained parameters and score, {len(settings)} panels, one named point per method.",
         figure,
     )
 
 
 @styled
 def memory_against_adapters(memory: Memory | None, authors: Authors, profile: str) -> Drawing:
-    """Peak memory of phase 2 against K as measured here, beside the authors' measured curves."""
+    """Our peak memory of phase 2 against K, and the authors' measured curves."""
     figure, (left, right) = new_figure(2, (7.6, 3.4))
     if memory is None:
         left.text(0.5, 0.5, "not measured\nin this profile", ha="center", va="center", transform=left.transAxes)
@@ -338,28 +338,30 @@ def memory_against_adapters(memory: Memory | None, authors: Authors, profile: st
     )
 
 
-def _points(study: Study, place: tuple[str, str]) -> list[Row]:
+def _points(study: Study, setting: tuple[str, str]) -> list[Row]:
     return [
-        row for row in study.rows if row.place == place and row.primary and row.scores.get(row.primary) and row.counts
+        row
+        for row in study.rows
+        if row.setting == setting and row.primary and row.scores.get(row.primary) and row.counts
     ]
 
 
 def _scatter(axes: Axes, points: Sequence[Row]) -> None:
     looks = looks_of([(row.experiment, row.method) for row in points])
-    places = _apart([row.counts["adapter"] + row.counts["importance"] for row in points])
-    positive = [place for place in places if place] or [1.0]
+    positions = _apart([row.counts["adapter"] + row.counts["importance"] for row in points])
+    positive = [position for position in positions if position] or [1.0]
     lower, upper = min(positive) / 1.5, max(positive) * 1.5
     names, ends = [], []
-    for row, place in zip(points, places, strict=True):
+    for row, position in zip(points, positions, strict=True):
         summary = row.scores[row.primary or ""]
         assert summary is not None
         colour, _, marker = looks[row.experiment]
         spread = summary.standard_deviation
-        if place == 0:
+        if position == 0:
             axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.4)
         else:
-            axes.errorbar(place, summary.mean, spread, fmt=marker, color=colour, ms=5.5, capsize=3, elinewidth=1.2)
-        names.append((place or upper, summary.mean, row.label, colour))
+            axes.errorbar(position, summary.mean, spread, fmt=marker, color=colour, ms=5.5, capsize=3, elinewidth=1.2)
+        names.append((position or upper, summary.mean, row.label, colour))
         ends += [summary.mean - (spread or 0.0), summary.mean + (spread or 0.0)]
     axes.set_xscale("log")
     axes.set_xlim(lower, upper)
@@ -380,11 +382,11 @@ def _apart(counts: Sequence[int]) -> list[float]:
             groups[-1].append(index)
         else:
             groups.append([index])
-    places = [float(count) for count in counts]
+    positions = [float(count) for count in counts]
     for group in groups:
         for position, index in enumerate(group):
-            places[index] = counts[group[0]] * DODGE ** (position - (len(group) - 1) / 2)
-    return places
+            positions[index] = counts[group[0]] * DODGE ** (position - (len(group) - 1) / 2)
+    return positions
 
 
 def _short(value: float) -> str:

@@ -1,7 +1,7 @@
-"""Printed parameter counts beside counts of the real architectures: measurements/full_scale/parameters.json.
+"""Published parameter counts compared with counts of the real architectures: measurements/full_scale/parameters.json.
 
 A difference gets a cause only as strong as the arithmetic allows: `exact`, `rounding`, `explained` (one other thing
-that may have been counted fits the printed figures of this method on every model that prints one, two at least),
+that may have been counted fits the published figures of this method on every model that has one, at least two),
 else `unexplained` with the candidates that fit."""
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from replication.errors import DataError
 from replication.fileio import read_json
 
 PARAMETERS = Path(__file__).resolve().parents[2] / "measurements" / "full_scale" / "parameters.json"
-PRINTED_TABLES = ("solo_connection", "lora_e2e")
+PUBLISHED_TABLES = ("solo_connection", "lora_e2e")
 _UNITS = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
-HEADERS = ("Printed in", "Row", "Model", "Printed", "Standing", "Counted", "Printed minus counted", "Cause")
+HEADERS = ("Published in", "Row", "Model", "Published", "Standing", "Counted", "Published minus counted", "Cause")
 SHARE_HEADERS = ("Statement", "Counted as", "Share", "Verdict")
 
 
@@ -38,7 +38,7 @@ class Candidate(Strict):
 
 
 class Cell(Strict):
-    """One printed figure's count; None where the method is not implemented."""
+    """One published figure's count; None if the method is not implemented."""
 
     id: str
     backbone: str
@@ -70,7 +70,7 @@ class Parameters(Strict):
     solo_grid: tuple[GridRow, ...] = Field(min_length=1)
 
     def count(self, cell: str) -> int:
-        """The count of one cell; DataError where it is missing."""
+        """The count of one cell; DataError if it is missing."""
         found = next((item.count for item in self.cells if item.id == cell), None)
         if found is None:
             raise DataError(f"parameters.json: no count of {cell}; run: {self.made_by}")
@@ -78,10 +78,10 @@ class Parameters(Strict):
 
 
 @dataclass(frozen=True)
-class Printed:
-    """One printed figure: where, in which row, its digits and standing."""
+class PublishedCount:
+    """One published figure: where, in which row, its digits and standing."""
 
-    place: str
+    location: str
     label: str
     text: str
     standing: str
@@ -103,17 +103,17 @@ def read_parameters(path: str | Path = PARAMETERS) -> Parameters:
         raise DataError(f"{path}, {first_fault(error)}") from error
 
 
-def printed_figures(directory: str | Path = DIRECTORY) -> dict[str, Printed]:
-    """Every printed parameter count by the id of its cell: table/row."""
+def published_figures(directory: str | Path = DIRECTORY) -> dict[str, PublishedCount]:
+    """Every published parameter count by the id of its cell: table/row."""
     found = {}
-    for name in PRINTED_TABLES:
+    for name in PUBLISHED_TABLES:
         table = load_table(name, directory)
         for row in table.rows:
             if row.parameters is not None:
                 text, standing = row.parameters.text, row.parameters.standing
-                found[f"{name}/{row.id}"] = Printed(table.place, row.label, text, standing)
+                found[f"{name}/{row.id}"] = PublishedCount(table.location, row.label, text, standing)
     facts = load_authors(directory).facts
-    counted, place = facts.counted, f"arXiv {facts.paper.removeprefix('arXiv ')}, by arithmetic"
+    counted, location = facts.counted, f"arXiv {facts.paper.removeprefix('arXiv ')}, by arithmetic"
     rows = {
         "per_adapter": ("LoRA r=8, one adapter", counted.per_adapter),
         "all": ("LoRA r=8, all 36 adapters", counted.all),
@@ -121,40 +121,40 @@ def printed_figures(directory: str | Path = DIRECTORY) -> dict[str, Printed]:
         **{f"kept/{keep}": (f"WeightLoRA r=8, K={keep}", figure) for keep, figure in counted.kept.items()},
     }
     for key, (label, figure) in rows.items():
-        found[f"weightlora/{key}"] = Printed(place, label, figure.text, figure.standing)
+        found[f"weightlora/{key}"] = PublishedCount(location, label, figure.text, figure.standing)
     return found
 
 
 def rounds_to(count: int, text: str) -> bool:
-    """Whether `count` printed with the digits of `text` ("0.35M", "442368") gives `text`."""
+    """Whether `count`, formatted with the digits of `text` ("0.35M", "442368"), is `text`."""
     unit = _UNITS.get(text[-1:], 1)
     digits = decimal_of(text[:-1] if unit > 1 else text)
     half = Decimal(1).scaleb(int(digits.as_tuple().exponent)) / 2
     return abs(Decimal(count) / unit - digits) <= half
 
 
-def printed_value(text: str) -> int:
-    """The number that printed digits say: "0.35M" is 350,000."""
+def published_value(text: str) -> int:
+    """The number of published digits: "0.35M" is 350,000."""
     unit = _UNITS.get(text[-1:], 1)
     return int(decimal_of(text[:-1] if unit > 1 else text) * unit)
 
 
-def verdict(cell: Cell, parameters: Parameters, printed: dict[str, Printed]) -> Verdict:
-    """Why the printed figure is what it is, as far as arithmetic can say."""
-    text = printed[cell.id].text
+def verdict(cell: Cell, parameters: Parameters, figures: dict[str, PublishedCount]) -> Verdict:
+    """Why the published figure differs from the count, as far as arithmetic can tell."""
+    text = figures[cell.id].text
     fitting = [item for item in cell.candidates if rounds_to(item.count, text)]
     if cell.count is not None and rounds_to(cell.count, text):
         if cell.how == "counted":
-            kind = "exact" if cell.count == printed_value(text) else "rounding"
+            kind = "exact" if cell.count == published_value(text) else "rounding"
             return Verdict(kind, kind)
         settings = ", ".join(f"{name} {value}" for name, value in cell.settings.items())
         return Verdict("explained", f"explained: closed form with {settings}; fitted, one free number")
     prefix = "not counted: not implemented here. " if cell.how == "not counted" else ""
     for item in fitting:
-        models = _models_it_fits(item.about, cell.method, parameters, printed)
+        models = _models_it_fits(item.about, cell.method, parameters, figures)
         if len(models) > 1:
             where = listed([backbone_name(name) for name in models])
-            words = f"{prefix}explained: {item.about}, which fits on {where}; inferred, no source says so"
+            words = f"{prefix}explained: {item.about}, which fits on {where}; inferred, not stated in any source"
             return Verdict("not counted" if prefix else "explained", words)
     if fitting:
         words = f"{prefix}unexplained, candidates: {'; '.join(f'{i.about} ({i.count:,})' for i in fitting)}"
@@ -164,28 +164,28 @@ def verdict(cell: Cell, parameters: Parameters, printed: dict[str, Printed]) -> 
 
 
 def parameters_block(path: str | Path = PARAMETERS, directory: str | Path = DIRECTORY) -> Block:
-    """The table: every printed count, the count here, and the cause of the difference."""
-    parameters, printed = read_parameters(path), printed_figures(directory)
-    _check_complete(parameters, printed, path)
+    """The table: every published count, our count, and the cause of the difference."""
+    parameters, figures = read_parameters(path), published_figures(directory)
+    _check_complete(parameters, figures, path)
     rows = []
     for cell in parameters.cells:
-        figure = printed[cell.id]
-        difference = None if cell.count is None else printed_value(figure.text) - cell.count
+        figure = figures[cell.id]
+        difference = None if cell.count is None else published_value(figure.text) - cell.count
         rows.append(
             (
-                figure.place,
+                figure.location,
                 figure.label,
                 backbone_name(cell.backbone),
                 figure.text,
                 figure.standing.replace("_", " "),
                 "not counted" if cell.count is None else format_count(cell.count),
                 "" if difference is None else f"{difference:+,}".replace("-", "−").replace("+0", "0"),
-                verdict(cell, parameters, printed).words,
+                verdict(cell, parameters, figures).words,
             )
         )
-    remarks = dict.fromkeys(f"{printed[c.id].label}: {c.remark}" for c in parameters.cells if c.remark)
+    remarks = dict.fromkeys(f"{figures[c.id].label}: {c.remark}" for c in parameters.cells if c.remark)
     return Block(
-        "Printed parameter counts beside counts of the real architectures, built without weights",
+        "Published parameter counts and counts of the real architectures, built without weights",
         HEADERS,
         tuple(rows),
         (*remarks, f"{parameters.about} Made by: {parameters.made_by}."),
@@ -194,36 +194,41 @@ def parameters_block(path: str | Path = PARAMETERS, directory: str | Path = DIRE
 
 def shares_block(path: str | Path = PARAMETERS, directory: str | Path = DIRECTORY) -> Block:
     """The percentages of both papers, and on which model and setting each can be true."""
-    parameters, printed = read_parameters(path), printed_figures(directory)
+    parameters, figures = read_parameters(path), published_figures(directory)
     kept, every, head = (parameters.count(f"weightlora/{name}") for name in ("kept/5", "all", "head"))
-    alone, whole = reduction(kept, every), reduction(kept + head, every + head)
+    adapters_only, whole = reduction(kept, every), reduction(kept + head, every + head)
     fewer_than_full = {row.backbone: reduction(row.solo, row.full) for row in reversed(parameters.solo_grid)}
     least = min(reduction(row.solo, row.full) for row in parameters.solo_grid)
-    exact, rounded = _fifty_nine(parameters, printed)
+    exact, rounded = _fifty_nine(parameters, figures)
     rows = (
         (
             "Solo Connection trains 59 % fewer parameters than LoRA",
             "LoRA (r=4, query and value) by exact count",
             *exact,
         ),
-        ("Solo Connection (r=120) trains 59 % fewer than LoRA", "LoRA as printed", *rounded),
+        ("Solo Connection (r=120) trains 59 % fewer than LoRA", "LoRA as published", *rounded),
         (
             "Solo Connection trains more than 99 % fewer than full fine-tuning",
             f"r=120, every skip length, {listed([backbone_name(name) for name in reversed(fewer_than_full)])}",
             f"{percent(least, 2)} or more",
             "true at every shape" if least > 0.99 else "not true at every shape",
         ),
-        ("WeightLoRA K=5 trains 86 % fewer than LoRA", "adapters alone", percent(alone), _rounds(alone, 86)),
+        (
+            "WeightLoRA K=5 trains 86 % fewer than LoRA",
+            "adapters only",
+            percent(adapters_only),
+            _rounds(adapters_only, 86),
+        ),
         ("The same falls by 37 %", "with the head that both train", percent(whole), _rounds(whole, 37)),
     )
     return Block("Percentages of parameters, counted", SHARE_HEADERS, rows, (f"Made by: {parameters.made_by}.",))
 
 
-def _fifty_nine(parameters: Parameters, printed: dict[str, Printed]) -> tuple[tuple[str, str], tuple[str, str]]:
-    """Share and verdict of the 59 %: against LoRA's exact count, and against LoRA as printed."""
+def _fifty_nine(parameters: Parameters, figures: dict[str, PublishedCount]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Share and verdict of the 59 %: against LoRA's exact count, and against LoRA as published."""
     exact = {(row.backbone, row.skip_length): reduction(row.solo, row.lora) for row in parameters.solo_grid}
     loras = {
-        cell.backbone: printed_value(printed[cell.id].text)
+        cell.backbone: published_value(figures[cell.id].text)
         for cell in parameters.cells
         if cell.method == "lora" and cell.id.startswith("lora_e2e/")
     }
@@ -245,24 +250,26 @@ def _which(shares: dict[tuple[str, int], float]) -> tuple[str, str]:
     if not true:
         return text, "true of no model and skip length"
     where = listed([f"{backbone_name(b)} k={k} ({percent(shares[b, k])})" for b, k in true])
-    return text, f"true of {where} alone"
+    return text, f"true only of {where}"
 
 
-def _rounds(share: float, printed: int) -> str:
-    return "rounding" if round(100 * share) == printed else f"not true: {percent(share)}"
+def _rounds(share: float, published: int) -> str:
+    return "rounding" if round(100 * share) == published else f"not true: {percent(share)}"
 
 
-def _models_it_fits(about: str, method: str, parameters: Parameters, printed: dict[str, Printed]) -> list[str]:
-    """Models on which the candidate fits, if it fits wherever a figure of this method is printed; else none."""
+def _models_it_fits(about: str, method: str, parameters: Parameters, figures: dict[str, PublishedCount]) -> list[str]:
+    """Models on which the candidate fits, if it fits every published figure of this method; else none."""
     models: dict[str, bool] = {}
     for cell in parameters.cells:
         if cell.method == method and not cell.id.startswith("weightlora/"):
-            fits = any(i.about == about and rounds_to(i.count, printed[cell.id].text) for i in cell.candidates)
+            fits = any(i.about == about and rounds_to(i.count, figures[cell.id].text) for i in cell.candidates)
             models[cell.backbone] = models.get(cell.backbone, True) and fits
     return list(models) if models and all(models.values()) else []
 
 
-def _check_complete(parameters: Parameters, printed: dict[str, Printed], path: str | Path) -> None:
+def _check_complete(parameters: Parameters, figures: dict[str, PublishedCount], path: str | Path) -> None:
     counted: Sequence[str] = [cell.id for cell in parameters.cells]
-    if missing := sorted(set(printed) ^ set(counted)):
-        raise DataError(f"{path}: cells and printed figures differ in {', '.join(missing)}; run: {parameters.made_by}")
+    if missing := sorted(set(figures) ^ set(counted)):
+        raise DataError(
+            f"{path}: cells and published figures differ in {', '.join(missing)}; run: {parameters.made_by}"
+        )

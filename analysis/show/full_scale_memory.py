@@ -1,10 +1,10 @@
-"""Predicted peak memory at full scale beside the WeightLoRA authors' files: measurements/full_scale/memory.json.
+"""Predicted peak memory at full scale and the WeightLoRA authors' files: measurements/full_scale/memory.json.
 
 The authors' values are `torch.cuda.max_memory_allocated() / 2**30` (Vepricov/Weight_Lora,
-additional_experiments/run_memory.py), so predictions are shown in GiB beside them. Agreement of a prediction with a
+additional_experiments/run_memory.py), so predictions are also shown in GiB. Agreement of a prediction with a
 measured file is agreement of two numbers, never a reproduction of a run.
 
-Tables, figure and words about predicted memory: what the report shows of measurements/full_scale/memory.json."""
+Tables, figure and text about predicted memory: what the report shows of measurements/full_scale/memory.json."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMPONENTS = (
 
 
 class Row(Strict):
-    """Bytes at the peak by component; `adapters` None: all there are."""
+    """Bytes at the peak by component; `adapters` None: all."""
 
     adapters: int | None
     parameters: int
@@ -62,12 +62,12 @@ class Row(Strict):
 
     @property
     def accumulating_gib(self) -> float:
-        """The same moment with the gradients of an earlier micro-batch in place, as in gradient accumulation."""
+        """The same moment with the gradients of an earlier micro-batch, as in gradient accumulation."""
         return (self.total + self.all_gradients - self.gradients) / GIB
 
 
 class Series(Strict):
-    """Predictions that differ in the number of adapters alone."""
+    """Predictions that differ only in the number of adapters."""
 
     key: str
     about: str
@@ -117,7 +117,7 @@ class Predictions(Strict):
     series: tuple[Series, ...] = Field(min_length=1)
 
     def named(self, key: str) -> Series:
-        """One series; DataError where it is missing."""
+        """One series; DataError if it is missing."""
         found = next((series for series in self.series if series.key == key), None)
         if found is None:
             raise DataError(f"memory.json: no series {key}; run: {self.made_by}")
@@ -142,7 +142,7 @@ def read_predictions(path: str | Path = MEMORY) -> Predictions:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One rank: predicted and measured GiB at the shared numbers of adapters (points,), and what they say.
+    """One rank: predicted and measured GiB at the shared numbers of adapters (points,), and their fit.
 
     Slopes: MiB an adapter by least squares over the straight part. `linearity`: squared correlation of GiB and
     number of adapters there. `correlation`: of the two curves; it does not see the intercept.
@@ -160,7 +160,7 @@ class Comparison:
 
     @property
     def straight_points(self) -> int:
-        """How many points the slopes come from."""
+        """Number of points of the slopes."""
         return int(_straight(self.adapters).sum())
 
     @property
@@ -242,7 +242,7 @@ def slope_by_rank(compared: list[Comparison]) -> tuple[float, float]:
 RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
 NOT_RESIDENT = (
     "Bytes that the device's allocator has given out at the peak. The resident size of a process is another, larger "
-    "quantity: importing torch alone takes over 200 MB."
+    "quantity: importing torch takes over 200 MB."
 )
 _ORDERS = (
     ("authors_layer_r8", "the authors' layer, from block 0 up"),
@@ -254,7 +254,7 @@ _ORDERS = (
 
 
 def memory_block(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -> Block:
-    """Prediction beside the authors' measured files, one row a rank."""
+    """Prediction and the authors' measured files, one row per rank."""
     rows = []
     for item in comparisons(path, directory):
         last = f"k={item.adapters[-1]}"
@@ -281,7 +281,7 @@ def memory_block(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -
         "Largest difference",
     )
     return Block(
-        "Peak memory of DeBERTaV3-base, batch 64 x 128 tokens: predicted from shapes, beside the authors' files",
+        "Peak memory of DeBERTaV3-base, batch 64 x 128 tokens: predicted from shapes, and the authors' files",
         headers,
         tuple(rows),
         (*memory_words(path, directory), NOT_RESIDENT),
@@ -289,7 +289,7 @@ def memory_block(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -
 
 
 def memory_words(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -> tuple[str, ...]:
-    """What the comparison says, in plain numbers."""
+    """The comparison in numbers."""
     compared, predictions = comparisons(path, directory), read_predictions(path)
     by_rank = slope_by_rank(compared)
     added = load_authors(directory).memory.added_by_their_figure
@@ -300,11 +300,11 @@ def memory_words(path: str | Path = MEMORY, directory: str | Path = DIRECTORY) -
         f"Each further unit of rank adds {by_rank[0]:.1f} KiB an adapter by prediction and "
         f"{by_rank[1]:.1f} KiB as measured (ratio {by_rank[0] / by_rank[1]:.3f}).",
         f"The prediction differs most at rank {worst.rank}: {percent(worst.largest_error, 2)} of the measured peak. "
-        "Two numbers agree or do not; a prediction is no reproduction of a run.",
+        "A prediction is not a reproduction of a run.",
         _bend(predictions),
         f"The authors' figure adds a constant {added.text} {added.unit} to these values; no component of the "
         "prediction accounts for it, and the files themselves need none.",
-        f"On {len(ratios)} small models the predictor gives {percent(min(ratios), 2)} to {percent(max(ratios), 2)} of "
+        f"On {len(ratios)} small models the prediction is {percent(min(ratios), 2)} to {percent(max(ratios), 2)} of "
         "the bytes that torch's profiler saw.",
     )
 
@@ -339,7 +339,7 @@ def _agreement(compared: list[Comparison]) -> str:
 
 
 def orders_block(path: str | Path = MEMORY) -> Block:
-    """What it matters where the adapters are: from block 0 upwards, or from the last block downwards."""
+    """Effect of the adapters' position: from block 0 upwards, or from the last block downwards."""
     predictions = read_predictions(path)
     columns = [(label, predictions.named(key).by_adapters) for key, label in _ORDERS]
     tops = (key for key, _ in _ORDERS if key.endswith("_top"))
@@ -451,7 +451,7 @@ def memory_drawing(path: str | Path = MEMORY, directory: str | Path = DIRECTORY)
         "Peak memory at full scale: predicted from shapes, and measured by the authors",
         "DeBERTaV3-base, batch 64 x 128 tokens, fp32, AdamW. Left: the authors' files (their values, without the "
         f"{added.text} {added.unit} that their figure adds) and predictions "
-        "for their layer on the first k projections. Right: predictions alone; the backward pass ends at the first "
+        "for their layer on the first k projections. Right: predictions only; the backward pass ends at the first "
         "adapter, so adapters in the last blocks need far less than as many in the first. "
         f"Source: {authors.sources['files'].citation}; {predictions.made_by}.",
         "Two panels: five measured curves with predicted points on them; and predicted memory by number of adapters "

@@ -1,4 +1,4 @@
-"""The report page: its sections, its words, and the templates that show them.
+"""The report page: its sections, texts and templates.
 
 The page loads nothing: no request at all, and of scripts one, by its hash.
 """
@@ -45,7 +45,7 @@ from replication.fileio import sha256_bytes
 class Section:
     """A section of the page below the two papers: its title, a paragraph or more, tables and figures.
 
-    `key` is its place on the page (`#<key>`) and begins the names of its tables' files; ConfigError unless it is lower
+    `key` is its anchor on the page (`#<key>`) and begins the names of its tables' files; ConfigError unless it is lower
     case letters, digits and hyphens.
     """
 
@@ -77,9 +77,9 @@ PAPERS = (("verdicts", "Verdicts"), ("about", "What this is"), ("solo", "Solo Co
 CONTENTS = (("corpora", "Corpora"), ("reading", "How to read"), ("cost", "Cost"),
             ("conditions", "Seeds and conditions"), ("deviations", "Deviations"), ("sources", "Sources"))  # fmt: skip
 TALLIES = {
-    "quick": "Toy models on a synthetic corpus: nothing here says whether a paper holds.",
-    "cpu": "Other backbones than the papers' and fewer steps: a verdict holds for these settings alone, and none is a "
-    "reproduction of a printed figure.",
+    "quick": "Toy models on a synthetic corpus: these results do not show whether a paper's claims hold.",
+    "cpu": "Other backbones than the papers' and fewer steps: a verdict holds only for these settings, and none is a "
+    "reproduction of a published figure.",
 }
 SOLO_CONTENTS = (("results", "Results"), ("figures", "Figures"), ("claims", "Claims"), ("examples", "Examples"))
 ABOUT = {
@@ -88,8 +88,8 @@ ABOUT = {
         "DeBERTa, BART and Llama on an embedded synthetic corpus, fine-tunes them with each method, predicts and "
         "scores. "
         "It is for teaching, testing and seeing that the methods work.",
-        "It is not a reproduction of any printed figure: the models, the corpora and the number of steps are all other "
-        "than the papers'. Its scores say nothing about GPT-2 on E2E NLG or DeBERTaV3 on GLUE, and no verdict on a "
+        "It is not a reproduction of any published figure: the models, the corpora and the number of steps all differ "
+        "from the papers'. Its scores say nothing about GPT-2 on E2E NLG or DeBERTaV3 on GLUE, and no verdict on a "
         "paper "
         "is drawn from them.",
     ),
@@ -97,14 +97,14 @@ ABOUT = {
         "The cpu profile fine-tunes weights that install from a package registry on real corpora, on two processor "
         "cores: SmolLM2-135M, not GPT-2, on a part of E2E NLG for Solo Connection; MiniLM-L6, not DeBERTaV3-base, and "
         "SmolLM2-135M, not Llama-3.1-8B, on GLUE and other tasks for WeightLoRA.",
-        "It is not a reproduction of any printed figure: the backbones are others, and the training steps are fewer. "
-        "What the papers claim of one method against another is judged here, for both papers, where the runs allow it; "
-        "each verdict holds for these backbones, this part of the data and these settings alone. No printed score is "
+        "It is not a reproduction of any published figure: the backbones differ, and the training steps are fewer. "
+        "The claims of both papers that compare methods are tested where the runs allow it; "
+        "each verdict holds for these backbones, this part of the data and these settings only. No published score is "
         "judged: every absolute figure stays not comparable.",
     ),
     "paper": (
         "The paper profile uses the papers' backbones, corpora, recipes and decoding. Its means are compared with "
-        "printed cells within tolerances that were fixed before any run, and with the WeightLoRA authors' own logs, "
+        "published cells within tolerances that were fixed before any run, and with the WeightLoRA authors' own logs, "
         "whose single runs have no tolerance.",
     ),
 }
@@ -112,7 +112,7 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Example:
-    """One test item with its references and what each experiment made of it."""
+    """One test item with its references and each experiment's prediction."""
 
     context: str
     references: tuple[str, ...]
@@ -131,7 +131,7 @@ def subtitle(profile: str, experiments: Sequence[Experiment]) -> str:
 
 
 def contents(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Places on the page and what the table of contents calls them."""
+    """Anchors on the page and their names in the table of contents."""
     return [*PAPERS, *((section.key, section.title) for section in sections), *CONTENTS]
 
 
@@ -141,16 +141,16 @@ def tally(profile: str, counts: str) -> str:
 
 
 def about(profile: str) -> tuple[str, ...]:
-    """What the page is and is not."""
-    return ABOUT.get(profile, (f"Results of the {profile} profile. It is no reproduction of a printed figure.",))
+    """What the page shows and does not show."""
+    return ABOUT.get(profile, (f"Results of the {profile} profile. It is not a reproduction of a published figure.",))
 
 
 def warnings(
     experiments: Sequence[Experiment], rows: Sequence[Row], broken: Sequence[str], tolerances: Sequence[str] = ()
 ) -> list[str]:
-    """What is missing or broken, so that no gap goes unseen.
+    """What is missing or broken, so that every gap is visible.
 
-    `broken` are further files that could not be read, `tolerances` what `cells.tolerance_warnings` says.
+    `broken` are further files that could not be read, `tolerances` the result of `tolerance_warnings`.
     """
     found = [] if experiments else ["There are no runs: `make reproduce` makes those of the quick profile."]
     missing = [experiment.name for experiment in experiments if experiment.status == "missing"]
@@ -174,11 +174,11 @@ def warnings(
 def reading(why_not: str | None) -> list[str]:
     """How to read the table and the figures."""
     lines = [
-        "Scores are on the official scripts' scale: BLEU 0.72, accuracy 0.86, where papers print 72 and 86. Higher is "
+        "Scores are on the official scripts' scale: BLEU 0.72, accuracy 0.86, where papers report 72 and 86. Higher is "
         "better for all of them; Matthews, Pearson and Spearman are correlations.",
-        "± is the sample standard deviation over training seeds: would another run score alike? It is "
+        "± is the sample standard deviation over training seeds: would another run have a similar score? It is "
         "not shown for one seed.",
-        "“95 % over items” resamples the test items: would other items score alike? The two "
+        "“95 % over items” resamples the test items: would other items give a similar score? The two "
         "uncertainties are separate; "
         "a difference between methods has to be larger than both to mean anything.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "
@@ -190,15 +190,17 @@ def reading(why_not: str | None) -> list[str]:
         "Standings of published figures: paper, read in the paper, or quoted from it and found again in what its "
         "authors publish; authors_code, from the authors' repositories: logs, measurement files, scripts; third_party, "
         "posted, counted or measured by others; unverified, quoted without a copy at hand; unreadable, a digit could "
-        "not be read. What else is known of a figure stands as a note in paper_results.",
+        "not be read. Further notes on a figure are in paper_results.",
     ]
     if why_not is not None:
-        lines.append("The printed rows stand apart because they cannot be compared with this profile. " + why_not)
+        lines.append(
+            "The published rows are shown separately because they cannot be compared with this profile. " + why_not
+        )
     return lines
 
 
 def decision_rule(published: Published) -> list[str]:
-    """What decides a comparison and a claim, the family, the seeds, the power; from the rule's constants."""
+    """The decision rule: comparisons and claims, the family, the seeds, the power."""
     level, power, share = percent(ALPHA, 0), percent(POWER, 0), percent(published.judgement.almost_all.share, 0)
     return [
         "A comparison is one method minus another on one metric, on the same test items and over shared seeds. It is "
@@ -212,7 +214,7 @@ def decision_rule(published: Published) -> list[str]:
         "that LoRA learned. A claim with a margin puts two p-values into it.",
         f"With fewer than {LEAST_SEEDS} shared seeds a comparison is inconclusive and enters no family. A sign-flip "
         "test of n seeds has no p below 2 / 2ⁿ, so at three seeds it can never pass 0.25: it is shown from "
-        f"{SIGN_FLIP_SEEDS} seeds on, beside the rule and not as part of it.",
+        f"{SIGN_FLIP_SEEDS} seeds on, and is not part of the rule.",
         f"“Detectable from” is the smallest true difference that both tests together find with {power} probability, "
         "given the spread over these seeds and items and the size of the family. An effect below it can be real and "
         "still be inconclusive.",
@@ -220,7 +222,7 @@ def decision_rule(published: Published) -> list[str]:
         "contradicted, contradicted the other way round, and otherwise inconclusive. A case without a test says "
         "nothing.",
         published.authors.facts.rules.learned,
-        "A training loss has no test items: there the interval over seeds decides alone. Parameters are counted, so "
+        "A training loss has no test items: there only the interval over seeds decides. Parameters are counted, so "
         "nothing is tested.",
     ]
 
@@ -292,29 +294,29 @@ def examples_note(study: Study) -> str:
 def cells_block(
     judged: Sequence[CellVerdict], experiments: Sequence[Experiment], tables: Sequence[PublishedTable]
 ) -> Block:
-    """Measured means against printed cells; no rows in a profile that may not be compared."""
-    places = {table.id: table.place for table in tables}
+    """Measured means against published cells; no rows in a profile that may not be compared."""
+    locations = {table.id: table.location for table in tables}
     labels = experiment_labels(experiments)
     rows = tuple(
         (
             labels[cell.experiment],
-            f"{cell.label} ({places[cell.table]})",
+            f"{cell.label} ({locations[cell.table]})",
             score_name(cell.metric),
             format_score(cell.measured),
-            Cell(cell.printed, standing=cell.standing),
+            Cell(cell.published, standing=cell.standing),
             f"± {cell.half_width:g}",
-            cell.word.replace("_", " "),
+            cell.verdict.replace("_", " "),
             cell.reason,
         )
         for cell in judged
         if cell.experiment is not None and cell.measured is not None
     )
-    headers = ("Run", "Printed row", "Metric", "Measured", "Printed", "Tolerance", "Verdict", "Why")
-    return Block("Against printed cells, within paper_results/tolerances.json", headers, rows, key="cells")
+    headers = ("Run", "Published row", "Metric", "Measured", "Published", "Tolerance", "Verdict", "Why")
+    return Block("Against published cells, within paper_results/tolerances.json", headers, rows, key="cells")
 
 
 def sources(tables: Sequence[PublishedTable], further: Sequence[Source] = ()) -> list[Source]:
-    """Everything the page quotes."""
+    """Everything the page cites."""
     listed = [source for table in tables for source in table.sources.values()]
     listed.append(
         Source(
@@ -352,7 +354,7 @@ def policy(script: str) -> str:
 
 
 def cell_html(text: str) -> Markup:
-    """A cell's text with its marks: best of its column, standing of a printed figure."""
+    """A cell's text with its marks: best of its column, standing of a published figure."""
     shown = escape(tied(text))
     if not isinstance(text, Cell):
         return shown
@@ -365,7 +367,7 @@ def cell_html(text: str) -> Markup:
 
 
 def column_class(block: Block, index: int) -> Markup:
-    """How a column is set: numbers to the right, text (t) to the left, long text (w) with room. As an attribute."""
+    """A column's alignment: numbers to the right, text (t) to the left, long text (w) with room. As an attribute."""
     name = _kind(block, index) if index else ""
     return Markup(f' class="{name}"') if name else Markup()
 
@@ -378,7 +380,7 @@ def _kind(block: Block, index: int) -> str:
 
 
 def sort_attribute(text: str) -> Markup:
-    """`data-v` for a number whose unit changes its place (kB and MB): what the column sorts by."""
+    """`data-v` for a number whose unit changes its order (kB and MB): the column's sort key."""
     value = sort_value(text)
     plain = sort_value(text.split(" ")[0] if not text.startswith("≈") else text)
     return Markup() if value is None or value == plain else Markup(f' data-v="{value:.6g}"')
@@ -389,12 +391,12 @@ def _read(name: str) -> str:
 
 
 def full_scale_counts(profile: str) -> Section | None:
-    """Every printed parameter count, counted again: the same for each profile, since nothing is trained."""
+    """Every published parameter count, recounted: the same for each profile, since nothing is trained."""
     return Section(
         key="full-scale-counts",
         title="Parameters at full scale",
         intro=(
-            "Every parameter count that the papers print, counted again on the real architectures without memory: "
+            "Every published parameter count, recounted on the real architectures without memory: "
             "no weights, no training, the same in every profile. `make count-full-scale` repeats it.",
         ),
         blocks=(parameters_block(), shares_block()),
@@ -402,7 +404,7 @@ def full_scale_counts(profile: str) -> Section | None:
 
 
 def full_scale_memory(profile: str) -> Section | None:
-    """Predicted peak memory at the papers' shapes, beside the authors' measured files."""
+    """Predicted peak memory at the papers' shapes, and the authors' measured files."""
     return Section(
         key="full-scale-memory",
         title="Memory at full scale, predicted",
@@ -413,7 +415,7 @@ def full_scale_memory(profile: str) -> Section | None:
 
 
 def ablations(profile: str) -> Section | None:
-    """What faults seen in the authors' code change: measured on the quick profile's toys, so shown there alone."""
+    """Effects of faults in the authors' code: measured on the quick profile's toy models, so shown only there."""
     found = load_ablations() if profile == "quick" else []
     if not found:
         return None
@@ -421,9 +423,9 @@ def ablations(profile: str) -> Section | None:
         key="ablations",
         title="Faults of the authors' code, measured",
         intro=(
-            "Each fault that could change a result as an experiment of its own, on this profile's small models and "
-            "embedded corpora or from published files. `make ablations` repeats them; IMPLEMENTATION_DETAILS says what "
-            "is done here instead.",
+            "Each fault that could change a result as a separate experiment, on this profile's small models and "
+            "embedded corpora or from published files. `make ablations` repeats them; IMPLEMENTATION_DETAILS lists "
+            "what is done instead.",
         ),
         blocks=(summary_block(found), *ablation_blocks(found)),
         drawings=tuple(ablation_figures(found)),
@@ -434,5 +436,5 @@ FURTHER: tuple[Callable[[str], Section | None], ...] = (full_scale_counts, full_
 
 
 def further_sections(profile: str) -> list[Section]:
-    """Every section of `FURTHER` that has something to say of the profile, in its order."""
+    """Every section of `FURTHER` that applies to the profile, in order."""
     return [section for make in FURTHER if (section := make(profile)) is not None]

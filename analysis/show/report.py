@@ -1,7 +1,7 @@
 """Build the report of one profile: `python -m analysis.show.report --profile quick`.
 
-The same inputs give the same bytes in index.html, tables/, figures/ and plots/. Timings of the machine at hand go to
-cost.html and cost.csv only. Everything is written aside and takes its place together.
+The same inputs give the same bytes in index.html, tables/, figures/ and plots/. Timings of this machine go only to
+cost.html and cost.csv. Everything is written to a temporary folder and moved together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pandas as pd
 import typer
 
 from analysis.judge.claims import Bench, load_bench, verdict_list
-from analysis.judge.published_vs_measured import beside_block, beside_cells, judge_cells, tolerance_warnings
+from analysis.judge.published_vs_measured import compared_cells, comparison_block, judge_cells, tolerance_warnings
 from analysis.judge.quick_checks import quick_checks
 from analysis.judge.study import Study
 from analysis.load.authors import Authors, VariantCell
@@ -65,7 +65,7 @@ from replication.fileio import replaced_directory, write_text
 
 @contextmanager
 def replaced_parts(folder: str | Path, parts: Sequence[str]) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; its `parts` take their places only when the block has succeeded.
+    """Yield an empty folder next to `folder`; its `parts` are moved into place only if the block succeeds.
 
     Each part is a file or a folder directly inside; whatever else `folder` holds stays. Where a rename fails half way,
     what was moved is put back.
@@ -102,7 +102,7 @@ def _swap(folder: Path, fresh: Path, old: Path, parts: Sequence[str]) -> None:
 
 
 def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -> None:
-    """The data behind the figures, one observation a line: for `dvc plots` and for anyone's own drawing."""
+    """The data behind the figures, one observation per line: for `dvc plots` and for anyone's own drawing."""
     losses: list[dict[str, Any]] = []
     homotopy: list[dict[str, Any]] = []
     task_losses: list[dict[str, Any]] = []
@@ -190,11 +190,11 @@ class WeightLora:
             "logs": lambda: [logs_block(self.authors)],
         }
         if name not in makers:
-            raise DataError(f"no WeightLoRA table {name!r}; there are {', '.join((*GROUPS, *makers, 'claims'))}")
+            raise DataError(f"no WeightLoRA table {name!r}; valid names: {', '.join((*GROUPS, *makers, 'claims'))}")
         return makers[name]()
 
     def drawings(self) -> list[Drawing]:
-        """Every figure for which there is data, and the authors' beside it."""
+        """Every figure for which there is data, with the authors' figures."""
         found = variants(self.study.experiments, ("weight_lora", "weight_lora_plus"))
         plus = [variant for variant in found if _method(variant) == "weight_lora_plus"]
         drawn = [
@@ -230,7 +230,7 @@ class WeightLora:
         write_text(folder / "weightlora_authors.csv", logs_csv(self.authors))
 
     def values(self, drawings: Sequence[object]) -> dict[str, object]:
-        """What the template shows besides tables."""
+        """Template values other than tables."""
         return {
             "contents": CONTENTS,
             "ran": bool(self.study.rows and any(row.status != "missing" for row in self.study.rows)),
@@ -288,16 +288,16 @@ def build_report(
     `experiments` names the rows and their order, and one without runs appears as missing; as a mapping to `Planned` it
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
-    searches and memory measurements; without them the page says that nothing was searched or measured. `sections` stand
+    searches and memory measurements; without them the page states that nothing was searched or measured. `sections` are
     below the papers; by default those of `further_sections.FURTHER`. `processes` draw the figures. DataError only for a
-    folder of another profile or broken published figures, and then nothing that stood under `output` has changed.
+    folder of another profile or broken published figures, and then `output` is unchanged.
     """
     runs, output = Path(runs), Path(output)
     folders = (runs, searches, measurements)
     for folder in folders:
         if folder is not None and Path(folder).name != profile:
             raise DataError(
-                f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; give the folder <...>/{profile}"
+                f"{folder}: holds profile {Path(folder).name!r}, not {profile!r}; pass the folder <...>/{profile}"
             )
     loaded = load_profile(runs, experiments)
     found = _Found(loaded, load_bench(profile, loaded, searches, measurements, published))
@@ -355,17 +355,17 @@ class _Found:
 
 
 def _blocks(found: _Found) -> dict[str, Block]:
-    """Every table of the page but those of further sections, by the name that the template gives it."""
+    """Every table of the page but those of further sections, by its name in the template."""
     experiments, bench, published = found.experiments, found.bench, found.bench.published
     study, tables = bench.study, published.tables
     records, solo_records = record_paths(experiments), record_paths(study.generation.experiments)
     judged = judge_cells(study, published)
-    beside = beside_block(beside_cells(study, published, judged), tables, bench.why_not)
+    beside_published = comparison_block(compared_cells(study, published, judged), tables, bench.why_not)
     quoted = _published_files(published.directory, [table.id for table in tables])
     scores = {f"scores_{block.key}": block for block in found.weightlora.scores}
     return {
         "results": results_block(study),
-        "beside": replace(beside, records=(*solo_records, *quoted)),
+        "beside": replace(beside_published, records=(*solo_records, *quoted)),
         "cells": replace(page.cells_block(judged, experiments, tables), records=solo_records),
         "claims_table": claims_block([row for rows in found.claims.values() for row in rows]),
         **{f"comparisons_{paper}": _comparisons(paper, rows, found) for paper, rows in found.claims.items()},
@@ -438,7 +438,7 @@ def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
 
 
 def _sections(sections: Sequence[Section], before: int) -> list[dict[str, object]]:
-    """What the template shows of further sections; figures are numbered on from `before`."""
+    """Template values of further sections; figure numbers continue from `before`."""
     shown = []
     for section in sections:
         figures = [_shown(drawing) for drawing in section.drawings]

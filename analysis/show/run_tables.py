@@ -28,7 +28,7 @@ def page_command(profile: str) -> str:
 
 
 def record_paths(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """One line an experiment: `runs/quick/lora/training/seed-{18,52}/record.json`; none for one without records."""
+    """One line per experiment: `runs/quick/lora/training/seed-{18,52}/record.json`; none for one without records."""
     lines = []
     for experiment in experiments:
         if experiment.records:
@@ -69,12 +69,12 @@ def training_costs(experiments: Sequence[Experiment]) -> dict[str, str]:
 
 
 def cost_note(profile: str) -> str:
-    """What the cost column holds, in one line."""
+    """Description of the cost column."""
     estimate = "(4 x all + 2 x trained parameters) x tokens seen, which leaves attention scores out"
     if profile in UNTIMED_PROFILES:
         return (
             f"Training cost: floating-point operations, estimated as {estimate}. CPU seconds never repeat, so this "
-            "profile's stand in cost.html alone, beside the page."
+            "profile's are only in cost.html."
         )
     return (
         "Training cost: CPU seconds, wall time x threads, from the run's committed cost file; where there is none, "
@@ -183,7 +183,7 @@ FORMS = {
 
 
 def corpora_block(experiments: Sequence[Experiment]) -> Block:
-    """One line a corpus: what it is, how much of it was used, which split was measured, its licence and its sha256."""
+    """One line per corpus: its label, the rows used, the split measured, its licence and its sha256."""
     found: dict[tuple[str, int, int, int], Corpus] = {}
     for experiment in experiments:
         if experiment.record is not None:
@@ -204,7 +204,7 @@ def corpora_block(experiments: Sequence[Experiment]) -> Block:
         )
         for corpus in found.values()
     )
-    headers = ("Corpus", "What it is", "Form", "Training examples", "Dev examples", "Items measured", "Split",
+    headers = ("Corpus", "What it is", "Form", "Training examples", "Dev examples", "Test examples", "Split",
                "Licence", "sha256, first 12")  # fmt: skip
     return Block("Corpora and their licences", headers, lines, key="corpora", records=record_paths(experiments))
 
@@ -215,7 +215,7 @@ def licence_of(corpus: Corpus) -> str:
 
 
 def count_block(experiments: Sequence[Experiment]) -> Block:
-    """What a run costs by count: the same on every machine."""
+    """Cost of a run in counts: the same on every machine."""
     labels = experiment_labels(experiments)
     rows = []
     for experiment in experiments:
@@ -315,7 +315,7 @@ def search_block(searches: Mapping[str, Search], experiments: Sequence[Experimen
 
 
 def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
-    """What the results were computed with; several values stand side by side where runs differ."""
+    """Hardware and versions of the results; several values if runs differ."""
     found: dict[str, set[str]] = {}
     corpora = {record.corpus.name for experiment in experiments for record in experiment.records.values()}
     for experiment in experiments:

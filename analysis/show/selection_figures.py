@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.judge.study import place_of
+from analysis.judge.study import setting_of
 from analysis.load.authors import PROJECTION_ORDER, Authors, LogRow
 from analysis.load.names import backbone_name, method_label, task_name
 from analysis.load.runs import Experiment
@@ -43,7 +43,7 @@ MOST_POINTS = 160  # of one line: a long phase 1 is thinned, its first steps are
 DENSE_START = 20
 COLUMNS = 3
 SHADES = (COLOURS["weight_lora_plus"], COLOURS["weight_lora"], COLOURS["random_lora"], COLOURS["adalora"])
-NAMES_THAT_FIT = 15  # beside a panel
+NAMES_THAT_FIT = 15  # next to a panel
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Variant:
 
 
 def task_of(experiment: Experiment) -> str:
-    """What figures call the experiment's task."""
-    return task_name(experiment.record.corpus.name if experiment.record else place_of(experiment)[1])
+    """The experiment's task name in figures."""
+    return task_name(experiment.record.corpus.name if experiment.record else setting_of(experiment)[1])
 
 
 def variants(experiments: Sequence[Experiment], methods: Sequence[str]) -> list[Variant]:
@@ -93,7 +93,7 @@ def variants(experiments: Sequence[Experiment], methods: Sequence[str]) -> list[
 
 @styled
 def importance_weights(variant: Variant) -> Drawing | None:
-    """Importance weight of every adapter over the steps of phase 1: one panel a task, or a seed of a single task."""
+    """Importance weight of every adapter over the steps of phase 1: one panel per task, or a seed of a single task."""
     shown = _panels(variant)
     if not shown:
         return None
@@ -120,7 +120,7 @@ def importance_weights(variant: Variant) -> Drawing | None:
     )
     if len(variant.experiments) > 1:
         seeds = sorted({next(iter(experiment.selections)) for experiment in variant.experiments})
-        caption += f"One panel a task, seed {', '.join(map(str, seeds))}. "
+        caption += f"One panel per task, seed {', '.join(map(str, seeds))}. "
     return Drawing(
         f"importance_{variant.name}",
         f"Importance weights, {variant.title}",
@@ -163,7 +163,7 @@ def rank_growth(group: Sequence[Variant], lora: dict[str, int]) -> Drawing | Non
     return Drawing(
         "rank_growth",
         "Rank growth of WeightLoRA+",
-        "WeightLoRA+ expands the adapters that stay: rank and number of adapters (K, beside the line) after each "
+        "WeightLoRA+ expands the adapters that stay: rank and number of adapters (K, next to the line) after each "
         "round, and "
         f"the parameters of all adapters, task head apart. Rounds: {' or '.join(map(str, rounds))}. Equal paths "
         "share a line. " + " ".join(dict.fromkeys(variant.source for variant in group)),
@@ -270,7 +270,7 @@ def _path(experiment: Experiment, selection: Selection) -> _Path:
 ROW = 0.17  # inches of one row of a map
 ABOVE = 0.66  # inches for a map's title and its axis
 FAINT = 0.05  # opacity of an empty cell
-OVERLAP_KEEPS = (5, 10)  # at K=1 both ways of comparing say the same
+OVERLAP_KEEPS = (5, 10)  # at K=1 both ways of comparing agree
 Floats = npt.NDArray[np.float64]
 
 
@@ -317,7 +317,7 @@ def selected_map(variants: Sequence[Variant], authors: Authors) -> Drawing:
             _draw_map(figure.add_subplot(cells[index]), found, colour)
     profile = variants[0].experiments[0].profile if variants else None
     ours_text = (
-        f"Left, {profile} profile: the number in a cell says how many seeds kept that adapter. "
+        f"Left, {profile} profile: the number in a cell is how many seeds kept that adapter. "
         + " ".join(dict.fromkeys(variant.source for variant in variants))
         if profile
         else "Left: nothing was run in this profile."
@@ -326,9 +326,9 @@ def selected_map(variants: Sequence[Variant], authors: Authors) -> Drawing:
     return Drawing(
         "selected_map",
         "Selected adapters: runs and the authors' logs",
-        f"Adapters kept at the end, one row a task, columns by projection and, within it, by block. {ours_text} "
+        f"Adapters kept at the end, one row per task, columns by projection and, within it, by block. {ours_text} "
         "Right: the "
-        f"authors' logs at K = {', '.join(map(str, logged.keeps))}, one run a cell ({logged.setup}); their RTE runs "
+        f"authors' logs at K = {', '.join(map(str, logged.keeps))}, one run per cell ({logged.setup}); their RTE runs "
         "did not "
         f"train. Source: {logged.sources['log'].citation}.",
         "Maps of the adapters kept, per task: the runs on the left, the authors' logged runs on the right.",
@@ -338,7 +338,7 @@ def selected_map(variants: Sequence[Variant], authors: Authors) -> Drawing:
 
 @styled
 def overlap(variants: Sequence[Variant], authors: Authors) -> Drawing:
-    """Overlap between tasks as sets, for runs and the authors' logs, beside the logs compared position by position."""
+    """Overlap between tasks as sets, for runs and the authors' logs, and the logs compared by position."""
     ours = [found for variant in variants if (found := _our_overlaps(variant)) is not None]
     lines = [ours[start : start + 3] for start in range(0, len(ours), 3)]
     lines += [
@@ -354,9 +354,9 @@ def overlap(variants: Sequence[Variant], authors: Authors) -> Drawing:
     rows = figure.add_gridspec(len(lines), 1, height_ratios=sizes)
     for index, line in enumerate(lines):
         cells = rows[index].subgridspec(1, len(line))
-        for place, found in enumerate(line):
+        for column, found in enumerate(line):
             by_position = found.title.endswith("by position")
-            _draw_overlaps(figure.add_subplot(cells[place]), found, "#D55E00" if by_position else "#0072B2")
+            _draw_overlaps(figure.add_subplot(cells[column]), found, "#D55E00" if by_position else "#0072B2")
     logs = authors.logs
     first, second = (logs.row(task, 5) for task in ("cola", "mnli"))
     assert first is not None
@@ -435,7 +435,7 @@ def _draw_map(axes: Axes, found: Map, colour: str) -> None:
     axes.set_title(found.title, fontsize=8)
     axes.set_yticks(np.arange(rows) + 0.5, found.rows, fontsize=7)
     start, ticks, names = 0, [], []
-    for group, members in groupby(found.groups, key=lambda place: place[0]):
+    for group, members in groupby(found.groups, key=lambda entry: entry[0]):
         blocks = [block for _, block in members]
         ticks.append(start + len(blocks) / 2)
         names.append(f"{group} {blocks[0]}–{blocks[-1]}" if len(blocks) > 1 else f"{group} {blocks[0]}")
@@ -451,12 +451,12 @@ def _draw_map(axes: Axes, found: Map, colour: str) -> None:
 
 
 def _cells(axes: Axes, shades: Floats) -> None:
-    """A faint ground and one rectangle a filled cell, with gaps that show the page, light or dark."""
+    """A faint ground and one rectangle per filled cell, with gaps that show the page, light or dark."""
     rows, columns, _ = shades.shape
     axes.add_patch(Rectangle((0, 0), columns, rows, facecolor=(*shades[0, 0, :3], FAINT), linewidth=0))
-    places = [(row, column) for row in range(rows) for column in range(columns) if shades[row, column, 3] > FAINT]
-    corners = [Rectangle((column + 0.04, row + 0.04), 0.92, 0.92) for row, column in places]
-    axes.add_collection(PatchCollection(corners, facecolors=[shades[place] for place in places], linewidths=0))
+    squares = [(row, column) for row in range(rows) for column in range(columns) if shades[row, column, 3] > FAINT]
+    corners = [Rectangle((column + 0.04, row + 0.04), 0.92, 0.92) for row, column in squares]
+    axes.add_collection(PatchCollection(corners, facecolors=[shades[square] for square in squares], linewidths=0))
     axes.set_xlim(0, columns)
     axes.set_ylim(0, rows)
 

@@ -24,7 +24,7 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import Row, Study, place_of, place_title
+from analysis.judge.study import Row, Study, setting_of, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
 from analysis.load.paper_files import METRICS, Figure
@@ -44,7 +44,7 @@ def measured_metrics(rows: Sequence[Row]) -> list[str]:
 
 
 def table_headers(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Columns of the main table; the first metric has its interval beside it."""
+    """Columns of the main table; the first metric with its interval."""
     first, *others = map(score_name, metrics)
     return (
         "Method",
@@ -66,7 +66,7 @@ def results_block(study: Study) -> Block:
     costs = training_costs(study.generation.experiments)
     corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
-    counted = f", {' / '.join(map(str, items))} test items" if items else ""
+    counted = f", {' / '.join(map(str, items))} test examples" if items else ""
     metrics = measured_metrics(rows)
     headers = table_headers(metrics)
     scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
@@ -83,7 +83,7 @@ def results_block(study: Study) -> Block:
 
 
 def published_csv(tables: Sequence[PublishedTable]) -> str:
-    """Every printed row: digits as printed, on the scripts' own scale, with each figure's standing."""
+    """Every published row: digits as published, on the scripts' own scale, with each figure's standing."""
     records = []
     for table in tables:
         for row in table.rows:
@@ -150,7 +150,7 @@ def _result_notes(rows: Sequence[Row]) -> list[str]:
     missing = sorted({score_name(name) for row in rows for name in row.missing})
     if missing:
         notes.append(
-            f"{' and '.join(missing)} not measured: the official program needs Java, and nothing stands in for it."
+            f"{' and '.join(missing)} not measured: the official program needs Java, and there is no substitute."
         )
     return notes
 
@@ -165,7 +165,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 DAGGER = "†"
 COMPARABLE = {
     True: "the whole official split",
-    False: "not the official split: compares with no printed figure",
+    False: "not the official split: not comparable with published figures",
     None: "comparable or not is not stated",
 }
 
@@ -214,8 +214,8 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
 def learned_block(study: Study, authors: Authors) -> Block:
     """Per backbone and task: LoRA minus frozen, both intervals, and whether the task tests a claim."""
     lines = []
-    for place in study.places:
-        learned = study.learned(place)
+    for setting in study.settings:
+        learned = study.learned(setting)
         difference = learned.difference
         over_items = difference.over_items if difference else None
         over_seeds = difference.over_seeds if difference else None
@@ -225,12 +225,12 @@ def learned_block(study: Study, authors: Authors) -> Block:
         verdict = {"did not learn": "inconclusive: did not learn", "not known": f"not known: {learned.reason}"}
         lines.append(
             (
-                place_title(study.experiments, place),
+                setting_title(study.experiments, setting),
                 effect,
                 span(over_items) if over_items else "not measured",
                 span(over_seeds) if over_seeds else "not measured",
                 str(len(difference.seeds)) if difference else "none",
-                verdict.get(learned.word, learned.word),
+                verdict.get(learned.verdict, learned.verdict),
             )
         )
     headers = ("Task", "LoRA minus frozen", f"{LEVEL} over items", f"{LEVEL} over seeds", "Shared seeds", "Verdict")
@@ -241,7 +241,7 @@ def learned_block(study: Study, authors: Authors) -> Block:
 
 
 def parameters_block(study: Study) -> Block:
-    """Trained parameters per backbone and method, adapter, importance weights and head apart, beside LoRA's."""
+    """Trained parameters per backbone and method: adapter, importance weights and head, and the ratio to LoRA's."""
     lines = []
     rows = [row for row in study.rows if row.counts and row.method not in BASELINES]
     for backbone in dict.fromkeys(row.backbone for row in rows):
@@ -297,7 +297,7 @@ def scores_csv(study: Study) -> str:
     `items_low` and `items_high` are the ends of the interval over test items, of a generation task's primary metric.
     """
     records: list[Mapping[str, Any]] = []
-    learned = {row.place: study.learned(row.place).word for row in study.rows}
+    learned = {row.setting: study.learned(row.setting).verdict for row in study.rows}
     for row in study.rows:
         for metric in row.metrics or ("",):
             summary = row.scores.get(metric)
@@ -319,7 +319,7 @@ def scores_csv(study: Study) -> str:
                     "adapter": row.counts.get("adapter"), "importance": row.counts.get("importance"),
                     "head": row.counts.get("head"), "trainable": row.counts.get("trainable"),
                     "adapter_in_phase_1": (row.counts_at_start or row.counts).get("adapter"), "steps": row.steps,
-                    "learning_rate": row.learning_rate, "rate_found": row.rate_found, "learned": learned[row.place],
+                    "learning_rate": row.learning_rate, "rate_found": row.rate_found, "learned": learned[row.setting],
                 }
             )  # fmt: skip
     return csv_text(records)
@@ -337,7 +337,7 @@ def grouped(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
 def _tasks(study: Study, rows: Sequence[Row]) -> list[str]:
     return list(
         dict.fromkeys(
-            task for _, task in study.places + [row.place for row in rows] if task in {row.task for row in rows}
+            task for _, task in study.settings + [row.setting for row in rows] if task in {row.task for row in rows}
         )
     )
 
@@ -350,14 +350,14 @@ def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
 
 
 def _higher_is_better(rows: Sequence[Row], task: str, metric: str) -> bool | None:
-    """None where the task was not scored."""
+    """None if the task was not scored."""
     row = next((row for row in rows if row.task == task and metric in row.metrics), None)
     return named(metric, row.form, row.protocol).higher_is_better if row else None
 
 
 def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bool) -> str:
     row = next((row for row in rows if row.task == task and row.corpus), rows[0])
-    mark = f" {DAGGER}" if study.learned((row.backbone, task)).word != "learned" else ""
+    mark = f" {DAGGER}" if study.learned((row.backbone, task)).verdict != "learned" else ""
     return f"{row.task_title}{mark}, {score_name(metric)}" if metric else f"{row.task_title}{mark}"
 
 
@@ -409,7 +409,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
         if row is None:
             continue
         whole = COMPARABLE[row.comparable]
-        items = "not scored" if row.items is None else f"{row.items:,} items"
+        items = "not scored" if row.items is None else f"{row.items:,} examples"
         notes.append(
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
             f"{whole}." + (f" {row.note}" if row.note else "")
@@ -419,7 +419,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
             notes.append(
                 f"{row.task_title}: UNEQUAL steps, {', '.join(map(str, sorted(steps)))}; those runs are not compared."
             )
-    if any(study.learned((rows[0].backbone, task)).word != "learned" for task in tasks):
+    if any(study.learned((rows[0].backbone, task)).verdict != "learned" for task in tasks):
         notes.append(
             f"{DAGGER} LoRA does not clearly beat the frozen backbone there, or that is not known: it tests no claim."
         )
@@ -429,7 +429,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
 
 
 def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, int]:
-    lora = next((other for other in rows if other.method == "lora" and other.place == row.place), None)
+    lora = next((other for other in rows if other.method == "lora" and other.setting == row.setting), None)
     return lora.counts if lora else {}
 
 
@@ -438,7 +438,7 @@ def _ratio(counts: Mapping[str, int], lora: Mapping[str, int], name: str) -> str
 
 
 def against_logs_block(study: Study, authors: Authors) -> Block:
-    """Runs beside the authors' logs, only where profile, corpus and log row all say that they may be compared."""
+    """Runs and the authors' logs, only if profile, corpus and log row all allow the comparison."""
     lines = []
     logs = authors.logs
     if authors.facts.why_not_comparable(study.profile) is None:
@@ -457,9 +457,9 @@ def against_logs_block(study: Study, authors: Authors) -> Block:
                         (row.experiment, logged.id, score_name(metric), format_score(summary), figure.text, gap)
                     )
     headers = ("Run", "Log", "Metric", "Measured", "Logged", "Difference")
-    note = "One logged run without a spread: no tolerance is fixed, so the difference stands without a verdict."
+    note = "One logged run without a spread: no tolerance is fixed, so the difference has no verdict."
     return Block(
-        "Beside the authors' own logs", headers, tuple(lines), (note,) if lines else (), key="beside_logs",
+        "Compared with the authors' logs", headers, tuple(lines), (note,) if lines else (), key="beside_logs",
         records=record_paths(study.experiments),
     )  # fmt: skip
 
@@ -495,14 +495,14 @@ class Aggregate:
 def aggregates(study: Study) -> list[Aggregate]:
     """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several."""
     found = []
-    for backbone in dict.fromkeys(place[0] for place in study.places):
-        tasks = tuple(place[1] for place in study.places if place[0] == backbone and study.at(place, "lora"))
+    for backbone in dict.fromkeys(setting[0] for setting in study.settings):
+        tasks = tuple(setting[1] for setting in study.settings if setting[0] == backbone and study.at(setting, "lora"))
         runs: dict[str, dict[str, Experiment]] = {}
         for experiment in study.experiments:
             record = experiment.record
             if record is not None and record.backbone == backbone and experiment.status == "complete":
                 label = method_label(record.method, record.method_config)
-                runs.setdefault(label, {}).setdefault(place_of(experiment)[1], experiment)
+                runs.setdefault(label, {}).setdefault(setting_of(experiment)[1], experiment)
         for label, by_task in runs.items():
             if len(tasks) >= LEAST_TASKS and all(task in by_task for task in tasks):
                 entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
@@ -511,11 +511,11 @@ def aggregates(study: Study) -> list[Aggregate]:
 
 
 def aggregates_block(study: Study) -> Block:
-    """Interquartile means by backbone and method; a backbone with a single method has nothing to set beside it."""
+    """Interquartile means by backbone and method; a backbone with a single method is left out."""
     found = aggregates(study)
     methods = Counter(entry.backbone for entry in found)
     entries = [entry for entry in found if methods[entry.backbone] > 1]
-    titles = {row.place: row.task_title for row in study.rows}
+    titles = {row.setting: row.task_title for row in study.rows}
     rows = tuple(
         (
             entry.label,
@@ -531,7 +531,7 @@ def aggregates_block(study: Study) -> Block:
     few = min((len(entry.tasks) for entry in entries), default=0)
     notes = (
         "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
-        "out. The interval draws seeds anew within every task; with few seeds it is too narrow.",
+        "out. The interval redraws seeds within every task; with few seeds it is too narrow.",
         f"Descriptive: with few tasks (here {few}), whose scores are of different kinds, it ranks nothing, and no "
         "verdict rests on it.",
     )
@@ -555,7 +555,7 @@ NO_SCORE = ("samples", "peak_memory", "combined_score")
 
 
 def selected_block(experiments: Sequence[Experiment]) -> Block:
-    """What each run kept, seed by seed, and how far the seeds agree."""
+    """The adapters each run kept, seed by seed, and the agreement of seeds."""
     lines, labels = [], experiment_labels(experiments)
     for experiment in experiments:
         if not experiment.selections:
@@ -582,7 +582,7 @@ def selected_block(experiments: Sequence[Experiment]) -> Block:
     headers = ("Experiment", "Kept", "By seed", "In every seed", "Agreement of seeds", "By chance",
                "Losers removed at step", "Projections")  # fmt: skip
     notes = (
-        "v11: the value projection of block 11; q and k likewise; enc, dec and cross are stacks of an encoder-decoder.",
+        "v11: the value projection of block 11; q and k too; enc, dec and cross are stacks of an encoder-decoder.",
         "Agreement of seeds: adapters that two seeds share over K, mean over pairs; random sets share K / n.",
     )
     return Block(
@@ -639,7 +639,7 @@ def selected_csv(experiments: Sequence[Experiment]) -> str:
 
 
 def logs_csv(authors: Authors) -> str:
-    """Every figure of the authors' files: what it is, digits as logged, unit, standing and source."""
+    """Every figure of the authors' files: name, digits as logged, unit, standing and source."""
     records = []
 
     def add(part: str, item: str, name: str, figure: Figure) -> None:

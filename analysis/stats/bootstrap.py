@@ -162,7 +162,7 @@ def bootstrap_replicates(
 def seed_replicates(rows: npt.ArrayLike, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Scores of `resamples` draws of n_items items with replacement, shape (resamples, n_seeds).
 
-    The draws depend on n_items, `resamples` and `seed` alone: systems on the same items meet the same draws.
+    The draws depend only on n_items, `resamples` and `seed`: systems on the same items get the same draws.
     Sums of whole numbers below 2**53 are exact, whatever the order in which the machine adds them.
     """
     stack = _stack(rows)
@@ -223,7 +223,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def _draws(items: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each item is drawn, (portion, n_items); in portions, or a large test set would fill the memory."""
+    """How often each item is drawn, (portion, n_items); in portions, to bound memory."""
     rng = np.random.default_rng(seed)
     portion = max(1, DRAWS_AT_ONCE // items)
     for start in range(0, resamples, portion):

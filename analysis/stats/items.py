@@ -1,4 +1,4 @@
-"""Test items as sums: what a run's metric needs of each item, so that items can be resampled.
+"""Per-item statistics of a metric, so that test items can be resampled.
 
 Statistics and scores are those of the metric's object (replication.metrics): a function of a sum over items, as
 `bootstrap.paired_bootstrap` wants it.
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 def item_statistics(metric: str, form: str, rows: Sequence[Row], protocol: str | None = None) -> Floats | None:
     """Sufficient statistics, shape (n_items, k), of one metric of a task form.
 
-    None without rows, for a metric that is not resampled (METEOR), and where rows lack what it needs. ConfigError for
+    None without rows, for a metric that is not resampled (METEOR), and if rows miss required fields. ConfigError for
     an unknown metric. `protocol` is the metric of the corpus card (squad_v1, rouge).
     """
     found = named(metric, form, protocol)

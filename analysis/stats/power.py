@@ -42,12 +42,12 @@ def rule_power(
     low, high = max(start, -9.0), 9.0
     if low >= high:
         return 0.0
-    places = low + (high - low) * (_NODES + 1) / 2
-    means = np.maximum(effect + spread * places, 0.0)
+    nodes = low + (high - low) * (_NODES + 1) / 2
+    means = np.maximum(effect + spread * nodes, 0.0)
     passes = np.ones_like(means)
     if of_seeds > 0:
         passes = stats.chi2.cdf((seeds - 1) * means**2 / (float(t) ** 2 * of_seeds), seeds - 1)
-    return float((_WEIGHTS * stats.norm.pdf(places) * passes).sum() * (high - low) / 2)
+    return float((_WEIGHTS * stats.norm.pdf(nodes) * passes).sum() * (high - low) / 2)
 
 
 def smallest_detectable(
@@ -65,7 +65,7 @@ def smallest_detectable(
     `alpha_items` is alpha over the size of Holm's family: what is found even if nothing else in the family differs.
     """
 
-    def lacking(effect: float) -> float:
+    def shortfall(effect: float) -> float:
         found = rule_power(
             effect,
             item_error,
@@ -80,6 +80,6 @@ def smallest_detectable(
     high = item_error + seed_deviation
     if high == 0:
         return 0.0
-    while lacking(high) < 0:
+    while shortfall(high) < 0:
         high *= 2
-    return float(optimize.brentq(lacking, 0.0, high, xtol=high * 1e-6))
+    return float(optimize.brentq(shortfall, 0.0, high, xtol=high * 1e-6))

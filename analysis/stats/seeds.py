@@ -1,7 +1,7 @@
 """Pure statistics: spread over seeds and uncertainty over test items, kept apart. No files, no plotting.
 
-Seeds answer "would another training run score alike?", items answer "would other test items score alike?". What
-concerns items stands in `bootstrap.py` and is handed on from here."""
+Seeds answer "would another training run have a similar score?", items the same for other test items. The
+item part is in `bootstrap.py`, re-exported here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SeedSummary:
 
 
 def summarise_seeds(values: Sequence[float]) -> SeedSummary:
-    """Summary of scores of shape (n_seeds,); ValueError when empty or not finite."""
+    """Summary of scores of shape (n_seeds,); ValueError if empty or not finite."""
     array = _vector(values)
     spread = float(array.std(ddof=1)) if array.size > 1 else None
     return SeedSummary(mean=float(array.mean()), standard_deviation=spread, seeds=array.size)
@@ -96,7 +96,7 @@ def stratified_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of an aggregate over tasks: scores (n_seeds, n_tasks), seeds drawn anew within every task.
+    """Percentile interval of an aggregate over tasks: scores (n_seeds, n_tasks), seeds redrawn within every task.
 
     `statistic` maps (..., n_seeds, n_tasks) to (...). With three seeds such intervals are too narrow (Agarwal et al.
     2021, section 4.2): it describes, no verdict rests on it.

@@ -1,4 +1,4 @@
-"""Which corpora of a profile are here, which the network gives, and which no address serves."""
+"""Which corpora of a profile are present, which can be downloaded, and which cannot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def corpus_findings(root: Path, tasks: list[tuple[str, Task]], pipeline: str, pr
 
 
 def _family(corpus: str) -> str:
-    """Where a corpus comes from, as a short name: its repository on the hub, its own name where nothing serves it."""
+    """Where a corpus comes from, as a short name: its hub repository, or its own name if it cannot be downloaded."""
     hub = REAL[corpus].hub
     if hub is None:
         return corpus if REAL[corpus].unobtainable() else "parts of corpora"
@@ -41,11 +41,11 @@ def _family(corpus: str) -> str:
 
 
 def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Finding:
-    """An embedded corpus is data.dvc's; its files are known by sha256."""
+    """An embedded corpus, tracked by data.dvc; its files are checked by sha256."""
     pull = ("dvc pull data.dvc",)
     absent = [name for name in hashes if not (folder / name).is_file()]
     if absent:
-        return Finding(folder.name, "lacking", f"{shown} lacks {', '.join(absent)}", pull)
+        return Finding(folder.name, "missing", f"{shown}: missing {', '.join(absent)}", pull)
     changed = [name for name in hashes if sha256_file(folder / name) != hashes[name]]
     if changed:
         pull = ("dvc checkout --force data.dvc",)
@@ -59,22 +59,22 @@ def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> 
     if not absent:
         return Finding(name, "ok", "found by sha256")
     first = REAL[absent[0]]
-    if nowhere := first.unobtainable():
-        text = "no address serves it; its task waits, the others go"
-        return Finding(name, "limited", text, (f"export {MIRROR_VARIABLE}=<folder with {', '.join(nowhere)}>",))
-    mend = (f"{members[absent[0]]}  # with network",)
+    if unavailable := first.unobtainable():
+        text = "cannot be downloaded; its task is skipped, the others run"
+        return Finding(name, "limited", text, (f"export {MIRROR_VARIABLE}=<folder with {', '.join(unavailable)}>",))
+    fix = (f"{members[absent[0]]}  # with network",)
     if first.hub is None:
         answers = [_first_refusal(probe, REAL[corpus]) for corpus in absent] if probe else []
-        where = f"{len(absent)} of {len(members)} not found by sha256; each at an address of its own"
+        where = f"{len(absent)} of {len(members)} not found by sha256; each has its own URL"
         answer = next((answer for answer in answers if answer is not None), None)
-        return over_network(name, where, mend, answer, asked=probe is not None)
+        return over_network(name, where, fix, answer, asked=probe is not None)
     where = f"{len(absent)} of {len(members)} not found by sha256; on the hub" if len(members) > 1 else "on the hub"
     answer = probe.hub(first.hub.hub_id, first.hub.revision or "main") if probe else None
-    return over_network(name, where, mend, answer, asked=probe is not None)
+    return over_network(name, where, fix, answer, asked=probe is not None)
 
 
 def unobtainable_tasks(settings: Settings, root: Path = Path()) -> dict[str, tuple[str, ...]]:
-    """Tasks whose corpus cannot be had here, each with the files it lacks; a task that was prepared needs none."""
+    """Tasks whose corpus cannot be downloaded, with the missing files; tasks already prepared are left out."""
     found = {}
     for key, task in settings.tasks.items():
         files = REAL[task.corpus].unobtainable() if task.corpus in REAL else ()
@@ -84,14 +84,14 @@ def unobtainable_tasks(settings: Settings, root: Path = Path()) -> dict[str, tup
 
 
 def _first_refusal(probe: Probe, corpus: RealCorpus) -> str | None:
-    """Why one of the files that are not here cannot be had; None when each can."""
+    """Why one of the missing files cannot be downloaded; None if all can."""
     files = [source_table.FILES[file] for file, _ in corpus.files.values()]
     answers = [probe.url(file.url) for file in files if file.url and not file.find(None)]
     return next((answer for answer in answers if answer is not None), None)
 
 
 def files_found(corpus: str) -> bool:
-    """Whether every file of a corpus lies here; False for one that the hub alone gives."""
+    """Whether every file of a corpus is present; False for one that is only on the hub."""
     files = [source_table.FILES[file] for file, _ in REAL[corpus].files.values()]
     return bool(files) and all(file.find(None) for file in files)
 
@@ -105,7 +105,7 @@ def e2e_corpus(prepare: str, probe: Probe | None) -> Finding:
         return Finding("e2e", "ok", f"found by sha256 in {MIRROR_VARIABLE}" if inside else "in the download cache")
     where = "not in the cache"
     if mirror:
-        where += f"; {MIRROR_VARIABLE} {'lacks it' if Path(mirror).is_dir() else 'names no folder'}"
-    elsewhere = f"export {MIRROR_VARIABLE}=<folder with {e2e.NAME}>  # without network"
-    mend = (f"{prepare}  # with network", elsewhere)
-    return over_network("e2e", where, mend, probe.url(e2e.URL) if probe else None, asked=probe is not None)
+        where += f"; {MIRROR_VARIABLE} {'does not have it' if Path(mirror).is_dir() else 'is not a folder'}"
+    offline = f"export {MIRROR_VARIABLE}=<folder with {e2e.NAME}>  # without network"
+    fix = (f"{prepare}  # with network", offline)
+    return over_network("e2e", where, fix, probe.url(e2e.URL) if probe else None, asked=probe is not None)

@@ -1,4 +1,4 @@
-"""`replicate doctor`: in one screen what this machine can run, and the exact command that mends each lack."""
+"""`replicate doctor`: what this machine can run, and the command that fixes each missing requirement."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     online: Annotated[
-        bool, typer.Option("--online", help="Also ask the corpus's home, the hub and the registry.")
+        bool, typer.Option("--online", help="Also check the corpus URLs, the model hub and the package registry.")
     ] = False,
     root: Annotated[
-        Path | None, typer.Option(help="The project's folder; left out: the one around the current folder.")
+        Path | None, typer.Option(help="The project folder (default: found from the current folder).")
     ] = None,
 ) -> None:
-    """Say what this machine can run; exit code 0 if the quick profile can go, 1 if not."""
+    """Show what this machine can run; exit code 0 if the quick profile can run, 1 if not."""
     from pipelines.commands.readiness import examine
 
     found = examine(project_folder(root), OnlineProbe() if online else None)
@@ -49,20 +49,20 @@ def doctor(
 
 
 def project_folder(root: Path | None = None, start: Path | None = None) -> Path:
-    """`root`, or the nearest folder from `start` (default: here) upwards that is a project's, or this code's.
+    """`root`, or the nearest project folder from `start` (default: the current folder) upwards, or that of this code.
 
-    A project's folder holds params.yaml and pipelines/; ConfigError if there is none.
+    A project folder holds params.yaml and pipelines/; ConfigError if there is none.
     """
     here = (start or Path.cwd()).resolve()
     candidates = [here, *here.parents, Path(__file__).resolve().parents[2]] if root is None else [root.resolve()]
     for folder in candidates:
         if (folder / "params.yaml").is_file() and (folder / "pipelines").is_dir():
             return folder
-    raise ConfigError(f"{candidates[0]}: no project folder (params.yaml, pipelines/); name it with --root")
+    raise ConfigError(f"{candidates[0]}: not a project folder (params.yaml, pipelines/); pass it with --root")
 
 
 class OnlineProbe:
-    """Asks for headers and versions only; downloads nothing."""
+    """Requests headers and versions only; downloads nothing."""
 
     def url(self, address: str) -> str | None:
         """None if `address` answers a HEAD request, else the reason."""
@@ -87,7 +87,7 @@ class OnlineProbe:
 
         try:
             get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision), timeout=PROBE_SECONDS)
-        except Exception as error:  # the hub's client raises its own, its transport's and the system's
+        except Exception as error:  # the hub's client raises its own errors, its transport's and the system's
             return f"not given ({type(error).__name__})"
         return None
 
@@ -105,7 +105,7 @@ class OnlineProbe:
 
 
 def as_dict(found: Examination) -> dict[str, Any]:
-    """JSON form; `can_go` is true where only the network is still needed, and `state` says so."""
+    """JSON form; `can_run` is also true if only the network is needed, which `state` shows."""
     return {
         "root": str(found.root),
         "machine": asdict(found.machine),
@@ -115,7 +115,7 @@ def as_dict(found: Examination) -> dict[str, Any]:
         "profiles": {
             profile.name: {
                 "state": profile.state,
-                "can_go": profile.can_go,
+                "can_run": profile.can_run,
                 "command": profile.command,
                 "unmet": [asdict(need) for need in profile.needs if need.state != "ok"],
             }
@@ -144,15 +144,15 @@ def show(found: Examination) -> None:
     console.print("[bold]Profiles[/]")
     for profile in found.profiles:
         colour = {"ready": "green", "needs network": "yellow", "blocked": "red"}[profile.state]
-        stops = "network" if profile.can_go else "lacking"
+        stops = "network" if profile.can_run else "missing"
         why = ", ".join(need.name for need in profile.needs if need.state == stops)
-        said = {
-            "ready": "can go",
-            "needs network": f"can go, with network for {why}",
-            "blocked": f"cannot go: {why}",
+        status = {
+            "ready": "can run",
+            "needs network": f"can run, needs network for {why}",
+            "blocked": f"cannot run: {why}",
         }[profile.state]
-        command = f"\n[bold]{profile.command}[/]" if profile.can_go else ""
-        console.print(_row(colour, profile.name, said + command))
+        command = f"\n[bold]{profile.command}[/]" if profile.can_run else ""
+        console.print(_row(colour, profile.name, status + command))
     _commands(console, found)
 
 
@@ -162,7 +162,7 @@ _MARKS = {
     "pipeline": "green",
     "network": "yellow",
     "limited": "yellow",
-    "lacking": "red",
+    "missing": "red",
 }
 
 
@@ -188,20 +188,20 @@ def _row(colour: str, name: str, text: str) -> Any:
 
 
 def _commands(console: Console, found: Examination) -> None:
-    """Each lack once, those that are alike together, with the commands on lines of their own, ready to be copied."""
+    """Each unmet requirement once, equal ones together, each command on its own line, ready to copy."""
     from rich.markup import escape
 
     texts: dict[str, str] = {}
     alike: dict[str, dict[str, None]] = {}
     commands: dict[str, dict[str, None]] = {}
-    for need in (need for profile in found.profiles for need in profile.needs if need.mend):
+    for need in (need for profile in found.profiles for need in profile.needs if need.fix):
         text = texts.setdefault(need.name, need.text)
         alike.setdefault(text, {})[need.name] = None
-        commands.setdefault(text, {}).update(dict.fromkeys(need.mend))
+        commands.setdefault(text, {}).update(dict.fromkeys(need.fix))
     if not texts:
-        console.print("Nothing to mend.")
+        console.print("Nothing to fix.")
         return
-    console.print("[bold]What mends it[/]" + ("" if found.root == Path.cwd() else f"  (run in {found.root})"))
+    console.print("[bold]How to fix it[/]" + ("" if found.root == Path.cwd() else f"  (run in {found.root})"))
     for text, names in alike.items():
         console.print(f"  {escape(', '.join(names))}: {escape(text)}")
         for command in commands[text]:

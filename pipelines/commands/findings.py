@@ -1,4 +1,4 @@
-"""What `replicate doctor` finds: one need, how it stands, what mends it; and how the network is asked about it."""
+"""What `replicate doctor` finds: the requirements of a profile, their state, and the commands that fix them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-State = Literal["ok", "unused", "pipeline", "network", "limited", "lacking"]
+State = Literal["ok", "unused", "pipeline", "network", "limited", "missing"]
 
 
 class Probe(Protocol):
-    """Asks the network, for `--online`; each answer is None for yes, otherwise the reason for no."""
+    """Checks over the network, for `--online`; each returns None if available, otherwise the reason."""
 
     def url(self, address: str) -> str | None:
-        """Whether a file can be had from `address`."""
+        """Whether a file can be downloaded from `address`."""
 
     def hub(self, repository: str, revision: str) -> str | None:
-        """Whether the model hub gives this revision to this user."""
+        """Whether this user can access this revision on the model hub."""
 
     def package(self, requirement: str) -> str | None:
         """Whether the package registry offers `name==version`."""
@@ -24,22 +24,22 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """One need of a profile, and how it stands.
+    """One requirement of a profile and its state.
 
     `state`: "ok"; "unused" (by every profile); "pipeline" (a stage makes it here); "network" (a stage downloads
-    it); "limited" (goes on with less); "lacking" (stops the profile). `mend`: shell commands, or why there are none.
+    it); "limited" (runs, with less); "missing" (the profile cannot run). `fix`: shell commands, or why there are none.
     """
 
     name: str
     state: State
     text: str
-    mend: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
 
 
-def over_network(name: str, where: str, mend: Iterable[str], answer: str | None, *, asked: bool) -> Finding:
-    """A need that a stage downloads; `answer` is why it cannot, None if it can, and counts once `asked`."""
+def over_network(name: str, where: str, fix: Iterable[str], answer: str | None, *, asked: bool) -> Finding:
+    """A requirement that a stage downloads. `answer` is the result of the online check, used only if `asked`."""
     if not asked:
-        return Finding(name, "network", where, tuple(mend))
+        return Finding(name, "network", where, tuple(fix))
     if answer is None:
-        return Finding(name, "network", f"{where}, which answers", tuple(mend))
-    return Finding(name, "lacking", f"{where}: {answer}", tuple(mend))
+        return Finding(name, "network", f"{where}, which answers", tuple(fix))
+    return Finding(name, "missing", f"{where}: {answer}", tuple(fix))

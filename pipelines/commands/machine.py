@@ -18,7 +18,7 @@ PROJECT = "peft-replication"
 
 @dataclass(frozen=True)
 class Machine:
-    """Hardware and software; sizes in bytes, None where the system does not say."""
+    """Hardware and software; sizes in bytes, None if unknown."""
 
     python: str
     system: str
@@ -48,7 +48,7 @@ def read_machine(folder: Path) -> Machine:
 def _torch() -> tuple[str | None, str, bool, int]:
     try:
         import torch
-    except (ImportError, OSError):  # OSError: a shared library of it does not load
+    except (ImportError, OSError):  # OSError: one of its shared libraries does not load
         return None, "none", False, os.cpu_count() or 1
     if torch.cuda.is_available():
         return torch.__version__, f"cuda ({torch.cuda.get_device_name(0)})", True, torch.get_num_threads()

@@ -1,6 +1,6 @@
-"""What this machine has and lacks for each profile, and the commands that mend each lack.
+"""What each profile requires, what this machine is missing, and the commands that fix it.
 
-Reads files and versions only: nothing asks the network unless a probe is given.
+Reads files and versions only; uses the network only if a probe is given.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PROFILES = {
     "paper": Path("pipelines/paper/params.yaml"),
 }
 DISK_GIGABYTES = {"quick": 1, "cpu": 4, "paper": 20}
-"""Room a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs."""
+"""Disk space a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile's needs and the command that runs it."""
+    """One profile's requirements and the command that runs it."""
 
     name: str
     command: str
@@ -42,21 +42,21 @@ class Profile:
 
     @property
     def state(self) -> Literal["ready", "needs network", "blocked"]:
-        """What the worst of its needs allows."""
+        """The state that the worst requirement allows."""
         states = {need.state for need in self.needs}
-        if "lacking" in states:
+        if "missing" in states:
             return "blocked"
         return "needs network" if "network" in states else "ready"
 
     @property
-    def can_go(self) -> bool:
-        """Whether it would run to its end, given the network where one is needed."""
+    def can_run(self) -> bool:
+        """Whether it would run to the end, given network access if it needs that."""
         return self.state != "blocked"
 
 
 @dataclass(frozen=True)
 class Examination:
-    """Everything `replicate doctor` says."""
+    """Everything `replicate doctor` shows."""
 
     root: Path
     machine: Machine
@@ -67,7 +67,7 @@ class Examination:
 
 
 def examine(root: Path, probe: Probe | None = None) -> Examination:
-    """Look at everything the profiles below `root` need; a broken params.yaml is a lack of its profile."""
+    """Check everything the profiles below `root` require; a broken params.yaml is an unmet requirement."""
     machine = read_machine(root)
     software = (dvc_command(root), torch_package(machine), java(), pinned_versions(root))
     profiles, corpora, weights = [], {}, {}
@@ -80,8 +80,8 @@ def examine(root: Path, probe: Probe | None = None) -> Examination:
             settings = load_settings(root / file)
         except ConfigError as error:
             verb = "diff" if (root / file).is_file() else "checkout --"
-            mend = (f"git {verb} {file.as_posix()}",)
-            needs.append(Finding(f"{name} settings", "lacking", str(error), mend))
+            fix = (f"git {verb} {file.as_posix()}",)
+            needs.append(Finding(f"{name} settings", "missing", str(error), fix))
         else:
             for finding in corpus_findings(root, used_tasks(settings), pipeline, probe):
                 corpora[finding.name] = finding
@@ -113,18 +113,18 @@ def used_backbones(settings: Settings) -> list[Backbone]:
 
 
 def dvc_command(root: Path) -> Finding:
-    """DVC runs every profile; its stages call `python`, which has to be this environment's too."""
+    """DVC runs every profile; its stages call `python`, which must also be this environment's."""
     if find_spec("dvc") is None:
-        return Finding("DVC", "lacking", "not installed", (_INSTALL,))
+        return Finding("DVC", "missing", "not installed", (_INSTALL,))
     bin_folder = Path(sys.executable).parent
     if shutil.which("dvc") == str(bin_folder / "dvc"):
         return Finding("DVC", "ok", "on the PATH")
     activate = bin_folder / "activate"
     inside = activate.is_relative_to(root)
-    mend = f". {activate.relative_to(root) if inside else activate}"
+    fix = f". {activate.relative_to(root) if inside else activate}"
     if not activate.is_file():
-        mend = f'export PATH="{bin_folder}:$PATH"'
-    return Finding("DVC", "limited", "installed, but not what the PATH calls `dvc`", (mend,))
+        fix = f'export PATH="{bin_folder}:$PATH"'
+    return Finding("DVC", "limited", "installed, but the PATH finds another `dvc`", (fix,))
 
 
 _INSTALL = "python -m pip install -e . -c constraints.txt"
@@ -133,7 +133,7 @@ _INSTALL = "python -m pip install -e . -c constraints.txt"
 def torch_package(machine: Machine) -> Finding:
     """Every training and decoding stage needs torch."""
     if machine.torch is None:
-        return Finding("torch", "lacking", "cannot be imported", (_INSTALL,))
+        return Finding("torch", "missing", "cannot be imported", (_INSTALL,))
     return Finding("torch", "ok", machine.torch)
 
 
@@ -143,12 +143,12 @@ def java() -> Finding:
     if version is not None:
         return Finding("Java", "ok", version)
     text = "none: METEOR will be missing, ROUGE-L and CIDEr approximate"
-    mend = "brew install openjdk" if platform.system() == "Darwin" else "apt-get install default-jre-headless"
-    return Finding("Java", "limited", text, (mend,))
+    fix = "brew install openjdk" if platform.system() == "Darwin" else "apt-get install default-jre-headless"
+    return Finding("Java", "limited", text, (fix,))
 
 
 def pinned_versions(root: Path) -> Finding:
-    """Results repeat bit for bit only with the versions of constraints.txt."""
+    """Results are bitwise reproducible only with the versions of constraints.txt."""
     differing = drift(root / "constraints.txt")
     if differing is None:
         return Finding(
@@ -161,13 +161,13 @@ def pinned_versions(root: Path) -> Finding:
 
 
 def disk(profile: str, machine: Machine) -> Finding:
-    """Room for what the profile writes."""
+    """Disk space for what the profile writes."""
     wanted = DISK_GIGABYTES[profile]
     free = machine.disk_free / 1e9
     if free >= wanted:
         return Finding("disk", "ok", f"{free:.1f} GB free")
-    text = f"{free:.1f} GB free, {wanted} GB wanted"
-    return Finding("disk", "lacking", text, ("dvc gc --workspace  # drops what other commits left in the cache",))
+    text = f"{free:.1f} GB free, {wanted} GB needed"
+    return Finding("disk", "missing", text, ("dvc gc --workspace  # removes cached files of other commits",))
 
 
 def accelerator(machine: Machine) -> Finding:
@@ -177,39 +177,39 @@ def accelerator(machine: Machine) -> Finding:
     if shutil.which("nvidia-smi") and machine.torch:
         text = f"an NVIDIA card, but torch {machine.torch} does not use it"
         version = machine.torch.partition("+")[0]
-        return Finding("accelerator", "lacking", text, (f"pip install --force-reinstall torch=={version}",))
-    mend = ("no command: run it on a machine where torch sees a CUDA or Apple GPU",)
-    return Finding("accelerator", "lacking", "none", mend)
+        return Finding("accelerator", "missing", text, (f"pip install --force-reinstall torch=={version}",))
+    fix = ("no command: run it on a machine where torch sees a CUDA or Apple GPU",)
+    return Finding("accelerator", "missing", "none", fix)
 
 
 # --- weights
 
 
 def backbone_weights(root: Path, backbone: Backbone, probe: Probe | None) -> Finding:
-    """Weights of one backbone that a profile uses; `made_by` is the stage that brings them."""
+    """Weights of one backbone that a profile uses; `made_by` is the command that produces them."""
     name, folder = backbone.name, weights_directory(backbone.name)
-    mend = (backbone.made_by or backbone.hub_command,)
+    fix = (backbone.made_by or backbone.hub_command,)
     if _holds_model(root / folder):
         return Finding(name, "ok", f"in {folder.as_posix()}")
     if backbone.source == "pretrained":
         return Finding(name, "pipeline", "pretrained by the pipeline")
     if backbone.package is not None:
         if find_wheel(backbone.package) is not None:
-            return Finding(name, "pipeline", "package is here; the pipeline converts it")
+            return Finding(name, "pipeline", "package downloaded; the pipeline converts it")
         answer = probe.package(backbone.package.requirement) if probe else None
-        return over_network(name, "not here; on the package registry", mend, answer, asked=probe is not None)
+        return over_network(name, "not downloaded; on the package registry", fix, answer, asked=probe is not None)
     if _in_hub_cache(backbone):
         return Finding(name, "pipeline", "in the hub cache; the pipeline copies it")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return Finding(name, "lacking", "not here, and HF_HUB_OFFLINE is set", ("unset HF_HUB_OFFLINE", *mend))
+        return Finding(name, "missing", "not downloaded, and HF_HUB_OFFLINE is set", ("unset HF_HUB_OFFLINE", *fix))
     answer = probe.hub(backbone.hub_id or "", backbone.revision or "") if probe else None
-    return over_network(name, "not here; on the model hub", mend, answer, asked=probe is not None)
+    return over_network(name, "not downloaded; on the model hub", fix, answer, asked=probe is not None)
 
 
 def unused_weights(root: Path, backbone: Backbone) -> Finding:
     """A known backbone that no profile trains: for counting, or for a user's own runs."""
-    here = _holds_model(root / weights_directory(backbone.name)) or _in_hub_cache(backbone)
-    return Finding(backbone.name, "unused", f"{'here' if here else 'not here'}; no profile uses it")
+    present = _holds_model(root / weights_directory(backbone.name)) or _in_hub_cache(backbone)
+    return Finding(backbone.name, "unused", f"{'present' if present else 'not present'}; no profile uses it")
 
 
 def _holds_model(folder: Path) -> bool:

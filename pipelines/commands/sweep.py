@@ -1,12 +1,12 @@
-"""`replicate sweep`: run every cell of a profile that is not up to date, several at a time, and go on past failures.
+"""`replicate sweep`: run every cell of a profile that is not up to date, several at a time, and continue past failures.
 
 A cell is a backbone (pretrain@x), a prepared task (prepare@x), an experiment (finetune@x, predict@x, score@x, one after
 the other) or the report. Experiments start in the order of params.yaml, each as soon as its task and backbone are
-there. One `dvc status` at the start says which cells are pending, so that the same command goes on after an
-interruption; a stage that was stopped halfway goes on from its own checkpoint.
+ready. One `dvc status` at the start finds the pending cells, so the same command continues after an interruption; a
+stage that was stopped halfway continues from its checkpoint.
 
-Each cell is one `dvc repro` in a session of its own, since a signal to DVC does not reach the stage it runs: the sweep
-ends whole process groups, and only while no DVC writes dvc.lock. What starts cells is an `Engine`; `LocalEngine` uses
+Each cell is one `dvc repro` in its own session, since a signal to DVC does not reach the stage it runs: the sweep
+ends whole process groups, and only while no DVC process writes dvc.lock. An `Engine` starts cells; `LocalEngine` uses
 this machine.
 """
 
@@ -52,8 +52,10 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; quick unless --params says more.")] = None,
-    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, in place of its name.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
+    ] = None,
+    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; each uses the profile's `threads`.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qa-*'.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells in order with their state.")] = False,
@@ -61,7 +63,7 @@ def sweep(
     commit: Annotated[bool, typer.Option("--commit", help="Commit each experiment's results with git.")] = False,
     report: Annotated[bool, typer.Option(help="Make the report after the cells; never with --only.")] = True,
 ) -> None:
-    """Run the pending cells of a profile; exit code 1 if one failed. The same command goes on after an interruption."""
+    """Run the pending cells of a profile; exit code 1 if one failed. Rerun it to continue after an interruption."""
     from pipelines.commands.corpus_readiness import unobtainable_tasks
 
     settings = settings_of(profile, params)
@@ -92,7 +94,7 @@ def sweep(
 
 
 def settings_of(profile: str | None, params: Path | None) -> Settings:
-    """The profile's settings; ConfigError names the profiles there are."""
+    """The profile's settings; ConfigError lists the profiles."""
     from pipelines.shared.settings import load_settings
 
     profiles = {"quick": Path("params.yaml")} if Path("params.yaml").is_file() else {}
@@ -100,24 +102,24 @@ def settings_of(profile: str | None, params: Path | None) -> Settings:
     if not profiles and params is None:
         raise ConfigError(f"{Path.cwd()}: no params.yaml; run `replicate sweep` in the project's root folder")
     if params is None and (profile or "quick") not in profiles:
-        raise ConfigError(f"--profile {profile or 'quick'}: no such profile; there are: {', '.join(profiles)}")
+        raise ConfigError(f"--profile {profile or 'quick'}: no such profile; valid profiles: {', '.join(profiles)}")
     file = params or profiles[profile or "quick"]
     settings = load_settings(file)
     if profile is not None and settings.profile != profile:
         raise ConfigError(f"{file}: profile is {settings.profile}, not {profile}; leave out --profile or --params")
     if file.resolve() != Path(settings.params_file).resolve():
         raise ConfigError(
-            f"{file}: params_file is {settings.params_file}, which is another file here; name this one there, "
+            f"{file}: params_file is {settings.params_file}, which is another file; set it to this one, "
             "relative to the project's root, and run in that folder"
         )
     return settings
 
 
 def dvc_file(settings: Settings) -> Path:
-    """The dvc.yaml beside the profile's params.yaml; ConfigError if there is none."""
+    """The dvc.yaml next to the profile's params.yaml; ConfigError if there is none."""
     file = Path(settings.params_file).with_name("dvc.yaml")
     if not file.is_file():
-        raise ConfigError(f"{file}: no such file; a profile needs a dvc.yaml beside its params.yaml")
+        raise ConfigError(f"{file}: no such file; a profile needs a dvc.yaml next to its params.yaml")
     return file
 
 
@@ -127,7 +129,7 @@ def select(settings: Settings, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             near = difflib.get_close_matches(re.sub(r"[*?\[\]]", "", pattern), names, n=5, cutoff=0.4)
-            fix = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(names)}"
+            fix = f"did you mean {', '.join(near)}?" if near else f"experiments: {', '.join(names)}"
             raise ConfigError(f"--only {pattern}: no experiment of {settings.params_file} matches; {fix}")
     return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
@@ -160,7 +162,7 @@ def grid(
     every_source: bool = True,
     report: bool = True,
 ) -> list[Cell]:
-    """The cells in the order in which they start; a source stands before the first experiment that needs it.
+    """The cells in the order in which they start; a source comes before the first experiment that needs it.
 
     Tasks in `absent` and their experiments are left out. `every_source`: also the sources that no experiment needs.
     """
@@ -205,7 +207,7 @@ def expected_work(settings: Settings, key: str) -> float:
 
 
 def target(file: Path, stage: str) -> str:
-    """DVC's address of a stage."""
+    """DVC's name of a stage."""
     return stage if file.parent == Path() else f"{file.as_posix()}:{stage}"
 
 
@@ -221,7 +223,7 @@ def dvc_command(file: Path, stages: Sequence[str]) -> list[str]:
 def changed_stages(file: Path) -> set[str]:
     """Names of the stages that `dvc status` reports as changed.
 
-    Of all stages: with every stage as a target of its own, DVC reads its files anew for each and takes minutes.
+    For all stages at once: with separate targets DVC rereads its files for each and takes minutes.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", file.as_posix()]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -233,12 +235,12 @@ def changed_stages(file: Path) -> set[str]:
 def pending_cells(cells: Sequence[Cell], changed: Collection[str]) -> list[str]:
     """Cells with a changed stage, those that need one of them, and the report if anything else runs.
 
-    A cell behind a pending source may turn out to be up to date: then its `dvc repro` does nothing.
+    A cell after a pending source may turn out to be up to date; its `dvc repro` then does nothing.
     """
     pending: dict[str, None] = {}
     for cell in cells:
-        behind = any(need in pending for need in cell.needs) or (cell.last and pending)
-        if behind or any(stage in changed for stage in cell.stages):
+        waiting = any(need in pending for need in cell.needs) or (cell.last and pending)
+        if waiting or any(stage in changed for stage in cell.stages):
             pending[cell.name] = None
     return list(pending)
 
@@ -307,7 +309,7 @@ class LocalEngine:
     logs: Path
 
     def start(self, cell: Cell) -> LocalCell:
-        """Start the cell's command in a session of its own."""
+        """Start the cell's command in its own session."""
         log, progress = self.logs / f"{cell.name}.log", self.logs / f"{cell.name}.progress.json"
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
@@ -347,7 +349,7 @@ class LocalCell:
         return self.process.poll()
 
     def progress(self) -> Mapping[str, Any] | None:
-        """What the stage wrote about itself, and which stage the log says it is."""
+        """The stage's progress file, and the stage's name from the log."""
         started = re.findall(r"^Running stage '(?:[^'\n]*:)?([^@:'\n]+)", read_text(self.log), flags=re.MULTILINE)
         try:
             reported = json.loads(self.progress_file.read_text(encoding="utf-8"))
@@ -356,7 +358,7 @@ class LocalCell:
         return {**reported, "stage": started[-1]} if started else reported
 
     def stop(self) -> None:
-        """SIGTERM to the group, and SIGKILL to whatever of it is left GRACE_SECONDS later."""
+        """SIGTERM to the group, and SIGKILL to what is left GRACE_SECONDS later."""
         deadline = time.monotonic() + GRACE_SECONDS
         if self._signal(signal.SIGTERM):
             while self._signal(0) and time.monotonic() < deadline:
@@ -367,7 +369,7 @@ class LocalCell:
         self.progress_file.unlink(missing_ok=True)
 
     def _signal(self, number: int) -> bool:
-        """Whether the group was there to get the signal; 0 only asks."""
+        """Whether the group received the signal; 0 only checks."""
         try:
             os.killpg(self.process.pid, number)
         except (ProcessLookupError, PermissionError):  # PermissionError: macOS, a group of zombies
@@ -376,7 +378,7 @@ class LocalCell:
 
 
 def read_text(path: Path) -> str:
-    """The file's text, or nothing where it cannot be read."""
+    """The file's text, or nothing if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -384,7 +386,7 @@ def read_text(path: Path) -> str:
 
 
 def last_error(log: str) -> str:
-    """The last line of a log that says more than that a stage failed."""
+    """The last line of a log with more information than that a stage failed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith("ERROR: failed to reproduce")]
     return (telling or lines or [""])[-1]
@@ -406,7 +408,7 @@ class Failure:
 class Sweep:
     """The queue of one sweep: starts ready cells in order, watches them, and ends them all if it has to stop.
 
-    `after` is called with each experiment that is done. `interrupted` holds the signal that asked the sweep to stop.
+    `after` is called with each finished experiment. `interrupted` holds the signal that stopped the sweep.
     """
 
     cells: Sequence[Cell]
@@ -488,7 +490,9 @@ class Sweep:
             return
         with dvc_locked() as held, ThreadPoolExecutor(len(self.running)) as pool:
             if not held:
-                self.view.say("DVC was busy for a minute and was stopped: see that `git diff --stat` spares dvc.lock")
+                self.view.say(
+                    "DVC was busy for a minute and was stopped: check with `git diff --stat` that dvc.lock is unchanged"
+                )
             list(pool.map(lambda handle: handle.stop(), self.running.values()))
         for name in self.running:
             self._enter(self.by_name[name], "stopped", seconds=self.clock() - self.started[name])
@@ -519,10 +523,10 @@ class Sweep:
 
 @contextmanager
 def signals_noted(run: Sweep) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP ask the sweep to stop instead of ending this process.
+    """Let SIGINT, SIGTERM and SIGHUP stop the sweep instead of ending this process.
 
-    The signal is only noted: an exception out of nowhere could come between the start of a process and the moment the
-    sweep knows of it. A signal that this process was started to ignore (nohup) stays ignored.
+    The signal is only recorded: an exception could otherwise come between the start of a process and the moment the
+    sweep knows about it. A signal that this process was started to ignore (nohup) stays ignored.
     """
 
     def note(number: int, _: object) -> None:
@@ -540,7 +544,7 @@ def signals_noted(run: Sweep) -> Iterator[None]:
 
 
 def finish(run: Sweep, view: View) -> int:
-    """Say how the sweep ended; the exit code."""
+    """Show how the sweep ended; returns the exit code."""
     counts = run.status().counts
     said = [f"{counts[state]} {state}" for state in ("done", "failed", "skipped", "pending") if counts[state]]
     stopped = list(run.states.values()).count("stopped")
@@ -548,7 +552,7 @@ def finish(run: Sweep, view: View) -> int:
     for failure in run.failures:
         view.say(f"failed: {failure.cell}: {failure.error} (log: {failure.log})")
     if run.interrupted:
-        view.say(f"stopped by {signal.Signals(run.interrupted).name}; run the same command again to go on")
+        view.say(f"stopped by {signal.Signals(run.interrupted).name}; run the same command again to continue")
         return 128 + run.interrupted
     return 1 if run.failures else 0
 
@@ -565,7 +569,7 @@ class Commits:
     view: View
 
     def __call__(self, cell: Cell) -> None:
-        """Commit one experiment; a failure is reported and the sweep goes on."""
+        """Commit one experiment; a failure is reported and the sweep continues."""
         try:
             made = commit(f"{self.settings.profile}: {cell.name}", self.paths(cell.name))
         except (ReplicationError, OSError) as error:
@@ -583,7 +587,7 @@ class Commits:
 
 
 def commit(message: str, paths: Sequence[str]) -> bool:
-    """Commit these paths without ignored files; False where nothing in them has changed."""
+    """Commit these paths without ignored files; False if nothing in them has changed."""
     with dvc_locked() as held:
         if not held:
             raise ReplicationError("DVC is busy: its lock was not free for a minute; commit these results by hand")
@@ -595,7 +599,7 @@ def commit(message: str, paths: Sequence[str]) -> bool:
 
 
 def git(*arguments: str, allowed: Collection[int] = (0,)) -> int:
-    """Run git; ReplicationError gives its last line."""
+    """Run git; ReplicationError has its last line."""
     outcome = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if outcome.returncode not in allowed:
         said = last_error(outcome.stderr) or last_error(outcome.stdout) or f"exit status {outcome.returncode}"

@@ -1,4 +1,4 @@
-"""What `replicate sweep` shows: a live table on a terminal, plain lines elsewhere, or JSON lines. Imports no runner."""
+"""Output of `replicate sweep`: a live table on a terminal, otherwise plain lines or JSON lines. Imports no runner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAME_SECONDS = 1.0  # between two frames on a terminal
 
 @dataclass(frozen=True)
 class Running:
-    """A running cell: how long so far, and what its stage says of itself."""
+    """A running cell: elapsed time and its stage's progress."""
 
     name: str
     seconds: float
@@ -67,7 +67,7 @@ class View(Protocol):
 
 
 class PlainLines:
-    """One line an event, and one a minute between them."""
+    """One line per event, and one a minute between them."""
 
     def __init__(self) -> None:
         self.shown = time.monotonic()
@@ -189,14 +189,14 @@ def progress_fields(progress: Mapping[str, Any]) -> dict[str, str]:
 
 
 def progress_text(cell: Running) -> str:
-    """A running cell's progress in a few words."""
+    """A running cell's progress, short."""
     fields = progress_fields(cell.progress)
-    words = [
+    parts = [
         fields.get("stage", ""),
         *(f"{name} {fields[name]}" for name in ("seed", "step", "loss") if name in fields),
     ]
-    words += [f"{fields['left']} left"] if "left" in fields else []
-    return ", ".join(filter(None, words)) or f"running for {duration(cell.seconds)}"
+    parts += [f"{fields['left']} left"] if "left" in fields else []
+    return ", ".join(filter(None, parts)) or f"running for {duration(cell.seconds)}"
 
 
 def event_line(cell: str, state: str, seconds: float | None, error: str | None, log: Path | None) -> str:

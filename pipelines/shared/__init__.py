@@ -1,1 +1,1 @@
-"""What several stages use: checked settings, the resolved `Experiment`, paths, fitting, records."""
+"""Shared by stages: checked settings, the resolved `Experiment`, paths, fitting, records."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def config_of(experiment: Experiment) -> BaselineConfig:
-    """The experiment's configuration; ConfigError when its method is another one."""
+    """The experiment's configuration; ConfigError if its method is another one."""
     if experiment.baseline is None:
         raise ConfigError(f"{experiment.where}: method {experiment.method} is no baseline")
     return experiment.baseline
@@ -90,7 +90,7 @@ def predict_baseline(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     if learned.get("kind") != config_of(experiment).kind:
         raise DataError(
             f"{path}, kind: {learned.get('kind')!r}, but the experiment's is {config_of(experiment).kind!r}; "
-            f"`dvc repro finetune@{experiment.key}` makes it anew"
+            f"`dvc repro finetune@{experiment.key}` recomputes it"
         )
     return predict_rows(
         learned, items, _cosines(experiment, seed, items) if config_of(experiment).uses_backbone else None

@@ -1,4 +1,4 @@
-"""Which code makes a result: a hash over the code that dvc.yaml says a stage depends on."""
+"""Which code makes a result: a hash of the code that a stage depends on in dvc.yaml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from replication.fileio import read_json, sha256_file
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipelines/", "replication/")
 ACCEPTED = "accepted_code.json"
-"""Beside params.yaml: hash of the code now -> of the code whose results `make accept` found equal."""
+"""Next to params.yaml: hash of the code now -> of the code whose results `make accept` found equal."""
 
 
 def stage_code(stage: str, method: str = "", root: Path = ROOT) -> list[str]:
@@ -36,6 +36,6 @@ def code_sha256(stage: str, method: str = "", root: Path = ROOT) -> str:
 
 
 def made_by(params_file: str, stage: str, method: str = "") -> str:
-    """What a record says about its code: `code_sha256`, or that of earlier code accepted as equal."""
+    """The code hash of a record: `code_sha256`, or that of earlier code accepted as equal."""
     now, accepted = code_sha256(stage, method), Path(params_file).with_name(ACCEPTED)
     return read_json(accepted).get(now, now) if accepted.is_file() else now

@@ -10,7 +10,7 @@ from replication.records import Cost, git_revision, machine_conditions, peak_mem
 
 
 def seed_cost(seconds: float, tokens_per_second: float | None = None) -> dict[str, Any]:
-    """What one seed has cost so far. Of seeds in one process the later ones show at least the earlier ones' peak."""
+    """Cost of one seed so far. In one process, later seeds show at least the earlier ones' peak memory."""
     resident, cuda = peak_memory()
     return {
         "seconds": seconds,

@@ -142,7 +142,7 @@ class Experiment:
         return replace(self, training=training, options=options)
 
     def identity(self, seed: int, stage: str = "finetune") -> dict[str, Any]:
-        """What makes a checkpoint or a finished seed this run's: one of any other configuration or code is refused."""
+        """Identity of this run: a checkpoint or finished seed of another configuration or code is refused."""
         return {
             "profile": self.profile,
             "experiment": self.key,
@@ -173,7 +173,7 @@ def described(settings: Settings, key: str) -> Experiment:
 
 
 def resolve_search(settings: Settings, key: str) -> Experiment:
-    """The search case `key` as the experiment it stands for, with the length and the first candidate of its plan."""
+    """The search case `key` as an experiment, with the length and the first candidate of its plan."""
     case = settings.search_case(key)
     plan = settings.search[case.plan]
     usual = _training(settings, case.task, plan.learning_rates[0])
@@ -223,7 +223,7 @@ def _build(
 
 
 def _options(settings: Settings, key: str, form: TaskForm, training: TrainingConfig, backbone: Backbone) -> Options:
-    """The task's options over those that the profile gives to every task of the form."""
+    """The task's options, with the profile's options of the form as defaults."""
     file, task = settings.params_file, settings.task(key)
     shared = getattr(settings, form.shared_options) if form.shared_options else {}
     of_the_run = {"max_length": training.max_length, "separator": backbone.separator}
@@ -233,7 +233,7 @@ def _options(settings: Settings, key: str, form: TaskForm, training: TrainingCon
 
 
 def _training(settings: Settings, key: str, learning_rate: float | None) -> TrainingConfig:
-    """The settings that all methods share on a task, with one learning rate (None where nothing trains)."""
+    """The settings that all methods share on a task, with one learning rate (None if nothing trains)."""
     file, task = settings.params_file, settings.task(key)
     valid = TrainingConfig.__dataclass_fields__
     for section, values in (("training", settings.training), (f"tasks.{key}.training", task.training)):
@@ -288,7 +288,7 @@ def _checked(experiment: Experiment) -> Experiment:
 
 @lru_cache
 def _adapters(backbone: str, model_task: str, targets: tuple[str, ...]) -> int:
-    """How many adapters the targets give, counted on the meta device."""
+    """The number of adapters of these targets, counted on the meta device."""
     from replication.backbones import build_empty
     from replication.methods.shared.projections import find_projections
 
@@ -296,7 +296,7 @@ def _adapters(backbone: str, model_task: str, targets: tuple[str, ...]) -> int:
 
 
 def _told(where: str, call: Any, *arguments: Any, **named: Any) -> Any:
-    """`call(*arguments)`, whose errors say where the wrong value stands."""
+    """`call(*arguments)`, whose errors name the location of the wrong value."""
     try:
         return call(*arguments, **named)
     except (ConfigError, AdapterError) as error:

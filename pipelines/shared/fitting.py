@@ -70,7 +70,7 @@ def fit(
 
 
 def load_base(experiment: Experiment, seed: int) -> Any:
-    """The backbone for the experiment's task; a head that the weights lack starts from `seed`."""
+    """The backbone for the experiment's task; a head missing in the weights is initialised from `seed`."""
     from replication.backbones import load_model
     from replication.training.determinism import seed_everything
 
@@ -84,7 +84,7 @@ def load_base(experiment: Experiment, seed: int) -> Any:
 
 
 def describe(experiment: Experiment) -> str:
-    """What would be trained, on the real architecture built without memory; checks that the method fits it."""
+    """Parameter counts on the real architecture built without memory; checks that the method fits it."""
     seeds = ", ".join(map(str, experiment.seeds))
     if experiment.baseline is not None:
         return (

@@ -47,8 +47,8 @@ class Task(Strict):
     """One corpus and how much of it is used; `None` means all. `source` is what the prepare stage depends on.
 
     `form` is the form of the task (replication.tasks), `options` are that form's settings (of `generation`: over the
-    profile's `decoding`). `training` overrides the profile's training settings for every method on this task alike.
-    `dev_examples` of a corpus without a dev split of its own beside the reported one are held out of the training
+    profile's `decoding`). `training` overrides the profile's training settings for every method on this task.
+    `dev_examples` of a corpus without a dev split besides the reported split are held out of the training
     split.
     """
 
@@ -100,7 +100,7 @@ class Search(Strict):
 
 
 class Row(Strict):
-    """What an experiment and a search case share: a backbone, a task and a method with one of its named settings."""
+    """Common fields of an experiment and a search case: a backbone, a task and a method with named settings."""
 
     backbone: str
     task: str
@@ -159,7 +159,7 @@ class Memory(Strict):
 
 
 class Settings(Strict):
-    """A whole params.yaml. `methods` holds each method's settings by method and by a name of their own."""
+    """A whole params.yaml. `methods` holds each method's named settings."""
 
     profile: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     root: str
@@ -246,10 +246,10 @@ def load_settings(path: str | Path) -> Settings:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A key that stands twice is an error: YAML's own readers keep the last and say nothing."""
+    """A duplicate key is an error: YAML's own readers silently keep the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """The mapping as written; a ComposerError names the key that stands twice, and both lines."""
+        """The mapping as written; a ComposerError names a duplicate key and both lines."""
         node = super().compose_mapping_node(anchor)
         seen: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
@@ -258,7 +258,7 @@ class _UniqueKeys(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if (key.tag, key.value) in seen:
                 before = seen[key.tag, key.value]
-                problem = f"line {line}: the key {key.value!r} stands at line {before} already; remove one of them"
+                problem = f"line {line}: the key {key.value!r} is already at line {before}; remove one of them"
                 raise yaml.composer.ComposerError(problem=problem)
             seen[key.tag, key.value] = line
         return node
@@ -266,17 +266,17 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _fault(fault: Any) -> str:
     """One wrong field in one line."""
-    place = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "file"
-    said = fault["msg"].removeprefix("Value error, ")
+    location = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "file"
+    message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        said = f"unknown field; valid fields: {', '.join(_section(fault['loc'][:-1]).model_fields)}"
-    return " ".join(f"{place}: {said}".split())
+        message = f"unknown field; valid fields: {', '.join(_section(fault['loc'][:-1]).model_fields)}"
+    return " ".join(f"{location}: {message}".split())
 
 
-def _section(place: tuple[str | int, ...]) -> type[BaseModel]:
-    """The model of the section at `place`."""
+def _section(location: tuple[str | int, ...]) -> type[BaseModel]:
+    """The model of the section at `location`."""
     kind: Any = Settings
-    for part in place:
+    for part in location:
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
         else:

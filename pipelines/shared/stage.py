@@ -1,4 +1,4 @@
-"""What the stage programs share: their options, their errors, and small lines that say what is going on."""
+"""Shared by the stage programs: options, error handling, and short progress lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from replication.errors import ReplicationError
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 Params = Annotated[Path, typer.Option(help="The profile's params.yaml.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check every setting, say what would be done, do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check every setting and show what would be done, without doing it.")
+]
 
 
 def say(text: str) -> None:

@@ -1,6 +1,6 @@
 """The named models of both papers and of the small profiles.
 
-A backbone's architecture stands in `configs/<name>.json`, so it can be built and counted without weights. Weights come
+A backbone's architecture is in `configs/<name>.json`, so it can be built and counted without weights. Weights come
 from a hub (pinned revision), from a package (pinned sha256), or from the pipeline's own pretraining.
 """
 
@@ -28,8 +28,8 @@ class Backbone:
     """One named model.
 
     `source`: "hub" (`hub_id` at `revision`), "package" (`package`), or "pretrained" (made by the pipeline).
-    `separator`: the token between context and completion, and after it. `printed_parameters`: the size as the
-    papers print it. `made_by`: the pipeline's command that writes its folder of weights; None for a backbone
+    `separator`: the token between context and completion, and after it. `published_parameters`: the size as
+    published. `made_by`: the pipeline's command that writes its folder of weights; None for a backbone
     that no profile uses. `note` belongs into every table that shows the backbone.
     """
 
@@ -40,7 +40,7 @@ class Backbone:
     hub_id: str | None = None
     revision: str | None = None
     package: PackagedWeights | None = None
-    printed_parameters: str | None = None
+    published_parameters: str | None = None
     made_by: str | None = None
     gated: bool = False
     note: str = ""
@@ -81,7 +81,7 @@ BACKBONES = {
             END,
             "openai-community/gpt2-medium",
             "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
-            printed_parameters="354.92M",
+            published_parameters="354.92M",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@gpt2-medium",
         ),
         _hub(
@@ -90,7 +90,7 @@ BACKBONES = {
             END,
             "openai-community/gpt2-large",
             "32b71b12589c2f8d625668d2335a01cac3249519",
-            printed_parameters="774.03M",
+            published_parameters="774.03M",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@gpt2-large",
         ),
         _hub(
@@ -181,7 +181,7 @@ BACKBONES = {
 
 
 def get_backbone(name: str) -> Backbone:
-    """The backbone called `name`; ConfigError lists the names there are."""
+    """The backbone called `name`; ConfigError lists the valid names."""
     if name not in BACKBONES:
         raise ConfigError(f"backbone {name!r} is unknown; known are: {', '.join(sorted(BACKBONES))}")
     return BACKBONES[name]

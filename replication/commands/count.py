@@ -49,7 +49,7 @@ def count(
 def count_report(
     backbone: str, method: str, settings: dict[str, Any], task: str | None = None, num_labels: int = 2
 ) -> dict[str, Any]:
-    """Everything the command says, as JSON values. ConfigError or AdapterError for what cannot be built."""
+    """The command's output as JSON values. ConfigError or AdapterError for what cannot be built."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from replication.backbones import build_empty, get_backbone
     from replication.counting import parameter_counts
@@ -74,7 +74,7 @@ def count_report(
         "config": fields,
         **counts,
         "full": full,
-        "printed": printed_size(known.printed_parameters, full),
+        "published": published_size(known.published_parameters, full),
         "ratio_of": RATIO_OF,
         "ratio_to_full": counts["adapter"] / full,
         "lora_r4_query_value": lora,
@@ -83,8 +83,8 @@ def count_report(
     }
 
 
-def printed_size(text: str | None, counted: int) -> dict[str, Any] | None:
-    """The size the papers print ("354.92M"), as a number, and how much it exceeds the count."""
+def published_size(text: str | None, counted: int) -> dict[str, Any] | None:
+    """The published size ("354.92M") as a number, and how much it exceeds the count."""
     if text is None:
         return None
     parameters = round(float(text.removesuffix("M")) * 1_000_000)
@@ -172,12 +172,12 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row("adapter / LoRA", "-", "LoRA r=4 does not fit this model")
     console.print(table)
     console.print(f"Both ratios are of `{RATIO_OF}`: head and importance weights are left out.")
-    if report["printed"]:
-        printed = report["printed"]
-        side = "more" if printed["difference"] > 0 else "fewer"
+    if report["published"]:
+        published = report["published"]
+        side = "more" if published["difference"] > 0 else "fewer"
         console.print(
-            f"Full model: {report['full']:,} counted; the papers print {printed['text']}, "
-            f"{abs(printed['difference']):,} {side}."
+            f"Full model: {report['full']:,} counted; {published['text']} published, "
+            f"{abs(published['difference']):,} {side}."
         )
     settings = " ".join(f"{name}={json.dumps(value)}" for name, value in report["config"].items())
     console.print(escape(f"Settings: {settings or 'none'}"))

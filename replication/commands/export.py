@@ -64,16 +64,16 @@ def _task_of(adapter: Path, backbone: Backbone) -> tuple[str, int | None]:
     """Task and number of labels of the model that was trained, from what was saved."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
-        raise AdapterError(f"{path}: no such file; give a folder that replication.methods.save wrote")
+        raise AdapterError(f"{path}: no such file; pass a folder written by replication.methods.save")
     config: Any = read_json(path)
     base = config.get("base") if isinstance(config, dict) else None
     name = base.get("class") if isinstance(base, dict) else None
     if not isinstance(name, str):
-        raise AdapterError(f"{path}: field 'base.class' is missing; give a folder that replication.methods.save wrote")
+        raise AdapterError(f"{path}: field 'base.class' is missing; pass a folder written by replication.methods.save")
     task = next((task for end, task in _TASKS.items() if name.endswith(end)), None)
     if task not in backbone.tasks:
         raise ConfigError(
-            f"--backbone {backbone.name}: {path} says the adapter was trained on a {name}; this backbone can be built "
+            f"--backbone {backbone.name}: per {path} the adapter was trained on a {name}; this backbone can be built "
             f"for: {', '.join(backbone.tasks)}"
         )
     return task, _labels(adapter / "adapter_model.safetensors") if task == "sequence_classification" else None
@@ -93,7 +93,7 @@ def _labels(weights: Path) -> int:
     raise AdapterError(f"{weights}: holds no task head, but the adapter was trained on a classification model")
 
 
-def _weights(backbone: Backbone, asked: Path | None) -> Path | None:
+def _weights(backbone: Backbone, requested: Path | None) -> Path | None:
     """Folder to load from; None lets a hub backbone come from the hub or its cache."""
-    directory = asked if asked is not None else Path("weights") / backbone.name
-    return None if asked is None and backbone.source == "hub" and not directory.is_dir() else directory
+    directory = requested if requested is not None else Path("weights") / backbone.name
+    return None if requested is None and backbone.source == "hub" and not directory.is_dir() else directory

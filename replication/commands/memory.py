@@ -62,7 +62,7 @@ def predict(
 
 
 def check(as_json: AsJson = False) -> None:
-    """Predictions for small models beside the bytes that torch's profiler sees on this machine."""
+    """Compare predictions for small models with the bytes that torch's profiler measures on this machine."""
     _quiet()
     from replication.memory.full_scale import checks
 
@@ -105,7 +105,7 @@ def full_scale(
 
 
 def one_row_a_line(value: Any, indent: str = "") -> str:
-    """JSON in which an object without inner objects or lists stands on one line."""
+    """JSON in which an object without inner objects or lists is on one line."""
     deeper = indent + "  "
     if isinstance(value, dict) and any(isinstance(item, dict | list) for item in value.values()):
         items = [f"{deeper}{json.dumps(key)}: {one_row_a_line(item, deeper)}" for key, item in value.items()]

@@ -132,26 +132,26 @@ def _generate(
     ]
 
 
-def _backbone_name(adapter: Path, asked: str | None) -> str:
-    """The backbone asked for, or the one that the adapter's own configuration names."""
+def _backbone_name(adapter: Path, requested: str | None) -> str:
+    """The requested backbone, or the one in the adapter's configuration."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; --adapter takes a folder that replication.methods.save wrote")
     config = read_json(path)
     named = config.get("backbone") if isinstance(config, dict) else None
-    if asked is None and not isinstance(named, str):
-        raise ConfigError(f"{path} names no backbone: give the one the adapter was trained on with --backbone NAME")
-    if asked is not None and isinstance(named, str) and named != asked:
-        raise ConfigError(f"--backbone {asked}: {path} says the adapter was trained on {named}")
-    return asked if asked is not None else str(named)
+    if requested is None and not isinstance(named, str):
+        raise ConfigError(f"{path} names no backbone: pass the one the adapter was trained on with --backbone NAME")
+    if requested is not None and isinstance(named, str) and named != requested:
+        raise ConfigError(f"--backbone {requested}: per {path} the adapter was trained on {named}")
+    return requested if requested is not None else str(named)
 
 
-def _weights_directory(backbone: Backbone, asked: Path | None) -> Path | None:
+def _weights_directory(backbone: Backbone, requested: Path | None) -> Path | None:
     """Folder to load from; None lets a hub backbone come from the hub or its cache."""
-    directory = asked if asked is not None else Path("weights") / backbone.name
+    directory = requested if requested is not None else Path("weights") / backbone.name
     if directory.is_dir():
         return directory
-    if asked is None and backbone.source == "hub":
+    if requested is None and backbone.source == "hub":
         return None
     raise DataError(
         f"{directory}: no such folder of weights for {backbone.name}; make it with `{backbone.made_by}`, "
@@ -160,25 +160,25 @@ def _weights_directory(backbone: Backbone, asked: Path | None) -> Path | None:
 
 
 def _requests(mrs: Iterable[str], path: Path | None) -> dict[str, list[str]]:
-    """Meaning representations in order of first appearance, each with the references its file gives."""
+    """Meaning representations in order of first appearance, each with the references of its file."""
     requests: dict[str, list[str]] = {}
     for number, mr in enumerate(mrs, start=1):
         requests.setdefault(_checked(mr, f"--mr {number}"), [])
     for mr, references in _read(path) if path is not None else ():
         requests.setdefault(mr, []).extend(references)
     if not requests:
-        lack = f"{path} holds no meaning representation" if path else "nothing to generate"
-        raise ConfigError(f"{lack}: give --mr 'name[...], eatType[...]' or --input FILE ({FORMATS})")
+        problem = f"{path} holds no meaning representation" if path else "nothing to generate"
+        raise ConfigError(f"{problem}: give --mr 'name[...], eatType[...]' or --input FILE ({FORMATS})")
     return requests
 
 
-def _checked(mr: object, place: str) -> str:
+def _checked(mr: object, location: str) -> str:
     if not isinstance(mr, str):
-        raise DataError(f"{place}: the meaning representation must be a string, found {mr!r}")
+        raise DataError(f"{location}: the meaning representation must be a string, found {mr!r}")
     try:
         parse_mr(mr)
     except DataError as error:
-        raise DataError(f"{place}: {error}") from error
+        raise DataError(f"{location}: {error}") from error
     return mr.strip()
 
 
@@ -193,13 +193,13 @@ def _read(path: Path) -> Iterable[tuple[str, list[str]]]:
 def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
     rows = read_jsonl(path)
     for number, row in zip(_filled_lines(path), rows, strict=True):
-        place = f"{path}, line {number}"
+        location = f"{path}, line {number}"
         if not isinstance(row, dict) or "mr" not in row:
-            raise DataError(f"{place}: expected an object with the field 'mr'")
+            raise DataError(f"{location}: expected an object with the field 'mr'")
         references = row.get("references", [])
         if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
-            raise DataError(f"{place}: field 'references' must be a list of strings, found {references!r}")
-        yield _checked(row["mr"], place), references
+            raise DataError(f"{location}: field 'references' must be a list of strings, found {references!r}")
+        yield _checked(row["mr"], location), references
 
 
 def _from_csv(path: Path) -> Iterable[tuple[str, list[str]]]:
@@ -210,10 +210,10 @@ def _from_csv(path: Path) -> Iterable[tuple[str, list[str]]]:
         return group_references(read_csv(path))
     mrs: list[tuple[str, list[str]]] = []
     for row in filter(None, reader):
-        place = f"{path}, line {reader.line_num}"
+        location = f"{path}, line {reader.line_num}"
         if len(row) > 1:
-            raise DataError(f"{place}: {len(row)} columns where the header has 1; quote the commas")
-        mrs.append((_checked(row[0], place), []))
+            raise DataError(f"{location}: {len(row)} columns where the header has 1; quote the commas")
+        mrs.append((_checked(row[0], location), []))
     return mrs
 
 

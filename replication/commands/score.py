@@ -1,4 +1,4 @@
-"""`replicate score`: scores of predictions that stand in files."""
+"""`replicate score`: scores of predictions in files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def score_e2e_command(
     predictions: Annotated[
         Path,
-        typer.Option("--predictions", "-p", help="One prediction a line, or JSON lines with 'prediction'."),
+        typer.Option("--predictions", "-p", help="One prediction per line, or JSON lines with 'prediction'."),
     ],
     references: Annotated[
         Path | None,
@@ -44,7 +44,7 @@ def score_e2e_command(
         bool, typer.Option("--java/--no-java", help="--no-java scores as on a machine without Java.")
     ] = True,
 ) -> None:
-    """BLEU, NIST, METEOR, ROUGE-L and CIDEr as the E2E challenge's scripts give them (Python mteval mode)."""
+    """BLEU, NIST, METEOR, ROUGE-L and CIDEr as in the E2E challenge's scripts (Python mteval mode)."""
     from replication.metrics import score_e2e
     from replication.metrics.score_files import read_items
 
@@ -59,7 +59,7 @@ def score_e2e_command(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows the step under way on stderr: a spinner on a terminal, else one line a step."""
+    """A function that shows the step under way on stderr: a spinner on a terminal, else one line per step."""
     from rich.console import Console
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -75,14 +75,14 @@ def _print_table(scores: Scores) -> None:
     table = Table(title=f"E2E scores of {scores.items} items")
     table.add_column("metric")
     table.add_column("score", justify="right")
-    table.add_column("standing")
+    table.add_column("status")
     for metric, value in scores.values.items():
-        standing = "official"
+        status = "official"
         if metric in scores.approximate:
-            standing = "approximate: not the official tokenizer"
+            status = "approximate: not the official tokenizer"
         elif metric in scores.missing:
-            standing = "missing: needs Java"
-        table.add_row(metric, "-" if value is None else f"{value:.4f}", standing)
+            status = "missing: needs Java"
+        table.add_row(metric, "-" if value is None else f"{value:.4f}", status)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     console.print(f"Tokenizer of METEOR, ROUGE_L and CIDEr: {scores.tokenizer}.", markup=False)

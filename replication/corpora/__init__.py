@@ -1,1 +1,1 @@
-"""Corpora, one family a file; each is read whole and checked, or not at all."""
+"""Corpora, one family per file; each is read whole and checked, or not at all."""

@@ -1,4 +1,4 @@
-"""A real corpus put together: each split from verified files, else from the hub, never from anything else."""
+"""Assembling a real corpus: each split from verified files, else from the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from replication.corpora.sourcefiles import read_text
 from replication.corpora.task_corpus import CorpusCard, Row, TaskCorpus, check_rows, corpus_of
 from replication.errors import DataError
 
-# (place for messages, text of the file) -> rows; rows without an id are numbered in their split.
+# (location for messages, text of the file) -> rows; rows without an id are numbered in their split.
 Parser = Callable[[str, str], Iterable[Row]]
 # (hub split, raw row) -> row
 HubRow = Callable[[str, dict[str, Any]], Row]
@@ -24,7 +24,7 @@ class RealCorpus:
     """How one corpus is read.
 
     `counts` are the rows each split must have; `files` names the source file of a split and its parser;
-    `hub` and `hub_row` read what no file gives; `fallback` names the corpus that is read from files alone.
+    `hub` and `hub_row` read splits without a file; `fallback` names the corpus that is read only from files.
     """
 
     card: CorpusCard
@@ -37,7 +37,7 @@ class RealCorpus:
     def load(self, folder: str | Path | None = None) -> TaskCorpus:
         """All splits, files looked up in `folder` (default: REPLICATION_MIRROR) first; all or none.
 
-        DataError names the file or repository, the row, the field and the cure.
+        DataError names the file or repository, the row, the field and the fix.
         """
         splits: dict[str, list[Row]] = {}
         sha256: dict[str, str] = {}
@@ -54,7 +54,7 @@ class RealCorpus:
         return corpus_of(self.card, splits, sha256)
 
     def unobtainable(self) -> tuple[str, ...]:
-        """Files that this corpus stands or falls with, that are not here, and that no address serves."""
+        """Required files that are missing and cannot be downloaded."""
         if self.hub is not None:
             return ()
         files = [source_table.FILES[name] for name, _ in self.files.values()]
@@ -66,12 +66,12 @@ class RealCorpus:
         name, parse = self.files[split]
         file = source_table.FILES[name]
         try:
-            place, text = read_text(file, folder)
+            location, text = read_text(file, folder)
         except DataError as error:
             if self.hub is None:
                 raise
             return self._hub_split(split, error)
-        return list(parse(place, text)), place, {file.name: file.sha256}
+        return list(parse(location, text)), location, {file.name: file.sha256}
 
     def _hub_split(self, split: str, problem: DataError | None) -> tuple[list[Row], str, dict[str, str]]:
         assert self.hub is not None

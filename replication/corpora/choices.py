@@ -31,9 +31,9 @@ _TRUE_FALSE = re.compile(
 )
 
 
-def parse_instruct_choices(place: str, text: str) -> Iterator[Row]:
-    """Rows of [{instruction, answer}] with `Answer1: ... Answer2: ...`; DataError names `place`, entry and field."""
-    for where, instruction, answer in _instructions(place, text):
+def parse_instruct_choices(location: str, text: str) -> Iterator[Row]:
+    """Rows of [{instruction, answer}] with `Answer1: ... Answer2: ...`; DataError names `location`, entry and field."""
+    for where, instruction, answer in _instructions(location, text):
         match = _CHOICE.fullmatch(instruction)
         names = match[3].split("/") if match else []
         options = _options(match[2], len(names)) if match else None
@@ -46,9 +46,9 @@ def parse_instruct_choices(place: str, text: str) -> Iterator[Row]:
         yield {"question": match[1], "choices": options, "answer": names.index(answer)}
 
 
-def parse_instruct_boolq(place: str, text: str) -> Iterator[Row]:
-    """Rows of [{instruction, answer: true|false}], the question alone; DataError names `place`, entry and field."""
-    for where, instruction, answer in _instructions(place, text):
+def parse_instruct_boolq(location: str, text: str) -> Iterator[Row]:
+    """Rows of [{instruction, answer: true|false}], only the question; DataError names `location`, entry and field."""
+    for where, instruction, answer in _instructions(location, text):
         match = _TRUE_FALSE.fullmatch(instruction)
         if match is None:
             raise DataError(f"{where}, field 'instruction': {instruction!r} is no such question; fetch it again")
@@ -57,12 +57,12 @@ def parse_instruct_boolq(place: str, text: str) -> Iterator[Row]:
         yield {"question": match[1], "choices": list(NO_YES), "answer": int(answer == "true")}
 
 
-def _instructions(place: str, text: str) -> Iterator[tuple[str, str, str]]:
-    values = parse_json(place, text)
+def _instructions(location: str, text: str) -> Iterator[tuple[str, str, str]]:
+    values = parse_json(location, text)
     if not isinstance(values, list):
-        raise DataError(f"{place}: not a list of entries; fetch the file again")
+        raise DataError(f"{location}: not a list of entries; fetch the file again")
     for number, value in enumerate(values, start=1):
-        where = f"{place}, entry {number}"
+        where = f"{location}, entry {number}"
         for name in ("instruction", "answer"):
             if not isinstance(value, dict) or not isinstance(value.get(name), str):
                 raise DataError(f"{where}: no text in field {name!r}; fetch the file again")
@@ -70,7 +70,7 @@ def _instructions(place: str, text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _options(text: str, count: int) -> list[str] | None:
-    # Options hold no line break, so the marks "Answer1: " ... are the only structure: each must stand once.
+    # Options hold no line break, so the marks "Answer1: " ... are the only structure: each must occur once.
     marks = list(re.finditer(r"(?:^| )Answer(\d): ", text))
     if [int(mark[1]) for mark in marks] != list(range(1, count + 1)):
         return None

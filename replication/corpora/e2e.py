@@ -55,12 +55,12 @@ def load_e2e(
 
 
 def read_archive(path: str | Path, sha256: str = SHA256) -> dict[str, list[Row]]:
-    """Parse one release zip whose bytes have this `sha256`; DataError names both hashes where they differ."""
+    """Parse one release zip whose bytes have this `sha256`; DataError names both hashes if they differ."""
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the path of {NAME}") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); pass the path of {NAME}") from error
     if (found := sha256_bytes(data)) != sha256:
         size = f"; it has {len(data)} bytes, the release {SIZE_BYTES}" if sha256 == SHA256 else ""
         raise DataError(

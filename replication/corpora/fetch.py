@@ -1,4 +1,4 @@
-"""Public files by sha256: from the mirror folder, from the cache, or from their home; never unverified bytes.
+"""Public files by sha256: from the mirror folder, the cache, or their URL; never unverified bytes.
 
 `REPLICATION_MIRROR` names a folder searched first, by content; `REPLICATION_CACHE` the folder downloads are
 kept in (default ~/.cache/peft-replication). A downloaded file gets its name only after its bytes were
@@ -25,7 +25,7 @@ MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
 TIMEOUT_SECONDS = 30.0
 
-# (bytes received so far, total bytes or None where the server does not say)
+# (bytes received so far, total bytes or None if unknown)
 Progress = Callable[[int, int | None], None]
 
 _BLOCK = 1 << 16
@@ -46,8 +46,8 @@ def cached_path(name: str, sha256: str, cache: str | Path | None = None) -> Path
 def find_in_mirror(sha256: str, mirror: str | Path | None = None, size: int | None = None) -> Path | None:
     """A file below `mirror` (default: REPLICATION_MIRROR) whose bytes have this sha256, or None; no network.
 
-    MANIFEST.json is followed first, as a hint only: every answer's bytes were read. `size` in bytes, where it
-    is known, saves reading files that cannot match.
+    MANIFEST.json is followed first, only as a hint: every match is verified. `size` in bytes, if
+    known, saves reading files that cannot match.
     """
     folder = _mirror_folder(mirror)
     if folder is None:
@@ -83,9 +83,8 @@ def fetch(
 ) -> Path:
     """Path of a file with exactly this sha256: mirror, then cache, then downloaded from `url` into the cache.
 
-    `progress(received, total)` is called during a download. DataError names the address, what went wrong and
-    the cure, and also any file of this name in the mirror or the cache whose bytes differ; nothing partial is
-    left.
+    `progress(received, total)` is called during a download. DataError names the URL, the problem and how to
+    fix it, and any file of this name in the mirror or the cache whose bytes differ; no partial file is left.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ConfigError(f"sha256 of {name} is {sha256!r}; it must be 64 lower-case hexadecimal digits")
@@ -103,14 +102,14 @@ def fetch(
         notes = "".join(f"\n  {note}" for note in _near_misses(name, sha256, mirror, target))
         raise DataError(
             f"{name}: {problem}{notes}\n"
-            f"  Cure: reach that address, or set {MIRROR_VARIABLE} to a folder that holds the file "
+            f"  To fix it: make that URL reachable, or set {MIRROR_VARIABLE} to a folder that holds the file "
             f"(it is found by its sha256, {sha256}, under any name)."
         ) from error
     return target
 
 
 def _reason(error: Exception) -> object:
-    # A URLError only wraps its reason; an HTTPError, which is one too, says more than its own.
+    # A URLError only wraps its reason; an HTTPError, also a URLError, has more information than its reason.
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         return error.reason
     return str(error) or type(error).__name__

@@ -2,7 +2,7 @@
 
 The TSV files are those of the GLUE download; nothing in them is quoted, so a quotation mark is text. MNLI, QQP
 and what else is neither in a mirror nor at an address come from nyu-mll/glue at a pinned revision. MNLI's dev
-split is both official ones, told apart by the row's "subset"; the WeightLoRA authors report mismatched alone.
+split is both official ones, distinguished by the row's "subset"; the WeightLoRA authors report only mismatched.
 """
 
 from __future__ import annotations
@@ -69,36 +69,36 @@ _HUB = {
 }
 
 
-def parse_tsv(task: str, place: str, text: str) -> Iterator[Row]:
-    """Rows of one TSV file of `task`; DataError names `place`, the line and the column that cannot be used."""
+def parse_tsv(task: str, location: str, text: str) -> Iterator[Row]:
+    """Rows of one TSV file of `task`; DataError names `location`, the line and the column that cannot be used."""
     lines = text.removesuffix("\n").split("\n")
     header = list(_COLA_COLUMNS) if task == "cola" else lines.pop(0).rstrip("\r").split("\t")
     first, second, label = _TSV[task]
     if missing := [column for column in (first, second, label) if column is not None and column not in header]:
         raise DataError(
-            f"{place}, line 1: column {' and '.join(missing)} is missing, found {', '.join(header)}; fetch it again"
+            f"{location}, line 1: column {' and '.join(missing)} is missing, found {', '.join(header)}; fetch it again"
         )
     for number, line in enumerate(lines, start=1 if task == "cola" else 2):
         # Split by hand: in this format a quotation mark or a lone carriage return is text.
         fields = line.removesuffix("\r").split("\t")
         if len(fields) != len(header):
             raise DataError(
-                f"{place}, line {number}: {len(fields)} columns where {len(header)} belong "
+                f"{location}, line {number}: {len(fields)} columns where {len(header)} belong "
                 f"({', '.join(header)}); the file was cut off or edited, fetch it again"
             )
         row = dict(zip(header, fields, strict=True))
         yield {
             "text": row[first],
             "pair": row[second] if second else None,
-            "label": _label(task, row[label], f"{place}, line {number}, column {label!r}"),
+            "label": _label(task, row[label], f"{location}, line {number}, column {label!r}"),
         }
 
 
-def parse_subset(task: str, place: str, text: str) -> Iterator[Row]:
+def parse_subset(task: str, location: str, text: str) -> Iterator[Row]:
     """Rows of the mirror's MNLI and QNLI files: {"0": {"text_a", "text_b", "label": class name}, ...}."""
-    values = parse_json(place, text)
+    values = parse_json(location, text)
     for key, value in values.items() if isinstance(values, dict) else []:
-        where = f"{place}, entry {key!r}"
+        where = f"{location}, entry {key!r}"
         try:
             first, second, label = value["text_a"], value["text_b"], value["label"]
         except (KeyError, TypeError) as error:

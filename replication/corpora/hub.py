@@ -1,7 +1,7 @@
 """Corpora from the Hugging Face hub at pinned revisions; a loading script is never run.
 
-The one place that calls `datasets`. A repository whose main branch is a loading script is read from the hub's
-own Parquet copy of it; the hub may rewrite that branch, so its commit is pinned on first use, in the folder that
+The only module that calls `datasets`. A repository whose main branch is a loading script is read from the hub's
+own Parquet copy; the hub may rewrite that branch, so its commit is pinned on first use, in the folder that
 downloads are kept in.
 """
 
@@ -34,18 +34,18 @@ class HubCorpus:
     splits: Mapping[str, tuple[str, ...]]
     labels: tuple[str, ...] | None = None
 
-    def cure(self) -> str:
-        """What a user can do where the hub cannot be reached."""
+    def fix(self) -> str:
+        """What to do if the hub cannot be reached."""
         return (
-            f"reach https://huggingface.co/datasets/{self.hub_id}; once loaded, a corpus is kept in the cache of "
-            "`datasets` (HF_HOME) and needs no network again"
+            f"load it once with access to https://huggingface.co/datasets/{self.hub_id}; it is then kept in the "
+            "cache of `datasets` (HF_HOME)"
         )
 
 
 def hub_rows(corpus: HubCorpus, split: str) -> tuple[list[tuple[str, dict[str, Any]]], str]:
     """([(hub split, raw row)] of our `split`, the revision); the columns keep the hub's names.
 
-    DataError names the repository, revision, split and cure: not within reach, or not the pinned content.
+    DataError, with repository, revision, split and fix: not reachable, or not the pinned content.
     """
     import datasets
 
@@ -56,7 +56,7 @@ def hub_rows(corpus: HubCorpus, split: str) -> tuple[list[tuple[str, dict[str, A
         try:
             loaded = datasets.load_dataset(corpus.hub_id, corpus.config, split=part, revision=revision)
         except Exception as error:  # datasets, hub and HTTP libraries each raise their own kinds
-            raise DataError(f"{where}: cannot be loaded ({_reason(error)}). Cure: {corpus.cure()}") from error
+            raise DataError(f"{where}: cannot be loaded ({_reason(error)}). To fix it: {corpus.fix()}") from error
         _check_content(loaded, corpus, revision, where)
         rows.extend((part, dict(row)) for row in loaded)
     return rows, revision
@@ -67,7 +67,7 @@ def _check_content(loaded: Any, corpus: HubCorpus, revision: str, where: str) ->
     others = {Path(file["filename"]).parent.name for file in loaded.cache_files} - {revision}
     if others:
         raise DataError(
-            f"{where}: the cache of `datasets` answered with {', '.join(sorted(others))} instead. Cure: {corpus.cure()}"
+            f"{where}: the cache of `datasets` returned {', '.join(sorted(others))} instead. To fix it: {corpus.fix()}"
         )
     names = getattr(loaded.features.get("label"), "names", None)
     if corpus.labels is not None and names is not None and tuple(names) != corpus.labels:
@@ -94,7 +94,7 @@ def _commit_of(corpus: HubCorpus) -> str:
     except Exception as error:  # as above
         raise DataError(
             f"{corpus.hub_id}: the commit of {PARQUET_REF} cannot be looked up ({_reason(error)}). "
-            f"Cure: reach https://huggingface.co once; the commit is then kept in {default_cache() / PINS}"
+            f"To fix it: connect to https://huggingface.co once; the commit is then kept in {default_cache() / PINS}"
         ) from error
 
 

@@ -101,7 +101,7 @@ TASKS_SHA256 = {
 
 
 def card_of(name: str) -> CorpusCard:
-    """What the task corpus `name` (`microworld_entailment` ...) is; ConfigError lists the names."""
+    """The card of the task corpus `name` (`microworld_entailment` ...); ConfigError lists the names."""
     task = TASKS.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
     if task is None:
         raise ConfigError(f"{name!r} is not a task of the microworld; valid names are {', '.join(NAMES)}")

@@ -1,4 +1,4 @@
-"""Every task corpus by its name: `load_corpus` reads it, `describe` says what it is without reading it."""
+"""Every task corpus by name: `load_corpus` reads it, `describe` returns its card without reading it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CORPORA = (*REAL, *EMBEDDED, *DESCRIPTIONS)
 
 
 def load_corpus(name: str, source: str | Path | None = None) -> TaskCorpus:
-    """The corpus `name`; `source` is the folder its files are looked up in before any other place.
+    """The corpus `name`; `source` is a folder that is searched first for its files.
 
-    ConfigError lists the names where there is none such; DataError names file or repository, row, field and cure.
+    ConfigError lists the valid names; DataError names file or repository, row, field and fix.
     """
     _check(name)
     if source is not None and not Path(source).is_dir():
-        raise DataError(f"{source}: no such folder; give the folder that holds the files of {name}, or none")
+        raise DataError(f"{source}: no such folder; pass the folder with the files of {name}, or no folder")
     if name in DESCRIPTIONS:
         return DESCRIPTIONS[name][1](source)
     if name in EMBEDDED:

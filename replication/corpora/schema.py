@@ -47,7 +47,7 @@ class MeaningRepresentation:
             if slot not in LABELS:
                 raise DataError(f"unknown slot {slot!r}; the E2E slots are {', '.join(SLOTS)}")
             if slot in seen:
-                raise DataError(f"slot {slot!r} stands twice")
+                raise DataError(f"duplicate slot {slot!r}")
             if not value or value != value.strip() or re.search(r"[\[\]\r\n]", value):
                 raise DataError(
                     f"slot {slot!r} has the value {value!r}; a value is not empty, has no brackets or line "
@@ -60,20 +60,20 @@ class MeaningRepresentation:
         return ", ".join(f"{slot}[{value}]" for slot, value in self.slots)
 
     def get(self, slot: str) -> str | None:
-        """Value of `slot`, or None where it is not given."""
+        """Value of `slot`, or None if it is not given."""
         return dict(self.slots).get(slot)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A meaning representation in the release's form and one reference text, both as printed there."""
+    """A meaning representation and one reference text, both as in the release."""
 
     mr: str
     reference: str
 
 
 def parse_mr(text: str) -> MeaningRepresentation:
-    """Read `name[The Mill], eatType[pub]`; DataError says where the text stops making sense."""
+    """Read `name[The Mill], eatType[pub]`; DataError names the position that cannot be parsed."""
     slots: list[tuple[str, str]] = []
     position = 0
     while True:
@@ -139,7 +139,7 @@ def read_csv(file: str | Path | bytes, source: str | None = None) -> list[Row]:
             f"{' and '.join(COLUMNS)}, found {', '.join(header) or 'nothing'}"
         )
     if len(set(header)) != len(header):
-        raise DataError(f"{source}, line 1: a column name stands twice in {', '.join(header)}")
+        raise DataError(f"{source}, line 1: duplicate column name in {', '.join(header)}")
     rows = [_row(record, header, number, line, source) for number, (line, record) in enumerate(records, start=1)]
     if not rows:
         raise DataError(f"{source}: no rows under the header; fetch the file again")
@@ -187,7 +187,7 @@ def _records(data: bytes, source: str) -> Iterator[tuple[int, list[str]]]:
     line = 1
     try:
         for record in reader:
-            if record:  # csv gives an empty list for an empty line
+            if record:  # csv returns an empty list for an empty line
                 yield line, record
             line = reader.line_num + 1
     except csv.Error as error:
@@ -206,5 +206,5 @@ def _row(record: list[str], header: list[str], number: int, line: int, source: s
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     if not fields["ref"].strip():
-        raise DataError(f"{where}: the reference is empty; give its text or remove the row")
+        raise DataError(f"{where}: the reference is empty; add its text or remove the row")
     return Row(fields["mr"], fields["ref"])

@@ -1,6 +1,6 @@
 """SHA-256, size in bytes and home of every source file that a loader reads, found or downloaded.
 
-A file stands three times: its name and home (none where it was put together from another file), the plain bytes,
+Each file has three entries: its name and URL (none if it was assembled from another file), the plain bytes,
 and the packed copy (gzip, or zip) a mirror may hold. All were computed from copies with a stated source commit.
 """
 
@@ -19,7 +19,7 @@ _HOMES = {
     "adapters": f"{_RAW}/AGI-Edgerunners/LLM-Adapters/816657208af4db747803f87ba40a4c71383fed7a",
 }
 # MRPC's training file is rebuilt as GLUE's own script does (the MSR file without the dev pairs), the SQuAD subset
-# merged from two files, the further XSum documents taken out of prompts: no address serves those bytes.
+# merged from two files, the further XSum documents were extracted from prompts: those bytes cannot be downloaded.
 _TABLE = """
 cola-train.tsv glue glue_data/CoLA/train.tsv
   cb368ebeb9f27d7ad03720d27ddc95687a311bdb100781a2fe59a5f5b1bc0624 428590

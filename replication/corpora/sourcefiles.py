@@ -1,7 +1,7 @@
-"""The source files of real corpora: found by sha256 packed or plain, downloaded from their home, unpacked.
+"""The source files of real corpora: found by sha256 packed or plain, downloaded, unpacked.
 
-A mirror may hold a file as gzip or zip; a home serves it plain. Either way the plain bytes that come out are
-verified, so a loader never parses anything else.
+A mirror may hold a file as gzip or zip; a download is plain. The plain bytes are always verified, so a loader never
+parses anything else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from replication.fileio import sha256_bytes
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One plain file: its sha256 and bytes, those of a packed copy, and its home (None where there is none)."""
+    """One plain file: its sha256 and bytes, those of a packed copy, and its URL (None if it cannot be downloaded)."""
 
     name: str
     sha256: str
@@ -43,11 +43,11 @@ class SourceFile:
         return packed or find_local(self.name, self.sha256, folder, size=self.size)
 
     def get(self, folder: str | Path | None = None) -> Path:
-        """`find`, else a download; DataError names file, hashes and cure where neither gives it."""
+        """`find`, else a download; DataError names file, hashes and fix if neither succeeds."""
         path = self.find(folder)
         if path is None and self.url is None:
             raise DataError(
-                f"{self.name}: not found, and these bytes have no public address. Cure: set {MIRROR_VARIABLE} to a "
+                f"{self.name}: not found, and cannot be downloaded. To fix it: set {MIRROR_VARIABLE} to a "
                 f"folder that holds the file (sha256 {self.packed_sha256} packed, {self.sha256} plain, any name)"
             )
         return path or fetch(self.name, self.sha256, str(self.url), folder, size=self.size)
@@ -73,23 +73,25 @@ def read_text(file: SourceFile, folder: str | Path | None = None) -> tuple[str, 
         raise DataError(f"{source}, line {line}: not UTF-8 text ({error.reason}); fetch the file again") from error
 
 
-def parse_json(place: str, text: str) -> Any:
-    """The JSON value of a file's text; DataError names `place` and the line."""
+def parse_json(location: str, text: str) -> Any:
+    """The JSON value of a file's text; DataError names `location` and the line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}, line {error.lineno}: not valid JSON ({error.msg}); fetch the file again") from error
+        raise DataError(
+            f"{location}, line {error.lineno}: not valid JSON ({error.msg}); fetch the file again"
+        ) from error
 
 
-def parse_jsonl(place: str, text: str) -> Iterator[tuple[int, Any]]:
-    """(line, the first is 1; JSON value) of each line that is not blank; DataError names `place` and the line."""
+def parse_jsonl(location: str, text: str) -> Iterator[tuple[int, Any]]:
+    """(line, the first is 1; JSON value) of each line that is not blank; DataError names `location` and the line."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"{place}, line {number}: not valid JSON ({error.msg}); fetch the file again"
+                    f"{location}, line {number}: not valid JSON ({error.msg}); fetch the file again"
                 ) from error
 
 

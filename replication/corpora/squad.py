@@ -19,21 +19,21 @@ from replication.errors import DataError
 LICENCE = "CC BY-SA 4.0"
 V1_COUNTS = {"train": 87_599, "dev": 10_570}
 V2_COUNTS = {"train": 130_319, "dev": 11_873}
-# Of the half dev file of v2, sixteen articles, each fourth is scored on: no paragraph stands on both sides.
+# Of the half dev file of v2, sixteen articles, every fourth is scored: no paragraph is in both parts.
 _HELD_OUT = 4
 
 
-def parse_squad(place: str, text: str, keep: Callable[[int], bool] = lambda article: True) -> Iterator[Row]:
-    """Rows of the official JSON form, of the articles (0, 1, ...) that `keep` wants.
+def parse_squad(location: str, text: str, keep: Callable[[int], bool] = lambda article: True) -> Iterator[Row]:
+    """Rows of the official JSON form, of the articles (0, 1, ...) for which `keep` is true.
 
-    DataError names `place`, the article, the question's id and the field; that each answer stands where it
-    says is checked with the rows.
+    DataError names `location`, the article, the question's id and the field; the answers' positions are
+    checked with the rows.
     """
-    value = parse_json(place, text)
-    for number, article in enumerate(_field(value, "data", place)):
+    value = parse_json(location, text)
+    for number, article in enumerate(_field(value, "data", location)):
         if not keep(number):
             continue
-        where = f"{place}, article {article.get('title', number)!r}"
+        where = f"{location}, article {article.get('title', number)!r}"
         for paragraph in _field(article, "paragraphs", where):
             context = _field(paragraph, "context", where)
             for item in _field(paragraph, "qas", where):
@@ -51,14 +51,14 @@ def parse_squad(place: str, text: str, keep: Callable[[int], bool] = lambda arti
                 }
 
 
-def parse_unique_answers(place: str, text: str) -> Iterator[Row]:
-    """Rows of JSON lines {context, question, answer} whose answer stands exactly once in the context.
+def parse_unique_answers(location: str, text: str) -> Iterator[Row]:
+    """Rows of JSON lines {context, question, answer} whose answer occurs exactly once in the context.
 
-    These lines do not say where the answer starts. A text that stands more than once (overlapping or not)
-    leaves that open, so its row is left out; one that stands nowhere is a DataError that names the line.
+    These lines have no answer position. If the text occurs more than once (overlapping or not), the position is
+    ambiguous and the row is left out; if it does not occur, a DataError names the line.
     """
-    for number, value in parse_jsonl(place, text):
-        where = f"{place}, line {number}"
+    for number, value in parse_jsonl(location, text):
+        where = f"{location}, line {number}"
         context, answer = _field(value, "context", where), _field(value, "answer", where)
         start = context.find(answer) if answer else -1
         if start < 0:

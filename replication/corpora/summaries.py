@@ -1,7 +1,7 @@
 """XSum (Narayan et al. 2018) and CNN/DailyMail 3.0.0 (See et al. 2017), scored on the test split.
 
 The hub's XSum is a loading script on its main branch, so its Parquet copy is read. The mirror's documents are
-few and are corpora of their own.
+few and are separate corpora.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ XSUM_LICENCE = "texts copyright BBC; dataset for research use"
 CNN_LICENCE = "dataset card Apache-2.0; article texts copyright CNN and DailyMail"
 
 
-def parse_xsum(place: str, text: str) -> Iterator[Row]:
-    """Rows of JSON lines {document, summary, optional id}; DataError names `place`, line and field."""
-    for number, value in parse_jsonl(place, text):
+def parse_xsum(location: str, text: str) -> Iterator[Row]:
+    """Rows of JSON lines {document, summary, optional id}; DataError names `location`, line and field."""
+    for number, value in parse_jsonl(location, text):
         missing = [name for name in ("document", "summary") if not isinstance(value, dict) or name not in value]
         if missing:
-            raise DataError(f"{place}, line {number}: no field {' or '.join(missing)}; fetch the file again")
+            raise DataError(f"{location}, line {number}: no field {' or '.join(missing)}; fetch the file again")
         known = {"id": str(value["id"])} if "id" in value else {}
         yield {**known, "document": value["document"], "summary": value["summary"]}
 
 
-def parse_cnn_dailymail(place: str, text: str) -> Iterator[Row]:
+def parse_cnn_dailymail(location: str, text: str) -> Iterator[Row]:
     """Rows of CSV with the columns article, highlights and id; line breaks inside quotes are kept."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = ("article", "highlights", "id")
     if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise DataError(f"{place}, line 1: column {' and '.join(missing)} is missing; fetch the file again")
+        raise DataError(f"{location}, line 1: column {' and '.join(missing)} is missing; fetch the file again")
     line = reader.line_num + 1
     try:
         for value in reader:
             if None in value or None in value.values():
                 raise DataError(
-                    f"{place}, line {line}: not {len(columns)} columns; the file was cut off, fetch it again"
+                    f"{location}, line {line}: not {len(columns)} columns; the file was cut off, fetch it again"
                 )
             yield {"id": value["id"], "document": value["article"], "summary": value["highlights"]}
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{place}, line {line}: not well-formed CSV ({error}); the file may be cut off, fetch it again"
+            f"{location}, line {line}: not well-formed CSV ({error}); the file may be cut off, fetch it again"
         ) from error
 
 

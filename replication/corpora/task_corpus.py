@@ -37,7 +37,7 @@ SUBSETS = ("matched", "mismatched")
 
 @dataclass(frozen=True)
 class CorpusCard:
-    """What a corpus is, known without reading it.
+    """Description of a corpus, without its rows.
 
     `labels` are the class names in index order (classification only); `reported_split` is the split scores are
     given on; `comparable` is True only where that split is the complete official one; `note` says what a
@@ -65,7 +65,7 @@ class CorpusCard:
                 f"labels of {self.name}: {self.labels!r}; a classification corpus names its classes, others have None"
             )
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"labels of {self.name}: a class stands twice in {', '.join(self.labels)}")
+            raise ConfigError(f"labels of {self.name}: duplicate class in {', '.join(self.labels)}")
 
     def describe(self) -> dict[str, Any]:
         """The card as a JSON dict."""
@@ -88,14 +88,14 @@ class TaskCorpus(CorpusCard):
         super().__post_init__()
         for split in dict.fromkeys(("train", self.reported_split)):
             if not self.splits.get(split):
-                raise DataError(f"{self.name}: the split {split!r} has no rows; there are {', '.join(self.splits)}")
+                raise DataError(f"{self.name}: the split {split!r} has no rows; its splits: {', '.join(self.splits)}")
         for split, rows in self.splits.items():
             check_rows(self, rows, f"{self.name}, split {split!r}")
 
     def source(self, *, whole: bool) -> dict[str, Any]:
-        """What a run's record says of the corpus; `whole`: all of the reported split was used.
+        """The corpus in a run's record; `whole`: all of the reported split was used.
 
-        Of a corpus of descriptions only name, label and hashes: what `records.Corpus` says of it otherwise holds.
+        For a corpus of descriptions only name, label and hashes; `records.Corpus` has defaults for the rest.
         """
         if self.form == "generation":
             return {"name": self.name, "label": self.label, "sha256": dict(self.sha256)}
@@ -184,7 +184,7 @@ def _question_answering(row: Row, card: CorpusCard) -> str | None:
         found = row["context"][start : start + len(text)]
         if found != text:
             return (
-                f"field 'answers': {text!r} should start at character {start} of the context, where {found!r} stands; "
+                f"field 'answers': {text!r} should start at character {start} of the context, found {found!r}; "
                 "count characters, not bytes, in the text as it is"
             )
     return None

@@ -1,4 +1,4 @@
-"""Peak training memory predicted from shapes alone: a training step on fake tensors, every storage accounted for.
+"""Peak training memory predicted from shapes: a training step on fake tensors that tracks every storage.
 
 `ledger.py` is the arithmetic of a list of allocations, `step.py` replays a training step on fake tensors,
 `profiled.py` measures the same step with torch's profiler, `workloads.py` names what is predicted.

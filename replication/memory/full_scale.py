@@ -20,7 +20,7 @@ from replication.memory.workloads import OutputWeightedLoraConfig, Workload, pre
 from replication.methods import MethodConfig, config_to_dict, method_config
 
 MOST = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 18, 24, 30, 33, 34, 35, 36)
-"""Every place where the authors' curve bends, and some between, where it is straight."""
+"""Every point where the authors' curve bends, and some between, where it is straight."""
 FEW = (1, 3, 18, 33, 36)
 """Enough for a slope where it is known to be one."""
 QKV = ("query", "key", "value")
@@ -28,7 +28,7 @@ QKV = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class Series:
-    """Predictions that differ in the number of adapters alone; `adapters` None: one prediction with all there are."""
+    """Predictions that differ only in the number of adapters; `adapters` None: one prediction with all."""
 
     key: str
     about: str
@@ -81,7 +81,7 @@ def all_series() -> list[Series]:
 
 
 def predictions(
-    known: Mapping[str, Any] | None = None, tell: Callable[[str], None] = lambda text: None
+    known: Mapping[str, Any] | None = None, report: Callable[[str], None] = lambda text: None
 ) -> Iterator[dict[str, Any]]:
     """Each series as JSON values: its settings, and one row of bytes for each number of adapters.
 
@@ -95,7 +95,9 @@ def predictions(
         for workload in series.workloads():
             if workload.adapters not in rows:
                 rows[workload.adapters] = {"adapters": workload.adapters, **predict(workload).to_dict()}
-                tell(f"{series.key}: {workload.adapters or 'all'} adapters, {rows[workload.adapters]['total']:,} bytes")
+                report(
+                    f"{series.key}: {workload.adapters or 'all'} adapters, {rows[workload.adapters]['total']:,} bytes"
+                )
         wanted = [workload.adapters for workload in series.workloads()]
         yield {**described, "rows": [rows[count] for count in wanted]}
 
@@ -135,12 +137,12 @@ def checked_workloads() -> list[tuple[str, Workload]]:
     ]
 
 
-def checks(tell: Callable[[str], None] = lambda text: None) -> Iterator[dict[str, Any]]:
+def checks(report: Callable[[str], None] = lambda text: None) -> Iterator[dict[str, Any]]:
     """Predicted and measured bytes above the start of a step, for every small workload."""
     for name, workload in checked_workloads():
         torch.manual_seed(0)
         predicted, measured = predict(workload).above_start, measured_peak(lambda: training_step(workload))  # noqa: B023
-        tell(f"{workload.backbone}, {name}: predicted {predicted:,}, measured {measured:,}")
+        report(f"{workload.backbone}, {name}: predicted {predicted:,}, measured {measured:,}")
         yield {
             "backbone": workload.backbone,
             "what": name,

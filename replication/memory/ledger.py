@@ -1,4 +1,4 @@
-"""What was allocated and freed, in order, and what stood in memory when the sum was largest. Plain arithmetic."""
+"""Ordered allocations and frees, and what was in memory at the peak. Plain arithmetic."""
 
 from __future__ import annotations
 

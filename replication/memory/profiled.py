@@ -26,7 +26,7 @@ def measured_peak(build: Callable[[], TrainingStep]) -> int:
 
 
 def running_peak(changes: Iterable[int]) -> int:
-    """The largest sum of a first part of `changes`; 0 where none is positive."""
+    """The largest sum of a first part of `changes`; 0 if none is positive."""
     now = best = 0
     for change in changes:
         now += change

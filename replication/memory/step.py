@@ -1,16 +1,16 @@
 """One training step on fake tensors: shapes, dtypes and lifetimes are real, numbers and memory are not.
 
 How a peak is predicted:
-1. Model, batch and optimizer are made under `FakeTensorMode`: every operator computes shapes alone.
+1. Model, batch and optimizer are made under `FakeTensorMode`: every operator computes only shapes.
 2. A dispatch mode sees every operator below autograd, forward and backward, and notes each new storage when it
-   appears and, by a weak reference, when it is released. Views and in-place results have no storage of their own.
+   appears and, by a weak reference, when it is released. Views and in-place results have no new storage.
 3. `saved_tensors_hooks` marks the storages that autograd keeps for the backward pass, each once; parameters,
    buffers and the batch are not among them.
 4. The loss is computed outside the model, the optimizer's state exists before the step (a first update on zero
    gradients makes it), the update itself is replayed too.
 
 What it cannot see: scratch memory inside one operator's kernel, the allocator's rounding and fragmentation, and
-the memory of the process itself (importing torch alone takes over 200 MB), so resident size is another quantity.
+the memory of the process itself (importing torch takes over 200 MB), so resident size is a different quantity.
 `fused_dropout` keeps dropout's mask as booleans, as a GPU does; a CPU keeps it as floats.
 """
 
@@ -52,7 +52,7 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
 
     def run(self, enter: Callable[[str], None] = lambda phase: None) -> None:
-        """Forward, backward, update; `enter` is told the phase that begins."""
+        """Forward, backward, update; `enter` is called with each phase that begins."""
         enter("forward")
         loss = self.loss(self.model, self.batch)
         enter("backward")
@@ -67,7 +67,7 @@ class TrainingStep:
 
 
 def predict_step(build: Callable[[], TrainingStep], *, fused_dropout: bool = False) -> MemoryPrediction:
-    """Peak memory of the step that `build` makes; it is called under `FakeTensorMode` and must allocate all anew."""
+    """Peak memory of the step that `build` makes; it is called under `FakeTensorMode` and must allocate everything."""
     with FakeTensorMode(), _dropout(fused_dropout):
         step = build()
         step.prepare()
@@ -111,14 +111,14 @@ class _Ledger(TorchDispatchMode):
 
     def __init__(self, known: set[int]):
         super().__init__()
-        self.known = known  # addresses of storages that stay: no part of the step
+        self.known = known  # addresses of storages that stay: not part of the step
         self.events: list[Event] = []
         self.sizes: dict[int, int] = {}
         self.saved: set[int] = set()
         self.gradients: set[int] = set()
         self.saved_after_forward = 0
         self._phase = ""
-        self._live: dict[int, int] = {}  # address of a live storage -> its number here; addresses are used again
+        self._live: dict[int, int] = {}  # address of a live storage -> its number; addresses are reused
         self._next = 0
 
     def enter(self, phase: str) -> None:
@@ -175,7 +175,7 @@ class _Ledger(TorchDispatchMode):
 
 
 class _FusedDropout(TorchFunctionMode):
-    """Dropout as a GPU computes it: the mask is boolean, one byte an element."""
+    """Dropout as a GPU computes it: the mask is boolean, one byte per element."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.dropout:

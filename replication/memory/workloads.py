@@ -1,4 +1,4 @@
-"""What is predicted: a backbone with a method, and a batch; built from its configuration, without weights."""
+"""The input of a prediction: a backbone with a method, and a batch; built from its configuration, without weights."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _model(workload: Workload) -> nn.Module:
 def keep_adapters(model: nn.Module, count: int, order: str) -> None:
     """Leave `count` pairs of a LoRA-like method, the first in module order or the last, and take the others out.
 
-    Importance weights, where there are any, no longer train: it is the model of WeightLoRA's phase 2.
+    Importance weights, if any, no longer train: it is the model of WeightLoRA's phase 2.
     """
     layers = lora_layers(model)
     pairs = [(name, piece.label) for name, layer in layers.items() for piece in layer.slices]
@@ -128,7 +128,7 @@ def keep_adapters(model: nn.Module, count: int, order: str) -> None:
 
 
 def _batch(model: nn.Module, workload: Workload) -> Batch:
-    """Token ids and a mask with one padded place, so that no library skips the mask."""
+    """Token ids and a mask with one padded position, so that no library skips the mask."""
     shape = (workload.batch, workload.length)
     mask = torch.ones(shape, dtype=torch.long)
     mask[-1, -1] = 0
@@ -166,7 +166,7 @@ class OutputWeightedLoraConfig(LoraConfig):
     """LoRA as the WeightLoRA authors' memory script attaches it: w * B(A(x)), no scale, no dropout.
 
     Their `AdapterLayer` (Vepricov/WLoRA, src/utils.py) multiplies the whole output by a trained scalar, so autograd
-    keeps a tensor of the projection's full width for each adapter. For predictions alone: no method by this name.
+    keeps a tensor of the projection's full width for each adapter. For predictions only; not a method.
     """
 
     rank: int = 8

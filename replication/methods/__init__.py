@@ -6,7 +6,7 @@ optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=2e-4)
 save(model, "adapter")
 model = load(fresh_base_model, "adapter")
 
-One method a file, found by its name: to add one, put a file here. What methods share is in `shared`; what the selecting
+One method per file, found by its name: to add one, put a file here. Shared code is in `shared`; what the selecting
 methods (WeightLoRA, WeightLoRA+, the random control) share is in `selection`.
 """
 
@@ -58,7 +58,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, when it is asked for: naming this package costs no torch."""
+    """Import lazily, so that importing this package does not import torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.shared.{_HOME.get(name, 'base')}"), name)

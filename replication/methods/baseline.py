@@ -1,4 +1,4 @@
-"""Trivial baselines: predictions that cost no training, so that every table shows what a task gives away.
+"""Trivial baselines: predictions without training, so that every table shows what a task gives away.
 
 `baseline` is a method of the registry so that it is named, checked and recorded like the others, but it attaches
 nothing: `attach` refuses it. What a baseline needs is `learn` (from the training rows) and `predict_rows`.
@@ -7,7 +7,7 @@ nothing: `attach` refuses it. What a baseline needs is `learn` (from the trainin
 |--------------------|---------------------------------------------------------------------|-----------------|
 | `majority`         | the commonest training label                                        | classification  |
 | `mean`             | the mean training label                                             | regression      |
-| `cosine`           | how alike the untrained backbone finds the two texts                | regression      |
+| `cosine`           | similarity of the two texts under the untrained backbone            | regression      |
 | `commonest_choice` | the position that is most often right in the training rows          | multiple_choice |
 | `longest_choice`   | the choice with the most characters                                 | multiple_choice |
 
@@ -15,7 +15,7 @@ Implementation details:
 
 1. Of equals the first wins, in the order of the indices.
 2. `cosine` is the cosine of the means of the last hidden states over each text's tokens, special tokens included; each
-   text is encoded alone. Labels are taken to start at 0: the prediction is highest * max(0, cosine), where highest is
+   text is encoded separately. Labels start at 0: the prediction is highest * max(0, cosine), where highest is
    the greatest training label (5 on STS-B).
 3. Where a row has fewer choices than others, `commonest_choice` takes the commonest position among those it has.
 """
@@ -84,7 +84,7 @@ class BaselineConfig(MethodConfig):
             )
 
     def install(self, model: nn.Module) -> None:
-        """AdapterError: a baseline is no part of a model."""
+        """AdapterError: a baseline is not part of a model."""
         raise AdapterError(
             f"baseline: kind={self.kind!r} attaches nothing to a model; call learn and predict_rows of "
             "replication.methods.baseline"
@@ -92,7 +92,7 @@ class BaselineConfig(MethodConfig):
 
 
 def learn(config: BaselineConfig, rows: Sequence[Row]) -> dict[str, Any]:
-    """What the baseline takes from the training rows, as JSON values; DataError without rows."""
+    """The baseline's parameters from the training rows, as JSON values; DataError without rows."""
     if not rows:
         raise DataError("baseline: no training rows to learn from")
     learned: dict[str, Any] = {"kind": config.kind}
@@ -109,9 +109,9 @@ def learn(config: BaselineConfig, rows: Sequence[Row]) -> dict[str, Any]:
 def predict_rows(
     learned: Mapping[str, Any], rows: Sequence[Row], cosines: Sequence[float] | None = None
 ) -> list[dict[str, Any]]:
-    """One prediction a row, in the fields of the task's form but without logits or scores.
+    """One prediction per row, in the fields of the task's form but without logits or scores.
 
-    `learned` is what `learn` gave; `cosines`, one a row, are needed by the kind `cosine` alone (`text_cosines`).
+    `learned` is the result of `learn`; `cosines`, one a row, are needed only by the kind `cosine` (`text_cosines`).
     """
     if (learned["kind"] == "cosine") != (cosines is not None):
         raise ConfigError(f"baseline: kind={learned['kind']!r}: cosines are given exactly for the kind 'cosine'")

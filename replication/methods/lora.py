@@ -4,7 +4,7 @@ Implementation details:
 1. Two thin products, x A^T then B^T; the d x d update is only formed by `merge` (microsoft/LoRA,
    loralib/layers.py).
 2. A starts kaiming-uniform with a = sqrt(5), B at zero, so that the model starts as the base
-   (loralib/layers.py; the paper's section 4.1 says Gaussian for A).
+   (loralib/layers.py; Gaussian A in the paper's section 4.1).
 3. Dropout acts on the input of A only, one mask for all slices of a fused projection (loralib, MergedLinear).
 4. Query and value of GPT-2's fused projection each get their own pair (A, B) acting on their slice of the
    output (examples/NLG: enable_lora=[True, False, True]). One pair of rank r on the whole `c_attn` has the
@@ -68,7 +68,7 @@ class LoraConfig(MethodConfig):
         check_number(self, "dropout", "at least 0 and below 1", low=0, high=1)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
-        """2 r d per target and block: roles only, square projections, one attention a block (GPT-2,
+        """2 r d per target and block: roles only, square projections, one attention per block (GPT-2,
         DeBERTa).
         """
         return blocks * len(set(self.targets)) * 2 * self.rank * width
@@ -86,7 +86,7 @@ class LoraConfig(MethodConfig):
             replace_module(model, modules[name], LoraLinear(modules[name], slices, self, generator))
 
     def new_update(self, inputs: int, outputs: int, like: torch.Tensor, generator: torch.Generator) -> LowRankUpdate:
-        """The pair of one projection (slice), beside the weight `like`."""
+        """The pair of one projection (slice) with the weight `like`."""
         return LowRankUpdate(inputs, outputs, self, like, generator)
 
     def draw_start(self, value: torch.Tensor, generator: torch.Generator) -> None:
@@ -175,7 +175,7 @@ class LoraLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The base weight, in the base layer's own layout: model code may ask for its dtype or device."""
+        """The base weight, in the base layer's layout: model code may read its dtype or device."""
         return self.base_layer.weight  # type: ignore[return-value]
 
     @property

@@ -1,6 +1,6 @@
-"""Rivals from Hugging Face PEFT, put into the model in place by PEFT's own tuner classes.
+"""Baselines from Hugging Face PEFT, injected into the model by PEFT's tuner classes.
 
-`PeftBaselineConfig(name="dora")` is DoRA; any PEFT tuner that can be injected goes by its type's name with its
+`PeftBaselineConfig(name="dora")` is DoRA; any PEFT tuner that can be injected is named by its type, with its
 own keyword arguments in `settings`.
 
 Implementation details:
@@ -10,11 +10,11 @@ Implementation details:
    from `projection_prng_key`, by default `init_seed`, and are saved with the adapter.
 3. Merging keeps the original tensors aside, as `lora` does, so that `unmerge` restores them bit for bit; PEFT's
    own unmerge subtracts.
-4. Query, key and value of GPT-2's fused projection cannot be wrapped alone by PEFT: AdapterError.
+4. Query, key and value of GPT-2's fused projection cannot be wrapped separately by PEFT: AdapterError.
 5. (IA)^3 scales key and value outputs and the input of the feedforward's second projection (Liu et al. 2022,
    arXiv 2205.05638, section 3.3); where GPT-2 fuses query, key and value, the whole output, as PEFT does.
 6. Attached, the model computes what the base does, up to rounding, with PEFT's default start values of all rivals
-   but `fourierft` and, less so, `c3a`, `vblora` and `unilora`; and of LoKr and LoHa unless `init_weights` says else.
+   but `fourierft` and, less so, `c3a`, `vblora` and `unilora`; and of LoKr and LoHa by default.
 7. PiSSA and its like (`init_lora_weights`) take the start values out of the base weight; `detach` puts them back.
 
 A rival is the lower-case name of a PEFT tuner type (`adalora`, `boft`, `ia3`, ...) or one of two names for a
@@ -140,7 +140,7 @@ class PeftBaselineConfig(MethodConfig):
         for name, module in plain.items():
             wrapper = model.get_submodule(name)
             wrapper.train(training[name])
-            replace_module(model, module, wrapper)  # PEFT fills one place of a module that stands in several
+            replace_module(model, module, wrapper)  # PEFT fills one position of a module that is used in several
             setattr(wrapper, _BEFORE, originals.get(name, {}))
             for fixed in getattr(wrapper, "ranknum", nn.ParameterDict()).values():
                 fixed.requires_grad_(False)  # AdaLoRA's rank: PEFT thaws it where it moves or casts it
@@ -180,7 +180,7 @@ class PeftBaselineConfig(MethodConfig):
     # --- training and saving ----------------------------------------------------
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
-        """AdaLoRA's budget schedule; ConfigError when it does not fit `training.steps`. None for other rivals."""
+        """AdaLoRA's budget schedule; ConfigError if it does not fit `training.steps`. None for other rivals."""
         if self.name != "adalora":
             return None
         return AdaLoraCallback(self.settings, training.steps)
@@ -214,14 +214,14 @@ class PeftBaselineConfig(MethodConfig):
 
 # --- names, settings and defaults ------------------------------------------------------------
 
-# Names that are a switch of a PEFT type, not a type of their own.
+# Names that are a switch of a PEFT type, not a separate type.
 ALIASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dora": ("lora", {"use_dora": True}),
     "rslora": ("lora", {"use_rslora": True}),
 }
 
 # What the WeightLoRA paper's controls share: r=8, alpha=32, dropout 0.05. LoHa and LoKr have no dropout on the
-# input. What is not named here starts from PEFT's own defaults.
+# input. Anything else uses PEFT's defaults.
 _LORA: dict[str, Any] = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.05}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "lora": _LORA,
@@ -241,7 +241,7 @@ REQUIRED: dict[str, dict[str, str]] = {
 _TARGETS = "use `targets` (roles, or ends of module names)"
 _HEAD = "a task head is trained by every method here"
 _OWN = "PEFT fills it in itself"
-_BASE = "it would train or replace parts of the base that detach has to give back"
+_BASE = "it would train or replace parts of the base that detach must restore"
 RESERVED: dict[str, str] = {
     **dict.fromkeys(("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"), _TARGETS),
     "feedforward_modules": "(IA)^3 scales the input of the feedforward's second projection among its targets",
@@ -250,8 +250,8 @@ RESERVED: dict[str, str] = {
     **dict.fromkeys(("base_model_name_or_path", "inference_mode", "fan_in_fan_out"), _OWN),
     **dict.fromkeys(("bias", "layer_replication", "target_parameters", "trainable_token_indices"), _BASE),
     "ensure_weight_tying": _BASE,
-    "use_dora": "name='dora' says so",
-    "use_rslora": "name='rslora' says so",
+    "use_dora": "use name='dora'",
+    "use_rslora": "use name='rslora'",
 }
 
 # Values of init_lora_weights that need more than the model: PEFT would start a plain LoRA, or fail later.
@@ -263,8 +263,8 @@ _WHY_NOT: dict[str, str] = {
     **dict.fromkeys(("cpt", "cartridge"), _PROMPT),
     "adaption_prompt": "it puts prompt tokens into Llama's attention through PEFT's own model class",
     "xlora": "it mixes LoRA adapters that were trained before",
-    "shadow": "it runs a second network beside the model through PEFT's own model class",
-    "poly": "its forward pass needs task numbers beside the input",
+    "shadow": "it runs a second network next to the model through PEFT's own model class",
+    "poly": "its forward pass needs task numbers besides the input",
     "trainable_tokens": "it trains rows of the embedding, not a projection",
 }
 
@@ -345,7 +345,7 @@ def _check_name(name: Any) -> None:
 
 
 def _check_values(name: str, settings: Mapping[str, Any]) -> None:
-    """What PEFT itself checks late or not at all."""
+    """Checks that PEFT makes late or not at all."""
     if (start := settings.get("init_lora_weights")) in _STARTS_FROM_DATA:
         raise ConfigError(
             f"{PREFIX}: {name}: settings.init_lora_weights={start!r}: needs data or a quantised model before training; "
@@ -366,12 +366,12 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
 
 # --- the modules that a rival wraps ------------------------------------------------------------
 
-# Second projection of the feedforward network, by the names that Hugging Face models give to it.
+# Second projection of the feedforward network, by its names in Hugging Face models.
 FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
 
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
-    """Linear modules of roles or ends of names; AdapterError where a role is a slice of a fused projection."""
+    """Linear modules of roles or ends of names; AdapterError if a role is a slice of a fused projection."""
     found = find_projections(model, targets)
     for name, slices in found.items():
         shape = linear_shape(model.get_submodule(name))
@@ -379,14 +379,14 @@ def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> l
         for piece in slices:
             if (piece.start, piece.stop) != (0, shape[1]):
                 raise AdapterError(
-                    f"{PREFIX}: {rival} cannot wrap {piece.label} alone: {name} fuses it with other projections, and "
+                    f"{PREFIX}: {rival} cannot wrap only {piece.label}: {name} fuses it with other projections, and "
                     f"PEFT wraps whole modules; name {name.rpartition('.')[2]!r} as the target"
                 )
     return list(found)
 
 
 def modules_ending(model: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Modules without children whose names end so, outside the task head: for norms, which are no projections."""
+    """Modules without children whose names end so, outside the task head: for norms, which are not projections."""
     head = {name.rpartition(".")[0] for name in head_parameters(model)}
     leaves = [n for n, m in model.named_modules() if n and n not in head and not any(m.children())]
     for target in targets:
@@ -412,7 +412,7 @@ def ia3_modules(model: nn.Module) -> list[str]:
     if not feedforward:
         raise AdapterError(
             f"{PREFIX}: ia3: no second projection of a feedforward network found in {type(model).__name__} "
-            f"(looked for {', '.join(FEEDFORWARD)}); give `targets`"
+            f"(looked for {', '.join(FEEDFORWARD)}); set `targets`"
         )
     names |= set(feedforward)
     return [name for name, _ in model.named_modules() if name in names]
@@ -441,13 +441,13 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError where no weight takes up the update."""
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
     if layer.merged:
         return
     base = layer.get_base_layer()
     originals = _parameters(base)
     setattr(layer, _UNMERGED, originals)
-    for name, parameter in originals.items():  # a copy of its own: a tied weight stays untouched elsewhere
+    for name, parameter in originals.items():  # a separate copy: a tied weight stays unchanged in its other uses
         setattr(base, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
     layer.merge()
     if layer.get_base_layer() is not base:
@@ -471,12 +471,12 @@ def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def copies(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of the parameters that stand in `module` itself."""
+    """Copies of the parameters directly in `module`."""
     return {name: parameter.detach().clone() for name, parameter in _parameters(module).items()}
 
 
 def put_back(module: nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
-    """Give parameters the values kept by `copies`, on the device and in the dtype they have now."""
+    """Restore parameter values from `copies`, with the current device and dtype."""
     with torch.no_grad():
         for name, value in kept.items():
             parameter: Any = getattr(module, name)
@@ -501,7 +501,7 @@ def drawn_from(seed: int) -> Iterator[None]:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """PEFT warns about settings that are chosen here on purpose."""
+    """PEFT warns about settings that are intentional here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -551,7 +551,7 @@ def schedule(settings: Mapping[str, Any], steps: int) -> dict[str, int]:
 
 
 class AdaLoraCallback(Callback):
-    """Cuts the ranks after each update; its state lets a killed run go on with the same bits."""
+    """Cuts the ranks after each update; its state lets a killed run continue with the same bits."""
 
     def __init__(self, settings: Mapping[str, Any], steps: int):
         self.settings = {**settings, **schedule(settings, steps)}
@@ -576,7 +576,7 @@ class AdaLoraCallback(Callback):
             for average in _AVERAGES:
                 values = {n: _unpack(v, parameters[n]) for n, v in self._saved[average].items()}
                 setattr(allocator, average, values)
-            # Overwritten at each update before it is read; a name without one would make its averages start afresh.
+            # Overwritten at each update before it is read; a name without one would reset its averages.
             allocator.ipt = {name: torch.zeros_like(value) for name, value in allocator.exp_avg_ipt.items()}
 
     def penalty(self, model: nn.Module) -> torch.Tensor | None:

@@ -57,7 +57,7 @@ class RandomLoraConfig(LoraConfig):
             check_integer(self, "selection_seed", minimum=0)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
-        """2 r d an adapter: roles only, square projections, one attention a block."""
+        """2 r d an adapter: roles only, square projections, one attention per block."""
         return 2 * self.rank * width * min(self.keep, blocks * len(set(self.targets)))
 
     def drawn(self, adapters: int) -> list[int]:

@@ -68,7 +68,7 @@ def forget_adapters(model: nn.Module) -> None:
 
 
 def recorded_adapters(model: nn.Module) -> tuple[Adapter, ...]:
-    """All candidates, removed ones included; AdapterError where no selecting method is attached."""
+    """All candidates, removed ones included; AdapterError if no selecting method is attached."""
     adapters = getattr(model, _RECORD, None)
     if adapters is None:
         raise AdapterError(f"{type(model).__name__} carries no selecting method: attach weight_lora or random_lora")
@@ -129,7 +129,7 @@ def hard_threshold(values: torch.Tensor, keep: int, rank_by: str) -> torch.Tenso
 
 
 def seeded_generator(init_seed: int, *purpose: object) -> torch.Generator:
-    """A CPU generator of its own for each seed and purpose; the global one is never touched."""
+    """A separate CPU generator for each seed and purpose; the global one is not used."""
     digest = hashlib.sha256("/".join(map(str, (init_seed, *purpose))).encode()).digest()
     return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -152,7 +152,7 @@ def structure_of(model: nn.Module) -> dict[str, Any]:
 def apply_structure(model: nn.Module, structure: Mapping[str, Any]) -> None:
     """Bring a freshly attached model to `structure_of` another: values of pairs that change shape are zeros.
 
-    AdapterError where the two do not fit; the model may then be half changed, and detaches as ever.
+    AdapterError if the two do not fit; the model may then be half changed, and detaches as ever.
     """
     updates = present_updates(model)
     survivors = [int(index) for index in structure["survivors"]]

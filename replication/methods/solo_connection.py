@@ -17,7 +17,7 @@ Implementation details:
    each from its own start.
 3. E (d -> r) and D (r -> d) have biases and are shared by all connections; start values N(0, 0.02), biases
    zero.
-4. The encoder vector e (r) starts at ones; the homotopy vector v (d) at zeros: v alone leaves the model's
+4. The encoder vector e (r) starts at ones; the homotopy vector v (d) at zeros: v leaves the model's
    output unchanged at the start. The code's further term (1 - a) * 0 is zero and left out.
 5. The homotopy parameter a is a free scalar, one a connection: no clamp, no tanh. `homotopy_parameter=None`:
    no scalar.
@@ -27,7 +27,7 @@ Implementation details:
    exist as a parameter, and they keep their N(0, 0.02) start; there is no rescaling.
 8. Where v is zero, a y that is not finite counts as 0, so that the start is the base model even if E or D
    overflow; where v is not zero nothing is hidden.
-9. The branch acts on each position alone, so key-value caching and padding need no care. It is a forward
+9. The branch acts on each position separately, so caching and padding need no special handling. It is a forward
    hook on the block; checkpointing wraps `forward`, so the hook runs once. States are dropped when the
    decoder's forward ends, also by an exception. A start block that LayerDrop skips adds nothing.
 
@@ -36,7 +36,7 @@ Faults of that code, not copied:
    weights are scaled by huge factors. Here it is a bool tensor with an exact share.
 2. Its dense decoder starts at zero, which a later global initialisation undoes. Here N(0, 0.02) is meant, is
    set once, and nothing runs after it.
-3. Its printed parameter count ignores the mask and counts connections that are allocated but unused. Here a
+3. Its published parameter count ignores the mask and counts connections that are allocated but unused. Here a
    parameter exists only if it is used.
 That only v has a gradient at the first step of the dense default follows from v = 0; it is kept, and tested.
 """
@@ -78,7 +78,7 @@ class SoloConnectionConfig(MethodConfig):
 
     links: None for the rule of `skip_length`, pairs (start, end), or "all_to_last". dropout: None for 0.1,
     or 0.01 when sparse. train_autoencoder=False: E and D stay as drawn, only e, v and a train. lora: LoRA
-    beside the connections.
+    in addition to the connections.
     """
 
     rank: int = 120
@@ -182,7 +182,7 @@ class SoloConnectionConfig(MethodConfig):
             self.lora.uninstall(model)
 
     def merge(self, model: nn.Module) -> None:
-        """Refuse: AdapterError says why."""
+        """Not supported: raises AdapterError."""
         raise AdapterError(
             "solo_connection cannot be merged: each connection adds a function of an earlier block's output "
             "to a later block's output, past all that lies between; no weight of the model sees that input "
@@ -311,7 +311,7 @@ class Connection(Autoencoder):
             self.homotopy_parameter = fill((), like, lambda value: value.fill_(a))
 
     def gate(self, y: torch.Tensor) -> torch.Tensor:
-        """a * (v * y) for y (..., d); where v is 0 a y that is not finite counts as 0, and nowhere else."""
+        """a * (v * y) for y (..., d); where v is 0, and only there, a y that is not finite counts as 0."""
         v = self.homotopy_vector
         term = v * torch.where((v != 0) | torch.isfinite(y), y, 0.0)
         return term if self.homotopy_parameter is None else self.homotopy_parameter * term
@@ -319,7 +319,7 @@ class Connection(Autoencoder):
 
 @dataclass
 class ForwardState:
-    """What one forward of the decoder keeps: outputs of start blocks by block number, and W by map."""
+    """State of one forward pass of the decoder: outputs of start blocks by block number, and W by map."""
 
     saved: dict[int, torch.Tensor] = field(default_factory=dict)
     weights: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -362,7 +362,7 @@ class SoloConnection(Autoencoder):
     def add_hooks(self, stack: DecoderStack) -> None:
         """Hook the decoder (begin and end of a forward) and every block that starts or ends a connection.
 
-        Block hooks go first, so that others, such as Hugging Face's recording of hidden states, see the sum.
+        Block hooks run first, so that others, such as Hugging Face's recording of hidden states, see the sum.
         """
         self._handles.append(stack.owner.register_forward_pre_hook(self._begin))
         self._handles.append(stack.owner.register_forward_hook(self._finish, always_call=True))

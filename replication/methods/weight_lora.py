@@ -3,7 +3,7 @@
     h_i = W_i x + s w_i B_i A_i x,   s = alpha / r,   w_i a scalar started at 1
 
 minimised over A, B and w such that at most K of the w_i are not zero. Phase 1, T updates: AdamW on the pairs
-and the task head; plain SGD on w, at a rate of its own with the same schedule; hard thresholding to the K
+and the task head; plain SGD on w, with its own learning rate and the same schedule; hard thresholding to the K
 largest. Then the adapters whose weight is zero are taken out of the model, and phase 2 trains the others with
 w fixed.
 
@@ -89,7 +89,7 @@ NUMERICALLY_ZERO = 1e-10  # Vepricov/Weight_Lora, src/optimizers.py
 #
 # Sources: Vepricov/Weight_Lora (earliest, and the basis of the later ones), Vepricov/WLoRA (second repository):
 # src/optimizers.py, src/utils.py, the run scripts, and PEFT's pull request 2406 for the layer. What a preset
-# cannot carry over stands above, under "not copied".
+# cannot reproduce is above, under "not copied".
 
 Config = TypeVar("Config", bound="HasPresets")
 
@@ -124,11 +124,11 @@ WEIGHT_LORA: dict[str, dict[str, Any]] = {
     "code_2025_02_second": {
         **_CODE,
         "selection_steps": None,
-        "project_every": 10,  # fat_step of the scripts for WeightLoRA+; those for WeightLoRA give 1
+        "project_every": 10,  # fat_step of the scripts for WeightLoRA+; those for WeightLoRA use 1
         "weight_learning_rate": 5.0,
         "targets": ("query", "key", "value", "output.dense"),
     },
-    # T differs from task to task in the later code: 100 stands in, set it with the length of training
+    # T differs from task to task in the later code: 100 is used here; set it with the length of training
     "code_2025_08": {**_CODE, "selection_steps": 100, "weight_learning_rate": 5.0},
     "code_2025_11": {
         **_CODE,
@@ -138,7 +138,7 @@ WEIGHT_LORA: dict[str, dict[str, Any]] = {
         "reset_adapters_after": "selection",
     },
 }
-# WeightLoRA+ in the code: no selection of its own before the rounds; K halves from the number of all adapters.
+# WeightLoRA+ in the code: no separate selection before the rounds; K halves from the number of all adapters.
 _CODE_PLUS: dict[str, Any] = {
     **_CODE,
     "keep": None,
@@ -191,7 +191,7 @@ class HasPresets:
 
 @dataclass(frozen=True)
 class Milestone:
-    """After update `step` only `keep` adapters go on, with pairs of `rank`."""
+    """After update `step` only `keep` adapters remain, with pairs of `rank`."""
 
     step: int
     keep: int
@@ -258,7 +258,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
     # --- the schedule ------------------------------------------------------------
 
     def milestones(self, adapters: int) -> list[Milestone]:
-        """When adapters leave, of how many that were found; empty where the selection never ends."""
+        """When adapters leave, of how many that were found; empty if the selection never ends."""
         if self.selection_steps is None:
             return []
         return [Milestone(self.selection_steps, self.keep or adapters, self.rank)]
@@ -272,7 +272,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         return self.last_step() if self.reset_adapters_after == AT_SELECTION else self.reset_adapters_after  # type: ignore[return-value]
 
     def training_callback(self, training: TrainingConfig) -> Callback:
-        """The selection; ConfigError where a step of it lies beyond the training length, or before any weight
+        """The selection; ConfigError if a step of it lies beyond the training length, or before any weight
         can have moved.
         """
         limits = {
@@ -299,7 +299,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
 
     def closed_form_parameters(self, width: int, blocks: int, moment: str = "start") -> int:
         """Trained numbers in the pairs at "start", once "selected", or at the end ("final"); importance weights
-        not counted: one an adapter until they are fixed. Roles only, square projections, one attention a block.
+        not counted: one an adapter until they are fixed. Roles only, square projections, one attention per block.
         """
         ranks = [self.rank] * (blocks * len(set(self.targets)))
         stops = {"start": 0, "selected": 1, "final": None}
@@ -317,7 +317,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         self, lora_A: torch.Tensor, lora_B: torch.Tensor, rank: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A (r, in) and B (out, r) at a milestone of another rank: only where `milestones` names one."""
-        raise NotImplementedError(f"{self.method} names no milestone of another rank")
+        raise NotImplementedError(f"{self.method} has no milestone of another rank")
 
     # --- the modules ---------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         return WeightedUpdate(inputs, outputs, self, like, generator)
 
     def input_dropout(self) -> float:
-        """0 where the code's neglect of lora_dropout is wanted."""
+        """0 if the code's neglect of lora_dropout is wanted."""
         return self.dropout if self.apply_dropout else 0.0
 
     def draw_start(self, value: torch.Tensor, generator: torch.Generator) -> None:
@@ -360,7 +360,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
         return structure_of(model)
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
-        """Remove, grow and fix as `structure` says."""
+        """Remove, expand and fix adapters according to `structure`."""
         apply_structure(model, structure)
 
 
@@ -413,8 +413,8 @@ class SelectionAdamW(torch.optim.AdamW):
 def build_selection_optimizer(
     trained: Mapping[str, nn.Parameter], training: TrainingConfig, weight_learning_rate: float, epsilon: float
 ) -> SelectionAdamW:
-    """AdamW over pairs and head; importance weights in a group of their own, without decay, whose `rate_factor`
-    gives them `weight_learning_rate` in the shape of the same schedule.
+    """AdamW over pairs and head; importance weights in a separate group, without decay, whose `rate_factor`
+    gives them `weight_learning_rate` with the same schedule.
     """
     weights = [parameter for name, parameter in trained.items() if name.endswith(IMPORTANCE_NAME)]
     others = [parameter for name, parameter in trained.items() if not name.endswith(IMPORTANCE_NAME)]
@@ -437,7 +437,7 @@ def forget(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> 
 
 
 def exchange(optimizer: torch.optim.Optimizer, replaced: dict[nn.Parameter, nn.Parameter]) -> None:
-    """Put new parameters in the places of old ones, without state."""
+    """Replace old parameters by new ones, without state."""
     for group in optimizer.param_groups:
         group["params"] = [replaced.get(parameter, parameter) for parameter in group["params"]]
     for parameter in replaced:
@@ -468,7 +468,7 @@ class SelectionCallback(Callback):
     # --- before training ----------------------------------------------------------
 
     def on_start(self, model: nn.Module) -> None:
-        """Number the adapters, or rebuild what a checkpoint describes; ConfigError where several processes train
+        """Number the adapters, or rebuild what a checkpoint describes; ConfigError if several processes train
         and pairs would grow.
         """
         self.model = model
@@ -488,7 +488,7 @@ class SelectionCallback(Callback):
         self.milestones = {milestone.step: milestone for milestone in milestones if self.selects}
 
     def build_optimizer(self, trained: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-        """AdamW over pairs and head, and the importance weights in a group of their own."""
+        """AdamW over pairs and head, and the importance weights in a separate group."""
         return build_selection_optimizer(trained, config, self.config.weight_learning_rate, self.config.adam_epsilon)
 
     # --- during training ------------------------------------------------------------
@@ -514,7 +514,7 @@ class SelectionCallback(Callback):
     def _check_moved(self, step: int) -> None:
         if not self.moved:
             raise TrainingError(
-                f"step {step}: no importance weight has had a gradient, so a selection would go by module order: "
+                f"step {step}: no importance weight has had a gradient, so a selection would follow module order: "
                 "check that the adapted modules take part in the loss"
             )
 

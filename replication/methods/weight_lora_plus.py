@@ -9,7 +9,7 @@ Implementation details:
 3. The importance weights train until the last round and are fixed after it (max_fat_steps, there).
 4. expansion="qr" (there "smart") keeps the product: with A^T = Q R, A'^T = [Q, new columns orthogonal to Q] and
    B' = [B R^T, 0]; "concatenate" ("dummy") appends random rows to A and zeros to B; "restart" draws a new pair.
-5. The scale keeps alpha over the first rank; Adam's state of an expanded pair starts afresh.
+5. The scale keeps alpha over the first rank; Adam's state of an expanded pair is reset.
 6. Random numbers come from a generator seeded by init_seed and the round.
 
 Not copied:
@@ -40,7 +40,7 @@ EXPANSIONS = ("qr", "concatenate", "restart")
 @dataclass(frozen=True)
 class WeightLoraPlusConfig(WeightLoraConfig):
     """Settings of weight_lora, and the rounds. keep: K before the first round (None: all adapters found).
-    selection_steps may be 0 where keep is None.
+    selection_steps may be 0 if keep is None.
     """
 
     keep: int | None = None
@@ -105,12 +105,12 @@ class WeightLoraPlusConfig(WeightLoraConfig):
             limit = min(shape[0], piece.stop - piece.start)
             if last > limit:
                 doublings = (limit // self.rank).bit_length() - 1
-                cures = [f"expansions up to {doublings}"] if doublings > 0 else []
-                cures += [f"a rank up to {limit >> self.expansions}"] if limit >> self.expansions else []
+                fixes = [f"expansions up to {doublings}"] if doublings > 0 else []
+                fixes += [f"a rank up to {limit >> self.expansions}"] if limit >> self.expansions else []
                 raise AdapterError(
                     f"{self.method}: rank={self.rank} doubled {self.expansions} times is {last}, above {limit}, the "
                     f"smaller side of the {piece.label} update of {name}: {shape[0]} in, {piece.stop - piece.start} "
-                    f"out; use {' or '.join(cures or ['a smaller rank and fewer expansions'])}"
+                    f"out; use {' or '.join(fixes or ['a smaller rank and fewer expansions'])}"
                 )
 
     def _too_late(self, field: str, step: int, steps: int) -> str:
@@ -149,7 +149,7 @@ def expand_by_qr(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """With A^T = Q R: A'^T = [Q, N], N orthonormal and orthogonal to Q, and B' = [B R^T, 0]; in float64.
 
-    The code leaves N as it falls out of (I - Q Q^T) times uniform numbers from 0 to 1; here it is orthonormal too.
+    The code leaves N as (I - Q Q^T) times uniform numbers from 0 to 1; here it is orthonormal too.
     """
     Q, R = torch.linalg.qr(lora_A.detach().double().T)
     inputs, old = Q.shape

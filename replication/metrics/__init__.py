@@ -1,7 +1,7 @@
 """Scores: the official metrics of every task form, those of the E2E NLG challenge on the official scripts' scale.
 
-A metric is one object in one file (`replication.metrics.metric` says how); files are found by their names and imported
-when asked for. Imports neither torch nor evaluate.
+A metric is one object in one file (see `replication.metrics.metric`); files are found by their names and imported
+lazily. Imports neither torch nor evaluate.
 """
 
 from replication.metrics.metric import Metric

@@ -30,7 +30,7 @@ class SubsetAccuracy(Accuracy):
         return super().item_statistics(rows) * counted[:, None]
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
-        """The score; DataError when no row is of the subset."""
+        """The score; DataError if no row is of the subset."""
         if all(_subset(row) != self.subset for row in rows):
             raise DataError(f"no row has the subset {self.subset!r}; both development splits are scored, each apart")
         return super().official(rows, programs)

@@ -35,13 +35,13 @@ def exact_match(prediction: str, gold: str) -> float:
 
 def token_f1(prediction: str, gold: str, *, version: int = 1) -> float:
     """Harmonic mean of precision and recall over the words of the normalised texts, counted as often as they occur."""
-    said, wanted = normalise(prediction).split(), normalise(gold).split()
-    if version == 2 and not (said and wanted):
-        return float(said == wanted)
-    common = sum((Counter(said) & Counter(wanted)).values())
+    predicted, wanted = normalise(prediction).split(), normalise(gold).split()
+    if version == 2 and not (predicted and wanted):
+        return float(predicted == wanted)
+    common = sum((Counter(predicted) & Counter(wanted)).values())
     if not common:
         return 0.0
-    precision, recall = common / len(said), common / len(wanted)
+    precision, recall = common / len(predicted), common / len(wanted)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -55,7 +55,7 @@ def gold_answers(answers: Sequence[str], version: int) -> list[str]:
 class AnswerMetric(Metric):
     """The mean over questions of a comparison of two texts, each prediction by its best gold answer.
 
-    In version 2 no answers (or "" alone) mean that there is none to be found; in version 1 that is a DataError.
+    In version 2 no answers (or only "") mean that there is no answer; in version 1 that is a DataError.
     """
 
     scale = "fraction, 0 to 1"
@@ -66,7 +66,7 @@ class AnswerMetric(Metric):
 
     @abstractmethod
     def compare(self, prediction: str, gold: str) -> float:
-        """How far a prediction is a gold answer, 0 to 1."""
+        """Agreement of a prediction with the gold answers, 0 to 1."""
 
     def item_statistics(self, rows: Rows) -> Floats:
         """(n_items, 2): the score of the question, one."""

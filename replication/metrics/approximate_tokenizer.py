@@ -1,8 +1,8 @@
-"""Stand-in for the official tokenizer where there is no Java: the Penn Treebank rules of plain English.
+"""Replacement for the official tokenizer without Java: the Penn Treebank rules of plain English.
 
-In order: control characters go; quotes, dashes, brackets and currency signs take the official program's
+In order: control characters are removed; quotes, dashes, brackets and currency signs take the official program's
 spelling ("£" becomes "#", "(" becomes "-lrb-"); contractions split ("don't" -> do n't, "pub's" -> pub 's);
-every other symbol stands alone, except within a word or number ("family-friendly", "20-25", "1,000",
+every other symbol is a token, except within a word or number ("family-friendly", "20-25", "1,000",
 "U.S."); a period stays on a known abbreviation; case is lowered and punctuation dropped as in the official
 tokenisation. Not covered: web addresses, telephone numbers, fractions, SGML, emoticons, and rarer
 abbreviations.

@@ -6,7 +6,7 @@ from sacrebleu and are kept, because published E2E figures come from the origina
 one (empty) word long, and a prediction of fewer than n words lowers the number of n-grams tried below zero.
 A corpus of almost only one- and two-word predictions can therefore score above 1.
 
-The last step is written twice: `bleu_from_statistics` with the math module, which gives the official figure to the last
+The last step is written twice: `bleu_from_statistics` with the math module, which gives the official value to the last
 bit on every machine, and `Bleu.score` with numpy, which scores 10,000 resamples at once, 20 times as fast. The tests
 hold one to the other.
 """
@@ -84,7 +84,7 @@ def segment_statistics(predictions: Sequence[str], references: Sequence[Sequence
     """Sufficient statistics, one row per item: shape (n_items, 10), integers.
 
     Columns: 0-3 n-grams matched (n = 1..4), 4-7 n-grams tried, 8 words in the prediction, 9 words in the
-    reference closest in length. Sum any selection of rows and give it to `bleu_from_statistics`: a
+    reference closest in length. Sum any selection of rows and pass it to `bleu_from_statistics`: a
     bootstrap never retokenises.
     """
     return statistics_from_counts(
@@ -111,7 +111,7 @@ def bleu_from_statistics(sums: npt.ArrayLike) -> float:
     values = np.asarray(sums, dtype=np.float64)
     if values.shape != (N_STATISTICS,):
         raise ValueError(
-            f"sums has shape {values.shape}; give the sum of rows of segment_statistics, ({N_STATISTICS},)"
+            f"sums has shape {values.shape}; pass the sum of rows of segment_statistics, ({N_STATISTICS},)"
         )
     matches, tried = values[:ORDER], values[ORDER : 2 * ORDER]
     candidate_length, reference_length = values[-2:]

@@ -1,10 +1,10 @@
 """CIDEr as the E2E scripts report it: pycocoevalcap's scorer (the D form, sigma 6, scale 0 to 10).
 
 Document frequencies come from the references given, so the score of a subset does not compare with the full
-set's. One item alone scores 0: every n-gram occurs in all documents.
+set's. A single item scores 0: every n-gram occurs in all documents.
 
 The formula exists twice: the official figure comes from pycocoevalcap, to its last bit; the item statistics are
-computed here, because pycocoevalcap counts the references anew for every system. The tests hold one to the other,
+computed here, because pycocoevalcap recounts the references for every system. The tests hold one to the other,
 item by item.
 """
 
@@ -89,16 +89,16 @@ def _vector(words: Sequence[str], frequency: Mapping[Ngram, float], size: float)
     return weights, norms, max(0, len(words) - 1)
 
 
-def _similarity(said: Vector, other: Vector) -> float:
+def _similarity(predicted: Vector, other: Vector) -> float:
     """Mean over orders of the clipped cosine, times the penalty on the difference of lengths."""
     total = 0.0
-    for ours, theirs, norm, other_norm in zip(said[0], other[0], said[1], other[1], strict=True):
+    for ours, theirs, norm, other_norm in zip(predicted[0], other[0], predicted[1], other[1], strict=True):
         if norm and other_norm:
             shared = sum(
                 min(weight, theirs[ngram]) * theirs[ngram] for ngram, weight in ours.items() if ngram in theirs
             )
             total += shared / (norm * other_norm)
-    return total / _ORDER * math.exp(-((said[2] - other[2]) ** 2) / (2 * _SIGMA**2))
+    return total / _ORDER * math.exp(-((predicted[2] - other[2]) ** 2) / (2 * _SIGMA**2))
 
 
 METRIC = Cider()

@@ -1,7 +1,7 @@
 """The E2E scores as an `evaluate` module, loaded from this file without a hub.
 
 Use: `evaluate.load("<path of this file>").compute(predictions=[...], references=[[...], ...])`.
-`evaluate` reads the import statements below as text: keep one import a line.
+`evaluate` reads the import statements below as text: keep one import per line.
 """
 
 import datasets
@@ -27,7 +27,7 @@ Returns:
 
 
 class E2E(evaluate.Metric):
-    """`compute(predictions=[...], references=[[...], ...])` gives the five scores."""
+    """`compute(predictions=[...], references=[[...], ...])` returns the five scores."""
 
     def _info(self) -> evaluate.MetricInfo:
         texts = datasets.Value("string")

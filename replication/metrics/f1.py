@@ -19,8 +19,8 @@ class F1(Metric):
 
     def item_statistics(self, rows: Rows) -> Floats:
         """(n_items, 3): true positive, false positive, false negative."""
-        said, positive = classes(rows, "prediction") == 1, classes(rows, "label") == 1
-        return np.stack([positive & said, ~positive & said, positive & ~said], axis=1).astype(np.float64)
+        predicted, positive = classes(rows, "prediction") == 1, classes(rows, "label") == 1
+        return np.stack([positive & predicted, ~positive & predicted, positive & ~predicted], axis=1).astype(np.float64)
 
     def score(self, sums: Floats) -> Floats:
         """From the three counts."""

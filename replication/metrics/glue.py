@@ -2,7 +2,7 @@
 
 Use: `evaluate.load("<path of this file>", "mrpc").compute(predictions=[...], references=[...])`. For MNLI there is one
 call a split ("mnli_matched", "mnli_mismatched"), as in the official module; both give "accuracy".
-`evaluate` reads the import statements below as text: keep one import a line.
+`evaluate` reads the import statements below as text: keep one import per line.
 """
 
 import datasets
@@ -31,7 +31,7 @@ _NAMES = ("cola", "mnli", "mnli_matched", "mnli_mismatched", "mrpc", "qnli", "qq
 
 
 class Glue(evaluate.Metric):
-    """`compute(predictions=[...], references=[...])` gives the metrics of the task named as configuration."""
+    """`compute(predictions=[...], references=[...])` returns the metrics of the task named as configuration."""
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _NAMES:

@@ -31,17 +31,17 @@ def find_java(environment: Mapping[str, str] | None = None) -> str | None:
 
 
 def resolve_java(choice: JavaChoice) -> str | None:
-    """Turn "auto" into a path or None; a path that was asked for must start, or ReplicationError says so."""
+    """Turn "auto" into a path or None; ReplicationError if an explicit path does not start."""
     if choice == "auto":
         return find_java()
     if choice is not None and not _starts(choice):
-        raise ReplicationError(f"{choice}: this Java does not start; give another, or install a Java runtime")
+        raise ReplicationError(f"{choice}: this Java does not start; pass another, or install a Java runtime")
     return choice
 
 
 @lru_cache(maxsize=8)
 def _starts(path: str) -> bool:
-    # macOS has a /usr/bin/java that only says that Java is missing, so being there is not enough.
+    # macOS has a /usr/bin/java that only reports that Java is missing, so its existence is not enough.
     try:
         command = [path, "-version"]
         return subprocess.run(command, capture_output=True, timeout=_VERSION_SECONDS).returncode == 0
@@ -55,7 +55,7 @@ def java_environment() -> dict[str, str]:
 
 
 def official_program(folder: str, jar: str) -> Path:
-    """Path of a jar inside the installed pycocoevalcap; ReplicationError when it is not there."""
+    """Path of a jar inside the installed pycocoevalcap; ReplicationError if it is not there."""
     spec = find_spec("pycocoevalcap")
     for root in (spec.submodule_search_locations or []) if spec else []:
         path = Path(root) / folder / jar

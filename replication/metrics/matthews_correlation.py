@@ -24,10 +24,10 @@ class MatthewsCorrelation(Metric):
 
         The classes are those of the logits where rows have them, so that all runs on a task have the same width.
         """
-        said, true = classes(rows, "prediction"), classes(rows, "label")
-        number = max(2, int(max(said.max(), true.max())) + 1, *(len(row.get("logits", ())) for row in rows))
+        predicted, true = classes(rows, "prediction"), classes(rows, "label")
+        number = max(2, int(max(predicted.max(), true.max())) + 1, *(len(row.get("logits", ())) for row in rows))
         cells = np.zeros((len(true), number * number))
-        cells[np.arange(len(true)), true * number + said] = 1.0
+        cells[np.arange(len(true)), true * number + predicted] = 1.0
         return cells
 
     def score(self, sums: Floats) -> Floats:
@@ -35,9 +35,9 @@ class MatthewsCorrelation(Metric):
         number = math.isqrt(sums.shape[-1])
         table = sums.reshape(*sums.shape[:-1], number, number)
         count, right = table.sum(axis=(-2, -1)), np.trace(table, axis1=-2, axis2=-1)
-        said, true = table.sum(axis=-2), table.sum(axis=-1)
-        spread = (count**2 - (said**2).sum(axis=-1)) * (count**2 - (true**2).sum(axis=-1))
-        return divided(right * count - (said * true).sum(axis=-1), np.sqrt(np.maximum(spread, 0.0)))
+        predicted, true = table.sum(axis=-2), table.sum(axis=-1)
+        spread = (count**2 - (predicted**2).sum(axis=-1)) * (count**2 - (true**2).sum(axis=-1))
+        return divided(right * count - (predicted * true).sum(axis=-1), np.sqrt(np.maximum(spread, 0.0)))
 
 
 METRIC = MatthewsCorrelation()

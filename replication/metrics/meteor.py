@@ -1,10 +1,10 @@
 """METEOR 1.5 by its official Java program, as pycocoevalcap ships and calls it.
 
-Without Java there is no METEOR: nothing stands in for it. It is not resampled: no sum over items is known to us.
+Without Java there is no METEOR and no approximation of it. It is not resampled, being no function of sums over items.
 
 The corpus score is the program's own aggregate. It is spoken to line by line. pycocoevalcap's own wrapper
 waits for ever when Java dies and leaves an error pipe unread; this one waits a bounded time, reports what
-Java said, and always ends the process.
+Java's output, and always ends the process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class MeteorProgram:
         try:
             self._process = subprocess.Popen(
                 command,
-                cwd=jar.parent,  # the program finds its paraphrase table relative to here
+                cwd=jar.parent,  # the program finds its paraphrase table relative to this folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
@@ -87,7 +87,8 @@ class MeteorProgram:
         longer than `answer_seconds`, or answers with something that is no number.
         """
         statistics = [
-            self._ask(_score_line(prediction, items)) for prediction, items in zip(predictions, references, strict=True)
+            self._request(_score_line(prediction, items))
+            for prediction, items in zip(predictions, references, strict=True)
         ]
         self._say(f" {_SEPARATOR} ".join(["EVAL", *statistics]))
         answers = [self._answer() for _ in range(len(predictions) + 1)]
@@ -96,7 +97,7 @@ class MeteorProgram:
         except ValueError:
             raise ReplicationError(f"METEOR's answer is not a score: {answers[-1]!r}") from None
 
-    def _ask(self, line: str) -> str:
+    def _request(self, line: str) -> str:
         self._say(line)
         return self._answer()
 
@@ -130,8 +131,8 @@ class MeteorProgram:
         self._process.kill()
         self._process.wait()
         self._complaints.seek(0)
-        said = self._complaints.read().decode("utf-8", errors="replace").strip()[-500:]
-        return ReplicationError(f"METEOR's Java program {what}; it said: {said or 'nothing'}")
+        output = self._complaints.read().decode("utf-8", errors="replace").strip()[-500:]
+        return ReplicationError(f"METEOR's Java program {what}; its output: {output or 'none'}")
 
 
 def _score_line(prediction: str, references: Sequence[str]) -> str:
@@ -155,11 +156,11 @@ class Meteor(TextMetric):
 
     def text_statistics(self, predictions: Texts, references: References) -> Floats:
         """Not defined."""
-        raise NotImplementedError("METEOR has no item statistics; its score comes from the Java program alone")
+        raise NotImplementedError("METEOR has no item statistics; its score comes only from the Java program")
 
     def score(self, sums: Floats) -> Floats:
         """Not defined."""
-        raise NotImplementedError("METEOR has no item statistics; its score comes from the Java program alone")
+        raise NotImplementedError("METEOR has no item statistics; its score comes only from the Java program")
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
         """By the program, on the official tokenisation; None without Java."""

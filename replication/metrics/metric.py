@@ -1,6 +1,6 @@
-"""What a metric is: one object that knows its name, which way is better, and how items add up to a score.
+"""The interface of a metric: its name, its direction, and how items combine into a score.
 
-A metric stands in a file of its own in this folder, as the object `METRIC`. Scores, bootstrap intervals and table
+A metric is the object `METRIC` in its own file in this folder. Scores, bootstrap intervals and table
 columns all come from it, and no other file has to change:
 
     class Words(Metric):
@@ -22,7 +22,7 @@ columns all come from it, and no other file has to change:
     METRIC = Words()
 
 A protocol is what a corpus card names in its field `metric` (cola, squad_v1, rouge; e2e for text generation): the
-official way to score that corpus. A metric says for which protocols it is reported; the card says which protocol.
+official way to score that corpus. A metric lists the protocols that report it; the card names the protocol.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Metric(ABC):
     name: str
     """Key in scores.json. The file is called the same in lower case, unless two metrics share a name."""
     label: str
-    """What tables, figures and sentences call it."""
+    """Display name."""
     direction: Literal["higher", "lower"] = "higher"
     """Which values are better."""
     scale: str
@@ -61,16 +61,16 @@ class Metric(ABC):
     leads: bool = False
     """Whether curves, searches and verdicts look at it: one metric of each protocol does."""
     position: int = 100
-    """Place among the columns of its protocol; equal ones are sorted by name."""
+    """Position among the columns of its protocol; ties are sorted by name."""
     resampled: Literal["exact", "approximate", "no"] = "exact"
     """Whether the summed item statistics of all items give the official score up to rounding, give it on another
     tokenisation, or do not exist."""
     java: Literal["no", "tokenizer", "program"] = "no"
-    """What it needs Java for. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
+    """The part that needs Java. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
 
     @abstractmethod
     def item_statistics(self, rows: Rows) -> Floats:
-        """Sufficient statistics, shape (n_items, k): sum any selection of items and give it to `score`.
+        """Sufficient statistics, shape (n_items, k): sum any selection of items and pass it to `score`.
 
         DataError names the row and field that cannot be used.
         """
@@ -80,7 +80,7 @@ class Metric(ABC):
         """Scores of sums of item statistics, shape (..., k) to (...); a score that is undefined counts as 0."""
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
-        """The score of scores.json, of at least one row; None where it cannot be measured on this machine."""
+        """The score of scores.json, of at least one row; None if it cannot be measured on this machine."""
         return float(self.score(self.total(self.item_statistics(rows))))
 
     def total(self, statistics: Floats) -> Floats:
@@ -88,7 +88,7 @@ class Metric(ABC):
         return np.asarray(np.cumsum(statistics, axis=0)[-1])
 
     def measured(self, rows: Rows) -> bool:
-        """Whether it is reported for these rows at all: False where a field that not every run writes is absent."""
+        """Whether it is reported for these rows at all: False if a field that not every run writes is absent."""
         return True
 
     def begin(self, programs: Programs) -> None:  # noqa: B027 - most metrics start nothing
@@ -108,12 +108,12 @@ class Metric(ABC):
 
 
 def share(sums: Floats) -> Floats:
-    """First column over the second, shape (..., 2) to (...); 0 where nothing was counted."""
+    """First column over the second, shape (..., 2) to (...); 0 if nothing was counted."""
     return divided(sums[..., 0], sums[..., 1])
 
 
 def divided(over: Floats, under: Floats) -> Floats:
-    """`over` by `under`, and 0 where that divides by zero."""
+    """`over` by `under`, and 0 if that divides by zero."""
     return np.asarray(np.where(under == 0, 0.0, over / np.where(under == 0, 1.0, under)))
 
 

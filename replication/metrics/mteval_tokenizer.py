@@ -2,7 +2,7 @@
 
 Source of the rules: metrics/pymteval.py of the E2E NLG challenge's evaluation scripts
 (tuetschek/e2e-metrics), the "Python mteval mode". Punctuation other than apostrophe, comma, period and
-hyphen always stands alone; a comma or a period does unless it sits between two digits; a hyphen does after
+hyphen is always a token; a comma or a period does unless it sits between two digits; a hyphen does after
 a digit. Only ASCII digits and ASCII symbols count: a pound sign stays attached to its number.
 """
 
@@ -29,8 +29,8 @@ _HYPHEN_AFTER_DIGIT = re.compile(r"([0-9])(-)")
 def tokenize(text: str) -> list[str]:
     """Lower-case words of one segment.
 
-    A segment without any word gives one empty word, `[""]`: the original counts an empty prediction as one
-    word long, and so must whoever wants its scores.
+    A segment without words gives one empty word, `[""]`: the original counts an empty prediction as one
+    word long.
     """
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)

@@ -1,4 +1,4 @@
-"""Word sequences of one to five words and what the references of an item say about them."""
+"""Word sequences of one to five words and their counts in the references of an item."""
 
 from __future__ import annotations
 

@@ -70,12 +70,12 @@ def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
     """
     golds = tuple(tuple(item) for item in references)
     corpus, items = _corpus_counts(golds), counted(golds)
-    said = [tokenize(text) for text in predictions]
+    predicted = [tokenize(text) for text in predictions]
     information = [0.0] * LONGEST
-    for words, reference in zip(said, items, strict=True):
+    for words, reference in zip(predicted, items, strict=True):
         for order, value in _matched(words, reference, corpus):
             information[order] += value
-    tried = [sum(len(words) - order for words in said) for order in range(LONGEST)]
+    tried = [sum(len(words) - order for words in predicted) for order in range(LONGEST)]
     gain = sum(value / (total or 1) for value, total in zip(information, tried, strict=True))
     mean_lengths = sum(sum(reference.lengths) / len(reference.lengths) for reference in items)
     return gain * _length_penalty(tried[0] / mean_lengths)

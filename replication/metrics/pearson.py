@@ -16,7 +16,7 @@ from replication.metrics.programs import Programs
 
 
 class Pearson(Metric):
-    """In float64. 0 when either side is constant (scipy: nan): a constant prediction says nothing about the label."""
+    """In float64. 0 when either side is constant (scipy: nan): a constant prediction is uninformative."""
 
     name = "pearson"
     label = "Pearson"

@@ -1,4 +1,4 @@
-"""What the metrics of text share while several systems are scored: the Java programs and texts tokenised by them."""
+"""Java programs and tokenised texts, shared by the text metrics while several systems are scored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Progress = Callable[[str], None]
 
 
 class Programs:
-    """To be used in a `with` block, at whose end every program has ended. `java`: a path, or None for no Java."""
+    """A context manager that ends every program on exit. `java`: a path, or None for no Java."""
 
     def __init__(self, java: str | None = None, progress: Progress | None = None):
         self.java = java
-        self.say = progress or (lambda step: None)
+        self.report = progress or (lambda step: None)
         self._stack = ExitStack()
         self._running: dict[str, Any] = {}
         self._tokenised: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -33,7 +33,7 @@ class Programs:
         self._running.clear()
 
     def running(self, name: str, start: Callable[[str], AbstractContextManager[Program]]) -> Program | None:
-        """The program of this name, started with the path of Java when first asked for; None without Java."""
+        """The program of this name, started with Java on first use; None without Java."""
         if self.java is None:
             return None
         if name not in self._running:

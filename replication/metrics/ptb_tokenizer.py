@@ -2,7 +2,7 @@
 runs it.
 
 The program and the punctuation dropped afterwards are those of pycocoevalcap 1.2
-(tokenizer/ptbtokenizer.py). Its Python wrapper writes its input beside the package and prints to the
+(tokenizer/ptbtokenizer.py). Its Python wrapper writes its input next to the package and prints to the
 terminal; here the text goes through a pipe, so a read-only installation works and nothing is printed.
 """
 
@@ -28,7 +28,7 @@ _SECONDS = 300
 def tokenize(texts: Sequence[str], java: str) -> list[str]:
     """Lower-case tokens of each text, joined by single blanks, punctuation dropped; one Java start for all.
 
-    Like the official wrapper it tokenises all texts as the lines of one document, so give the references of
+    Like the official wrapper it tokenises all texts as the lines of one document, so pass the references of
     a corpus in one call and the predictions in another. Raises ReplicationError if the program fails, gives
     no answer within five minutes, or returns another number of lines.
     """

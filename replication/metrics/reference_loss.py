@@ -1,7 +1,7 @@
 """Loss on the references of generated texts: nats a token, teacher-forced; lower is better.
 
 Each row holds the sum over its scored references' tokens and their number (replication/tasks/reference_losses.py);
-the score is the ratio of the two sums over rows: every token counts alike. Rows without them have no such score.
+the score is the ratio of the two sums over rows: every token has the same weight. Rows without them have no such score.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding metrics: every file of this folder that assigns `METRIC` is one, and is imported when it is asked for.
+"""Finding metrics: every file of this folder that assigns `METRIC` is one, and is imported lazily.
 
 There is no list to edit. A folder elsewhere joins by `replication.metrics.__path__.append(folder)`.
 """
@@ -70,27 +70,29 @@ def named(name: str, form: str, protocol: str | None = None) -> Metric:
     ConfigError lists the valid names.
     """
     possible = (protocol,) if protocol else protocols(form)
-    here = {file: metric for file, metric in _all().items() if set(possible) & set(metric.reported_for.get(form, ()))}
-    found = [metric for metric in here.values() if metric.name == name]
+    candidates = {
+        file: metric for file, metric in _all().items() if set(possible) & set(metric.reported_for.get(form, ()))
+    }
+    found = [metric for metric in candidates.values() if metric.name == name]
     if len(found) == 1:
         return found[0]
     where = f"form {form}" + (f", protocol {protocol}" if protocol else "")
     if found:
         raise ConfigError(f"metric {name!r} of {where} depends on the protocol, one of {', '.join(possible)}")
-    valid = ", ".join(dict.fromkeys(metric.name for metric in here.values())) or "none"
+    valid = ", ".join(dict.fromkeys(metric.name for metric in candidates.values())) or "none"
     raise ConfigError(
         f"metric {name!r} of {where}: no file in {' or '.join(_folders())} defines it; valid names: {valid}"
     )
 
 
 def names(form: str) -> tuple[str, ...]:
-    """What the metrics of a task form are called, each once."""
+    """Names of the metrics of a task form, each once."""
     metrics = sorted((m for m in _all().values() if form in m.reported_for), key=lambda m: (m.position, m.name))
     return tuple(dict.fromkeys(metric.name for metric in metrics))
 
 
 def label_of(name: str) -> str | None:
-    """What tables call the metrics of this name; None where no metric has it."""
+    """Display name of the metrics of this name; None if no metric has it."""
     return next((metric.label for metric in _all().values() if metric.name == name), None)
 
 

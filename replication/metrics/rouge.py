@@ -1,9 +1,9 @@
 """ROUGE-1, 2, L and Lsum of summaries by Google's rouge-score, the field's usual implementation, with its stemmer.
 
 Scores are F-measures, each item by its best reference, averaged over the items. ROUGE-Lsum compares sentence by
-sentence and wants to be told where they end: at newlines (CNN/DailyMail's highlights have them), and behind . ! or ?
+sentence and needs their ends: at newlines (CNN/DailyMail's highlights have them), and after . ! or ?
 followed by white space. The usual recipe finds the ends with NLTK's punkt, whose data must be downloaded; ours differs
-from it at abbreviations, on both sides alike, and touches no score but Lsum.
+from it at abbreviations, on both sides, and affects only Lsum.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ def rouge_scores(
 ) -> dict[str, float]:
     """Mean F-measures, from 0 to 1, by the names in ROUGE; `references[i]` lists the summaries of item i.
 
-    DataError for items that cannot be scored; ReplicationError when rouge-score is not installed.
+    DataError for items that cannot be scored; ReplicationError if rouge-score is not installed.
     """
     if len(predictions) != len(references):
         raise DataError(
-            f"{len(predictions)} predictions but references for {len(references)} items; give one list each"
+            f"{len(predictions)} predictions but references for {len(references)} items; pass one list each"
         )
     if not predictions:
         raise DataError("no predictions; there is nothing to score")
     for number, texts in enumerate(references, start=1):
         if isinstance(texts, str) or not texts:
-            raise DataError(f"item {number}: give a list of at least one reference, found {texts!r}")
+            raise DataError(f"item {number}: pass a list of at least one reference, found {texts!r}")
     scores = item_scores(tuple(predictions), tuple(tuple(texts) for texts in references), use_stemmer)
     means = np.cumsum(scores, axis=0)[-1] / len(predictions)
     return dict(zip(ROUGE, means.tolist(), strict=True))

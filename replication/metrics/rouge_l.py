@@ -1,7 +1,7 @@
 """ROUGE-L as the E2E scripts report it: the mean over items of pycocoevalcap's score (beta 1.2).
 
 Best precision and best recall are taken over the references separately before they are combined (COCO's form). Equal
-to pycocoevalcap to the last bit, and faster: one bit a word. Summaries have another ROUGE-L (rougel.py).
+to pycocoevalcap to the last bit, and faster: one bit per word. Summaries have another ROUGE-L (rougel.py).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _item(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def _common_subsequence(positions: Mapping[str, int], length: int, other: Sequence[str]) -> int:
-    """Length of the longest common subsequence, one bit a word (Hyyro 2004); `positions`: word -> where it occurs."""
+    """Length of the longest common subsequence, one bit per word (Hyyro 2004); `positions`: word -> where it occurs."""
     everywhere = (1 << length) - 1
     row = everywhere
     for word in other:

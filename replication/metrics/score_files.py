@@ -7,7 +7,7 @@ official script.
 JSON: predictions carry "prediction" and may carry "mr" and "references"; references carry
 "references" (a list), or "ref" or "reference" (one text, grouped by "mr" in order of first appearance). A
 file counts as JSON if its name ends in .jsonl or .json or its first line that is not blank starts with "{".
-Predictions of a run, with decoding.json beside them, have the references of the task's gold file.
+Predictions of a run, with decoding.json next to them, have the references of the task's gold file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _References:
 def read_items(predictions: Path, references: Path | None = None) -> Items:
     """Predictions with their references, from two files or from one JSON file that holds both.
 
-    Items are matched by "mr" where both files give one, else by position. DataError names file and line of
+    Items are matched by "mr" if both files have it, else by position. DataError names file and line of
     whatever cannot be used: a missing or empty file, a missing field, counts that differ, an item without
     references.
     """
@@ -116,7 +116,7 @@ def _read_text_references(path: Path) -> _References:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise DataError(f"{path}: empty; expected one reference a line, a blank line between items")
+        raise DataError(f"{path}: empty; expected one reference per line, a blank line between items")
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
@@ -141,7 +141,7 @@ def _read_json_references(path: Path) -> _References:
         for (line, _), mr in zip(rows, mrs or [], strict=False):
             earlier = first_lines.setdefault(mr, line)
             if earlier != line:
-                raise DataError(f"{path}, line {line}: the references of {mr!r} stand on line {earlier} already")
+                raise DataError(f"{path}, line {line}: the references of {mr!r} are already on line {earlier}")
         texts = [_reference_list(path, line, row) for line, row in rows]
         return _References(texts, [line for line, _ in rows], mrs)
     field = next((name for name in ("ref", "reference") if name in first), None)
@@ -211,5 +211,5 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error})") from error
     if not text:
-        raise DataError(f"{path}: empty; expected one text a line")
+        raise DataError(f"{path}: empty; expected one text per line")
     return text.removesuffix("\n").split("\n")

@@ -29,13 +29,13 @@ class Scores:
     """Scores of one system, and how far they are the official ones."""
 
     values: dict[str, float | None]
-    """One entry per metric, in table order, on the scale that the metric states; None where missing."""
+    """One entry per metric, in table order, on the scale that the metric states; None if missing."""
     items: int
     approximate: tuple[str, ...]
     """Metrics computed by the official formula on another tokenisation."""
     missing: tuple[str, ...]
     tokenizer: str
-    """What tokenised the texts for METEOR, ROUGE-L and CIDEr."""
+    """Tokenizer of the texts for METEOR, ROUGE-L and CIDEr."""
     notes: tuple[str, ...] = ()
     """Properties of the predictions that a reader of the scores should know."""
 
@@ -57,7 +57,7 @@ def score_systems(
     """Scores of several systems (name -> prediction rows), with the Java programs started only once.
 
     A metric is reported when the rows of every system hold what it needs. `java`: "auto", a path, or None to score
-    without. `progress` is called with a few words before each step. ConfigError: an unknown protocol. DataError names
+    without. `progress` is called with a short text before each step. ConfigError: an unknown protocol. DataError names
     the system, row and field that cannot be used. ReplicationError: a Java program failed.
     """
     found = reported(protocol)
@@ -77,7 +77,7 @@ def score_systems(
         for name, rows in systems.items():
             values: dict[str, float | None] = {}
             for metric in metrics:
-                programs.say(f"{metric.label} of {name}" if name else metric.label)
+                programs.report(f"{metric.label} of {name}" if name else metric.label)
                 try:
                     values[metric.name] = metric.official(rows, programs)
                 except DataError as error:
@@ -101,9 +101,9 @@ def score_task(protocol: str, predictions: Rows) -> dict[str, float | None]:
 def glue_scores(protocol: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float | None]:
     """Scores of plain predictions and labels by the metric of a GLUE task, or "accuracy"."""
     if len(predictions) != len(labels):
-        raise DataError(f"{len(predictions)} predictions but {len(labels)} labels; give one label per prediction")
+        raise DataError(f"{len(predictions)} predictions but {len(labels)} labels; pass one label per prediction")
     pairs = enumerate(zip(predictions, labels, strict=True))
-    return score_task(protocol, [{"id": i, "prediction": said, "label": true} for i, (said, true) in pairs])
+    return score_task(protocol, [{"id": i, "prediction": predicted, "label": true} for i, (predicted, true) in pairs])
 
 
 def e2e_scores(
@@ -111,7 +111,7 @@ def e2e_scores(
 ) -> dict[str, float | None]:
     """BLEU, NIST, METEOR, ROUGE_L and CIDEr of raw texts; `references[i]` lists those of `predictions[i]`.
 
-    METEOR is None without Java; `score_e2e` also says what is approximate. DataError names the first
+    METEOR is None without Java; `score_e2e` also lists what is approximate. DataError names the first
     unusable item.
     """
     return score_e2e(predictions, references, java=java).values
@@ -157,11 +157,11 @@ def check_items(predictions: Sequence[str], references: Sequence[Sequence[str]],
     where = f"{name}: " if name else ""
     for what, value in (("predictions", predictions), ("references", references)):
         if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-            raise DataError(f"{where}{what} is {type(value).__name__}; give a list, one entry per item")
+            raise DataError(f"{where}{what} is {type(value).__name__}; pass a list, one entry per item")
     if len(predictions) != len(references):
         raise DataError(
             f"{where}{len(predictions)} predictions but references for {len(references)} items; "
-            "give one list of references per prediction, in the same order"
+            "pass one list of references per prediction, in the same order"
         )
     if not predictions:
         raise DataError(f"{where}no predictions; there is nothing to score")
@@ -169,7 +169,7 @@ def check_items(predictions: Sequence[str], references: Sequence[Sequence[str]],
         if not isinstance(prediction, str):
             raise DataError(f"{where}predictions[{index}] is {type(prediction).__name__}, not text")
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise DataError(f"{where}references[{index}] is {type(texts).__name__}; give a list of texts")
+            raise DataError(f"{where}references[{index}] is {type(texts).__name__}; pass a list of texts")
         if not texts:
             raise DataError(f"{where}references[{index}] is empty; every item needs at least one reference")
         for number, text in enumerate(texts):

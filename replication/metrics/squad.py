@@ -1,8 +1,8 @@
 """SQuAD's exact match and F1 as an `evaluate` module, loaded from this file without a hub.
 
 Use: `evaluate.load("<path of this file>", "squad_v1").compute(predictions=[...], references=[[...], ...])`, or with
-"squad_v2", where an empty list of references says that the question has no answer.
-`evaluate` reads the import statements below as text: keep one import a line.
+"squad_v2", where an empty list of references means that the question has no answer.
+`evaluate` reads the import statements below as text: keep one import per line.
 """
 
 import datasets
@@ -30,7 +30,7 @@ _VERSIONS = ("squad_v1", "squad_v2")
 
 
 class Squad(evaluate.Metric):
-    """`compute(predictions=[...], references=[[...], ...])` gives exact match and F1."""
+    """`compute(predictions=[...], references=[[...], ...])` returns exact match and F1."""
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _VERSIONS:
@@ -46,4 +46,6 @@ class Squad(evaluate.Metric):
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | None]:
         pairs = zip(predictions, references, strict=True)
-        return score_task(self.config_name, [{"prediction": said, "answers": list(golds)} for said, golds in pairs])
+        return score_task(
+            self.config_name, [{"prediction": predicted, "answers": list(golds)} for predicted, golds in pairs]
+        )

@@ -23,7 +23,7 @@ class TextMetric(Metric):
         """`item_statistics` of raw texts."""
 
     def item_statistics(self, rows: Rows) -> Floats:
-        """One pass for each set of predictions and references, however often it is asked for; read-only."""
+        """One pass for each set of predictions and references, cached; read-only."""
         return _kept(self, texts(rows, "prediction"), lists_of_texts(rows, "references"))
 
 

@@ -1,4 +1,4 @@
-"""The forms of task: what their rows look like, how a model learns from them and is asked; see `base.TaskForm`."""
+"""The task forms: their rows, training examples and predictions; see `base.TaskForm`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMS: dict[str, TaskForm] = {
 
 
 def get_form(name: str) -> TaskForm:
-    """The form called `name`; ConfigError lists the names there are."""
+    """The form called `name`; ConfigError lists the valid names."""
     if name not in FORMS:
         raise ConfigError(f"task form {name!r} is unknown; known are: {', '.join(sorted(FORMS))}")
     return FORMS[name]

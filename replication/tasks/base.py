@@ -1,4 +1,4 @@
-"""What every form of task gives: examples, batches, a loss and predictions; and what the forms share.
+"""The interface of a task form (examples, batches, a loss and predictions) and shared helpers.
 
 A form (classification, question answering, ...) knows the shape of its rows and nothing of a corpus, a method or a run.
 torch is imported only where a model is at work.
@@ -29,11 +29,11 @@ Batch = dict[str, "torch.Tensor"]
 DECIMALS = 6
 """Digits kept of a number in a prediction: fewer than float32 has, so that the order of a sum cannot show."""
 
-_PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # their first token stands at pad_token_id + 1
+_PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # their first token is at pad_token_id + 1
 
 
 OF_THE_RUN = {"of_the_run": True}
-"""Metadata of an option that a run gives (its training, its backbone), never a task; a record holds it elsewhere."""
+"""Metadata of an option set by a run (its training, its backbone), never by a task; a record has it elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Options:
         self.whole("batch_size", 1)
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the predictions besides the model, for records."""
+        """Settings other than the model that affect the predictions, for records."""
         return {field.name: getattr(self, field.name) for field in fields(self) if not field.metadata}
 
     def whole(self, name: str, least: int) -> None:
@@ -62,16 +62,16 @@ class Options:
             self.refuse(name, "a finite number")
 
     def refuse(self, name: str, valid: str) -> None:
-        """Raise the ConfigError that says what is valid."""
+        """Raise a ConfigError with the valid values."""
         raise ConfigError(f"task option {name}={getattr(self, name)!r}; valid is {valid}")
 
 
 class TaskForm(ABC):
-    """One form of task. Every method takes rows or examples as they come and gives them back in that order."""
+    """One form of task. Every method returns results in the order of its rows or examples."""
 
     name: ClassVar[str]
     model_task: ClassVar[str]
-    """What `backbones.load_model` calls the kind of model that is needed."""
+    """The required model kind, as named by `backbones.load_model`."""
     options_class: ClassVar[type[Options]] = Options
     shared_options: ClassVar[str | None] = None
     """Section of a profile with options that all tasks of this form share."""
@@ -82,7 +82,7 @@ class TaskForm(ABC):
         """The form's options with `settings`; ConfigError names an unknown or invalid one and what is valid.
 
         `of_the_run`: what training and backbone offer (max_length, separator); a form takes what it has an option
-        for, and `settings` stand over it.
+        for, and `settings` override it.
         """
         settings = settings or {}
         known = fields(self.options_class)
@@ -107,7 +107,7 @@ class TaskForm(ABC):
         return 1
 
     def prepare_model(self, model: Any, tokenizer: Any) -> None:  # noqa: B027  (most forms have nothing to prepare)
-        """Tell the model what the form needs it to know of the tokenizer; in place."""
+        """Set what the model must know about the tokenizer, in place."""
 
     @abstractmethod
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: Any) -> list[Any]:
@@ -132,14 +132,14 @@ class TaskForm(ABC):
     def predict(
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: Any, progress: Progress | None = None
     ) -> list[dict[str, Any]]:
-        """One prediction a row, in their order, from the model in evaluation mode; its mode is put back afterwards.
+        """One prediction per row, in their order, from the model in evaluation mode; its mode is put back afterwards.
 
-        Each holds the truth of `gold` besides what the model says. `progress` is called with the number of rows just
+        Each has the labels of `gold` in addition to the prediction. `progress` is called with the number of rows just
         finished.
         """
 
     def training_loss(self, label_smoothing: float = 0.0) -> Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]:
-        """`loss` for `train(loss_function=...)`: smoothed in training mode alone, so that a dev loss is a plain one."""
+        """`loss` for `train(loss_function=...)`: smoothed only in training mode, so that a dev loss is not smoothed."""
         return partial(_smoothed_in_training, self, label_smoothing)
 
 
@@ -149,44 +149,44 @@ def _smoothed_in_training(
     return form.loss(model, batch, label_smoothing if model.training else 0.0)
 
 
-def place(row: Row, number: int) -> str:
-    """How an error message names a row; `number` counts from 1."""
+def location(row: Row, number: int) -> str:
+    """A row's name in error messages; `number` counts from 1."""
     if not isinstance(row, Mapping):
         raise DataError(f"row {number}: expected a mapping, found {type(row).__name__}")
     return f"row {row['id']!r}" if "id" in row else f"row {number} (it has no field 'id')"
 
 
 def value_of(row: Row, field: str, number: int) -> Any:
-    """Field of a row; DataError when it is missing."""
-    where = place(row, number)
+    """Field of a row; DataError if it is missing."""
+    where = location(row, number)
     if field not in row:
         raise DataError(f"{where}: field {field!r} is missing; it has {', '.join(map(str, row))}")
     return row[field]
 
 
 def text_of(row: Row, field: str, number: int, *, blank: bool = False) -> str:
-    """Text of a row; DataError when it is missing, no text, or blank (unless `blank` allows that)."""
+    """Text of a row; DataError if it is missing, no text, or blank (unless `blank` allows that)."""
     value = value_of(row, field, number)
     if not isinstance(value, str):
-        raise DataError(f"{place(row, number)}: field {field!r} must be text, found {value!r}")
+        raise DataError(f"{location(row, number)}: field {field!r} must be text, found {value!r}")
     if not blank and not value.strip():
-        raise DataError(f"{place(row, number)}: field {field!r} is blank; give it text or leave the row out")
+        raise DataError(f"{location(row, number)}: field {field!r} is blank; add text or remove the row")
     return value
 
 
 def ids_of(rows: Sequence[Row]) -> list[Any]:
-    """Every row's id; DataError when one is missing or stands twice."""
+    """Every row's id; DataError if one is missing or a duplicate."""
     ids = [value_of(row, "id", number) for number, row in enumerate(rows, start=1)]
     seen: set[Any] = set()
     for name in ids:
         if name in seen:
-            raise DataError(f"row {name!r}: the id stands twice; predictions could not be told apart")
+            raise DataError(f"row {name!r}: duplicate id; predictions could not be matched")
         seen.add(name)
     return ids
 
 
 def pad_right(rows: Iterable[Sequence[int]], filler: int) -> torch.Tensor:
-    """int64 tensor (rows, longest row); DataError when there is no row."""
+    """int64 tensor (rows, longest row); DataError if there is no row."""
     import torch
 
     lists = [list(row) for row in rows]
@@ -208,15 +208,15 @@ def collate_inputs(batch: Sequence[Any], pad_id: int) -> Batch:
 
 
 def config_of(model: Any) -> Any:
-    """The model's configuration, also behind a wrapper for data parallelism."""
+    """The model's configuration, also inside a wrapper for data parallelism."""
     return getattr(model, "module", model).config
 
 
 def encoder_output(model: Any, batch: Batch) -> Any:
     """Output of an encoder (or a causal classifier) on the batch's inputs.
 
-    Segment ids go only to models that tell several segments apart: RoBERTa's table has a single row, MPNet and Llama
-    take none, and GPT-2 would read them as words.
+    Segment ids are passed only to models that distinguish segments: RoBERTa's table has a single row, MPNet and Llama
+    take none, and GPT-2 would read them as tokens.
     """
     names = ["input_ids", "attention_mask"]
     if (getattr(config_of(model), "type_vocab_size", 0) or 0) > 1 and "token_type_ids" in batch:
@@ -225,7 +225,7 @@ def encoder_output(model: Any, batch: Batch) -> Any:
 
 
 def check_positions(model: Any, lengths: Iterable[int], option: str) -> None:
-    """ConfigError when an example is longer than the model has positions; `option` is the one to lower."""
+    """ConfigError if an example is longer than the model has positions; `option` is the one to lower."""
     config = config_of(model)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
@@ -255,14 +255,14 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
 
 
 def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, longest first: little is padded, and memory peaks at the start."""
+    """Indices in batches of similar length, longest first: little is padded, and memory peaks at the start."""
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])  # stable: ties keep their order
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 class RowsDone:
-    """Tells `progress` of a row once all its parts (windows, choices) are done; `owners` has the row of each part."""
+    """Reports a row to `progress` once all its parts (windows, choices) are done; `owners` has the row of each part."""
 
     def __init__(self, owners: Sequence[int], progress: Progress | None) -> None:
         self.owners = owners
@@ -291,7 +291,7 @@ def log_probabilities(
     batch_size: int,
     finished: Callable[[list[int]], None] | None = None,
 ) -> list[float]:
-    """Log-probability that a causal language model gives each example's learnt tokens, in evaluation mode.
+    """Log-probability of each example's target tokens under a causal language model, in evaluation mode.
 
     Computed in float32 a token, summed in float64. `finished` is called with the indices of each batch.
     """
@@ -316,7 +316,9 @@ def log_probabilities(
 def rounded(value: float, name: Any) -> float:
     """`value` to DECIMALS, without a negative zero; TrainingError naming the row for what is not a finite number."""
     if not math.isfinite(value):
-        raise TrainingError(f"row {name!r}: the model gives {value}; its training diverged or its weights are damaged")
+        raise TrainingError(
+            f"row {name!r}: the model returns {value}; its training diverged or its weights are damaged"
+        )
     return round(float(value), DECIMALS) + 0.0
 
 

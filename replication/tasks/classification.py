@@ -3,7 +3,7 @@
 Implementation details:
 
 1. A pair is joined by the tokenizer's own template (BERT: [CLS] a [SEP] b [SEP]). A tokenizer without a template
-   (GPT-2, SmolLM2) would glue the two texts together; there one separator token (sep, else eos) goes between them.
+   (GPT-2, SmolLM2) would glue the two texts together; they are joined with one separator token (sep, else eos).
 2. What is too long loses tokens from the end of the longer text first.
 3. Padding is on the right. Causal classifiers (Llama) read the last token that is not the padding token, which
    `prepare_model` makes known to them.
@@ -31,7 +31,7 @@ from replication.tasks.base import (
     first_best,
     hint,
     ids_of,
-    place,
+    location,
     rounded,
     text_of,
     to_device,
@@ -60,7 +60,7 @@ class ClassificationOptions(Options):
 class ClassificationExample:
     """One text or pair with its label (a class's index, or a number in regression).
 
-    `token_type_ids` is None where the tokenizer gives none; `truncated` says that the text did not fit.
+    `token_type_ids` is None if the tokenizer has none; `truncated`: the text did not fit.
     """
 
     input_ids: list[int]
@@ -81,7 +81,7 @@ class Classification(TaskForm):
     options_class = ClassificationOptions
 
     def num_labels(self, corpus: Mapping[str, Any]) -> int:
-        """Number of classes; ConfigError when the corpus names fewer than two."""
+        """Number of classes; ConfigError if the corpus names fewer than two."""
         labels = corpus.get("labels") or ()
         if len(labels) < 2:
             raise ConfigError(
@@ -99,7 +99,7 @@ class Classification(TaskForm):
     def encode(
         self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions
     ) -> list[ClassificationExample]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         labels = [self._label(row, number) for number, row in enumerate(rows, start=1)]
         texts = [text_of(row, "text", number) for number, row in enumerate(rows, start=1)]
         pairs = [_pair(row, number) for number, row in enumerate(rows, start=1)]
@@ -109,7 +109,7 @@ class Classification(TaskForm):
             zip(rows, labels, tokenized, strict=True), start=1
         ):
             if not ids:
-                raise DataError(f"{place(row, number)}: field 'text' has no token in this vocabulary")
+                raise DataError(f"{location(row, number)}: field 'text' has no token in this vocabulary")
             shown = hint(texts[number - 1], pairs[number - 1])
             examples.append(ClassificationExample(ids, types, label, shown, truncated))
         return examples
@@ -122,7 +122,7 @@ class Classification(TaskForm):
         return {**tensors, "labels": torch.tensor([example.label for example in batch], dtype=self._label_type())}
 
     def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross entropy summed over the rows, and their number; DataError when a label has no output in the model."""
+        """Cross entropy summed over the rows, and their number; DataError if a label has no output in the model."""
         from torch.nn import functional as F
 
         logits = encoder_output(model, batch).logits.float()
@@ -187,7 +187,7 @@ class Classification(TaskForm):
         label = value_of(row, "label", number)
         if isinstance(label, bool) or not isinstance(label, int) or label < 0:
             raise DataError(
-                f"{place(row, number)}: field 'label' must be a class's index, found {label!r}"
+                f"{location(row, number)}: field 'label' must be a class's index, found {label!r}"
                 + ("; -1 marks the unpublished labels of a test split" if label == -1 else "")
             )
         return label
@@ -235,7 +235,7 @@ class Regression(Classification):
     def _label(self, row: Row, number: int) -> float:
         label = value_of(row, "label", number)
         if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
-            raise DataError(f"{place(row, number)}: field 'label' must be a finite number, found {label!r}")
+            raise DataError(f"{location(row, number)}: field 'label' must be a finite number, found {label!r}")
         return float(label)
 
     def _label_type(self) -> torch.dtype:

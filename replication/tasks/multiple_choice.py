@@ -1,14 +1,14 @@
-"""Multiple choice by likelihood: a causal language model says how likely each choice is as what follows the question.
+"""Multiple choice by likelihood: a causal language model scores each choice as a continuation of the question.
 
-Learnt is the right choice given the question; predicted is the choice whose log-probability over its length is
+Training uses the right choice given the question; the prediction is the choice whose log-probability over its length is
 greatest. Implementation details:
 
-1. `prompt` frames the question; a space joins the choice to it. A tokenizer that begins texts with a token of its own
+1. `prompt` frames the question; a space joins the choice to it. A tokenizer that begins texts with a special token
    (Llama 3) begins the prompt with it. Nothing is put after a choice, in training or in prediction.
 2. The length is that of the choice's own text: in characters (what lm-evaluation-harness calls acc_norm), in UTF-8
    bytes, in tokens, or 1 ("none": its acc).
-3. A prompt that is too long loses its first tokens, as many for every choice of a row, so that all are judged behind
-   the same words. A choice is never cut.
+3. A prompt that is too long loses its first tokens, as many for every choice of a row, so that all are scored after
+   the same context. A choice is never cut.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from replication.tasks.base import (
     first_best,
     hint,
     ids_of,
+    location,
     log_probabilities,
-    place,
     rounded,
     text_of,
     value_of,
@@ -47,7 +47,7 @@ LENGTHS: dict[str, Callable[[str, int], int]] = {
     "tokens": lambda text, tokens: tokens,
     "none": lambda text, tokens: 1,
 }
-"""What a choice's log-probability is divided by, from its text and its number of tokens."""
+"""Divisor of a choice's log-probability, from its text and its number of tokens."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class MultipleChoice(TaskForm):
     options_class = MultipleChoiceOptions
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> list[Encoded]:
-        """One example a row, of the right choice; DataError names row and field of what cannot be used."""
+        """One example per row, of the right choice; DataError names row and field of what cannot be used."""
         examples = []
         for number, row in enumerate(rows, start=1):
             right = _answer(row, number)
@@ -131,7 +131,7 @@ class MultipleChoice(TaskForm):
 
 
 def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoiceOptions) -> list[Encoded]:
-    """Prompt and choice for every choice of a row, each behind the same tokens of the prompt."""
+    """Prompt and choice for every choice of a row, each after the same tokens of the prompt."""
     question = text_of(row, "question", number).strip()
     choices = _choices(row, number)
     opening = _opening(tokenizer)
@@ -140,8 +140,8 @@ def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoi
     room = options.max_length - len(opening) - max(map(len, completions))
     if room < 1:
         raise DataError(
-            f"{place(row, number)}: field 'choices': the longest takes {max(map(len, completions))} tokens and leaves "
-            f"no room for the question within max_length={options.max_length}; raise it or leave the row out"
+            f"{location(row, number)}: field 'choices': the longest takes {max(map(len, completions))} tokens, which "
+            f"leaves no room for the question within max_length={options.max_length}; raise it or remove the row"
         )
     dropped = max(0, len(prompt) - room)
     context = [*opening, *prompt[dropped:]]
@@ -157,7 +157,7 @@ def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoi
 
 
 def _opening(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before every text: its bos token, or nothing."""
+    """The tokenizer's prefix of every text: its bos token, or nothing."""
     bare, wrapped = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
     return wrapped[: wrapped.index(bare[0])]
 
@@ -166,11 +166,11 @@ def _choices(row: Row, number: int) -> list[str]:
     choices = value_of(row, "choices", number)
     if isinstance(choices, str) or not isinstance(choices, Sequence) or len(choices) < 2:
         raise DataError(
-            f"{place(row, number)}: field 'choices' must be a list of at least two texts, found {choices!r}"
+            f"{location(row, number)}: field 'choices' must be a list of at least two texts, found {choices!r}"
         )
     for choice in choices:
         if not isinstance(choice, str) or not choice.strip():
-            raise DataError(f"{place(row, number)}: field 'choices': {choice!r} is no text")
+            raise DataError(f"{location(row, number)}: field 'choices': {choice!r} is not text")
     return [choice.strip() for choice in choices]
 
 
@@ -178,6 +178,7 @@ def _answer(row: Row, number: int) -> int:
     answer, choices = value_of(row, "answer", number), _choices(row, number)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
         raise DataError(
-            f"{place(row, number)}: field 'answer' must be an index into its {len(choices)} choices, found {answer!r}"
+            f"{location(row, number)}: field 'answer' must be an index into its {len(choices)} choices, "
+            f"found {answer!r}"
         )
     return answer

@@ -6,8 +6,8 @@ Implementation details:
    that does not hold every one of them is labelled as having no answer (the position of CLS): also one whose edge cuts
    the answer, or a character of several byte tokens.
 2. A token belongs to the answer when it shares a character with it. Byte-level tokens take their leading space along
-   and an answer may begin in the middle of a token, so the tokens can say more than the answer, never less.
-3. The softmax of the loss goes over every token but padding, so a window's loss does not depend on its company.
+   and an answer may begin in the middle of a token, so the tokens can cover more than the answer, never less.
+3. The softmax of the loss is over every token except padding, so a window's loss does not depend on its batch.
 4. In prediction the score of a span is start logit + end logit, compared over all windows, as in BERT's and Hugging
    Face's scripts; no answer scores as CLS does, the least of all windows. The text is cut out of the context as it was
    given, by characters, without surrounding white space.
@@ -35,7 +35,7 @@ from replication.tasks.base import (
     evaluating,
     hint,
     ids_of,
-    place,
+    location,
     rounded,
     to_device,
     value_of,
@@ -102,7 +102,7 @@ class QuestionAnswering(TaskForm):
     def encode(
         self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions
     ) -> list[QuestionAnsweringExample]:
-        """One example a window, learnt from the row's first answer; DataError names row and field."""
+        """One example per window, with the row's first answer; DataError names row and field."""
         answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
         examples = []
         for windows in _windows(tokenizer, rows, options):
@@ -112,7 +112,7 @@ class QuestionAnswering(TaskForm):
                 start, text = answers[index][0]
                 tokens = answer_tokens(windows, start, start + len(text))
                 if tokens is None:
-                    raise DataError(f"{place(rows[index], index + 1)}: field 'answers': {text!r} has no token")
+                    raise DataError(f"{location(rows[index], index + 1)}: field 'answers': {text!r} has no token")
             shown = hint(rows[index]["question"], rows[index]["context"])
             for window in windows:
                 start, end = positions_in(window, tokens)
@@ -201,7 +201,7 @@ class QuestionAnswering(TaskForm):
                     null = float(starts[line, window.cls]) + float(ends[line, window.cls])
                     if not math.isfinite(null):
                         raise TrainingError(
-                            f"row {rows[window.row]['id']!r}: the model gives {null}; training diverged"
+                            f"row {rows[window.row]['id']!r}: the model returns {null}; training diverged"
                         )
                     judged[index] = (
                         null,
@@ -248,7 +248,7 @@ def _cross_entropy(logits: torch.Tensor, real: torch.Tensor, targets: torch.Tens
 
 def _answers(row: Row, number: int) -> list[tuple[int, str]]:
     """Start and text of every answer, each checked against the context; none for an impossible question."""
-    where = place(row, number)
+    where = location(row, number)
     context, answers = value_of(row, "context", number), value_of(row, "answers", number)
     found = []
     for answer in answers:

@@ -30,7 +30,7 @@ class ScoredReferences:
 def encode_references(
     model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], count: int, *, separator: str
 ) -> ScoredReferences:
-    """The first `count` references of each row {"context", "references"}, or all where there are fewer.
+    """The first `count` references of each row {"context", "references"}, or all if there are fewer.
 
     DataError for a row without references, and for a reference that exceeds the model's positions.
     """
@@ -53,7 +53,7 @@ def reference_losses(
 ) -> list[dict[str, Any]]:
     """{"reference_nll": nats summed over the item's references, "reference_tokens"} for each item, in order.
 
-    The model's mode is put back afterwards; `progress` is called with the number of items just finished.
+    The model's mode is restored afterwards; `progress` is called with the number of items just finished.
     """
     finished = RowsDone(references.owners, progress).done
     scores = log_probabilities(model, references.examples, references.separator_id, batch_size, finished)

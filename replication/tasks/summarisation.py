@@ -5,9 +5,9 @@ Implementation details:
 1. The document keeps its first `max_source_length` tokens, the summary its first `max_target_length`, the closing eos
    always among them. Special tokens are the tokenizer's own; a template that closes nothing gets an eos.
 2. The decoder reads `model.config.decoder_start_token_id`, then the summary up to its last token.
-3. Beam search uses the settings given here and nothing from the model's own generation settings (BART's ban trigrams
+3. Beam search uses only these settings and nothing from the model's generation settings (BART's ban trigrams
    and force an eos at the length limit). A hypothesis scores its log-probability over generated tokens to the power of
-   `length_penalty`. `early_stopping` "never" goes on until no open hypothesis can overtake, as in decoding.py. True, in
+   `length_penalty`. `early_stopping` "never" stops when no open hypothesis can overtake, as in decoding.py. True, in
    BART's own settings, ends once there are as many finished hypotheses as beams: a test shows it return a summary of
    probability 0.04 from a model that gives another 0.81. False decides by a heuristic of transformers.
 4. Unlike data-to-text (decoding.py) a repeated n-gram is banned after the softmax, as transformers does it.
@@ -40,7 +40,7 @@ from replication.tasks.base import (
 if TYPE_CHECKING:
     import torch
 
-UNLEARNT = -100
+UNLEARNED = -100
 """Label of padding, which no loss counts (torch's default)."""
 
 
@@ -49,7 +49,7 @@ class SummarisationOptions(Options):
     """`max_source_length` and `max_target_length`: tokens of a document and of a summary, special ones included.
 
     `max_target_length` limits what is generated as well. `no_repeat_ngram` 0 bans nothing; `length_penalty` and
-    `early_stopping` act with several beams alone.
+    `early_stopping` apply only to beam search.
     """
 
     batch_size: int = 8
@@ -102,7 +102,7 @@ class Summarisation(TaskForm):
             raise ConfigError(f"{type(tokenizer).__name__}: summarisation needs an eos and a padding token")
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: SummarisationOptions) -> list[SummarisationExample]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         documents = [text_of(row, "document", number) for number, row in enumerate(rows, start=1)]
         summaries = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
         sources = _token_ids(tokenizer, documents, options.max_source_length)
@@ -115,12 +115,12 @@ class Summarisation(TaskForm):
     def collate(self, batch: Sequence[SummarisationExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`: (examples, longest document); `labels`: (examples, longest summary).
 
-        The labels are UNLEARNT on padding.
+        The labels are UNLEARNED on padding.
         """
         return {
             "input_ids": pad_right((example.input_ids for example in batch), pad_id),
             "attention_mask": pad_right(([1] * len(example.input_ids) for example in batch), 0),
-            "labels": pad_right((example.labels for example in batch), UNLEARNT),
+            "labels": pad_right((example.labels for example in batch), UNLEARNED),
         }
 
     def loss(self, model: Any, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,17 +130,17 @@ class Summarisation(TaskForm):
         config, labels = config_of(model), batch["labels"]
         shifted = labels.new_full(labels.shape, config.decoder_start_token_id)
         shifted[:, 1:] = labels[:, :-1]
-        learnt = labels != UNLEARNT
+        learned = labels != UNLEARNED
         output = model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            # behind the last token of a summary the decoder reads anything: nothing is learnt there or looks at it
-            decoder_input_ids=shifted.masked_fill(shifted == UNLEARNT, config.decoder_start_token_id),
+            # after a summary's last token the decoder input does not matter: it has no loss and is not attended to
+            decoder_input_ids=shifted.masked_fill(shifted == UNLEARNED, config.decoder_start_token_id),
             use_cache=False,
         )
-        logits = output.logits[learnt].float()
-        loss = F.cross_entropy(logits, labels[learnt], label_smoothing=label_smoothing, reduction="sum")
-        return loss, learnt.sum()
+        logits = output.logits[learned].float()
+        loss = F.cross_entropy(logits, labels[learned], label_smoothing=label_smoothing, reduction="sum")
+        return loss, learned.sum()
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id", "references": [str]}."""
@@ -205,7 +205,7 @@ def _generation_config(model: Any, tokenizer: Any, options: SummarisationOptions
 
 @contextmanager
 def _own_settings_alone(model: Any) -> Iterator[None]:
-    """Blank generation settings for the block: transformers fills what is left unset here from the model's own."""
+    """Blank generation settings for the block: transformers fills unset values from the model's."""
     from transformers import GenerationConfig
 
     own = model.generation_config

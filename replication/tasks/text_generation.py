@@ -3,7 +3,7 @@
 Implementation details:
 
 1. A training row is encoded as in the LoRA paper's recipe (examples.py): context, separator, completion, separator.
-2. Reported items have several references each; decoding is that of the recipe (decoding.py).
+2. Test examples have several references each; decoding is that of the recipe (decoding.py).
 3. With `references_scored` the model is also scored on references, by teacher forcing (reference_losses.py); the
    generated text does not depend on it.
 4. The separator is the backbone's, and fills batches too.
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerationOptions(DecodingConfig, Options):
-    """How text is generated, and what else is measured.
+    """Decoding settings and further measurements.
 
     `references_scored`: how many of each item's references, the first ones in corpus order, the model is scored on;
-    0: none. `max_length` limits training examples alone.
+    0: none. `max_length` limits only training examples.
     """
 
     references_scored: int = 0
@@ -44,13 +44,13 @@ class GenerationOptions(DecodingConfig, Options):
             raise ConfigError(f"decoding: references_scored={value!r}; valid is a whole number of at least 0")
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the predictions: the decoding, then what else is measured."""
+        """Settings that affect the predictions: the decoding, then further measurements."""
         decoding = {field.name: getattr(self, field.name) for field in fields(DecodingConfig)}
         return {**decoding, **super().recorded()}
 
 
 class TextGeneration(TaskForm):
-    """Training rows {"context", "completion"}, items {"mr", "context", "references": [str]}."""
+    """Training rows {"context", "completion"}, test examples {"mr", "context", "references": [str]}."""
 
     name = "generation"
     model_task = "causal_lm"
@@ -69,7 +69,7 @@ class TextGeneration(TaskForm):
         return 2 if options.references_scored else 1
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> list[Encoded]:
-        """One example a row; DataError names row and field of what cannot be used."""
+        """One example per row; DataError names row and field of what cannot be used."""
         pairs = [
             TextPair(text_of(row, "context", number, blank=True), text_of(row, "completion", number))
             for number, row in enumerate(rows, start=1)
@@ -112,7 +112,7 @@ class TextGeneration(TaskForm):
     def _losses(
         self, model: Any, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions, progress: Progress | None
     ) -> list[dict[str, Any]]:
-        """Loss of each row's scored references; empty where none is scored."""
+        """Loss of each row's scored references; empty if none is scored."""
         from replication.tasks.reference_losses import encode_references, reference_losses
 
         count = options.references_scored

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from replication.errors import ConfigError, DataError
-from replication.tasks.base import Row, place, text_of
+from replication.tasks.base import Row, location, text_of
 
 _CHUNK = 256  # rows tokenised at a time: offsets are large
 
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of one row's context behind its question.
+    """A piece of one row's context after its question.
 
     `row`: index of the row. `cls`: position of the CLS token. `context_start`: position of the first context token;
     `first`: which of all the context's tokens that is, from 0. `offsets`: int32 array (context tokens of the window,
-    2), the characters each stands for, end exclusive.
+    2), the characters of each, end exclusive.
     """
 
     row: int
@@ -45,12 +45,12 @@ def windows_of(
     """The windows of each row in the order of its text, row by row.
 
     A question keeps its first `max_question_length` tokens, and never more than (max_length - stride) // 2, so that
-    every window goes forward. ConfigError for a tokenizer without CLS token or offsets; DataError names row and field.
+    every window is processed. ConfigError for a tokenizer without CLS token or offsets; DataError names row and field.
     """
     if not getattr(tokenizer, "is_fast", False) or tokenizer.cls_token_id is None:
         raise ConfigError(
             f"{type(tokenizer).__name__}: question answering needs a fast tokenizer (for character offsets) with a CLS "
-            "token, the position that stands for no answer"
+            "token, the position for no answer"
         )
     limit = min(max_question_length, (max_length - stride) // 2)
     for begin in range(0, len(rows), _CHUNK):
@@ -73,7 +73,7 @@ def windows_of(
         for encoding, owner, type_ids in zip(encoded.encodings, owners, types, strict=True):
             before = groups[owner][-1] if groups[owner] else None
             first = before.first + len(before.offsets) - stride if before else 0
-            where = place(rows[chunk[owner]], chunk[owner] + 1)
+            where = location(rows[chunk[owner]], chunk[owner] + 1)
             groups[owner].append(_window(encoding, type_ids, tokenizer.cls_token_id, chunk[owner], first, where))
         yield from groups
 
@@ -84,7 +84,7 @@ def _window(encoding: Any, types: list[int] | None, cls_id: int, row: int, first
         raise DataError(f"{where}: field 'context' has no token in this vocabulary")
     if cls_id not in encoding.ids:
         raise ConfigError(
-            "question answering needs a tokenizer whose template puts the CLS token, which stands for no answer, into "
+            "question answering needs a tokenizer whose template puts the CLS token, which means no answer, into "
             "every pair of texts"
         )
     start, end = in_context[0], in_context[-1] + 1
@@ -93,7 +93,7 @@ def _window(encoding: Any, types: list[int] | None, cls_id: int, row: int, first
 
 
 def _shortened(tokenizer: Any, questions: list[str], limit: int) -> list[str]:
-    """Each question cut behind its `limit`-th token."""
+    """Each question cut after its `limit`-th token."""
     encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, padding=False)
     return [
         question[: offsets[limit - 1][1]] if len(offsets) > limit else question
@@ -102,7 +102,7 @@ def _shortened(tokenizer: Any, questions: list[str], limit: int) -> list[str]:
 
 
 def answer_tokens(windows: Sequence[Window], start: int, end: int) -> tuple[int, int] | None:
-    """First and last of all the context's tokens that share a character with [start, end); None when none does."""
+    """First and last of all the context's tokens that share a character with [start, end); None if none does."""
     found: list[int] = []
     for window in windows:
         touching = (window.offsets[:, 0] < end) & (window.offsets[:, 1] > start)
@@ -133,8 +133,8 @@ def best_span(
     """The span of the greatest start + end score among the window's context tokens, at most `max_answer_length` long.
 
     `starts`, `ends`: scores at the window's positions (padding may follow). The `n_best` best starts are tried, each
-    with the best end in its reach; of equals the first. Tokens that stand for no visible character neither begin nor
-    end a span; None when there is no other.
+    with the best end in its reach; of ties the first. Tokens without a visible character neither begin nor
+    end a span; None if there is no other.
     """
     visible = np.array([bool(context[start:end].strip()) for start, end in window.offsets])
     positions = slice(window.context_start, window.context_start + len(window.offsets))

@@ -1,1 +1,1 @@
-"""For tests, here and of whoever adds a method: the laws that every method keeps, tiny models, a toy problem."""
+"""Test helpers, also for users who add a method: checks that every method must pass, tiny models, a toy problem."""

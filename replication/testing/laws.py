@@ -1,4 +1,4 @@
-"""Laws that every method keeps on GPT-2, Llama and BART; the tests and whoever writes a new method call them alike.
+"""Checks that every method must pass on GPT-2, Llama and BART, for the tests and for new methods.
 
     for check in check_method(MyConfig(rank=4)):
         print(check)
@@ -27,7 +27,7 @@ from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
 
 @dataclass(frozen=True)
 class Check:
-    """One law on one model: `fault` says how it is broken, or is None."""
+    """One law on one model: `fault` describes how it is broken, or is None."""
 
     law: str
     model: str
@@ -47,7 +47,7 @@ def check_method(config: MethodConfig, models: Sequence[str] = tuple(TINY_MODELS
 def _check(name: str, law: Callable[..., None], model: str, config: MethodConfig) -> Check:
     try:
         law(TINY_MODELS[model](), config)
-    except Exception as error:  # a method under construction may fail in any way; the caller wants all laws
+    except Exception as error:  # a method under construction may fail in any way; the caller needs all results
         return Check(name, model, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return Check(name, model, None)
 
@@ -121,13 +121,13 @@ def decodes_with_a_cache(model: nn.Module, config: MethodConfig) -> None:
     root: Any = model
     cached = root.generate(input_ids=ids, use_cache=True, **options)
     again = root.generate(input_ids=ids, use_cache=False, **options)
-    _hold(torch.equal(cached, again), "cached decoding gives another text")
+    _hold(torch.equal(cached, again), "cached decoding gives a different text")
 
 
 def ignores_padding(
     model: nn.Module, config: MethodConfig, ids: torch.Tensor | None = None, mask: torch.Tensor | None = None
 ) -> None:
-    """Padding beside a row changes none of its own logits; a model that carries `config` already is used as it is."""
+    """Padding of a row does not change its logits; a model that carries `config` already is used as it is."""
     if ids is None or mask is None:
         ids, mask = some_prompt()
     if attached_config(model) != config:
@@ -143,7 +143,7 @@ def ignores_padding(
 
 
 def copies_independently(model: nn.Module, config: MethodConfig) -> None:
-    """`copy.deepcopy` gives a complete model: training or breaking one leaves the other as it was."""
+    """`copy.deepcopy` returns a complete model: training or breaking one leaves the other as it was."""
     stir(attach(model, config))
     reference = logits_of(model, some_ids())
     twin = copy.deepcopy(model)
@@ -230,17 +230,17 @@ def detaches_completely(model: nn.Module, config: MethodConfig) -> None:
     trainable = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
     reference = logits_of(model, some_ids())
     detach(stir(attach(model, config), size=0.0 if config.trains_base else 0.1))
-    _hold(str(model) == structure, "modules stay behind")
+    _hold(str(model) == structure, "modules are left")
     shapes = [{key: tuple(v.shape) for key, v in state.items()} for state in (before, model.state_dict())]
-    _hold(shapes[0] == shapes[1], "tensors stay behind")
+    _hold(shapes[0] == shapes[1], "tensors are left")
     _hold(torch.equal(logits_of(model, some_ids()), reference), "the logits are not the base's")
     now = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
     _hold(now == trainable, "other parameters are trainable than before")
-    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks stay behind")
+    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
 
 
 def attaches_repeatably(model: nn.Module, config: MethodConfig) -> None:
-    """Attaching leaves torch's global generator alone and gives the same start values each time."""
+    """Attaching does not change torch's global generator and gives the same initial values each time."""
     twin = copy.deepcopy(model)
     state = torch.random.get_rng_state()
     attach(model, config)
@@ -271,7 +271,7 @@ def refuses_a_second_method(model: nn.Module, config: MethodConfig) -> None:
     try:
         attach(model, config)
     except AdapterError as error:
-        _hold("detach(model)" in str(error), f"the error names no cure: {error}")
+        _hold("detach(model)" in str(error), f"the error does not say how to fix it: {error}")
     else:
         _hold(False, "a second method was attached")
     _hold(list(trainable_parameters(model)) == reference, "the refused call changed what trains")
@@ -354,7 +354,7 @@ def stir(model: nn.Module, seed: int = 1, size: float = 0.1) -> nn.Module:
 
 
 def train_steps(model: nn.Module, steps: int = 3, seed: int = 5) -> nn.Module:
-    """A few updates of AdamW; nothing where nothing trains."""
+    """A few updates of AdamW; nothing if nothing trains."""
     parameters = trainable_parameters(model)
     if not parameters:
         return model

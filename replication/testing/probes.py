@@ -1,4 +1,4 @@
-"""Looking at a model without training it: what it says, how far that is from a reference, and its gradients."""
+"""Inspecting a model without training: its outputs, their distance from a reference, and its gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replication.training.losses import token_loss
 
 @torch.no_grad()
 def log_probabilities(model: nn.Module, examples: Sequence[Encoded], pad_id: int = 0) -> torch.Tensor:
-    """What a causal model expects at every target token: (n_targets, vocabulary), in evaluation mode, float32."""
+    """Log-probabilities of a causal model at target tokens: (n_targets, vocabulary), evaluation mode, float32."""
     was_training = model.training
     model.eval()
     batch = collate(examples, pad_id)
@@ -27,7 +27,7 @@ def log_probabilities(model: nn.Module, examples: Sequence[Encoded], pad_id: int
 def drift(reference: torch.Tensor, now: torch.Tensor) -> float:
     """Mean Kullback-Leibler divergence of `now` from `reference`, nats per target token; 0 for equal outputs.
 
-    Both are log probabilities of shape (n_targets, vocabulary), as `log_probabilities` gives them.
+    Both are log probabilities of shape (n_targets, vocabulary), as returned by `log_probabilities`.
     """
     if reference.shape != now.shape:
         raise ValueError(f"reference has shape {tuple(reference.shape)}, now {tuple(now.shape)}; expected equal shapes")
@@ -37,7 +37,7 @@ def drift(reference: torch.Tensor, now: torch.Tensor) -> float:
 def gradient_norms(model: nn.Module, examples: Sequence[Encoded], pad_id: int = 0) -> dict[str, float]:
     """Euclidean norm of the mean loss's gradient for each parameter that requires one, by name.
 
-    Nothing is changed: no `.grad` is written. AdapterError where no parameter requires a gradient.
+    Nothing is changed: no `.grad` is written. AdapterError if no parameter requires a gradient.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not named:

@@ -1,9 +1,9 @@
-"""A problem small enough to see: a tiny GPT-2 that has learnt to count meets sequences with another rule.
+"""A problem small enough to see: a tiny GPT-2 that has learned to count meets sequences with another rule.
 
 Each sequence is 12 of 24 symbols. `counting` goes up by one: 7 8 9 10 ... (modulo 24); `skipping` goes up by two.
 `alternating` repeats two symbols: 5 17 5 17 ... The first two rules need the last symbol only; the third needs the one
 before it, so a model that counts has to change what its attention carries. Everything is drawn from seeds and trained
-by `replication.training`, in seconds on one core. It teaches how methods behave; it says nothing about how well they do
+by `replication.training`, in seconds on one core. It shows how methods behave, not how well they do
 on language.
 """
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
     from replication.training.loop import TrainingResult
 
-SYMBOLS, LENGTH, GIVEN = 24, 12, 2  # the loss leaves out the given symbols: nothing says what they should be
+SYMBOLS, LENGTH, GIVEN = 24, 12, 2  # the loss leaves out the given symbols, which cannot be predicted
 
 
 def _counting(draw: random.Random) -> list[int]:
     start = draw.randrange(SYMBOLS)
-    return [(start + place) % SYMBOLS for place in range(LENGTH)]
+    return [(start + position) % SYMBOLS for position in range(LENGTH)]
 
 
 def _skipping(draw: random.Random) -> list[int]:
     start = draw.randrange(SYMBOLS)
-    return [(start + 2 * place) % SYMBOLS for place in range(LENGTH)]
+    return [(start + 2 * position) % SYMBOLS for position in range(LENGTH)]
 
 
 def _alternating(draw: random.Random) -> list[int]:
     pair = draw.sample(range(SYMBOLS), 2)
-    return [pair[place % 2] for place in range(LENGTH)]
+    return [pair[position % 2] for position in range(LENGTH)]
 
 
 RULES: dict[str, Callable[[random.Random], list[int]]] = {

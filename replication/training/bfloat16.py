@@ -1,8 +1,8 @@
 """Matrix products of bfloat16 on processors that have no instructions for them.
 
 torch hands bfloat16 products to oneDNN only where the processor has AVX-512; elsewhere it falls back to plain loops: a
-training step of SmolLM2-135M on an AMD EPYC with AVX2 took 13.6 times as long as in float32, and 1.7 times with what
-stands here (benchmarks/bfloat16_products.py). A bfloat16 product is defined by its rounding: products of rounded
+training step of SmolLM2-135M on an AMD EPYC with AVX2 took 13.6 times as long as in float32, and 1.7 times with
+these kernels (benchmarks/bfloat16_products.py). A bfloat16 product is defined by its rounding: products of rounded
 factors, summed in float32, rounded once. The float32 kernels compute just that.
 """
 
@@ -29,10 +29,10 @@ _PRODUCTS: dict[Any, frozenset[int]] = {
 
 
 def fast_bfloat16_products(*, enabled: bool = True) -> AbstractContextManager[Any]:
-    """A block whose bfloat16 products on the CPU run on float32 kernels; changes nothing where bfloat16 has its own.
+    """A block whose bfloat16 products on the CPU run on float32 kernels; changes nothing if bfloat16 has its own.
 
     Enter it around forward and backward; a float32 run leaves it not `enabled`, as it would slow every operation a
-    little. Sums of `mm` and its kin differ from the plain loops' by the order of summation alone; attention keeps its
+    little. Sums of `mm` and similar differ from the plain loops' by the order of summation only; attention keeps its
     probabilities in float32 until the one rounding at its end.
     """
     return FloatProducts() if enabled and not records.has_bfloat16_kernels() else nullcontext()

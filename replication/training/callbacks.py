@@ -1,4 +1,4 @@
-"""The seam for methods whose trained part changes on the way: what they are shown, and when."""
+"""Extension point for methods whose trained parameters change during training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Run:
-    """Where a run stands: what `Callback` hooks may look at and change, and what a checkpoint carries."""
+    """The state of a run: what `Callback` hooks may read and change, and what a checkpoint holds."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -34,7 +34,7 @@ class Run:
 
 
 class Callback:
-    """Hooks for methods whose trained part changes on the way; this one does nothing.
+    """Hooks for methods whose trained parameters change during training; the base class does nothing.
 
     A resumed run calls `load_state`, then `on_start`, before any tensor is read: rebuild the model there,
     and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`.
@@ -54,18 +54,18 @@ class Callback:
         return None
 
     def on_update(self, run: Run) -> None:
-        """Right after the optimizer's step number `run.step`, the averaged gradients still in place."""
+        """Called after optimizer step `run.step`, with the averaged gradients still set."""
 
     def on_step_end(self, run: Run) -> None:
         """After each update, before its row of the curves and its checkpoint are written."""
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to know."""
+        """State needed to resume a run."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""
 
     def summary(self) -> dict[str, Any] | None:
-        """What a finished run tells about its choices (JSON values), to be kept beside its record; None: nothing."""
+        """A finished run's choices (JSON values), saved next to its record; None: nothing."""
         return None

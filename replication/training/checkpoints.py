@@ -5,7 +5,7 @@ A run owns one folder and keeps the latest checkpoint in it:
     <folder>/step-00000300/tensors.safetensors    model/<parameter>, optimizer/<parameter>/<state>
     <folder>/step-00000300/state.json             step, identity, random states, counters, curves
 
-A checkpoint is written aside, flushed and renamed; the older one goes only when the new one stands. So at
+A checkpoint is written aside, flushed and renamed; the older one is deleted only after the new one is complete. So at
 every moment at least one whole checkpoint is there, once there has been one.
 """
 
@@ -41,7 +41,7 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to go on after `step` updates: named tensors, and a state of JSON values."""
+    """State to continue after `step` updates: named tensors, and a state of JSON values."""
 
     step: int
     tensors: dict[str, torch.Tensor]
@@ -67,7 +67,7 @@ def save_checkpoint(directory: str | Path, identity: Mapping[str, Any], checkpoi
             **checkpoint.state,
         }
         write_json(aside / STATE, {**state, "sha256": sha256_json(_as_json(state))})
-        for name in (TENSORS, STATE):  # on the disk before the older checkpoint goes
+        for name in (TENSORS, STATE):  # on the disk before the older checkpoint is deleted
             with (aside / name).open("rb") as handle:
                 os.fsync(handle.fileno())
     for other in _folders(directory):
@@ -77,9 +77,9 @@ def save_checkpoint(directory: str | Path, identity: Mapping[str, Any], checkpoi
 
 
 def load_checkpoint(directory: str | Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The latest whole checkpoint of this very configuration, or None where there is none yet.
+    """The latest whole checkpoint of this very configuration, or None if there is none yet.
 
-    A damaged one is passed over, with a warning, for an older one if that still stands. CheckpointError
+    A damaged one is skipped, with a warning, for an older one if there is one. CheckpointError
     when it was made by another configuration (each differing field is named) or when all are damaged.
     """
     directory = Path(directory)
@@ -98,7 +98,7 @@ def load_checkpoint(directory: str | Path, identity: Mapping[str, Any]) -> Check
             warnings.warn(f"{'; '.join(damages)}: going on from {path} instead", stacklevel=2)
         return checkpoint
     if damages:
-        raise CheckpointError(f"{'; '.join(damages)}. Delete {directory} to start the run afresh")
+        raise CheckpointError(f"{'; '.join(damages)}. Delete {directory} to restart the run")
     return None
 
 
@@ -108,7 +108,7 @@ def discard_checkpoints(directory: str | Path) -> None:
 
 
 def model_fingerprint(model: torch.nn.Module) -> str:
-    """sha256 over what training leaves alone (frozen parameters, buffers) and shapes of what it trains."""
+    """sha256 over what training does not change (frozen parameters, buffers) and shapes of trained parameters."""
     lines = []
     frozen = [(name, p, p.requires_grad) for name, p in model.named_parameters()]
     for name, tensor, trained in sorted([*frozen, *((n, b, False) for n, b in model.named_buffers())], key=_first):
@@ -136,7 +136,7 @@ def unpack_tensors(
     """Put back what `pack_tensors` took, by name, into a model and an optimizer built as they were.
 
     Names, not positions: a parameter that has no optimizer state yet, or was added in another order, cannot
-    shift its neighbours. CheckpointError when a name or a shape does not fit.
+    shift its neighbours. CheckpointError if a name or a shape does not fit.
     """
     parameters = dict(model.named_parameters())
     states: dict[str, dict[str, torch.Tensor]] = {}
@@ -177,7 +177,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     if state["format"] != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {state['format']}, this version reads {FORMAT}; "
-            f"delete {path.parent} to start the run afresh"
+            f"delete {path.parent} to restart the run"
         )
     return state
 
@@ -196,7 +196,7 @@ def _refuse_other_configuration(path: Path, saved: Any, current: Any) -> None:
     if found := _differences(saved, current):
         raise CheckpointError(
             f"{path} was made by another configuration: {'; '.join(found)}. Restore these settings, or "
-            f"delete {path.parent} to start afresh, or give each configuration a folder of its own"
+            f"delete {path.parent} to restart, or use a separate folder for each configuration"
         )
 
 
@@ -218,7 +218,7 @@ def _folders(directory: Path) -> list[Path]:
 
 
 def _as_json(value: Any) -> Any:
-    """What `value` is after a trip through JSON: tuples become lists, keys become text."""
+    """`value` after a round trip through JSON: tuples become lists, keys become text."""
     return json.loads(json.dumps(value))
 
 

@@ -1,4 +1,4 @@
-"""What stops a training run: before any work, or at a batch that gives no usable number."""
+"""Checks that stop a training run: before it starts, or at a batch without a finite loss."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class TrainingConfig:
         if unknown := [str(name) for name in settings if name not in valid]:
             raise ConfigError(f"unknown training setting {', '.join(unknown)}; valid are {', '.join(valid)}")
         if "steps" not in settings:
-            raise ConfigError("training setting steps is missing; give the number of weight updates")
+            raise ConfigError("training setting steps is missing; set it to the number of weight updates")
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Beam search by the rules of the LoRA paper's E2E recipe (arXiv 2106.09685; microsoft/LoRA, examples/NLG).
 
-Implementation details, each with the place of the original it follows (examples/NLG/src/gpt2_beam.py):
+Implementation details, each with its location in the original (examples/NLG/src/gpt2_beam.py):
 
 1. The prompt is the context and one separator token, the form seen in training.
 2. A hypothesis scores the sum of its log-probabilities over (number of generated tokens, the stop included)
@@ -95,7 +95,7 @@ def generate(
 class NoRepeatGeneratedNgrams(LogitsProcessor):
     """Forbid each token that would complete an n-gram a second time within the generated part of its row.
 
-    Rows (batch * beams) are judged by their own tokens alone, so beams may be reordered between steps. What
+    Rows (batch * beams) are judged only by their own tokens, so beams may be reordered between steps. What
     is left of a row with a ban is normalised again (detail 4). A stop token is never banned, because nothing
     is generated after one; so every row keeps a valid continuation.
     """
@@ -129,7 +129,7 @@ class EndsWith(StoppingCriteria):
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
-        """`input_ids`: (rows, prompt_length + generated) -> (rows,), True where the row has ended."""
+        """`input_ids`: (rows, prompt_length + generated) -> (rows,), True if the row has ended."""
         generated = input_ids[:, self.prompt_length :]
         if generated.shape[1] < len(self.ending):
             return generated.new_zeros(len(generated), dtype=torch.bool)  # type: ignore[return-value]
@@ -138,7 +138,7 @@ class EndsWith(StoppingCriteria):
 
 
 class _Stops:
-    """What ends a hypothesis: one of `ids`, or the sequence `ending` where a double newline is not one id."""
+    """Stop condition of a hypothesis: one of `ids`, or the sequence `ending` if a double newline is not one id."""
 
     def __init__(self, tokenizer: Any, separator: str) -> None:
         self.separator_id = separator_id(tokenizer, separator)
@@ -166,7 +166,7 @@ def _rooms(contexts: Sequence[str], prompts: Sequence[Sequence[int]], wanted: in
 
 
 def _batches(prompts: Sequence[Sequence[int]], rooms: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices of prompts of like length, longest first: little is padded, and memory peaks at the start.
+    """Indices of prompts of similar length, longest first: little is padded, and memory peaks at the start.
 
     Prompts of different room never share a batch: what an item may generate does not depend on its company.
     """
@@ -188,7 +188,7 @@ def _generate_batch(
     """Generated ids of each prompt, padding and stop tokens still in place."""
     width = max(len(prompt) for prompt in prompts)
     padding = [width - len(prompt) for prompt in prompts]
-    pad_id = stops.separator_id  # always masked before the prompt, always after a stop behind it
+    pad_id = stops.separator_id  # always masked before the prompt, always after a stop following it
     input_ids = [[pad_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
     attention_mask = [[0] * pad + [1] * (width - pad) for pad in padding]
     beam_rules: dict[str, Any] = {}
@@ -222,7 +222,7 @@ def _text(tokenizer: Any, ids: Sequence[int], stops: _Stops) -> str:
 def _recipe_alone(model: Any) -> Iterator[None]:
     """Evaluation mode and blank generation settings for the block.
 
-    transformers fills every setting left unset here from the model's own generation_config (BART's bans
+    transformers fills every unset setting from the model's generation_config (BART's bans
     trigrams, chat models sample), which would add rules that the recipe does not have.
     """
     modes = [(module, module.training) for module in model.modules()]

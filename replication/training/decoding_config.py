@@ -10,7 +10,7 @@ from replication.errors import ConfigError
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How text is generated; the defaults are the recipe's.
+    """Decoding settings; the defaults are the recipe's.
 
     `beams=1` is greedy search, `no_repeat_ngram=0` bans nothing; `batch_size` counts contexts, not beams.
     """

@@ -81,7 +81,7 @@ def capture_random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Undo all draws since `capture_random_states`; CheckpointError when `states` is not its result."""
+    """Undo all draws since `capture_random_states`; CheckpointError if `states` is not its result."""
     try:
         python, numpy = states["python"], states["numpy"]
         random.setstate((python["version"], tuple(python["words"]), python["gauss"]))

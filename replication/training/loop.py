@@ -6,9 +6,9 @@ microsoft/LoRA, examples/NLG). Details that decide what comes out:
 1. The rate of the first update is 0 when there is a warm-up, as in `get_linear_schedule_with_warmup`; the
    last update has a rate just above 0.
 2. Every trained parameter decays, biases and vectors too.
-3. Each epoch is a permutation that depends on (seed, epoch) alone; its last, incomplete batch is dropped. With
-   `batching="bucketed"` batches hold examples of like length and every example comes once an epoch (examples.py).
-4. The model is in training mode, so the backbone's own dropout acts besides the adapter's, even where the
+3. Each epoch is a permutation that depends only on (seed, epoch); its last, incomplete batch is dropped. With
+   `batching="bucketed"` batches hold examples of similar length and every example comes once an epoch (examples.py).
+4. The model is in training mode, so the backbone's dropout acts in addition to the adapter's, even where the
    backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings).
 5. Gradients are sums over tokens, divided once by the tokens of the whole accumulated batch: accumulation in
    2 x 4 equals one batch of 8.
@@ -56,7 +56,7 @@ from replication.training.progress import progress_bar
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run gives besides the trained model.
+    """What a run returns, apart from the trained model.
 
     `final_loss` is the training loss of the last row of `curves`: the mean over the target tokens since the
     row before (None when nothing was trained). `tokens_seen` counts tokens without padding, contexts
@@ -97,8 +97,8 @@ def train(
 ) -> TrainingResult:
     """Train, in place, the parameters that require gradients; the model is left in evaluation mode.
 
-    With a `checkpoint_directory` a run that was killed goes on from its last checkpoint and ends with the
-    same bits (on a CPU, under the same conditions); the folder belongs to this run alone and is the
+    With a `checkpoint_directory` a run that was killed continues from its last checkpoint and ends with the
+    same bits (on a CPU, under the same conditions); the folder belongs to this run only and is the
     caller's to remove (`discard_checkpoints`). `identity` adds what the caller knows (method, backbone,
     corpus) to what a checkpoint is compared by: settings, seed, both sets of examples, the model's frozen
     part, torch, device and threads.
@@ -106,9 +106,9 @@ def train(
     Where nothing requires gradients, the result has 0 steps and the dev loss. `report_state(model)` adds
     columns to the curves; `progress` names the bar (None: silent). Examples are dataclasses with a length.
     `loss_function(model, batch)` returns a summed loss and its weight and then serves for the dev set too;
-    the default is `token_loss`, smoothed on the training set alone.
+    the default is `token_loss`, smoothed only on the training set.
 
-    Raises ConfigError, DataError or CheckpointError before any work, and TrainingError when a loss or a
+    Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
     """
     # bfloat16 is set around the loss, not through Accelerate, whose wrapper would stay on the caller's model.
@@ -161,7 +161,7 @@ def train(
             _training_mode(model, config),
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
         ):
-            # nothing here may hold on to the parameters: a callback may take some out of the model
+            # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
             prepared, optimizer = accelerator.prepare(model, optimizer)
             run = Run(model, optimizer)
@@ -295,7 +295,7 @@ def _identity(
     accelerator: Accelerator,
     given: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """All that must agree before a checkpoint is used: what the caller gives, what the loop sees itself."""
+    """Everything that must match before a checkpoint is used, from the caller and from the loop."""
     return {
         **(given or {}),
         "training": {name: value for name, value in config.to_dict().items() if name != "checkpoint_every"},

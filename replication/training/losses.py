@@ -22,13 +22,13 @@ def token_loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) 
 
     Per token (1 - e) * nll + e * mean over the vocabulary of -log p (microsoft/LoRA, examples/NLG). The
     batch's tensors have shape (examples, length); the logits at position i predict the token at i + 1.
-    Computed in float32 outside the model, on the target positions alone.
+    Computed in float32 outside the model, only on the target positions.
     """
     output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-    learnt = batch["loss_mask"][:, 1:].bool()
-    logits = output.logits[:, :-1][learnt].float()
-    targets = batch["input_ids"][:, 1:][learnt]
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum"), learnt.sum()
+    learned = batch["loss_mask"][:, 1:].bool()
+    logits = output.logits[:, :-1][learned].float()
+    targets = batch["input_ids"][:, 1:][learned]
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum"), learned.sum()
 
 
 @torch.no_grad()

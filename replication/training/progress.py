@@ -1,6 +1,6 @@
 """Progress of a long step: a bar on a terminal, a plain line at every tenth of the way elsewhere.
 
-Where REPLICATION_PROGRESS_FILE names a file, the progress goes there instead, as JSON for the program that started this
+If REPLICATION_PROGRESS_FILE names a file, progress is written there instead, as JSON for the program that started this
 one (`replicate sweep`): title, step, total, figures, seconds_left.
 """
 
@@ -25,13 +25,13 @@ WRITE_SECONDS = 1.0
 def progress_bar(
     description: str | None, total: int, *, completed: int = 0, terminal: bool | None = None
 ) -> Iterator[Advance]:
-    """Yield `advance(amount=1, **figures)`, which moves the bar on and shows `figures` beside it.
+    """Yield `advance(amount=1, **figures)`, which advances the bar and shows `figures` next to it.
 
         with progress_bar("fine-tune lora seed 18", total=300) as advance:
             advance(1, loss=2.3)
 
     `description` None shows nothing. `completed` steps were done by an earlier process and do not count
-    towards the speed. `terminal` None asks stderr, where all of it is written; standard output stays free
+    towards the speed. `terminal` None checks stderr, where all output is written; standard output stays free
     for results. With REPLICATION_PROGRESS_FILE set, the file takes the place of both.
     """
     if description is None:
@@ -90,7 +90,7 @@ class _PlainLines:
 class _ProgressFile:
     """A JSON file written whole, at most once in WRITE_SECONDS, and removed at the end.
 
-    A file that cannot be written is no reason to stop the work it tells of: every error here is ignored.
+    A progress file that cannot be written must not stop the work: every error here is ignored.
     """
 
     def __init__(self, description: str, total: int, completed: int, path: Path) -> None:
@@ -138,7 +138,7 @@ def _json_value(value: object) -> object:
 
 
 def _seconds_left(began: float, start: int, done: int, total: int) -> float:
-    """Seconds to go at the speed since `began`; steps up to `start` were done before that."""
+    """Seconds left at the speed since `began`; steps up to `start` were done before that."""
     return (time.monotonic() - began) / max(1, done - start) * max(0, total - done)
 
 

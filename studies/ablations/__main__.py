@@ -61,20 +61,20 @@ ABLATIONS: dict[str, AblationPlan] = {
 def main(
     params: Annotated[Path, typer.Option(help="The quick profile's params.yaml.")] = Path("params.yaml"),
     only: Annotated[list[str] | None, typer.Option(help="One ablation; may be repeated.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Measure again even where a complete result stands.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure again even if a complete result exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")] = False,
 ) -> None:
     """Measure every fault, or those named."""
     settings = load_settings(params)
     if settings.profile != "quick":
         raise ConfigError(f"{params}: profile={settings.profile}; the ablations are of the quick profile (params.yaml)")
-    tell = (lambda text: None) if as_json else say
+    report = (lambda text: None) if as_json else say
     done: dict[str, dict[str, Any]] = {}
     for plan in chosen(only or ()):
         path = DIRECTORY / f"{plan.name}.json"
         if dry_run:
-            tell(f"{plan.name}: would be measured into {path} ({plan.title})")
+            report(f"{plan.name}: would be measured into {path} ({plan.title})")
             done[plan.name] = {"status": "planned", "path": str(path)}
             continue
         if plan.experiment is not None:
@@ -82,7 +82,7 @@ def main(
         started = time.process_time()
         found, fresh = measured(plan, settings, path, force=force)
         seconds = round(time.process_time() - started, 1)
-        tell(f"{plan.name}: {f'measured in {seconds:.0f} CPU s' if fresh else 'complete'} -> {path}\n  {found.shows}")
+        report(f"{plan.name}: {f'measured in {seconds:.0f} CPU s' if fresh else 'complete'} -> {path}\n  {found.shows}")
         done[plan.name] = {"status": "measured" if fresh else "complete", "path": str(path), "cpu_seconds": seconds,
                            "shows": found.shows}  # fmt: skip
     if as_json:
@@ -90,10 +90,10 @@ def main(
 
 
 def chosen(names: Sequence[str]) -> list[AblationPlan]:
-    """The plans named, or all; ConfigError lists the names there are."""
+    """The plans named, or all; ConfigError lists the valid names."""
     for name in names:
         if name not in ABLATIONS:
-            raise ConfigError(f"--only {name}: unknown; there are {', '.join(ABLATIONS)}")
+            raise ConfigError(f"--only {name}: unknown; valid names: {', '.join(ABLATIONS)}")
     return [plan for name, plan in ABLATIONS.items() if not names or name in names]
 
 
@@ -124,7 +124,7 @@ def measured(plan: AblationPlan, settings: Settings, path: Path, *, force: bool)
             if kept.settings_sha256 == digest:
                 return kept, False
         except DataError as error:
-            say(f"{error}; measured anew")
+            say(f"{error}; measuring again")
     found = plan.measure(plan, bench)
     result = Ablation(**described_fault(plan), settings=described, inputs=inputs, settings_sha256=digest,
                       **described_findings(found), versions=versions(),
@@ -134,13 +134,13 @@ def measured(plan: AblationPlan, settings: Settings, path: Path, *, force: bool)
 
 
 def shared_settings(bench: Bench) -> dict[str, Any]:
-    """What the profile decides: the task's training settings, before an ablation's own."""
+    """The profile's training settings of the task, before an ablation's own."""
     training = bench.plan.training.to_dict()
     return {"profile_training": {name: value for name, value in training.items() if name != "learning_rate"}}
 
 
 def described_fault(plan: AblationPlan) -> dict[str, Any]:
-    """The fields of a result that stand in the plan."""
+    """The fields of a result that come from the plan."""
     names = ("name", "paper", "title", "fault", "source", "instead", "profile", "data", "seeds", "does_not_show")
     backbone = None
     if plan.experiment is not None:

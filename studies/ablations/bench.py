@@ -1,4 +1,4 @@
-"""What the ablations share: how one is described, and a bench on which a method is trained once and measured."""
+"""Shared by the ablations: their description, and a bench that trains a method once and measures it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOY = (
 
 @dataclass(frozen=True)
 class Findings:
-    """What a measurement gives: a table, perhaps a figure, and one sentence."""
+    """The result of a measurement: a table, optionally a figure, and one sentence."""
 
     headers: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
@@ -42,11 +42,11 @@ class Findings:
 
 @dataclass(frozen=True)
 class AblationPlan:
-    """One fault: what it is, where it is known from, what is done here instead, and how its effect is measured.
+    """One fault: description, source, what is done instead, and how its effect is measured.
 
     `experiment` names the quick experiment whose backbone and task are used (None: nothing is trained). `settings`
     hold every number the result depends on; a change of the measurement itself raises `settings["version"]`. `files`
-    are inputs besides data and weights.
+    are further inputs, besides data and weights.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Bench:
 
     @property
     def data(self) -> str:
-        """What it trains on, for a caption."""
+        """The training data, for a caption."""
         return f"task {self.plan.task}"
 
     def inputs(self) -> dict[str, str]:
@@ -162,12 +162,12 @@ class Bench:
 
 
 def by_seed(values: Mapping[int, float | None]) -> dict[str, float | None]:
-    """A cell with one value a seed, rounded to six decimals: the last bits of a float say nothing."""
+    """A cell with one value per seed, rounded to six decimals: the last bits of a float are not significant."""
     return {str(seed): None if value is None else round(value, 6) for seed, value in values.items()}
 
 
 def differences(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[int, float | None]:
-    """First minus second, seed by seed; None where either diverged."""
+    """First minus second, seed by seed; None if either diverged."""
     found: dict[int, float | None] = {}
     for seed in first:
         a, b = first[seed], second[seed]
@@ -176,13 +176,13 @@ def differences(first: Mapping[int, float | None], second: Mapping[int, float | 
 
 
 def mean(values: Mapping[Any, float | None] | Sequence[float | None]) -> float | None:
-    """Mean of the values there are; None where there is none."""
+    """Mean of the values that are not None; None without any."""
     known = [v for v in (values.values() if isinstance(values, Mapping) else values) if v is not None]
     return sum(known) / len(known) if known else None
 
 
 def line(label: str, points: Mapping[float, Mapping[int, float | None]]) -> Series:
-    """A line of a figure from one value a seed at each x, with the range over seeds as its band."""
+    """A line of a figure from one value per seed at each x, with the range over seeds as its band."""
     known = {x: [v for v in seeds.values() if v is not None] for x, seeds in points.items()}
     return Series(
         label=label,

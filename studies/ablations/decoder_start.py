@@ -34,7 +34,7 @@ class GradientNorms(Callback):
         self.norms: dict[int, dict[str, float]] = {}
 
     def on_update(self, run: Run) -> None:
-        """Gradients are still in place."""
+        """Gradients are still set."""
         if run.step in self.updates:
             named = trainable_parameters(run.model)
             self.norms[run.step] = {

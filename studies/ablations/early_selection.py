@@ -2,7 +2,7 @@
 
 Measured from the importance weights after every update, for several learning rates of w and several seeds, once with a
 projection at every update (as the authors' code and the paper's first phase have it) and once with none, so that all
-weights go on moving and the set that T updates would choose can be read off at any T.
+weights keep changing and the set after T updates can be read at any T.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEVER = 10**6  # project_every beyond every training: the weights move and nothi
 
 @dataclass(frozen=True)
 class Stickiness:
-    """What one run did: the first update after which a set is chosen, its set and the last, and every change."""
+    """Trace of one run: the first update after which a set is chosen, its set and the last, and every change."""
 
     first: int
     reached: int
@@ -46,7 +46,7 @@ def largest_sets(weights: Sequence[Sequence[float]], keep: int) -> list[frozense
 
 
 def stickiness(steps: Sequence[int], sets: Sequence[frozenset[int] | None]) -> Stickiness:
-    """How early the final set stands; `reached` is the update from which on nothing changes any more."""
+    """How early the final set is reached; `reached` is the update from which on nothing changes any more."""
     known = [(step, chosen) for step, chosen in zip(steps, sets, strict=True) if chosen is not None]
     if not known:
         raise DataError("no projection took place: the trace has no set")

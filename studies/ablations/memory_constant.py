@@ -1,4 +1,4 @@
-"""WeightLoRA: the memory figure adds a constant 3.5 GB to the measured values: what becomes of the saving."""
+"""WeightLoRA: the memory figure adds a constant 3.5 GB to the measured values: effect on the saving."""
 
 from __future__ import annotations
 

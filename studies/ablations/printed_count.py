@@ -1,4 +1,4 @@
-"""Solo Connection: the printed parameter count ignores the mask and counts connections that are unused. No training."""
+"""Solo Connection: the published parameter count ignores the mask and counts unused connections. No training."""
 
 from __future__ import annotations
 

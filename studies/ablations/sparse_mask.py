@@ -1,7 +1,7 @@
 """Solo Connection: the sparse mask that is overwritten by a permutation 0..n-1, against a true binary mask.
 
 The permutation is taken as the mask in every forward pass, as a mask is. Divided by n - 1 it is still no mask, but its
-factors lie between 0 and 1: that variant tells "not binary" from "very large".
+factors lie between 0 and 1: that variant separates "not binary" from "very large".
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PermutedMap(nn.Module):
 
 
 def permute_mask(scaled: bool, seed: int, model: nn.Module) -> None:
-    """Put a `PermutedMap` in the place of encoder and decoder of an attached dense Solo Connection."""
+    """Replace encoder and decoder of an attached dense Solo Connection by a `PermutedMap`."""
     assert isinstance(attachment(model).config, SoloConnectionConfig)
     solo = model.get_submodule("solo_connection")
     generator = torch.Generator(device="cpu").manual_seed(seed)
@@ -107,7 +107,7 @@ def measure(plan: AblationPlan, bench: Bench | None) -> Findings:
 
 
 def summarise(losses: Losses, untrained: float, counts: dict[str, int]) -> str:
-    """The best mean dev loss of each variant over the rates tried, against the backbone alone."""
+    """The best mean dev loss of each variant over the rates tried, against the untrained backbone."""
     best: dict[str, tuple[float, float]] = {}
     for name, points in losses.items():
         known: list[tuple[float, Any]] = [(m, rate) for rate, seeds in points.items() if (m := mean(seeds)) is not None]

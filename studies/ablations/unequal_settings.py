@@ -1,4 +1,4 @@
-"""WeightLoRA: the two sides of the comparison do not get equal settings. What that alone does to a method's score.
+"""WeightLoRA: the two sides of the comparison do not get equal settings. Their effect on a method's score.
 
 The authors' scripts for XSum give LoRA 7,000 documents and 20 epochs where WeightLoRA has 5,000 and 15, source and
 target lengths of 128 and 64 against 256 and 160, and learning rates of 1e-3 against 5e-5. The same ratios here: each

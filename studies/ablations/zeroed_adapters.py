@@ -29,7 +29,7 @@ def dense_forward(update: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def prepared_model(bench: Bench, config: WeightLoraConfig, variant: str, keep: int) -> nn.Module:
-    """The bench's backbone with the losers of a selection treated as `variant` says."""
+    """The bench's backbone with the removed adapters treated according to `variant`."""
     from pipelines.shared.fitting import load_base
 
     model = attach(load_base(bench.plan, 0), config)

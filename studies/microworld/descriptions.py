@@ -1,7 +1,7 @@
 """The microworld: an embedded synthetic corpus of place descriptions in the E2E schema, from a seed.
 
 Rows are (meaning representation, reference) in the E2E release's CSV form, with several references for each
-meaning representation; no meaning representation stands in two splits, and no pretraining passage states all
+meaning representation; no meaning representation is in two splits, and no pretraining passage states all
 the facts of a held-out one. The grammar is documented in `grammar`, the free text in
 `passages`.
 
@@ -115,7 +115,9 @@ def write(directory: str | Path, config: MicroworldConfig | None = None) -> dict
         raise DataError(f"{directory}: is a file; give a folder for the corpus")
     present = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
     if foreign := [name for name in present if name not in FILES]:
-        raise DataError(f"{directory}: holds {foreign[0]}, which is no file of this corpus; give a new or empty folder")
+        raise DataError(
+            f"{directory}: holds {foreign[0]}, which is not a file of this corpus; pass a new or empty folder"
+        )
     contents = files_of(generate(config))
     if not all(_holds(directory / name, data) for name, data in contents.items()):
         with replaced_directory(directory) as aside:

@@ -1,4 +1,4 @@
-"""What the microworld's tasks share: items, meanings made to measure, and sentences that state one fact.
+"""Shared by the microworld's tasks: items, constructed meanings, and sentences that state one fact.
 
 A place has one value of each slot, so another value of the same slot contradicts it. Only values of one kind
 exclude one another without a reader's opinion: `cheap` and `less than £20` may both hold, `cheap` and `high` may
@@ -49,7 +49,7 @@ _TRIES = 20  # some meanings have no description as short as that
 class Item:
     """One row without its id, and what it was made from.
 
-    Two items that share a key never stand in different splits; `meanings` are the facts it states of each place, which
+    Two items that share a key are never in different splits; `meanings` are the facts it states of each place, which
     no pretraining passage states in full.
     """
 

@@ -14,7 +14,7 @@ A description is built from a meaning representation in three steps.
 3. The predicates left over follow in sentences of at most three, whose subject is "It", "This place" or "The
    pub".
 
-Each phrase stands for exactly one value of one slot, and nothing is said that is not in the meaning
+Each phrase expresses exactly one value of one slot, and nothing is stated that is not in the meaning
 representation, so a description can be read back into it. Choices are made with `Draw`, which uses nothing of
 Python's generator but `random()`, the one method whose sequence is promised to stay the same across versions.
 """
@@ -166,7 +166,7 @@ def describe(mr: MeaningRepresentation, draw: Draw) -> str:
 
 
 def premodified_slots(facts: Mapping[str, str], draw: Draw) -> tuple[str, ...]:
-    """Slots that will stand before the noun, at most two, in the order English puts them."""
+    """Slots placed before the noun, at most two, in the order English puts them."""
     possible = [slot for slot in _ASCRIBED if (slot, facts.get(slot)) in PREMODIFIERS]
     chosen = [slot for slot in possible if draw.chance(0.5)]
     return tuple(draw.some(chosen, MAX_PREMODIFIERS) if len(chosen) > MAX_PREMODIFIERS else chosen)
@@ -245,7 +245,7 @@ def _is_a(name: str, noun: str, place: str, rest: list[str]) -> tuple[str, int]:
 
 
 def _there_is(name: str, noun: str, place: str, rest: list[str]) -> tuple[str, int]:
-    # "that" must not follow a landmark: it would seem to speak of the landmark.
+    # "that" must not follow a landmark: it would seem to refer to the landmark.
     clause = () if place else _second("that", rest)
     return f"{_joined('there is', noun, 'called', name, place, *clause)}.", min(1, len(clause))
 

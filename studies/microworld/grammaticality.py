@@ -26,7 +26,7 @@ PLURAL = {
 SINGULAR = {plural: singular for singular, plural in PLURAL.items()}
 _VERBS = "|".join((*PLURAL, *SINGULAR))
 _WITH_OBJECT = "|".join(form for verb in ("serves", "offers") for form in (verb, PLURAL[verb]))
-# (what is looked for, what takes its place); each is wrong whatever stands around it.
+# (what is looked for, what takes its place); each is wrong in any context.
 _SWAPPED = tuple(
     (pattern, r"\2 \1")
     for pattern in (
@@ -49,7 +49,7 @@ _LEFT_OUT = (
 
 
 def draw_acceptability(draw: Draw, label: int) -> Item:
-    """One sentence of `label`; its keys are the meaning representations of the places it speaks of."""
+    """One sentence of `label`; its keys are the meaning representations of the places it mentions."""
     text, places = draw_sentence(draw)
     if label == UNACCEPTABLE:
         while (wrong := slip_of(text, draw)) is None:
@@ -64,7 +64,7 @@ def draw_sentence(draw: Draw) -> tuple[str, list[MeaningRepresentation]]:
 
 
 def slip_of(text: str, draw: Draw) -> str | None:
-    """`text` with one slip, or None where the slip that was drawn finds nothing to get wrong."""
+    """`text` with one slip, or None if the slip that was drawn finds nothing to get wrong."""
     return draw.pick(_SLIPS)(text, draw)
 
 

@@ -1,7 +1,7 @@
 """The microworld's summarisation task: a short report about a place, and the headline that gives its key facts.
 
 The headline says what kind of place it is, its name, what happened, and where; price, rating and whether families are
-welcome stand in the report alone, as do the remarks and any other place it names.
+welcome are only in the report, as are the remarks and any other place it names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The microworld's sentiment task: opinions of one sentence whose verdict decides, with negation and contrast.
 
 An opinion holds a remark about one thing (the soup, the staff) and a verdict on the visit. The label is the verdict's
-side. Every verdict and every remark stands both plain and negated, which turns its side round, and the remark agrees
+side. Every verdict and every remark occurs both plain and negated, which turns its side round, and the remark agrees
 with the verdict (`and`, `so`, `because`) or speaks against it (`but`, `although`), each as often for both labels: no
 single word tells the label.
 """

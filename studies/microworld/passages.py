@@ -3,7 +3,7 @@
 Passages use the words and phrases of the descriptions (`grammar`) in other sentences, with
 everyday talk around them, mostly in the past tense. They hold no meaning representation and no
 `label : value` text. Several kinds state a wish or a doubt and then say the same of a named place, and half of
-them quote a jotted note before saying it in full, so that a backbone pretrained on them has learnt to look back
+them quote a jotted note before saying it in full, so that a backbone pretrained on them has learned to look back
 in its context: what a large model brings from its pretraining, and what an adapter can then call on.
 """
 
@@ -83,7 +83,7 @@ class _Place:
         return f"{self.noun} {self.location}".strip()
 
     def said(self, subject: str, otherwise: str) -> str:
-        """What is left to say of the place, in the past, or another sentence where nothing is."""
+        """What remains to be stated about the place, in the past tense, or another sentence."""
         return f"{subject} {in_the_past(self.predicates)}." if self.predicates else otherwise
 
 

@@ -1,9 +1,9 @@
 """Free text in the registers of the microworld's tasks, for the small backbones' pretraining.
 
-Talk about places as it would stand in running text: descriptions said again in other words, questions with their
-answers, two places compared, opinions with what came of them, headlines with their reports, and slips of the pen with
+Texts about places as in running text: descriptions said again in other words, questions with their
+answers, two places compared, opinions with their outcome, headlines with their reports, and slips of the pen with
 their correction. It holds no row of a task and no task's label words; what a task asks is a new use of the text, as
-entailment is of English. Text with a mistake stands in quotation marks and is called one.
+entailment is of English. Text with a mistake is in quotation marks and labelled as one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The microworld's question tasks: extractive answers, questions without one, and multiple choice.
 
 A passage describes two or three places that give the same slot different values, so that an answer is found by the
-place's name and not by the slot alone. Answers are spans of the passage; in multiple choice the wrong choices are
+place's name and not only by the slot. Answers are spans of the passage; in multiple choice the wrong choices are
 other values of the same slot, one of them the other place's.
 """
 
@@ -60,23 +60,23 @@ def draw_unanswerable(draw: Draw, turn: int) -> Item:
         slot = draw.pick(tuple(ASKABLE))
         passage = _draw_passage(draw, slot, 3, 1, LONG)
         if turn == 2:
-            lacking = next(place["name"] for place in passage.places if slot not in place)
-            return item_of(_row(asking(slot, lacking, draw), passage, []), passage.meanings())
+            without = next(place["name"] for place in passage.places if slot not in place)
+            return item_of(_row(asking(slot, without, draw), passage, []), passage.meanings())
         given = {place.get(slot) for place in passage.places}
         if free := [value for value in ASKABLE[slot] if value not in given]:
             question = f"which place {stated(slot, draw.pick(free), draw)}?"
             return item_of(_row(question, passage, []), passage.meanings())
 
 
-def _answerable(draw: Draw, turn: int, places: int, lacking: int) -> Item:
+def _answerable(draw: Draw, turn: int, places: int, without: int) -> Item:
     while True:
         slot = draw.pick(tuple(ASKABLE))
-        passage = _draw_passage(draw, slot, places, lacking, LONG)
+        passage = _draw_passage(draw, slot, places, without, LONG)
         asked = draw.pick([index for index, place in enumerate(passage.places) if slot in place])
         name, value = passage.places[asked]["name"], passage.places[asked][slot]
         start, part = passage.parts[asked]
         found = list(re.finditer(rf"\b(?:{re.escape(name) if turn else span_pattern(slot, value)})(?!\w)", part))
-        if len(found) != 1:  # "The pub" may speak of a pub again
+        if len(found) != 1:  # "The pub" may refer to a pub again
             continue
         question = f"which place {stated(slot, value, draw)}?" if turn else asking(slot, name, draw)
         answers = [{"text": found[0][0], "start": start + found[0].start()}]
@@ -124,11 +124,11 @@ def _row(question: str, passage: _Passage, answers: list[dict]) -> dict:
     }
 
 
-def _draw_passage(draw: Draw, slot: str, places: int, lacking: int, words: tuple[int, int]) -> _Passage:
-    """At most `places` places with different values of `slot`, `lacking` of which do not give it."""
+def _draw_passage(draw: Draw, slot: str, places: int, without: int, words: tuple[int, int]) -> _Passage:
+    """At most `places` places with different values of `slot`, `without` of which do not give it."""
     while True:
-        values = shuffled(draw, ASKABLE[slot])[: places - lacking]
-        given = shuffled(draw, [*values, *[None] * lacking])
+        values = shuffled(draw, ASKABLE[slot])[: places - without]
+        given = shuffled(draw, [*values, *[None] * without])
         names = shuffled(draw, VALUES["name"])
         told = [_place(draw, name, slot, value, words) for name, value in zip(names, given, strict=False)]
         parts = [describe(meaning(facts), draw) for facts in told]

@@ -151,7 +151,9 @@ def write(directory: str | Path, config: TasksConfig | None = None) -> dict[str,
     present = sorted(path for path in directory.rglob("*") if not path.is_dir()) if directory.exists() else []
     names = [path.relative_to(directory).as_posix() for path in present]
     if foreign := [name for name in names if name not in FILES]:
-        raise DataError(f"{directory}: holds {foreign[0]}, which is no file of the tasks; give a new or empty folder")
+        raise DataError(
+            f"{directory}: holds {foreign[0]}, which is not a file of the tasks; pass a new or empty folder"
+        )
     contents = files_of(config)
     if not all((directory / name).is_file() and (directory / name).read_bytes() == contents[name] for name in FILES):
         with replaced_directory(directory) as aside:

@@ -195,7 +195,7 @@ def _metrics(profile: str, name: str, items: int, by_seed: dict[str, Any], java:
 
 
 def _curves(rng: np.random.Generator, steps: int, floor: float, solo: dict[str, Any] | None, blocks: int) -> str:
-    """curves.csv: a row at step 0 with the dev loss alone, then every 5 steps; the dev loss every 50."""
+    """curves.csv: a row at step 0 with only the dev loss, then every 5 steps; the dev loss every 50."""
     start = solo.get("homotopy_parameter") if solo else None
     skip = solo["skip_length"] if solo else 0
     ends = range(2 * skip, blocks + 1, skip) if solo else ()

@@ -151,7 +151,7 @@ class _Run:
 
     @property
     def shape(self):
-        """Blocks, width, parameters; adapters stand on query, key and value of every block."""
+        """Blocks, width, parameters; adapters are on query, key and value of every block."""
         return BACKBONES[self.backbone]
 
     def adapters(self):

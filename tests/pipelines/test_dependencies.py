@@ -74,4 +74,4 @@ def test_every_dependency_exists_in_the_project(stages, project_root, stage):
 @pytest.mark.parametrize("package", ["pipelines", "replication"])
 def test_what_runs_before_every_module_of_a_package_is_no_code(project_root, package):
     body = ast.parse((project_root / package / "__init__.py").read_text()).body
-    assert [type(node) for node in body] == [ast.Expr], "a docstring alone: no stage depends on it"
+    assert [type(node) for node in body] == [ast.Expr], "only a docstring: no stage depends on it"

@@ -123,7 +123,7 @@ def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, k
     for seed in (18, 52):
         path = run / f"predictions/seed-{seed}.jsonl"
         rows = read_jsonl(path)
-        assert not {"label", "answers", "references"} & set(rows[0]), "the truth stands in the gold file alone"
+        assert not {"label", "answers", "references"} & set(rows[0]), "labels are only in the gold file"
         assert predict.predict(resolve(load_settings(PARAMS), key), seed) == full_rows(path)
         assert metrics["predictions_sha256"][str(seed)] == sha256_file(path)
         record = read_record(run / f"training/seed-{seed}/record.json")
@@ -228,7 +228,7 @@ def test_predicting_with_another_tasks_gold_file_is_refused_before_any_work(fini
     try:
         path.write_bytes(kept.split(b"\n", 1)[1])
         with pytest.raises(
-            DataError, match=r"headlines\.jsonl and .*test\.jsonl hold different items; .*prepare@headlines"
+            DataError, match=r"headlines\.jsonl and .*test\.jsonl hold different examples; .*prepare@headlines"
         ):
             predict.main(PARAMS, "headlines-lora")
     finally:

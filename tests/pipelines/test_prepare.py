@@ -102,7 +102,7 @@ def test_a_form_that_the_corpus_does_not_have_names_file_and_task(params):
 
 
 @pytest.mark.parametrize("task", ["microworld-e2e", "sentiment", "qa", "headlines", "choice"])
-def test_no_dev_row_and_no_reported_row_is_learnt_from(params, tmp_path, task):
+def test_no_dev_row_and_no_reported_row_is_learned_from(params, tmp_path, task):
     content = yaml.safe_load(params.read_text())
     content["tasks"][task]["train_examples"] = None  # all: a part of them might miss the rows in question
     params.write_text(yaml.safe_dump(content))
@@ -112,7 +112,7 @@ def test_no_dev_row_and_no_reported_row_is_learnt_from(params, tmp_path, task):
                         for split in ("train", "dev", "test"))  # fmt: skip
     assert train
     assert dev
-    assert not set(train) & set(dev), "a dev loss on rows that were learnt says nothing"
+    assert not set(train) & set(dev), "a dev loss on rows that were learned says nothing"
     assert not (set(train) | set(dev)) & set(test)
     corpus = read_json(folder / "corpus.json")
     sizes = (corpus["train_examples"], corpus["dev_examples"], corpus["test_items"])

@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_settings_where_they_do_not_belong(source):
-    with pytest.raises(ConfigError, match=r"backbones\.minilm-l6\.pretraining: minilm-l6 has weights of its own"):
+    with pytest.raises(ConfigError, match=r"backbones\.minilm-l6\.pretraining: minilm-l6 has pretrained weights"):
         pretraining_config(settings(source), get_backbone("minilm-l6"), threads=1)
     with pytest.raises(ConfigError, match=r"backbones\.microworld-bart\.pretraining: needed"):
         pretraining_config(BackboneSettings(source=str(source)), get_backbone("microworld-bart"), threads=1)

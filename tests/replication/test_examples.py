@@ -38,9 +38,9 @@ def test_a_pair_is_context_separator_completion_separator(context, completion):
     encoded = encode_pair(Bytes(), TextPair(context, completion), SEPARATOR, max_length=1000)
     target = [*(" " + completion).encode(), SEPARATOR]
     assert encoded.input_ids == [*context.encode(), SEPARATOR, *target]
-    learnt = [token for token, mask in zip(encoded.input_ids, encoded.loss_mask, strict=True) if mask]
-    assert learnt == target
-    assert encoded.loss_mask == sorted(encoded.loss_mask)  # zeros, then ones: the learnt part is the tail
+    learned = [token for token, mask in zip(encoded.input_ids, encoded.loss_mask, strict=True) if mask]
+    assert learned == target
+    assert encoded.loss_mask == sorted(encoded.loss_mask)  # zeros, then ones: the learned part is the tail
     assert encoded.dropped_tokens == 0
 
 
@@ -66,7 +66,7 @@ def test_the_pair_at_fault_is_named():
 
 
 @given(text=WORDS, max_length=st.integers(1, 40))
-def test_free_text_is_learnt_whole_and_cut_at_its_end(text, max_length):
+def test_free_text_is_learned_whole_and_cut_at_its_end(text, max_length):
     encoded = encode_text(Bytes(), text, SEPARATOR, max_length)
     whole = [*text.encode(), SEPARATOR]
     assert encoded.input_ids == whole[:max_length]

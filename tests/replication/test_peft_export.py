@@ -294,5 +294,5 @@ def test_a_projection_in_two_places_is_refused(tmp_path):
             self.query = nn.Linear(4, 4)
             self.again = nn.ModuleDict({"key": self.query})
 
-    with pytest.raises(AdapterError, match="several places"):
+    with pytest.raises(AdapterError, match="several positions"):
         export_peft_lora(attach(Twice(), LoraConfig(rank=1, targets=("query",))), tmp_path)

@@ -58,11 +58,11 @@ def test_what_is_written_is_read_back_one_line_each(rows, tmp_path: Path) -> Non
         ({"references": ["x", 1]}, "field 'references' must be a list of strings"),
         ({"score": 1.0}, "unknown field 'score'"),
         ({"context": ...}, "field 'context' is missing"),
-        ({"reference_nll": 3.5}, "field 'reference_nll' stands alone"),
+        ({"reference_nll": 3.5}, "field 'reference_nll' without the other"),
         ({"reference_nll": -1.0, "reference_tokens": 4}, "field 'reference_nll' must be a finite number of at least 0"),
         ({"reference_nll": 1.0, "reference_tokens": 0}, "field 'reference_tokens' must be a whole number"),
         ({"reference_nll": 1.0, "reference_tokens": True}, "field 'reference_tokens' must be a whole number"),
-        ({}, r"the MR 'name\[A\]' stands at .*, line 1 already"),
+        ({}, r"duplicate MR 'name\[A\]', first at .*, line 1"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(change, message: str, tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_a_gold_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert len(read_gold(golden)[0]) == 1
 
 
-def test_a_gold_row_stands_once_and_has_an_id(tmp_path: Path) -> None:
+def test_a_gold_row_is_unique_and_has_an_id(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "gold.jsonl", [{"id": "a", "label": 1}, {"id": "a", "label": 0}])
-    with pytest.raises(DataError, match=r"gold\.jsonl, line 2: the id 'a' stands at line 1 already"):
+    with pytest.raises(DataError, match=r"gold\.jsonl, line 2: duplicate id 'a', first at line 1"):
         read_gold(path)
     write_jsonl(path, [{"label": 1}])
     with pytest.raises(DataError, match=r"gold\.jsonl, line 1: field 'id' is missing"):

@@ -1,4 +1,4 @@
-"""Every printed count again: the committed file is what the real architectures give, and the closed forms are right."""
+"""The committed recount equals a fresh count on the real architectures, and the closed forms are right."""
 
 import pytest
 from hypothesis import given
@@ -55,7 +55,7 @@ def test_prelayer_is_linear_in_tokens(width, blocks, tokens):
     assert prelayer_count(width, blocks, tokens + 1) - prelayer_count(width, blocks, tokens) == width * blocks
 
 
-def test_no_whole_number_of_vectors_gives_the_printed_lora():
+def test_no_whole_number_of_vectors_gives_the_published_lora():
     """0.35M and 0.77M are no multiple of width x blocks, whatever rank and targets are."""
     for backbone, low, high in ((MEDIUM, 345_000, 355_000), (LARGE, 765_000, 775_000)):
         width, blocks = SHAPES[backbone]

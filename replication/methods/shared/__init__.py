@@ -1,1 +1,1 @@
-"""What methods are built from: attaching and detaching, finding blocks and projections, saving and loading."""
+"""Building blocks of methods: attaching and detaching, finding blocks and projections, saving and loading."""

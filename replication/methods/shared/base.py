@@ -1,4 +1,4 @@
-"""What all methods share: their configurations, attaching and detaching, and the merge calls.
+"""Shared by all methods: configurations, attaching and detaching, and the merge calls.
 
 A method is a frozen `MethodConfig` that knows how to `install` its modules in a model and how to `uninstall`
 them. New parameters live in `AdapterModule`s, which is how counting and saving recognise them. What `attach`
@@ -24,7 +24,7 @@ from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
 
 IMPORTANCE_NAME = "importance_weight"
-"""A parameter whose name ends so is a learned importance weight: counted apart, and trained at a rate of its own."""
+"""Suffix of a learned importance weight's name: counted separately, and trained at its own learning rate."""
 _RECORD = "_replication_attachment"
 
 
@@ -58,7 +58,7 @@ class MethodConfig:
         return {}
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
-        """What the training loop has to do for this method on the way; None: nothing. ConfigError when the method
+        """The method's training callback; None if it needs none. ConfigError if the method
         does not fit the length of training.
         """
         return None
@@ -68,19 +68,17 @@ class MethodConfig:
         return None
 
     def structure(self, model: nn.Module) -> dict[str, Any] | None:
-        """What training changed in the method's modules (JSON values): survivors, ranks; None: nothing."""
+        """Changes of the method's modules during training (JSON values): survivors, ranks; None: none."""
         return None
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
-        """Bring a freshly attached model to `structure`; AdapterError where the two do not fit."""
-        raise AdapterError(
-            f"method {self.method} has no structure of its own, the saved adapter names {sorted(structure)}"
-        )
+        """Bring a freshly attached model to `structure`; AdapterError if the two do not fit."""
+        raise AdapterError(f"method {self.method} takes no structure, but the saved adapter has {sorted(structure)}")
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """What `attach` did to a model: parameter names of the task head, and of what was trainable before."""
+    """The effects of `attach`: parameter names of the task head, and of what was trainable before."""
 
     config: MethodConfig
     head: tuple[str, ...]
@@ -139,7 +137,7 @@ def check_boolean(config: MethodConfig, field: str) -> None:
 
 
 def check_number(config: MethodConfig, field: str, valid: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """ConfigError unless the field is a finite number with low <= value < high; `valid` says so in words."""
+    """ConfigError unless the field is a finite number with low <= value < high; `valid` describes the range."""
     value = getattr(config, field)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value < high:
@@ -152,7 +150,7 @@ def check_number(config: MethodConfig, field: str, valid: str, low: float = -mat
 def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     """Put a method on `model`, in place, and freeze all but the method's parameters and a task head.
 
-    Works on the meta device. New parameters take the dtype and device of the weights beside them, and are
+    Works on the meta device. New parameters take the dtype and device of the weights next to them, and are
     drawn from `config.init_seed`, never from torch's global generator. Raises AdapterError, with the model
     unchanged, when another method is attached or the method does not fit the model.
     """
@@ -201,7 +199,7 @@ def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def attachment(model: nn.Module) -> Attachment:
-    """The record of `attach`; AdapterError, which says how to fix it, if nothing is attached."""
+    """The record of `attach`; AdapterError if nothing is attached."""
     record = getattr(model, _RECORD, None)
     if record is None:
         raise AdapterError(f"{type(model).__name__} carries no method: call attach(model, config) first")
@@ -215,7 +213,7 @@ def attached_config(model: nn.Module) -> MethodConfig | None:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What an optimizer should get, task head included, by name and in module order; AdapterError if not
+    """The parameters for an optimizer, task head included, by name and in module order; AdapterError if not
     attached.
     """
     attachment(model)

@@ -1,4 +1,4 @@
-"""Where things are in a Hugging Face model: its decoder blocks, its width, and its task head."""
+"""Locating the decoder blocks, the width and the task head of a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_decoder(model: nn.Module) -> DecoderStack:
         config = config.get_text_config()
     width = getattr(config, "hidden_size", None)
     if not isinstance(width, int):
-        raise AdapterError(f"{type(model).__name__}: its configuration gives no hidden_size")
+        raise AdapterError(f"{type(model).__name__}: its configuration has no hidden_size")
     owner, blocks = max(lists, key=lambda pair: sum(parameter.numel() for parameter in pair[1].parameters()))
     return DecoderStack(owner, tuple(blocks), width)
 
@@ -53,7 +53,7 @@ def _outermost_lists(module: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]
 
 
 def describe_base(model: nn.Module) -> dict[str, Any]:
-    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None where not to be
+    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None if not to be
     found.
     """
     try:
@@ -64,7 +64,7 @@ def describe_base(model: nn.Module) -> dict[str, Any]:
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of a task head, by name: what stands beside `model.base_model`, without a language-model
+    """Parameters of a task head, by name: those outside `model.base_model`, without a language-model
     head.
 
     Sequence classification: pooler and classifier (DeBERTa-v2, BERT, MPNet), Llama's `score`. BERT keeps its

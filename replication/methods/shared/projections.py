@@ -1,7 +1,7 @@
 """Finding the linear projections that a method targets, and swapping a module for a wrapper and back.
 
 A target is a role (`query`, `key`, `value`, `output`) or the end of a module's name (`mlp.c_fc`, `fc1`,
-`c_attn`). Roles follow the names that Hugging Face models give to attention projections; in GPT-2's fused
+`c_attn`). Roles follow the names of attention projections in Hugging Face models; in GPT-2's fused
 `c_attn` a role is an equal slice of the output. Modules of a task head are never targets: they train anyway.
 """
 
@@ -99,7 +99,7 @@ def _ends_with(name: str, suffix: str) -> bool:
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` is registered in `model`: a shared module has several positions."""
+    """Replace `old` by `new` in `model`, in every position of a shared module."""
     for parent in list(model.modules()):
         for child_name, child in list(parent._modules.items()):  # named_children() skips second positions
             if child is old and parent is not new:

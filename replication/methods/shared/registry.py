@@ -1,7 +1,7 @@
 """Finding a method by its name, without torch.
 
 A method's name is its file's: `method_class("lora")` imports `replication.methods.lora`, and no other method. A method
-defined elsewhere, in a notebook say, is known once `register_method` has run.
+defined elsewhere, for example in a notebook, is known once `register_method` has run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Saving what a method trains, and loading it on a base model.
 
 A folder holds `adapter_config.json` (format_version, method, config, base, parameter_count,
-and the `structure` that training gave a method whose modules change on the way) and
+and the `structure` of a method whose modules change during training) and
 `adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
 weights once; `frozen` saves no tensor. Base weights are not saved otherwise: the same base must be given to

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from analysis.judge.published_vs_measured import beside_block, beside_cells, judge_cells
+from analysis.judge.published_vs_measured import compared_cells, comparison_block, judge_cells
 from analysis.judge.study import Study
 from analysis.load.paper_files import METRICS
 from analysis.load.paper_folder import load_published
@@ -19,55 +19,55 @@ def study(quick_runs):
 
 def test_a_profile_that_may_not_be_compared_never_is(study):
     reason = PUBLISHED.tolerances.why_not_comparable("quick")
-    cells = beside_cells(study, PUBLISHED)
-    assert {cell.word for cell in cells} == {"not_comparable"}
+    cells = compared_cells(study, PUBLISHED)
+    assert {cell.verdict for cell in cells} == {"not_comparable"}
     assert {cell.method for cell in cells if cell.measured == "not measured"} == {"tgen"}  # never run here
-    block = beside_block(cells, TABLES, reason)
+    block = comparison_block(cells, TABLES, reason)
     assert reason in block.caption
     assert all(len(row) == len(block.headers) for row in block.rows)
 
 
-def test_printed_figures_keep_their_digits_and_show_their_standing(study):
-    block = beside_block(beside_cells(study, PUBLISHED), TABLES, "why")
+def test_published_figures_keep_their_digits_and_show_their_standing(study):
+    block = comparison_block(compared_cells(study, PUBLISHED), TABLES, "why")
     solo = next(row for row in block.rows if row[0] == "Solo Connection GPT-2 Medium")
     shown = dict(zip(block.headers, solo, strict=True))
-    assert [shown[f"{name} printed"] for name in ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")] == [
+    assert [shown[f"{name} published"] for name in ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")] == [
         "0.677", "8.64", "0.4595", "0.6913", "2.3?",
     ]  # fmt: skip
-    assert shown["CIDEr printed"].standing == "unreadable"
+    assert shown["CIDEr published"].standing == "unreadable"
     assert "±" in shown["BLEU here"]
     assert shown["Verdict"] == "not comparable"
-    printed = [
-        cell for row in block.rows for cell, header in zip(row, block.headers, strict=True) if "printed" in header
+    published = [
+        cell for row in block.rows for cell, header in zip(row, block.headers, strict=True) if "published" in header
     ]
-    assert all(cell == "not stated" or cell.standing for cell in printed)
+    assert all(cell == "not stated" or cell.standing for cell in published)
     assert block.standings
-    assert any("Standing of a printed figure" in line for line in block.legend)
+    assert any("Standing of a published figure" in line for line in block.legend)
 
 
 def test_only_methods_that_were_run_and_the_challenges_baseline_stand_there(study):
-    cells = beside_cells(Study.of([e for e in study.experiments if e.name == "lora"]), PUBLISHED)
+    cells = compared_cells(Study.of([e for e in study.experiments if e.name == "lora"]), PUBLISHED)
     assert {cell.method for cell in cells} == {"lora", "tgen"}
     baseline = [cell for cell in cells if cell.method == "tgen"]
-    assert [cell.printed for cell in baseline] == ["0.6593", "8.6094", "0.4483", "0.6850", "2.2338"]
+    assert [cell.published for cell in baseline] == ["0.6593", "8.6094", "0.4483", "0.6850", "2.2338"]
     assert {(cell.measured, cell.experiment) for cell in baseline} == {("not measured", None)}
-    assert beside_cells(Study.of([]), PUBLISHED) == []
+    assert compared_cells(Study.of([]), PUBLISHED) == []
 
 
 def test_the_paper_profile_is_judged_by_its_cells(paper_runs):
     study = Study.of(load_profile(paper_runs))
     judged = judge_cells(study, PUBLISHED)
-    cells = beside_cells(study, PUBLISHED)
-    verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
-    places = {(table.place, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
+    cells = compared_cells(study, PUBLISHED)
+    verdicts = {(entry.table, entry.row, entry.metric): entry for entry in judged}
+    ids = {(table.location, row.label): (table.id, row.id) for table in TABLES for row in table.rows}
     assert cells
     for cell in cells:
-        verdict = verdicts[(*places[cell.source, cell.row], cell.metric)]
-        assert cell.word == verdict.word
-        if verdict.measured is not None:  # the figure shown is the one that was judged
-            assert cell.experiment == verdict.experiment
-    assert any(verdict.measured is not None for verdict in judged)
-    assert all(cell.word in ("not_run", "unreadable") for cell in cells if "Small" in cell.row)
+        entry = verdicts[(*ids[cell.source, cell.row], cell.metric)]
+        assert cell.verdict == entry.verdict
+        if entry.measured is not None:  # the figure shown is the one that was judged
+            assert cell.experiment == entry.experiment
+    assert any(entry.measured is not None for entry in judged)
+    assert all(cell.verdict in ("not_run", "unreadable") for cell in cells if "Small" in cell.row)
 
 
 def test_the_judged_run_is_shown_where_another_scores_higher(paper_runs):
@@ -79,7 +79,7 @@ def test_the_judged_run_is_shown_where_another_scores_higher(paper_runs):
         else run
         for run in loaded
     ]
-    cells = beside_cells(Study.of(best), PUBLISHED)
+    cells = compared_cells(Study.of(best), PUBLISHED)
     shown = {cell.experiment for cell in cells if cell.row == "Solo Connection GPT-2 Medium" and cell.metric == "BLEU"}
     assert shown == {"solo-k2"}
 
@@ -102,15 +102,16 @@ def test_a_run_with_a_part_taken_out_never_stands_for_the_method(write_runs, tmp
     assert {row.experiment: row.plain for row in study.rows} == {
         "lora": True, "solo-none": False, "solo-k2": True, "solo-k6": True,
     }  # fmt: skip
-    cells = beside_cells(study, PUBLISHED)
+    cells = compared_cells(study, PUBLISHED)
     assert {cell.experiment for cell in cells if cell.method == "solo_connection"} == {"solo-k2"}
 
 
 def test_json_has_stable_keys(study):
-    for cell in beside_cells(study, PUBLISHED):
+    for cell in compared_cells(study, PUBLISHED):
         value = cell.as_json()
         assert list(value) == [
-            "printed_row", "method", "metric", "published", "published_spread", "standing", "standing_means", "source",
+            "published_row", "method", "metric", "published", "published_spread", "standing", "standing_means",
+            "source",
             "measured", "experiment", "verdict",
         ]  # fmt: skip
         assert value["metric"] in METRICS

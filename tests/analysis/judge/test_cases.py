@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis.judge.claims import Case, Draft, Judged, joined_word, settle
+from analysis.judge.claims import Case, Draft, Judged, joined_verdict, settle
 from analysis.judge.decision import Difference, Question
 from analysis.stats.bootstrap import PairedDifference
 from analysis.stats.seeds import t_interval
@@ -20,7 +20,7 @@ def question(name="a minus b", effect=0.1, error=0.01, seeds=(1, 2, 3)):
 
 
 @pytest.mark.parametrize(
-    ("words", "word"),
+    ("verdicts", "verdict"),
     [
         (["supported", "supported"], "supported"),
         (["supported", "inconclusive"], "inconclusive"),
@@ -28,8 +28,8 @@ def question(name="a minus b", effect=0.1, error=0.01, seeds=(1, 2, 3)):
         ([], "inconclusive"),
     ],
 )
-def test_parts_of_a_case_join(words, word):
-    assert joined_word(words) == word
+def test_parts_of_a_case_join(verdicts, verdict):
+    assert joined_verdict(verdicts) == verdict
 
 
 def test_the_open_questions_of_all_drafts_are_one_family():
@@ -37,10 +37,10 @@ def test_the_open_questions_of_all_drafts_are_one_family():
         Draft("one", (question(), question("a minus c", effect=0.2))),
         Draft("two", (question(),), untested="did not learn"),
         Draft("three", (question(effect=-0.1),)),
-        Draft("four", found="not compared", untested="unequal steps", word="not_tested"),
+        Draft("four", found="not compared", untested="unequal steps", verdict="not_tested"),
     ]
     one, two, three, four = settle(drafts, tested=True)
-    assert [case.word for case in (one, two, three, four)] == [
+    assert [case.verdict for case in (one, two, three, four)] == [
         "supported", "inconclusive", "contradicted", "not_tested",
     ]  # fmt: skip
     assert {finding.family for case in (one, three) for finding in case.findings} == {3}
@@ -54,8 +54,8 @@ def test_the_open_questions_of_all_drafts_are_one_family():
 
 def test_a_profile_that_tests_nothing_shows_effects_without_a_word():
     (case,) = settle([Draft("one", (question(),))], tested=False)
-    assert (case.word, case.ending, case.effects) == ("not_tested", "", (0.1,))
-    assert case.findings[0].word == "not_tested"
+    assert (case.verdict, case.ending, case.effects) == ("not_tested", "", (0.1,))
+    assert case.findings[0].verdict == "not_tested"
     assert case.findings[0].p_holm is None
 
 

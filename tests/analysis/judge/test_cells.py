@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from analysis.judge.published_vs_measured import CELL_WORDS, judge_cells, judged_by_others, tolerance_warnings
+from analysis.judge.published_vs_measured import CELL_VERDICTS, judge_cells, judged_by_others, tolerance_warnings
 from analysis.judge.study import Study
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.paper_folder import load_published
@@ -46,14 +46,14 @@ def test_other_profiles_compare_no_cell(write_runs, tmp_path, judged, tables, pr
         tmp_path, profile=profile, items=8, backbone="gpt2-medium", settings={"solo_connection": {"rank": 120}}
     )
     found = judged(load_profile(runs))
-    assert {verdict.word for verdict in found} == {"not_comparable"}
+    assert {entry.verdict for entry in found} == {"not_comparable"}
     assert len(found) == sum(len(row.cells) for table in tables for row in table.rows)
-    assert all(verdict.reason and verdict.measured is None for verdict in found)
+    assert all(entry.reason and entry.measured is None for entry in found)
 
 
 def test_a_profile_can_be_named_where_nothing_ran(judged):
-    assert {verdict.word for verdict in judged([], profile="paper")} == {"not_run", "unreadable"}
-    assert {verdict.word for verdict in judged([], profile="quick")} == {"not_comparable"}
+    assert {entry.verdict for entry in judged([], profile="paper")} == {"not_run", "unreadable"}
+    assert {entry.verdict for entry in judged([], profile="quick")} == {"not_comparable"}
 
 
 def test_every_word_but_not_comparable_occurs_in_the_paper_profile(paper_runs, judged, tables):
@@ -65,12 +65,12 @@ def test_every_word_but_not_comparable_occurs_in_the_paper_profile(paper_runs, j
     experiments["solo-k2"] = with_scores(experiments["solo-k2"], BLEU=beyond, NIST=table.value(solo, "NIST"))
     found = judged(list(experiments.values()))
     bleu, nist = (cell(found, table, solo, metric) for metric in ("BLEU", "NIST"))
-    assert (bleu.word, bleu.reference) == ("direction_only", lora.label)
-    assert nist.word == "within_tolerance"
+    assert (bleu.verdict, bleu.reference) == ("direction_only", lora.label)
+    assert nist.verdict == "within_tolerance"
     assert nist.difference == pytest.approx(0, abs=1e-9)
-    assert cell(found, table, solo, "CIDEr").word == "unreadable"
-    assert {verdict.word for verdict in found} <= set(CELL_WORDS)
-    assert "not_run" in {verdict.word for verdict in found}
+    assert cell(found, table, solo, "CIDEr").verdict == "unreadable"
+    assert {entry.verdict for entry in found} <= set(CELL_VERDICTS)
+    assert "not_run" in {entry.verdict for entry in found}
 
 
 def test_the_wrong_direction_is_not_reproduced(paper_runs, judged, tables):
@@ -79,18 +79,18 @@ def test_the_wrong_direction_is_not_reproduced(paper_runs, judged, tables):
     sign = 1 if table.value(solo, "BLEU") > table.value(lora, "BLEU") else -1
     experiments["lora"] = with_scores(experiments["lora"], BLEU=0.5)
     experiments["solo-k2"] = with_scores(experiments["solo-k2"], BLEU=0.5 - 0.1 * sign)
-    verdict = cell(judged(list(experiments.values())), table, solo, "BLEU")
-    assert verdict.word == "not_reproduced"
-    assert verdict.to_dict()["measured"]["seeds"] == 3
+    entry = cell(judged(list(experiments.values())), table, solo, "BLEU")
+    assert entry.verdict == "not_reproduced"
+    assert entry.to_dict()["measured"]["seeds"] == 3
 
 
 def test_the_tolerance_is_the_border(paper_runs, judged, tables):
     experiments = {e.name: e for e in load_profile(paper_runs)}
     table, solo = rows_of(tables, "solo_connection")
-    reach, printed = load_published().tolerances.metrics["BLEU"].half_width, table.value(solo, "BLEU")
+    reach, published = load_published().tolerances.metrics["BLEU"].half_width, table.value(solo, "BLEU")
     for off, within in ((reach, True), (-reach, True), (reach + 0.001, False)):
-        run = with_scores(experiments["solo-k2"], BLEU=printed + off)
-        assert (cell(judged([run]), table, solo, "BLEU").word == "within_tolerance") == within
+        run = with_scores(experiments["solo-k2"], BLEU=published + off)
+        assert (cell(judged([run]), table, solo, "BLEU").verdict == "within_tolerance") == within
 
 
 def test_a_missing_score_is_not_run(write_runs, tmp_path, judged, tables):
@@ -99,8 +99,8 @@ def test_a_missing_score_is_not_run(write_runs, tmp_path, judged, tables):
         label="E2E NLG, official release v1.0.0",
     )  # fmt: skip
     table, row = rows_of(tables, "lora")
-    verdict = cell(judged(load_profile(runs)), table, row, "METEOR")
-    assert (verdict.word, "METEOR was not scored" in verdict.reason) == ("not_run", True)
+    entry = cell(judged(load_profile(runs)), table, row, "METEOR")
+    assert (entry.verdict, "METEOR was not scored" in entry.reason) == ("not_run", True)
 
 
 def test_records_under_another_tolerance_file_are_reported(paper_runs, judged):
@@ -108,7 +108,7 @@ def test_records_under_another_tolerance_file_are_reported(paper_runs, judged):
     experiments = load_profile(paper_runs)
     assert {e.name for e in judged_by_others(experiments)} == {e.name for e in experiments}
     assert "The tolerances have changed" in tolerance_warnings(experiments)[0]
-    assert any(verdict.other_tolerances for verdict in judged(experiments))
+    assert any(entry.other_tolerances for entry in judged(experiments))
     present = sha256_file(DIRECTORY / "tolerances.json")
     renewed = [
         dataclasses.replace(
@@ -117,15 +117,15 @@ def test_records_under_another_tolerance_file_are_reported(paper_runs, judged):
         for e in experiments
     ]
     assert tolerance_warnings(renewed) == []
-    assert not any(verdict.other_tolerances for verdict in judged(renewed))
+    assert not any(entry.other_tolerances for entry in judged(renewed))
 
 
-def test_printed_cells_are_compared_on_one_scale(paper_runs, judged):
-    cells = [verdict for verdict in judged(load_profile(paper_runs)) if verdict.measured is not None]
+def test_published_cells_are_compared_on_one_scale(paper_runs, judged):
+    cells = [entry for entry in judged(load_profile(paper_runs)) if entry.measured is not None]
     assert cells
     for found in cells:
-        within = abs(found.measured.mean - float(found.printed)) <= found.half_width + 1e-9
-        assert (found.word == "within_tolerance") == within
+        within = abs(found.measured.mean - float(found.published)) <= found.half_width + 1e-9
+        assert (found.verdict == "within_tolerance") == within
     solo = [found for found in cells if found.experiment == "solo-k2"]
     assert {found.metric for found in solo} == {"BLEU", "NIST", "METEOR", "ROUGE_L"}  # CIDEr cannot be read
     assert not [found for found in cells if found.experiment == "solo-none"]

@@ -1,4 +1,4 @@
-"""The rule on synthetic truth: its errors without an effect, its power with one, and what each half alone would do."""
+"""The rule on synthetic truth: its errors without an effect, its power with one, and the errors of each half."""
 
 import dataclasses
 
@@ -52,8 +52,8 @@ def simulated(rng, effect, of_seeds, of_items, residual, seeds=3, items=200, res
 
 
 def words(differences):
-    """Each difference judged in a family of its own."""
-    return [decide([Question("a minus b", difference)])[0].word for difference in differences]
+    """Each difference judged in a separate family."""
+    return [decide([Question("a minus b", difference)])[0].verdict for difference in differences]
 
 
 def test_both_halves_are_needed():
@@ -85,10 +85,10 @@ def test_the_family_is_adjusted_by_holm():
     """Two borderline comparisons: each passes alone, together with many others they do not."""
     borderline = made(0.024, item_error=0.01, seed_error=0.001)
     alone = decide([Question("a", borderline)])[0]
-    assert (alone.word, alone.family, alone.p_holm) == ("supported", 1, alone.p_items)
+    assert (alone.verdict, alone.family, alone.p_holm) == ("supported", 1, alone.p_items)
     nothing = [Question(str(number), made(0.0, number=number)) for number in range(9)]
     found = decide([Question("a", borderline), *nothing])
-    assert found[0].word == "inconclusive"
+    assert found[0].verdict == "inconclusive"
     assert found[0].family == 10
     raw = [finding.p_items for finding in found]
     assert [finding.p_holm for finding in found] == pytest.approx(holm(raw))
@@ -99,7 +99,7 @@ def test_few_seeds_enter_no_family():
     few = Question("two seeds", made(seeds=(18, 52)))
     no_items = Question("no items", dataclasses.replace(made(), over_items=None))
     found = decide([few, Question("a", made()), no_items])
-    assert [finding.word for finding in found] == ["inconclusive", "supported", "inconclusive"]
+    assert [finding.verdict for finding in found] == ["inconclusive", "supported", "inconclusive"]
     assert [finding.family for finding in found] == [None, 1, None]
     assert [finding.why for finding in found] == ["fewer than 3 seeds", None, "no scores of single items"]
     assert (found[0].p_holm, found[0].detectable) == (None, None)
@@ -111,7 +111,7 @@ def test_a_margin_asks_two_hypotheses():
     inside = Question("a", made(-0.01, item_error=0.01, seed_error=0.001), above=-0.05)
     worse = Question("b", made(-0.2, item_error=0.01, seed_error=0.001), above=-0.05)
     found = decide([inside, worse])
-    assert [finding.word for finding in found] == ["supported", "contradicted"]
+    assert [finding.verdict for finding in found] == ["supported", "contradicted"]
     assert {finding.family for finding in found} == {4}
     assert inside.bounds == (-0.05, 0.0)
     assert found[1].p_items == worse.difference.over_items.p_value(0.0)
@@ -129,10 +129,10 @@ def test_a_finding_gives_every_number_by_name():
     assert found["effect"] == pytest.approx(0.1)
     assert found["over_items"][0] < 0.1 < found["over_items"][1]
     assert found["over_seeds"][0] < 0.1 < found["over_seeds"][1]
-    assert (found["seeds"], len(found["by_seed"]), found["word"]) == ([18, 52, 1917], 3, "supported")
+    assert (found["seeds"], len(found["by_seed"]), found["verdict"]) == ([18, 52, 1917], 3, "supported")
     assert 0 < found["smallest_detectable"] < 0.1
     shown = undecided(Question("a minus b", made()), "not_tested", None).to_dict()
-    assert (shown["word"], shown["p_holm"], shown["family"]) == ("not_tested", None, None)
+    assert (shown["verdict"], shown["p_holm"], shown["family"]) == ("not_tested", None, None)
 
 
 # Standard deviations of a seed's score, of an item, and of a seed on an item, in the units of an accuracy: from items
@@ -223,24 +223,24 @@ def test_synthetic_truth_through_the_whole_rule():
     """
     rng, noise, runs = np.random.default_rng(5), (0.01, 0.2, 0.2), 500
     none = words([simulated(rng, 0.0, *noise) for _ in range(runs)])
-    assert sum(word != "inconclusive" for word in none) / runs <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / runs)
+    assert sum(verdict != "inconclusive" for verdict in none) / runs <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / runs)
     error, deviation, overlap = spreads(*noise, items=200)
     least = smallest_detectable(error, deviation, 3, overlap=overlap)
     some = words([simulated(rng, least, *noise) for _ in range(runs)])
     assert "contradicted" not in some
-    assert sum(word == "supported" for word in some) / runs == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / runs))
+    assert sum(verdict == "supported" for verdict in some) / runs == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / runs))
 
 
 @pytest.mark.long
 def test_synthetic_truth_in_a_family():
-    """150 families of six comparisons, one with an effect: any false word in at most 5 % of the families."""
+    """150 families of six comparisons, one with an effect: any false verdict in at most 5 % of the families."""
     rng, noise, runs, false = np.random.default_rng(6), (0.005, 0.2, 0.2), 150, 0
     found_true = 0
     for _ in range(runs):
         effects = (0.2, 0.0, 0.0, 0.0, 0.0, 0.0)
         questions = [Question(str(effect), simulated(rng, effect, *noise)) for effect in effects]
         answers = decide(questions)
-        found_true += answers[0].word == "supported"
-        false += any(answer.word != "inconclusive" for answer in answers[1:])
+        found_true += answers[0].verdict == "supported"
+        false += any(answer.verdict != "inconclusive" for answer in answers[1:])
     assert false / runs <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / runs)
     assert found_true / runs > 0.8

@@ -31,7 +31,7 @@ def test_every_profile_but_quick_tests_claims(pair):
 
 
 def test_only_the_paper_profile_speaks_of_the_paper(pair):
-    assert "of no printed cell" in study(pair.values()).scope(["SmolLM2-135M"])
+    assert "to no published cell" in study(pair.values()).scope(["SmolLM2-135M"])
     paper = [dataclasses.replace(experiment, profile="paper") for experiment in pair.values()]
     assert study(paper).scope(["GPT-2 Medium"]) == ""
 

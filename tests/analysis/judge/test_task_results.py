@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from analysis.judge.study import Study, place_title, unequal
+from analysis.judge.study import Study, setting_title, unequal
 from analysis.load.runs import Planned, load_profile
 from analysis.stats.bootstrap import paired_bootstrap
 
@@ -21,16 +21,16 @@ def study_of(runs, names=None):
 
 def test_a_task_is_learned_where_lora_clearly_beats_frozen(task_study):
     learned = task_study.learned(COLA)
-    assert (learned.word, learned.lora, learned.frozen) == ("learned", "my-cola-lora", "my-cola-frozen")
+    assert (learned.verdict, learned.lora, learned.frozen) == ("learned", "my-cola-lora", "my-cola-frozen")
     assert learned.difference.over_items.low > 0
     not_learned = task_study.learned(RTE)
-    assert not_learned.word == "did not learn"
+    assert not_learned.verdict == "did not learn"
     assert not_learned.difference.over_items.low <= 0
 
 
 def test_without_a_frozen_run_it_is_not_known(task_runs):
     study = study_of(task_runs, ["my-cola-lora", "my-cola-weight_lora-k3"])
-    assert (study.learned(COLA).word, study.learned(COLA).reason) == ("not known", "not run: frozen")
+    assert (study.learned(COLA).verdict, study.learned(COLA).reason) == ("not known", "not run: frozen")
 
 
 def test_a_difference_is_paired_by_seed_and_item(task_study):
@@ -99,7 +99,7 @@ def test_rows_of_experiments_that_have_not_run_come_from_the_plan(task_runs):
     rows = {row.experiment: row for row in study.rows}
     assert (rows["cola-later"].label, rows["cola-later"].status) == ("WeightLoRA (r=8, K=9)", "missing")
     assert (rows["qa-later"].form, rows["qa-later"].task_title) == ("question_answering", "SQuAD v1.1")
-    assert place_title(study.experiments, ("minilm-l6", "squad")) == "SQuAD v1.1 on MiniLM-L6"
+    assert setting_title(study.experiments, ("minilm-l6", "squad")) == "SQuAD v1.1 on MiniLM-L6"
 
 
 def test_rows_hold_counts_scores_and_what_the_corpus_is(task_study):
@@ -114,7 +114,7 @@ def test_question_answering_is_resampled_item_by_item(write_task_runs, tmp_path)
     runs = write_task_runs(tmp_path, tasks={"squad_v1_subset": "squad_v1"}, methods=("lora", "frozen"), items=40)
     study = study_of(runs)
     learned = study.learned(("minilm-l6", "squad_v1_subset"))
-    assert learned.word == "learned"
+    assert learned.verdict == "learned"
     assert learned.difference.metric == "f1"
     assert learned.difference.over_items.estimate == pytest.approx(learned.difference.effect, abs=1e-5)
 
@@ -125,7 +125,7 @@ def test_generation_tasks_are_no_part_of_the_study(quick_runs):
 
 @pytest.fixture
 def gated(write_task_runs, tasks_module, tmp_path):
-    """CoLA with compared runs, a majority baseline, and gate runs with seeds of their own."""
+    """CoLA with compared runs, a majority baseline, and gate runs with separate seeds."""
 
     def make(**quality):
         share = {"my-cola-frozen": 0.6, "my-cola-lora": 0.9, **{f"gate-{k}": v for k, v in quality.items()}}
@@ -145,12 +145,12 @@ def gated(write_task_runs, tasks_module, tmp_path):
     return make
 
 
-@pytest.mark.parametrize(("lora", "frozen", "word"), [(0.9, 0.6, "learned"), (0.6, 0.6, "did not learn"),
+@pytest.mark.parametrize(("lora", "frozen", "verdict"), [(0.9, 0.6, "learned"), (0.6, 0.6, "did not learn"),
                                                       (0.6, 0.9, "did not learn")])  # fmt: skip
-def test_the_gate_decides_alone_what_was_learned(gated, lora, frozen, word):
+def test_the_gate_decides_alone_what_was_learned(gated, lora, frozen, verdict):
     study = gated(lora=lora, frozen=frozen)
     found = study.learned(("minilm-l6", "cola"))
-    assert (found.word, found.lora, found.frozen) == (word, "gate-cola-lora", "gate-cola-frozen")
+    assert (found.verdict, found.lora, found.frozen) == (verdict, "gate-cola-lora", "gate-cola-frozen")
     assert {run.name for run in study.gates} == {"gate-cola-lora", "gate-cola-frozen"}
     assert all(not run.name.startswith("gate") for run in study.experiments)
 
@@ -162,5 +162,5 @@ def test_a_trivial_baseline_is_a_rival_of_the_gate(gated):
     best = baseline.metrics.model_copy(update={"seeds": scores})
     runs = tuple(dataclasses.replace(run, metrics=best) if run is baseline else run for run in study.experiments)
     found = dataclasses.replace(study, experiments=runs).learned(("minilm-l6", "cola"))
-    assert found.word == "did not learn"
+    assert found.verdict == "did not learn"
     assert "trivial baseline" in found.reason

@@ -12,11 +12,11 @@ from analysis.load.searches import read_memory
 
 def judge_weightlora(profile, study, memory=None):
     found = judge(dataclasses.replace(study, profile=profile), memory=memory)
-    return [verdict for verdict in found if verdict.claim.paper == "weightlora"]
+    return [judged for judged in found if judged.claim.paper == "weightlora"]
 
 
 def verdicts(profile, study, memory=None):
-    return {verdict.claim.key: verdict for verdict in judge_weightlora(profile, study, memory)}
+    return {judged.claim.key: judged for judged in judge_weightlora(profile, study, memory)}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def make(write_task_runs, tmp_path):
 
 def test_there_is_one_verdict_a_claim(task_study):
     found = judge_weightlora("cpu", task_study)
-    assert [verdict.claim.number for verdict in found] == [1, 2, 3, 4]
+    assert [judged.claim.number for judged in found] == [1, 2, 3, 4]
 
 
 def test_a_baseline_takes_part_in_no_claim(write_task_runs, tasks_module, tmp_path):
@@ -72,7 +72,7 @@ def test_a_clear_difference_supports(make):
         "my-cola-weight_lora_plus": 1.0,
     }
     found = make(quality=better)
-    assert {key: verdict.word for key, verdict in found.items()} == {
+    assert {key: judged.verdict for key, judged in found.items()} == {
         "fewer_and_as_good": "supported",
         "plus_is_best": "supported",
         "better_than_random": "supported",
@@ -90,13 +90,13 @@ def test_the_opposite_contradicts(make):
     }
     found = make(quality=worse)
     for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
-        assert found[key].word == "contradicted", key
+        assert found[key].verdict == "contradicted", key
 
 
 def test_one_seed_is_never_a_result(make):
     better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70}
     found = make(quality=better, seeds=(18,))["better_than_random"]
-    assert found.word == "inconclusive"
+    assert found.verdict == "inconclusive"
     assert found.observed[0].endswith("inconclusive: fewer than 3 seeds.")
     assert "one seed" in found.observed[0]
 
@@ -104,7 +104,7 @@ def test_one_seed_is_never_a_result(make):
 def test_the_quick_profile_never_tests_a_claim(make):
     better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70, "my-cola-weight_lora_plus": 0.999}
     found = make(profile="quick", quality=better)
-    assert {verdict.word for verdict in found.values()} == {"not_tested"}
+    assert {judged.verdict for judged in found.values()} == {"not_tested"}
     assert "quick profile never tests a claim" in found["better_than_random"].reason
     assert found["better_than_random"].observed[0].endswith(").")
 
@@ -115,7 +115,7 @@ def test_unequal_steps_are_refused(write_task_runs, tmp_path):
     runs = write_task_runs(root, tasks=("cola",), methods=methods)
     write_task_runs(root, tasks=("cola",), methods=("random_lora-k3",), training={"steps": 120})
     found = verdicts("cpu", Study.of(load_profile(runs)))["better_than_random"]
-    assert found.word == "not_tested"
+    assert found.verdict == "not_tested"
     assert "unequal steps: my-cola-weight_lora-k3 200, my-cola-random_lora-k3 120" in found.observed[0]
 
 
@@ -133,7 +133,7 @@ def test_keeping_more_than_half_is_no_case_of_fewer(write_task_runs, tmp_path):
     few = judgement.fewer_parameters.model_copy(update={"share": 0.1})
     strict = judgement.model_copy(update={"fewer_parameters": few})
     found = verdicts("cpu", Study.of(load_profile(runs), judgement=strict))["fewer_and_as_good"]
-    assert found.word == "not_tested"
+    assert found.verdict == "not_tested"
     assert "more than half" in found.observed[0]
 
 
@@ -144,10 +144,10 @@ def test_counts_stand_beside_the_first_claim(task_study):
 
 
 @pytest.mark.parametrize(
-    ("peak", "everything", "word"),
+    ("peak", "everything", "verdict"),
     [(400, 800, "supported"), (800, 800, "contradicted"), (795, 800, "inconclusive")],
 )
-def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, word):
+def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, verdict):
     tasks_module.write_memory(tmp_path)
     memory, _ = read_memory(tmp_path)
     rows = tuple(
@@ -157,15 +157,15 @@ def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module,
     whole = memory.rows[4].model_copy(update={"phase2_peak_bytes": 900, "all_adapters_peak_bytes": everything})
     memory = memory.model_copy(update={"rows": (*rows, whole)})
     found = verdicts("cpu", task_study, memory)["saves_memory"]
-    assert found.word == word
+    assert found.verdict == verdict
     assert "no interval" in found.reason
-    assert verdicts("quick", task_study, memory)["saves_memory"].word == "not_tested"
+    assert verdicts("quick", task_study, memory)["saves_memory"].verdict == "not_tested"
 
 
 def test_no_runs_test_nothing(authors):
     found = verdicts("cpu", Study.of([]))
-    assert {verdict.word for verdict in found.values()} == {"not_tested"}
-    assert all(dataclasses.asdict(verdict)["observed"] == () for verdict in found.values())
+    assert {judged.verdict for judged in found.values()} == {"not_tested"}
+    assert all(dataclasses.asdict(judged)["observed"] == () for judged in found.values())
 
 
 @pytest.mark.parametrize(("tasks", "waits"), [(("cola",), True), (("cola", "rte"), False)])
@@ -178,7 +178,7 @@ def test_a_claim_is_judged_when_the_whole_grid_has_run(write_task_runs, tmp_path
     runs = write_task_runs(tmp_path, tasks=tasks, methods=methods, items=60)
     study = Study.of(load_profile(runs), judgement=fixed.model_copy(update={"grid": (part,)}))
     for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
-        verdict = verdicts("cpu", study)[key]
-        assert ("Not judged yet" in verdict.reason) is waits
-        assert (verdict.word == "not_tested") is waits
-        assert not waits or "on 2 tasks, of which 1 ran" in verdict.reason
+        judged = verdicts("cpu", study)[key]
+        assert ("Not judged yet" in judged.reason) is waits
+        assert (judged.verdict == "not_tested") is waits
+        assert not waits or "on 2 tasks, of which 1 ran" in judged.reason

@@ -1,4 +1,4 @@
-"""The claims of both papers stand in one form; a claim that contradicts itself is refused with its field."""
+"""The claims of both papers have one form; a claim that contradicts itself is refused with its field."""
 
 import pytest
 

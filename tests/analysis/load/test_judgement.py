@@ -1,4 +1,4 @@
-"""What the grid is asked: the file's own rules, and that the cpu profile runs exactly what it names."""
+"""The grid's comparisons: the file's own rules, and that the cpu profile runs exactly what it names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from replication.metrics import leading
 
 @pytest.fixture
 def changed(project_root, tmp_path):
-    """The file with one change, in a folder of its own."""
+    """The file with one change, in a separate folder."""
 
     def write(change):
         content = yaml.safe_load((project_root / "paper_results/judgement.yaml").read_text())
@@ -28,7 +28,7 @@ def changed(project_root, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda file: file["grid"][0].update(gate_seeds=[18]), "gate needs seeds of its own"),
+        (lambda file: file["grid"][0].update(gate_seeds=[18]), "gate needs separate seeds"),
         (lambda file: file["measures"].pop("accuracy"), "sst2-1000 is judged by accuracy, which has no margins"),
         (lambda file: file["rule"].update(alpha=0.7), "alpha"),
         (lambda file: file["roles"]["cpu"].update(other=["x"]), "other"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from analysis.load.paper_files import UNITS, Cell, Figure, Parameters, Source, check_share, printed_count
+from analysis.load.paper_files import UNITS, Cell, Figure, Parameters, Source, check_share, published_count
 
 
 def figure(text="70.4", value="70.4", kind=Figure, **fields):
@@ -24,7 +24,7 @@ def figure(text="70.4", value="70.4", kind=Figure, **fields):
         ("12K", 12_000, "1000"), ("10 or 20", None, None), ("by epochs", None, None),
     ],
 )  # fmt: skip
-def test_precision_is_the_last_printed_digit(text, value, precision):
+def test_precision_is_the_last_published_digit(text, value, precision):
     assert figure(text, value).precision == (None if precision is None else Decimal(precision))
 
 
@@ -90,16 +90,16 @@ def test_a_share_is_right_to_its_own_digits_alone(a, b, unit):
         check_share(figure(f"{other:f}", other, unit="per cent"), count, than)
 
 
-def test_printed_counts():
-    assert [printed_count(text) for text in ("0.35M", "354.92M", "12K", "8B")] == [
+def test_published_counts():
+    assert [published_count(text) for text in ("0.35M", "354.92M", "12K", "8B")] == [
         350_000, 354_920_000, 12_000, 8_000_000_000,
     ]  # fmt: skip
     for wrong in ("0.35", "many", ""):
         with pytest.raises(ValueError, match="is not a"):
-            printed_count(wrong)
+            published_count(wrong)
 
 
 def test_a_source_says_where():
-    assert Source(citation="c", url="u", issue=165).place == "issue 165"
-    assert Source(citation="c", url="u", table="Table 3", file="README.md").place == "Table 3, README.md"
+    assert Source(citation="c", url="u", issue=165).location == "issue 165"
+    assert Source(citation="c", url="u", table="Table 3", file="README.md").location == "Table 3, README.md"
     assert all(UNITS.values())

@@ -49,7 +49,7 @@ def test_a_good_file_is_read(tmp_path):
         ({"metric": "zzz"}, r"parts\.a\.metric: unknown metric 'zzz'; valid: BLEU"),
         ({"standing": "papre"}, r"parts\.a\.standing: unknown value 'papre'; did you mean 'paper'\? valid: paper, unv"),
         ({"standing": None}, r"parts\.a\.standing"),
-        ({"text": 70.4}, r"parts\.a\.text: 70\.4 must stand in quotes"),
+        ({"text": 70.4}, r"parts\.a\.text: 70\.4 must be in quotes"),
         ({"remark": "x"}, r"parts\.a: unknown key 'remark'; valid: metric, standing, text"),
         ({"texts": "x"}, r"parts\.a: unknown key 'texts'; did you mean 'text'"),
     ],

@@ -31,7 +31,7 @@ def misspell(by_metric):
         (lambda c: bleu(c).update(spread=0.1), "spread, spread_text and spread_means go together"),
         (lambda c: bleu(c).update(spread=0.1, spread_text=".2", spread_means="runs"), "spread 0.1 is not what"),
         (lambda c: bleu(c).update(unit="score"), "row lora-gpt2-medium, BLEU: unit 'score', but scale 100 .* 'points'"),
-        (lambda c: bleu(c).update(text=67.45), "rows.1.cells.BLEU.text: 67.45 must stand in quotes"),
+        (lambda c: bleu(c).update(text=67.45), "rows.1.cells.BLEU.text: 67.45 must be in quotes"),
         (lambda c: bleu(c).pop("text"), "rows.1.cells.BLEU.text: is missing"),
         (lambda c: bleu(c).update(vlaue=1), "rows.1.cells.BLEU: unknown key 'vlaue'; did you mean 'value'"),
         (lambda c: misspell(c["rows"][1]["cells"]), "rows.1.cells.BLUE.*: unknown metric 'BLUE'; did you mean 'BLEU'"),

@@ -137,7 +137,7 @@ def test_seeds_that_answer_other_items_fail_the_run(run):
 
 
 def with_gold_file(run):
-    """The run's predictions without the truth, which then stands in a gold file."""
+    """The run's predictions without labels, which are then in a gold file."""
     for path in sorted((run / "predictions").glob("seed-*.jsonl")):
         rows = read_jsonl(path)
         golden = write_jsonl(run.parents[2] / "gold" / "quick" / "task.jsonl", gold(rows))

@@ -8,8 +8,8 @@ from analysis.load.selection import (
     Adapter,
     Selection,
     agreement_of_seeds,
-    places,
     position_agreement,
+    positions,
     read_selection,
     shared_fraction,
     short_names,
@@ -43,7 +43,7 @@ def test_a_file_is_read_with_names_of_its_survivors(tmp_path):
     ("changes", "message"),
     [
         ({"survivors": [2, 6]}, "adapter 6 is none of the 6"),
-        ({"survivors": [2, 2]}, "stands twice"),
+        ({"survivors": [2, 2]}, "duplicate adapter"),
         ({"trace": {"steps": [1], "weights": []}}, "1 steps but 0 rows"),
         ({"trace": {"steps": [1], "weights": [[1.0]]}}, "1 weights for 6 adapters"),
         ({"adapters": content()["adapters"][1:]}, "indices are not 0 to 4"),
@@ -77,7 +77,7 @@ def test_the_stacks_of_an_encoder_decoder_are_told_apart():
              "model.decoder.layers.{}.encoder_attn.q_proj")  # fmt: skip
     modules = [stem.format(block) for stem in stems for block in range(2)]
     adapters = [Adapter(index=i, module=m, label="whole", block=i % 2, role="query") for i, m in enumerate(modules)]
-    assert [group for group, _ in places(adapters)] == ["enc q", "enc q", "dec q", "dec q", "cross q", "cross q"]
+    assert [group for group, _ in positions(adapters)] == ["enc q", "enc q", "dec q", "dec q", "cross q", "cross q"]
 
 
 SETS = st.sets(st.integers(0, 35), min_size=5, max_size=5)

@@ -59,7 +59,7 @@ def test_compact_rows_are_read_with_their_gold_file(tmp_path, form):
 
 def test_an_item_stands_once_and_a_form_has_a_name(tmp_path):
     path = write(tmp_path / "seed-18.jsonl", ROWS["regression"], ROWS["regression"])
-    with pytest.raises(DataError, match="line 2: the id 'a' stands there already"):
+    with pytest.raises(DataError, match="line 2: duplicate id 'a'"):
         read_rows(path, "regression")
     with pytest.raises(DataError, match="form 'poetry' is unknown"):
         read_rows(path, "poetry")

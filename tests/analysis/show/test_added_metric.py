@@ -13,7 +13,7 @@ from pipelines.score import score_seeds, summarise
 from replication.errors import DataError
 from replication.fileio import read_json, write_json
 
-WORDS = '''
+VERDICTS = '''
 import numpy as np
 from replication.metrics.metric import Metric, share, texts
 
@@ -41,7 +41,7 @@ def words(tmp_path, monkeypatch):
     """One more file among the metrics, and no Java."""
     folder = tmp_path / "metrics"
     folder.mkdir()
-    (folder / "words.py").write_text(WORDS)
+    (folder / "words.py").write_text(VERDICTS)
     monkeypatch.setattr(replication.metrics, "__path__", [*replication.metrics.__path__, str(folder)])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)

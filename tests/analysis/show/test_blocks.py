@@ -23,12 +23,12 @@ from analysis.show.blocks import (
 from analysis.stats.seeds import SeedSummary
 
 PRINTED = Block(
-    "Printed & measured, 59 % fewer",
+    "Published & measured, 59 % fewer",
     ("Method", "BLEU", "Note"),
     (("LoRA_4", Cell("0.704 ± 0.001", standing="paper", best=True), "read → twice"),
      ("Solo ≈ k=2", Cell("0.6?", standing="unreadable"), "a note that is much longer than a column may be, †")),
     ("One note: £5 < 10 |x| “quoted”.",),
-    key="printed",
+    key="published",
 )  # fmt: skip
 
 

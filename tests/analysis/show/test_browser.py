@@ -96,7 +96,7 @@ def test_a_screenshot_shows_a_page(page, tmp_path, width, scheme):
 
 @pytest.mark.parametrize("profile", ["quick", "cpu"])
 def test_the_committed_report_is_drawn(project_root, tmp_path, profile):
-    """The page that stands in the repository, made from real runs."""
+    """The committed page, built from real runs."""
     path = project_root / "reports" / profile / "index.html"
     if not path.is_file():
         pytest.skip(f"not run: there is no report of the {profile} profile yet")
@@ -173,5 +173,5 @@ def test_print_shows_standings_and_where_tables_come_from(page, tmp_path):
         pytest.skip("not run: no pdftotext here (Debian: apt-get install poppler-utils)")
     browse(page, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}")
     done = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True)
-    assert "Standing of a printed figure" in done.stdout
+    assert "Standing of a published figure" in done.stdout
     assert "runs/quick/lora/training/seed-{18,52,1917}/record.json" in done.stdout

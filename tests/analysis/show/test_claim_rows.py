@@ -23,10 +23,10 @@ def question(name="WeightLoRA minus LoRA", effect=0.1, seeds=(1, 2, 3), error=0.
     return Question(name, Difference("accuracy", effect, seeds, items, over_seeds, by_seed))
 
 
-def row(word="supported", drafts=(), seeds_of=None, **fields):
-    cases = tuple(settle(drafts, tested=word != "not_tested"))
-    verdict = Judged(CLAIM, word, "because", runs=("a", "b"), cases=cases, profile="cpu", **fields)
-    return claim_rows([verdict], "cpu", seeds_of)[0]
+def row(verdict="supported", drafts=(), seeds_of=None, **fields):
+    cases = tuple(settle(drafts, tested=verdict != "not_tested"))
+    judged = Judged(CLAIM, verdict, "because", runs=("a", "b"), cases=cases, profile="cpu", **fields)
+    return claim_rows([judged], "cpu", seeds_of)[0]
 
 
 def test_an_effect_is_one_line_with_everything_the_rule_says():
@@ -45,20 +45,20 @@ def test_a_case_says_whose_comparison_it_is():
     found = row(drafts=[Draft("CoLA", (question("minus LoRA"),), subject="WeightLoRA+ ")])
     assert found.headline.startswith("CoLA: WeightLoRA+ minus LoRA +0.100")
     untested = row("not_tested", [Draft("CoLA", (question(),))])
-    assert untested.headline.startswith("Seen here, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")
+    assert untested.headline.startswith("Observed, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")
 
 
 @pytest.mark.parametrize(
-    ("word", "fields", "start"),
+    ("verdict", "fields", "start"),
     [
-        ("not_tested", {"observed": ("LoRA 0.5.",)}, "Seen here, without a verdict: LoRA 0.5."),
-        ("inconclusive", {"observed": ("LoRA 0.5.",)}, "Seen here: LoRA 0.5."),
+        ("not_tested", {"observed": ("LoRA 0.5.",)}, "Observed, without a verdict: LoRA 0.5."),
+        ("inconclusive", {"observed": ("LoRA 0.5.",)}, "Observed: LoRA 0.5."),
         ("not_tested", {"counted": ("5 of 36.",)}, "Counted, not trained: 5 of 36."),
         ("not_tested", {}, ""),
     ],
 )
-def test_without_an_effect_the_line_says_what_it_is(word, fields, start):
-    assert row(word, **fields).headline == start
+def test_without_an_effect_the_line_says_what_it_is(verdict, fields, start):
+    assert row(verdict, **fields).headline == start
 
 
 def test_a_long_line_is_cut_after_a_clause_and_says_so():

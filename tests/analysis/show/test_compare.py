@@ -10,7 +10,7 @@ from analysis.show.commands import register_compare as register
 from replication.errors import DataError
 
 CLAIM_KEYS = {
-    "id", "paper", "number", "claim", "word", "reason", "profile", "comparison", "metric", "effect",
+    "id", "paper", "number", "claim", "verdict", "reason", "profile", "comparison", "metric", "effect",
     "over_items", "over_seeds", "adjusted_p", "detectable", "seeds", "seed_count", "cases",
     "comparisons", "counted", "runs", "needs", "rule", "source", "standing",
 }  # fmt: skip
@@ -42,17 +42,17 @@ def outputs(quick_runs):
 def test_json_has_stable_keys(outputs):
     found = outputs[1]
     assert list(found) == [
-        "schema_version", "profile", "comparable", "why_not_comparable", "claims", "published_beside_measured",
+        "schema_version", "profile", "comparable", "why_not_comparable", "claims", "published_vs_measured",
         "problems",
     ]  # fmt: skip
-    assert (found["schema_version"], found["profile"], found["comparable"]) == (1, "quick", False)
+    assert (found["schema_version"], found["profile"], found["comparable"]) == (2, "quick", False)
     assert all(set(claim) == CLAIM_KEYS for claim in found["claims"])
     assert [claim["id"] for claim in found["claims"]][:2] == ["solo-1", "solo-2"]
     assert len(found["claims"]) == 8
     (compared,) = found["claims"][0]["comparisons"]
     assert (compared["profile"], compared["tested"], compared["p_holm"]) == ("quick", False, None)
-    assert {"name", "effect", "over_items", "over_seeds", "seeds", "smallest_detectable", "word"} <= set(compared)
-    assert {cell["verdict"] for cell in found["published_beside_measured"]} == {"not_comparable"}
+    assert {"name", "effect", "over_items", "over_seeds", "seeds", "smallest_detectable", "verdict"} <= set(compared)
+    assert {cell["verdict"] for cell in found["published_vs_measured"]} == {"not_comparable"}
 
 
 def test_the_terminal_is_readable_at_80_columns_without_a_lost_word(outputs):
@@ -62,8 +62,8 @@ def test_the_terminal_is_readable_at_80_columns_without_a_lost_word(outputs):
     for claim in found["claims"]:
         assert claim["claim"] in words
         assert claim["reason"] in words
-        assert f"{claim['number']}. {claim['word'].replace('_', ' ')}:" in words
-    for cell in found["published_beside_measured"]:
+        assert f"{claim['number']}. {claim['verdict'].replace('_', ' ')}:" in words
+    for cell in found["published_vs_measured"]:
         assert f"{cell['published']}" in words
         assert (cell["measured"] or "not measured") in words
         assert cell["verdict"].replace("_", " ") in words
@@ -76,8 +76,8 @@ def test_a_profile_without_runs_says_how_to_make_them(invoke, tmp_path):
     assert result.exit_code == 0
     assert "`make reproduce-cpu` makes those of the cpu profile" in result.output
     found = json.loads(invoke("--profile", "cpu", "--root", tmp_path, "--json").output)
-    assert {claim["word"] for claim in found["claims"]} == {"not_tested"}
-    assert found["published_beside_measured"] == []
+    assert {claim["verdict"] for claim in found["claims"]} == {"not_tested"}
+    assert found["published_vs_measured"] == []
 
 
 @pytest.mark.parametrize("profile", ["../elsewhere", "..", "a/b", "nope"])

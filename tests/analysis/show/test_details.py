@@ -68,7 +68,7 @@ def test_an_absent_result_is_said(tmp_path):
     assert with_tables(marked, tmp_path) == f"<!-- ablation:no_such -->\n{NOT_MEASURED}\n<!-- /ablation:no_such -->"
 
 
-def test_check_says_what_is_stale_and_writing_mends_it(tmp_path, capsys):
+def test_check_names_what_is_stale_and_writing_fixes_it(tmp_path, capsys):
     (tmp_path / "a.py").write_text("\nhere\n", encoding="utf-8")
     for name in DOCUMENTS[1:]:
         (tmp_path / name).write_text("`a.py:1` (`here`)\n", encoding="utf-8")

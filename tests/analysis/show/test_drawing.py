@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 
 from analysis.show.drawing import Drawing, new_figure, number_ids, print_all, spread_apart
 
-PLACES = st.lists(st.floats(0, 1), max_size=12)
+POSITIONS = st.lists(st.floats(0, 1), max_size=12)
 
 
-@given(PLACES, st.floats(0.001, 0.3))
-def test_names_are_moved_apart_within_the_panel_and_in_order(places, gap):
-    moved = spread_apart(places, gap, 0, 1)
-    assert len(moved) == len(places)
+@given(POSITIONS, st.floats(0.001, 0.3))
+def test_names_are_moved_apart_within_the_panel_and_in_order(positions, gap):
+    moved = spread_apart(positions, gap, 0, 1)
+    assert len(moved) == len(positions)
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in moved)
-    fitting = min(gap, 1 / max(1, len(places) - 1))
-    order = sorted(range(len(places)), key=lambda index: places[index])
+    fitting = min(gap, 1 / max(1, len(positions) - 1))
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
     for a, b in pairwise(order):
         assert moved[b] - moved[a] >= fitting - 1e-9
 

@@ -1,4 +1,4 @@
-"""The table of printed and counted parameters: rounding, causes, and the committed file against a fresh count."""
+"""The table of published and counted parameters: rounding, causes, and the committed file against a fresh count."""
 
 import json
 from decimal import Decimal
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from analysis.show.full_scale_counts import (
     PARAMETERS,
     parameters_block,
-    printed_figures,
-    printed_value,
+    published_figures,
+    published_value,
     read_parameters,
     rounds_to,
     shares_block,
@@ -26,17 +26,17 @@ def parameters():
 
 
 @pytest.fixture(scope="module")
-def printed():
-    return printed_figures()
+def figures():
+    return published_figures()
 
 
 @given(st.integers(0, 10**9), st.integers(0, 3))
-def test_a_count_rounds_to_its_own_print_and_to_no_distant_one(count, places):
-    text = f"{Decimal(count) / 1_000_000:.{places}f}M"
-    unit = 10 ** (6 - places)
+def test_a_count_rounds_to_its_published_form_and_to_no_distant_one(count, decimals):
+    text = f"{Decimal(count) / 1_000_000:.{decimals}f}M"
+    unit = 10 ** (6 - decimals)
     assert rounds_to(count, text)
     assert not rounds_to(count + unit + 1, text)
-    assert abs(printed_value(text) - count) <= unit
+    assert abs(published_value(text) - count) <= unit
 
 
 def test_whole_numbers_round_to_themselves_alone():
@@ -59,24 +59,24 @@ def test_whole_numbers_round_to_themselves_alone():
         ("weightlora/kept/5", "exact", "exact"),
     ],
 )
-def test_causes(parameters, printed, cell, kind, words):
-    found = verdict(next(item for item in parameters.cells if item.id == cell), parameters, printed)
+def test_causes(parameters, figures, cell, kind, words):
+    found = verdict(next(item for item in parameters.cells if item.id == cell), parameters, figures)
     assert found.kind == kind
     assert words in found.words
 
 
-def test_a_candidate_that_fits_one_model_only_explains_nothing(parameters, printed):
-    """LoRA on Large without its candidates: a thousandth then fits Medium alone."""
+def test_a_candidate_that_fits_one_model_only_explains_nothing(parameters, figures):
+    """LoRA on Large without its candidates: a thousandth then fits only Medium."""
     cells = tuple(
         c.model_copy(update={"candidates": ()}) if c.backbone == "gpt2-large" else c for c in parameters.cells
     )
     lora = next(cell for cell in cells if cell.id == "lora_e2e/lora-gpt2-medium")
-    assert verdict(lora, parameters.model_copy(update={"cells": cells}), printed).kind == "unexplained"
+    assert verdict(lora, parameters.model_copy(update={"cells": cells}), figures).kind == "unexplained"
 
 
-def test_the_table_shows_every_printed_count(printed):
+def test_the_table_shows_every_published_count(figures):
     block = parameters_block()
-    assert len(block.rows) == len(printed) == 20
+    assert len(block.rows) == len(figures) == 20
     lora = next(row for row in block.rows if row[1] == "Baseline LoRA GPT-2 Medium")
     assert lora[3:7] == ("0.35M", "paper", "393,216", "−43,216")
     assert all(row[-1] for row in block.rows)
@@ -85,7 +85,7 @@ def test_the_table_shows_every_printed_count(printed):
 def test_the_percentages(parameters):
     rows = shares_block().rows
     assert rows[0][3] == "true of no model and skip length"
-    assert rows[1][3] == "true of GPT-2 Large k=6 (59.0 %) and GPT-2 Large k=9 (59.4 %) alone"
+    assert rows[1][3] == "true only of GPT-2 Large k=6 (59.0 %) and GPT-2 Large k=9 (59.4 %)"
     assert rows[2][2].startswith("99.")
     assert [row[3] for row in rows[3:]] == ["rounding", "rounding"]
     assert [row[2] for row in rows[3:]] == ["86.1 %", "36.8 %"]

@@ -14,9 +14,9 @@ def test_makers_may_have_nothing_to_say(monkeypatch):
 def test_counts_and_memory_stand_on_every_profile(profile):
     sections = {section.key: section for section in further.further_sections(profile)}
     counts, memory = sections["full-scale-counts"], sections["full-scale-memory"]
-    printed = {row[3]: row[5] for row in counts.blocks[0].rows}
-    assert printed["0.35M"] in ("393,216", "not counted")
-    assert printed["0.26M"] == "259,499"
+    published = {row[3]: row[5] for row in counts.blocks[0].rows}
+    assert published["0.35M"] in ("393,216", "not counted")
+    assert published["0.26M"] == "259,499"
     assert [drawing.name for drawing in memory.drawings] == ["memory_full_scale"]
 
 

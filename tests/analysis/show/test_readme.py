@@ -56,7 +56,7 @@ def test_a_weightlora_table_has_a_marker_of_its_own(task_runs, name, words):
 
 
 def test_an_unknown_table_is_named(task_runs):
-    with pytest.raises(DataError, match=r"no WeightLoRA table 'glu'; there are glue, qa"):
+    with pytest.raises(DataError, match=r"no WeightLoRA table 'glu'; valid names: glue, qa"):
         with_tables(marked("cpu:glu"), task_runs.parents[1])
 
 
@@ -73,11 +73,11 @@ def test_conditions_and_untested_cases_stand_in_the_report_alone(task_runs):
     glue = with_tables(marked("cpu:glue"), task_runs.parents[1])
     assert "| Steps |" not in glue
     assert "| Adapter parameters |" in glue
-    assert "stand in the cpu report" in glue
+    assert "see the cpu report" in glue
     claims = with_tables(marked("cpu:claims"), task_runs.parents[1])
     found = load_bench("cpu", load_profile(task_runs)).of_paper("weightlora")
-    untested = [case.text for verdict in found for case in verdict.cases if case.untested is not None]
-    tested = [case.text for verdict in found for case in verdict.tested]
+    untested = [case.text for judged in found for case in judged.cases if case.untested is not None]
+    tested = [case.text for judged in found for case in judged.tested]
     assert untested
     assert tested
     assert not [text for text in untested if text in claims]

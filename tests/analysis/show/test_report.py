@@ -88,7 +88,7 @@ def test_every_part_is_there(built):
     text = text_of(page)
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
-        "The papers' claims and what came of them here",
+        "The papers' claims and what we found",
         "What this is, and what it is not",
         "Solo Connection",
         "WeightLoRA",
@@ -108,9 +108,9 @@ def test_every_part_is_there(built):
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
-    assert "0.4593" in text  # a printed METEOR on the scripts' scale
+    assert "0.4593" in text  # a published METEOR on the scripts' scale
     assert "2.3?" in text
-    assert "Sanity condition of the quick profile: holds" in text
+    assert "Checks of the quick profile: pass" in text
     assert page.count("<svg ") == 6
     assert "No experiment of this paper has been run in this profile yet" in text
     files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
@@ -127,8 +127,8 @@ def test_every_part_is_there(built):
 
 def test_rows_are_in_the_callers_order(built):
     text = text_of(built[1]).split("Measured here")[1]
-    places = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
-    assert places == sorted(places)
+    positions = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
+    assert positions == sorted(positions)
 
 
 def test_given_text_is_escaped(built):
@@ -206,7 +206,7 @@ def test_an_incomplete_and_a_broken_experiment_are_shown_with_the_reason(quick_r
     assert re.search(r"full \(failed\): \S*full/predictions/seed-52.jsonl, line 1", text)
     assert "later (missing): no results yet" in text
     assert "LoRA (r=4) (incomplete)" in text
-    assert "Sanity condition of the quick profile: BROKEN" in text
+    assert "Checks of the quick profile: FAIL" in text
 
 
 def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypatch, quickly):
@@ -231,7 +231,7 @@ def test_no_runs_at_all_still_give_a_page(tmp_path, quickly):
 def test_a_broken_sanity_condition_is_seen(write_runs, tmp_path, method, quickly):
     quality = {method: 0.9 if method == "frozen" else 0.05}
     page = build(write_runs(tmp_path / "runs", items=6, quality=quality), tmp_path / "out")
-    assert "Sanity condition of the quick profile: BROKEN" in text_of(page)
+    assert "Checks of the quick profile: FAIL" in text_of(page)
     assert page.index("BROKEN") < page.index('id="results"')
 
 
@@ -241,18 +241,18 @@ def test_other_profiles_have_no_sanity_condition_and_their_own_words(write_runs,
         label="E2E NLG, official release v1.0.0", backbone="smollm2-135m",
     )  # fmt: skip
     text = text_of(build(runs, tmp_path / "out"))
-    assert "Sanity condition" not in text
+    assert "Checks of the quick profile" not in text
     assert "SmolLM2-135M, not GPT-2" in text
     assert "judged here, for both papers, where the runs allow it" in text
     assert "every absolute figure stays not comparable" in text
     assert "E2E NLG, official release v1.0.0" in text
-    assert "±" not in text.split("Measured here")[1].split("Published beside")[0].split("Both ratios")[0]
+    assert "±" not in text.split("Measured here")[1].split("Published and measured")[0].split("Both ratios")[0]
     assert "embedded synthetic corpus" not in text
 
 
-def test_the_paper_profile_is_set_against_printed_cells(paper_runs, tmp_path, quickly):
+def test_the_paper_profile_is_set_against_published_cells(paper_runs, tmp_path, quickly):
     text = text_of(build(paper_runs, tmp_path / "out"))
-    assert "Against printed cells" in text
+    assert "Against published cells" in text
     assert "not comparable" not in text
     assert re.search(
         r"The tolerances have changed since these runs were made: .*solo-k2", text
@@ -315,7 +315,7 @@ def test_the_first_screen_is_the_claims_with_their_verdicts(built):
     assert first.count("quick profile</span>") == 8
     text = text_of(first)
     assert "quick profile: 8 not tested. Toy models on a synthetic corpus" in text
-    assert re.search(r"Seen here, without a verdict: Solo Connection .* BLEU \(95 % over items .* 3 seeds", text)
+    assert re.search(r"Observed, without a verdict: Solo Connection .* BLEU \(95 % over items .* 3 seeds", text)
     for target in re.findall(r'href="#(claim-[^"]+)"', first):
         assert f'<article class="claim" id="{target}">' in page
 
@@ -350,7 +350,7 @@ def test_every_table_says_how_it_is_made_and_from_which_records(built):
 def test_standings_show_on_hover_and_in_print(built):
     page = built[1]
     assert re.search(r'<abbr title="unreadable: a digit could not be read">2\.3\?<sup>x</sup></abbr>', page)
-    assert "Standing of a printed figure: " in text_of(page)
+    assert "Standing of a published figure: " in text_of(page)
 
 
 def test_the_corpus_stands_with_its_licence(built):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_places
-from analysis.judge.published_vs_measured import beside_block, beside_cells
+from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_decimals
+from analysis.judge.published_vs_measured import compared_cells, comparison_block
 from analysis.judge.study import Study
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables
@@ -50,9 +50,9 @@ def test_what_is_not_measured_is_said():
 @given(st.floats(0, 20), st.floats(0, 5))
 def test_mean_and_spread_have_the_same_places_and_no_more_than_the_scripts(mean, spread):
     value, deviation = format_score(SeedSummary(mean, spread, 3)).split(" ± ")
-    places = [len(text.partition(".")[2]) for text in (value, deviation)]
-    assert places[0] == places[1] == spread_places(spread) <= 4
-    assert abs(float(value) - mean) <= 0.5 * 10 ** -places[0] + 1e-9
+    decimals = [len(text.partition(".")[2]) for text in (value, deviation)]
+    assert decimals[0] == decimals[1] == spread_decimals(spread) <= 4
+    assert abs(float(value) - mean) <= 0.5 * 10 ** -decimals[0] + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_csv_can_be_read_back(study):
     assert frozen["spread"] == ""
 
 
-def test_every_printed_row_is_in_the_csv():
+def test_every_published_row_is_in_the_csv():
     found = list(csv.DictReader(io.StringIO(published_csv(load_tables()))))
     assert len(found) == sum(len(table.rows) for table in load_tables()) == 20
     assert {entry["CIDEr"] for entry in found if entry["CIDEr_standing"] == "unreadable"} == {"2.3?"}
@@ -146,7 +146,7 @@ def test_markdown_is_a_table(study):
 def test_latex_rows_have_one_cell_per_column(study):
     blocks = [
         results_block(study),
-        beside_block(beside_cells(study, load_published()), load_tables(), "why"),
+        comparison_block(compared_cells(study, load_published()), load_tables(), "why"),
     ]
     text = to_latex(blocks)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2

@@ -83,7 +83,7 @@ def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, aut
     (block,) = score_blocks(Study.of(load_profile(runs)), authors, "glue")
     assert "MNLI (part) †, accuracy, matched" in block.headers  # its own name, never MNLI's
     assert not [header for header in block.headers if header.startswith("MNLI ") and "(part)" not in header]
-    assert "not the official split: compares with no printed figure" in block.notes[0]
+    assert "not the official split: not comparable with published figures" in block.notes[0]
     assert "licence not stated" in block.notes[0]
 
 

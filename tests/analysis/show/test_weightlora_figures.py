@@ -162,11 +162,11 @@ def test_points_are_named_and_frozen_is_a_level(task_study, drawings):
 
 
 def test_equal_counts_are_moved_apart_and_zero_stays():
-    places = _apart([100, 102, 0, 5000])
-    assert places[2] == 0
-    assert places[3] == 5000
-    assert places[1] / places[0] > 1.1
-    assert places[0] < 100 < places[1]
+    positions = _apart([100, 102, 0, 5000])
+    assert positions[2] == 0
+    assert positions[3] == 5000
+    assert positions[1] / positions[0] > 1.1
+    assert positions[0] < 100 < positions[1]
 
 
 def test_memory_is_ours_beside_the_authors_without_the_constant(drawings, authors, memory):

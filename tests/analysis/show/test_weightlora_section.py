@@ -53,7 +53,7 @@ def test_both_papers_stand_on_one_page(write_runs, write_task_runs, tmp_path, qu
     assert 'id="table-glue_microworld_deberta"' in weightlora
     assert "<code>runs/quick/my-microworld_sentiment-lora/training/seed-{18,52,1917}/record.json</code>" in weightlora
     assert (tmp_path / "out" / "tables" / "glue_microworld_deberta.tex").is_file()
-    assert "Sanity condition of the quick profile: holds" in text_of(solo)
+    assert "Checks of the quick profile: pass" in text_of(solo)
     losses = (tmp_path / "out" / "plots" / "losses.csv").read_text(encoding="utf-8")
     assert "microworld_sentiment" not in losses
     assert "microworld_sentiment" in (tmp_path / "out" / "plots" / "task_losses.csv").read_text(encoding="utf-8")

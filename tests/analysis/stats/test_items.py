@@ -11,8 +11,8 @@ from replication.errors import ConfigError
 from replication.metrics import approximate_tokenizer, score_e2e
 from replication.metrics.bleu import bleu_from_statistics
 
-WORDS = ("the", "mill", "serves", "cheap", "food", "near", "a", "river", "pub", "it's", "£20-25", ".")
-texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
+VERDICTS = ("the", "mill", "serves", "cheap", "food", "near", "a", "river", "pub", "it's", "£20-25", ".")
+texts = st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=9).map(" ".join)
 items = st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=3)), min_size=2, max_size=8)
 
 

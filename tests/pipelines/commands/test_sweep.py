@@ -33,7 +33,7 @@ PROFILES = ["params.yaml", "pipelines/cpu/params.yaml", "pipelines/paper/params.
 
 @dataclass
 class Recorded:
-    """A view that keeps what it is told."""
+    """A view that records its input."""
 
     lines: list = field(default_factory=list)
     events: list = field(default_factory=list)
@@ -236,9 +236,9 @@ def test_only_selects_by_pattern_and_leaves_unneeded_sources_out(project_root):
 
 def test_a_pattern_that_matches_nothing_names_what_is_near(project_root):
     settings = load_settings(project_root / "params.yaml")
-    with pytest.raises(ConfigError, match=r"--only sentment-lora: .*near names: sentiment-lora"):
+    with pytest.raises(ConfigError, match=r"--only sentment-lora: .*did you mean sentiment-lora"):
         sweeping.select(settings, ["lora", "sentment-lora"])
-    with pytest.raises(ConfigError, match=r"--only zz\*: .*there are: full, frozen"):
+    with pytest.raises(ConfigError, match=r"--only zz\*: .*experiments: full, frozen"):
         sweeping.select(settings, ["zz*"])
 
 
@@ -320,7 +320,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(command):
     first = command.run("--only", "full", "--only", "frozen", "--jobs", "1")
     assert first.exit_code == 128 + signal.SIGTERM
     assert engine.stopped == ["full"]
-    assert "stopped by SIGTERM; run the same command again to go on" in first.output
+    assert "stopped by SIGTERM; run the same command again to continue" in first.output
     assert engine.started == ["prepare@microworld-e2e", "pretrain@microworld-gpt2", "full"]
     engine.polls["full"], engine.on_start, before = 1, None, len(engine.started)
     second = command.run("--only", "full", "--only", "frozen", "--jobs", "1")
@@ -394,7 +394,7 @@ def test_json_events_are_lines_of_standard_output(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--profile", "qick"], "--profile qick: no such profile; there are: quick, cpu, paper"),
+        (["--profile", "qick"], "--profile qick: no such profile; valid profiles: quick, cpu, paper"),
         (["--profile", "cpu", "--params", "params.yaml"], "params.yaml: profile is quick, not cpu"),
         (["--params", "copy.yaml"], "copy.yaml: params_file is params.yaml"),
         (["--only", "nope"], "--only nope"),
@@ -497,7 +497,7 @@ def test_a_signal_to_the_runner_ends_the_grandchildren(tmp_path, project_root, m
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
     assert runner.returncode == 128 + number
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
     assert "stopped   one" in said
 
 

@@ -35,7 +35,7 @@ EXPERIMENTS = {
 
 
 def planned(project_root, **experiments):
-    """The quick profile's params with these experiments alone."""
+    """The quick profile's params with only these experiments."""
     content = yaml.safe_load((project_root / "params.yaml").read_text())
     content["tasks"]["similarity"] = SIMILARITY
     content["experiments"] = {

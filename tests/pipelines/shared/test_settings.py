@@ -143,7 +143,7 @@ def test_any_other_name_would_become_a_path_and_is_refused(project_root, tmp_pat
 def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path, text, key, line):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=rf"params\.yaml: .*line {line}: the key '{key}' stands at line \d already"):
+    with pytest.raises(ConfigError, match=rf"params\.yaml: .*line {line}: the key '{key}' is already at line \d"):
         load_settings(path)
 
 

@@ -1,4 +1,4 @@
-"""Pretraining objectives: what is corrupted, what is learnt, and that both depend on the seed alone."""
+"""Pretraining objectives: what is corrupted, what is learned, and that both depend only on the seed."""
 
 from collections import Counter
 from itertools import pairwise
@@ -45,10 +45,12 @@ def test_masked_labels_are_the_original_and_nothing_else_changes(seed, share):
     ]
     assert DEBERTA.decode(restored).replace("[CLS]", "").replace("[SEP]", " ").strip() == TEXT
     special = set(DEBERTA.all_special_ids)
-    learnt = [place for place, label in enumerate(example.labels) if label != IGNORED]
-    assert not any(restored[place] in special for place in learnt), "special tokens are never to be guessed"
-    assert len(learnt) == max(1, round(share * sum(token not in special for token in restored)))
-    random_tokens = [example.input_ids[place] for place in learnt if example.input_ids[place] != DEBERTA.mask_token_id]
+    learned = [position for position, label in enumerate(example.labels) if label != IGNORED]
+    assert not any(restored[position] in special for position in learned), "special tokens are never to be guessed"
+    assert len(learned) == max(1, round(share * sum(token not in special for token in restored)))
+    random_tokens = [
+        example.input_ids[position] for position in learned if example.input_ids[position] != DEBERTA.mask_token_id
+    ]
     assert not special & set(random_tokens)
 
 
@@ -67,17 +69,17 @@ def test_of_the_chosen_tokens_four_fifths_are_masked_a_tenth_is_random_and_a_ten
 
 
 def test_masks_cover_whole_words():
-    """Runs of learnt tokens begin and end at word borders, but for the one span that the budget cuts."""
+    """Runs of learned tokens begin and end at word borders, but for the one span that the budget cuts."""
     for seed in range(100):
         example = MASKED.encode(DEBERTA, "The Golden Pear serves French food by the riverside", 200, noise(0.25, seed))
-        learnt = [label != IGNORED for label in example.labels]
+        learned = [label != IGNORED for label in example.labels]
         original = [
             t if label == IGNORED else label for t, label in zip(example.input_ids, example.labels, strict=True)
         ]
         begins = [token.startswith("Ġ") for token in DEBERTA.convert_ids_to_tokens(original)]
-        inside = [place for place in range(2, len(original) - 1) if not begins[place]]
+        inside = [position for position in range(2, len(original) - 1) if not begins[position]]
         assert len(inside) > 3
-        assert sum(learnt[place - 1] != learnt[place] for place in inside) <= 1
+        assert sum(learned[position - 1] != learned[position] for position in inside) <= 1
 
 
 def test_half_of_the_passages_of_several_sentences_are_pairs_cut_between_sentences():
@@ -112,16 +114,16 @@ def test_infilling_hides_its_share_and_keeps_the_rest_in_order(ids, share, seed)
 
 
 def test_kept_tokens_are_exactly_those_outside_the_spans():
-    """With distinct tokens the spans can be read off: each mask stands for the gap between its neighbours."""
+    """With distinct tokens the spans can be read off: each mask replaces the gap between its neighbours."""
     ids = list(range(1, 200))
     corrupted = infill(ids, MASK, noise(0.3, 5))
     edged = [0, *corrupted, 200]
     hidden = 0
-    for place, token in enumerate(edged):
+    for position, token in enumerate(edged):
         if token == MASK:
-            hidden += edged[place + 1] - edged[place - 1] - 1
-        elif place and edged[place - 1] != MASK:
-            assert token == edged[place - 1] + 1
+            hidden += edged[position + 1] - edged[position - 1] - 1
+        elif position and edged[position - 1] != MASK:
+            assert token == edged[position - 1] + 1
     assert hidden == round(0.3 * len(ids))
 
 
@@ -165,7 +167,7 @@ def test_what_is_too_long_is_cut_and_what_is_blank_refused(objective, tokenizer)
         objective.encode(tokenizer, " \n", 12, noise())
 
 
-def test_batches_are_padded_and_padding_is_never_learnt():
+def test_batches_are_padded_and_padding_is_never_learned():
     batch = [INFILLING.encode(BART, text, 200, noise(0.3, 3)) for text in (TEXT, "A pub.")]
     tensors = collate_noised(batch, BART.pad_token_id)
     assert tensors["input_ids"].shape == tensors["attention_mask"].shape
@@ -205,5 +207,5 @@ def test_the_loss_is_that_of_the_stock_model(objective, tokenizer):
 
 def test_objective_of_a_task():
     assert [objective_for(task) for task in ("causal_lm", "masked_lm", "seq2seq_lm")] == [CAUSAL, MASKED, INFILLING]
-    with pytest.raises(ConfigError, match=r"'question_answering'; there are: causal_lm, masked_lm, seq2seq_lm"):
+    with pytest.raises(ConfigError, match=r"'question_answering'; valid tasks: causal_lm, masked_lm, seq2seq_lm"):
         objective_for("question_answering")

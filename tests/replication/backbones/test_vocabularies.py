@@ -1,4 +1,4 @@
-"""Small vocabularies: special tokens stand where each architecture expects them, and every text comes back."""
+"""Small vocabularies: special tokens are where each architecture expects them, and every text round-trips."""
 
 import json
 
@@ -96,7 +96,7 @@ def test_ids_of_special_tokens_agree_with_the_configuration(name):
 
 
 @pytest.mark.parametrize("name", ["microworld-bart", "microworld-deberta"])
-def test_the_mask_is_one_token_and_is_never_learnt_from_text(name):
+def test_the_mask_is_one_token_and_is_never_learned_from_text(name):
     tokenizer = TOKENIZERS[name]
     assert tokenizer.mask_token_id < len(special_tokens(get_backbone(name).architecture, "x").tokens)
     assert tokenizer.encode(f"a {tokenizer.mask_token} b", add_special_tokens=False).count(tokenizer.mask_token_id) == 1
@@ -114,5 +114,5 @@ def test_a_saved_tokenizer_reads_alike(tmp_path):
 
 
 def test_an_architecture_without_a_small_backbone():
-    with pytest.raises(ConfigError, match=r"'mpnet'; there are: gpt2, llama, bart, deberta-v2"):
+    with pytest.raises(ConfigError, match=r"'mpnet'; supported: gpt2, llama, bart, deberta-v2"):
         special_tokens("mpnet", SEPARATOR)

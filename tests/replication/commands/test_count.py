@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from replication.commands.count import count_report, parse_setting, parse_settings, printed_size, register
+from replication.commands.count import count_report, parse_setting, parse_settings, published_size, register
 from replication.errors import AdapterError, ConfigError
 
 
@@ -59,9 +59,9 @@ def test_adapter_counts(backbone, method, settings, adapter):
     assert report["ratio_to_full"] == adapter / report["full"]
 
 
-def test_full_prints_the_papers_size_beside_the_count():
+def test_full_shows_the_published_size_and_the_count():
     report = as_json("--backbone", "gpt2-medium", "--method", "full")
-    assert report["printed"] == {"text": "354.92M", "parameters": 354_920_000, "difference": 96_832}
+    assert report["published"] == {"text": "354.92M", "parameters": 354_920_000, "difference": 96_832}
     assert report["full"] == report["trainable"] == report["total"] == 354_823_168
     text = run("--backbone", "gpt2-medium", "--method", "full").stdout
     assert all(part in text for part in ("354,823,168", "354.92M", "96,832"))
@@ -85,14 +85,14 @@ def test_task_is_chosen():
 def test_ratios_of_the_abstract():
     report = as_json("--backbone", "gpt2-large", "--method", "solo_connection", "--set", "skip_length=6")
     assert report["lora_r4_query_value"] == 737_280
-    # "59 % fewer parameters than LoRA" (arXiv 2507.14353), with 0.77M for LoRA as the literature prints it.
+    # "59 % fewer parameters than LoRA" (arXiv 2507.14353), with 0.77M for LoRA as published.
     assert round(100 * (1 - report["adapter"] / 770_000)) == 59
     assert report["ratio_to_lora_r4_query_value"] == 315_605 / 737_280
 
 
 def test_printed_size_may_be_absent_or_below():
-    assert printed_size(None, 10) is None
-    assert printed_size("774.03M", 774_030_080)["difference"] == -80
+    assert published_size(None, 10) is None
+    assert published_size("774.03M", 774_030_080)["difference"] == -80
 
 
 # --- how it is typed

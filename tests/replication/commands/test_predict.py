@@ -227,9 +227,9 @@ def test_backbone_and_adapter_refusals(place: Path) -> None:
     assert "names no backbone" in refusal("--mr", MILL, backbone=None, kind=ConfigError)
     assert "microworld-gpt2" in refusal("--mr", MILL, backbone="gpt3", kind=ConfigError)
     assert "causal language model" in refusal("--mr", MILL, backbone="bart-large", kind=ConfigError)
-    lack = refusal("--mr", MILL, backbone="smollm2-135m", kind=DataError)
-    assert "weights/smollm2-135m: no such folder" in lack
-    assert "dvc repro" in lack
+    message = refusal("--mr", MILL, backbone="smollm2-135m", kind=DataError)
+    assert "weights/smollm2-135m: no such folder" in message
+    assert "dvc repro" in message
     Path("adapter/adapter_config.json").rename("adapter/other.json")
     assert "adapter_config.json: no such file" in refusal("--mr", MILL, kind=AdapterError)
 

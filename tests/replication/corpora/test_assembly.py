@@ -37,7 +37,7 @@ TOY = RealCorpus(
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    """An empty mirror; the table names two small files that no address serves."""
+    """An empty mirror; the table names two small files that cannot be downloaded."""
     monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
     monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mirror").mkdir()

@@ -17,7 +17,7 @@ def table(*texts, names=("no", "yes")):
 
 
 class Served:
-    """Stands in for `datasets.load_dataset`: takes no argument but those a pinned load needs."""
+    """Replaces `datasets.load_dataset`: takes no argument but those a pinned load needs."""
 
     def __init__(self, answer):
         self.answer, self.asked = answer, []
@@ -54,7 +54,12 @@ def test_without_the_hub_the_error_names_what_was_asked_for_and_a_cure():
     # The suite is offline and no such repository is cached: this is the library's own refusal.
     with pytest.raises(DataError) as caught:
         hub_rows(TOY, "train")
-    for part in ("someone/toy", COMMIT, "'train'", "Cure: reach https://huggingface.co/datasets/someone/toy"):
+    for part in (
+        "someone/toy",
+        COMMIT,
+        "'train'",
+        "To fix it: load it once with access to https://huggingface.co/datasets/someone/toy",
+    ):
         assert part in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def test_get_reads_one_slot():
         ("[pub]", "unknown slot ''"),
         ("name[The Mill], colour[red]", "unknown slot 'colour'"),
         ("Name[The Mill]", "unknown slot 'Name'"),
-        ("name[The Mill], name[The Eagle]", "'name' stands twice"),
+        ("name[The Mill], name[The Eagle]", "duplicate slot 'name'"),
     ],
 )
 def test_a_bad_meaning_representation_is_refused(text, complaint):
@@ -109,7 +109,7 @@ def test_crlf_bom_quoted_line_breaks_and_any_column_order():
     [
         ("mr\nname[A]\n", "line 1: column ref is missing"),
         ("", "line 1: column mr and ref is missing"),
-        ("mr,ref,mr\nname[A],x,name[A]\n", "line 1: a column name stands twice"),
+        ("mr,ref,mr\nname[A],x,name[A]\n", "line 1: duplicate column name"),
         ("mr,ref\n", "no rows under the header"),
         ('mr,ref\nname[A],"two\nlines"\nname[A],x,y\n', r"data row 2 \(line 4\): 3 columns"),
         ("mr,ref\nname[A],x\nname[A]\n", r"data row 2 \(line 3\): 1 columns"),

@@ -78,7 +78,7 @@ def test_shared_keys_save_twice():
 
 
 def test_the_authors_layer_computes_what_theirs_does():
-    """w * B(A(x)) beside the frozen projection, without scale or dropout."""
+    """w * B(A(x)) added to the frozen projection, without scale or dropout."""
     torch.manual_seed(0)
     base = nn.Linear(6, 5)
     update = OutputWeightedLoraConfig(rank=2).new_update(6, 5, base.weight, torch.Generator().manual_seed(0))

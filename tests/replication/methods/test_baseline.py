@@ -1,4 +1,4 @@
-"""Baselines: what is learned from the training rows, and predictions that follow from it alone."""
+"""Baselines: what is learned from the training rows, and predictions that follow only from it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_cosines_are_given_exactly_for_cosine():
 
 
 class Letters:
-    """A tokenizer of one id a letter between two special tokens; 0 pads."""
+    """A tokenizer of one id per letter between two special tokens; 0 pads."""
 
     pad_token_id = 0
 

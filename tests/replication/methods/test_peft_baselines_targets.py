@@ -35,7 +35,7 @@ def test_roles_give_full_names_in_module_order():
 def test_a_fused_projection_is_taken_whole_or_not_at_all():
     model = empty(GPT2Model, GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
     assert whole_projections(model, ("c_attn",), "dora") == ["h.0.attn.c_attn"]
-    with pytest.raises(AdapterError, match=r"dora cannot wrap value alone: h\.0\.attn\.c_attn"):
+    with pytest.raises(AdapterError, match=r"dora cannot wrap only value: h\.0\.attn\.c_attn"):
         whole_projections(model, ("c_fc", "value"), "dora")
     assert ia3_modules(model) == ["h.0.attn.c_attn", "h.0.mlp.c_proj"]
 

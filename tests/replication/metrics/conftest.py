@@ -5,7 +5,7 @@ from replication.metrics.java import find_java
 
 @pytest.fixture(scope="session")
 def java():
-    """Path of a Java that runs; without one the tests of the official programs are skipped and say so."""
+    """Path of a Java that runs; without one the tests of the official programs are skipped."""
     path = find_java()
     if path is None:
         pytest.skip("not run: no Java runtime on this machine")
@@ -14,7 +14,7 @@ def java():
 
 @pytest.fixture
 def program(tmp_path):
-    """Write an executable shell script that stands in for Java and return its path."""
+    """Write an executable shell script that replaces Java and return its path."""
 
     def write(body, name="java"):
         path = tmp_path / "bin" / name

@@ -54,7 +54,7 @@ def test_empty_sides_as_each_version_has_them():
     assert squad_scores(["an"], [[""]], version=2) == {"exact_match": 1.0, "f1": 1.0}
     assert squad_scores(["cat"], [[]], version=2) == {"exact_match": 0.0, "f1": 0.0}
     assert squad_scores([""], [["cat"]], version=2) == {"exact_match": 0.0, "f1": 0.0}
-    # a gold answer without a word does not count beside another
+    # a gold answer without a word does not count if there is another
     assert squad_scores([""], [["the", "cat"]], version=2) == {"exact_match": 0.0, "f1": 0.0}
     mixed = squad_scores(["", "cat", "red cat"], [[], ["cat"], ["cat"]], version=2)
     assert mixed == {"exact_match": pytest.approx(2 / 3), "f1": pytest.approx((1 + 1 + 2 / 3) / 3)}

@@ -19,7 +19,7 @@ def test_the_summary_level_compares_sentence_by_sentence():
     predicted, reference = "A dog barks. The cat sleeps.", "The cat sleeps.\nA dog barks."
     scores = rouge_scores([predicted], [[reference]])
     assert scores["rouge1"] == scores["rougeLsum"] == pytest.approx(1.0)
-    assert scores["rougeL"] == pytest.approx(0.5)  # of six words three stand in the same order
+    assert scores["rougeL"] == pytest.approx(0.5)  # of six words three are in the same order
     assert rouge_scores([predicted.replace(". ", ".\n")], [[reference]]) == scores
 
 
@@ -62,7 +62,7 @@ def test_no_letter_is_lost(text):
 
 
 def test_errors_say_what_is_wrong(monkeypatch):
-    with pytest.raises(DataError, match="item 2: give a list of at least one reference"):
+    with pytest.raises(DataError, match="item 2: pass a list of at least one reference"):
         rouge_scores(["a", "b"], [["a"], []])
     with pytest.raises(DataError, match="nothing to score"):
         rouge_scores([], [])

@@ -1,4 +1,4 @@
-"""The official tokenizer (Java) and its stand-in, side by side."""
+"""The official tokenizer (Java) and its replacement, compared."""
 
 import csv
 import io

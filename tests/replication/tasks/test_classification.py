@@ -21,7 +21,7 @@ ARCHITECTURES = ("bert", "deberta", "mpnet", "llama")
 
 
 class Letters:
-    """A tokenizer without template: one token a letter, 0 as eos."""
+    """A tokenizer without template: one token per letter, 0 as eos."""
 
     eos_token_id, sep_token_id = 0, None
 
@@ -199,7 +199,7 @@ def test_errors_name_row_and_field(tokenizer_of, row, message):
 
 def test_more_errors(encoder_of):
     model, tokenizer = prepared(encoder_of, "bert")
-    with pytest.raises(DataError, match=r"row 'r1'.*twice"):
+    with pytest.raises(DataError, match=r"row 'r1': duplicate id"):
         FORM.predict(model, tokenizer, [ROWS[0], ROWS[0]], OPTIONS)
     batch = FORM.collate(FORM.encode(tokenizer, [{**ROWS[0], "label": 2}], OPTIONS), 0)
     with pytest.raises(DataError, match="'label' is 2, but the model has 2 outputs"):

@@ -80,8 +80,8 @@ def test_training_learns_the_right_choices_tokens_alone(llama):
     model, tokenizer = llama
     examples = FORM.encode(tokenizer, ROWS, OPTIONS)
     for row, example in zip(ROWS, examples, strict=True):
-        learnt = [token for token, flag in zip(example.input_ids, example.loss_mask, strict=True) if flag]
-        assert learnt == tokenizer.encode(" " + row["choices"][row["answer"]])
+        learned = [token for token, flag in zip(example.input_ids, example.loss_mask, strict=True) if flag]
+        assert learned == tokenizer.encode(" " + row["choices"][row["answer"]])
         json.dumps(vars(example))
     options = FORM.options({"max_length": 60})
     batch = FORM.collate(FORM.encode(tokenizer, ROWS[:2], options), tokenizer.pad_token_id)
@@ -127,7 +127,7 @@ def test_the_prompt_and_the_tokenizers_own_opening_token(tokenizer_of):
         ({"answer": True}, "row 'c2': field 'answer'"),
         ({"choices": ["no"]}, "row 'c2': field 'choices' must be a list of at least two"),
         ({"choices": "no"}, "row 'c2': field 'choices' must be a list"),
-        ({"choices": ["no", " "]}, "row 'c2': field 'choices': ' ' is no text"),
+        ({"choices": ["no", " "]}, "row 'c2': field 'choices': ' ' is not text"),
         ({"choices": ["no", "x y " * 40]}, "row 'c2': field 'choices': the longest takes .* tokens"),
         ({"question": ""}, "row 'c2': field 'question' is blank"),
     ],

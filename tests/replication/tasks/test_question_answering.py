@@ -92,7 +92,7 @@ def test_labels_point_at_the_answer_or_at_cls(tokenizer_of, kind):
 
 
 @pytest.mark.parametrize("kind", ["word_pieces", "sentence_pieces", "byte_pieces"])
-def test_a_learnt_position_is_predicted_back_as_the_original_text(tokenizer_of, kind):
+def test_a_learned_position_is_predicted_back_as_the_original_text(tokenizer_of, kind):
     """The two ways between characters and tokens agree: what the labels say is read back out of the context."""
     tokenizer = tokenizer_of(kind)
     context = "Café Zü  is\tnear the Golden Palace — £20."
@@ -238,7 +238,7 @@ def test_more_errors(encoder_of):
     model, tokenizer = encoder_of("bert", "AutoModelForQuestionAnswering")
     with pytest.raises(ConfigError, match="row 'q2' has no answer, but the task option no_answer is false"):
         FORM.predict(model, tokenizer, ROWS, FORM.options())
-    with pytest.raises(DataError, match=r"row 'q1'.*twice"):
+    with pytest.raises(DataError, match=r"row 'q1': duplicate id"):
         FORM.predict(model, tokenizer, [ROWS[0], ROWS[0]], OPTIONS)
     with pytest.raises(ConfigError, match="lower the task option max_length to at most 66"):
         FORM.predict(model, tokenizer, [row("q", "The Mill", CONTEXT * 2)], FORM.options())

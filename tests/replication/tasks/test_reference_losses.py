@@ -77,7 +77,7 @@ def test_what_cannot_be_scored_is_named(tiny_gpt2, tokenizer):
         losses_of(tiny_gpt2, tokenizer, 1, rows=[{"context": "w1", "references": ["w2 " * 64]}])
     with torch.no_grad():
         tiny_gpt2.transformer.ln_f.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="'item 1': the model gives nan"):
+    with pytest.raises(TrainingError, match="'item 1': the model returns nan"):
         losses_of(tiny_gpt2, tokenizer, 1)
 
 

@@ -266,7 +266,7 @@ def test_how_often_checkpoints_are_written_may_change(tmp_path):
 
 
 class FreezeAfter(Callback):
-    """Trains all, then the layer norms alone, as a method with phases does."""
+    """Trains all, then only the layer norms, as a method with phases does."""
 
     def __init__(self, step):
         self.step, self.frozen = step, False

@@ -38,7 +38,7 @@ def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def byte_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
-    """Bytes, the given merges, and the separator; `Ċ` stands for a line feed."""
+    """Bytes, the given merges, and the separator; `Ċ` is a line feed."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     texts = [*alphabet, *("".join(pair) for pair in merges), SEPARATOR]
     vocabulary = {text: i for i, text in enumerate(texts)}
@@ -504,7 +504,7 @@ def test_cached_padded_logits_are_the_plain_ones(method: str, family: str) -> No
         torch.testing.assert_close(stepwise[row, :length], plain, atol=1e-4, rtol=0)
 
 
-# The model is left as it was, and brings no rules of its own
+# The model is left as it was, and brings no own rules
 
 
 def test_the_models_own_generation_settings_are_ignored_and_kept() -> None:

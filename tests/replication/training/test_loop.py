@@ -45,9 +45,9 @@ def corpus(examples, seed=0):
 
     rows = []
     for _ in range(examples):
-        start, given, learnt = number(1, 30), number(1, 6), number(1, 9)
-        ids = [1 + (start + i) % 30 for i in range(given + learnt)]
-        rows.append(Encoded(ids, [0] * given + [1] * learnt, text=f"count from {ids[0]}"))
+        start, given, learned = number(1, 30), number(1, 6), number(1, 9)
+        ids = [1 + (start + i) % 30 for i in range(given + learned)]
+        rows.append(Encoded(ids, [0] * given + [1] * learned, text=f"count from {ids[0]}"))
     return rows
 
 
@@ -401,7 +401,7 @@ def test_a_loss_that_is_not_a_number_names_step_and_batch_and_spares_the_checkpo
 
 
 def replace_first(row, number):
-    """The same row, with its own number as its first token, so that a batch tells which rows it holds."""
+    """The same row, with its own number as its first token, so that a batch shows which rows it holds."""
     return Encoded([number, *row.input_ids[1:]], row.loss_mask, row.text)
 
 
@@ -466,7 +466,7 @@ def test_what_cannot_be_trained_is_refused_before_any_work():
     assert_same(before, weights(model))
 
 
-# --- the seam for methods that change on the way
+# --- callbacks for methods that change during training
 
 
 def test_a_callback_sees_the_start_and_every_step():

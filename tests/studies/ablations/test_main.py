@@ -58,7 +58,7 @@ def test_a_dry_run_writes_nothing(place, capsys):
 
 
 def test_unknown_names_other_profiles_and_missing_files_are_refused(place):
-    with pytest.raises(ConfigError, match="there are overlap"):
+    with pytest.raises(ConfigError, match="valid names: overlap"):
         chosen(["no_such"])
     text = (place / PARAMS).read_text(encoding="utf-8")
     (place / "cpu.yaml").write_text(text.replace("profile: quick", "profile: cpu"), encoding="utf-8")

@@ -13,7 +13,7 @@ from studies.ablations.unequal_settings import BASE, LORA, MORE, RATE, WEIGHT_LO
 
 
 class FakeBench:
-    """Scores follow from the method and the settings alone; one seed may diverge."""
+    """Scores follow only from the method and the settings; one seed may diverge."""
 
     def __init__(self, lost=None):
         self.lost, self.calls = lost, []

@@ -135,7 +135,7 @@ def test_passages_share_the_words_of_the_descriptions(world):
     assert words(row.reference for row in (*world.train, *world.test)) <= words(world.pretraining)
 
 
-def test_writing_twice_changes_nothing_and_mends_damage(tmp_path):
+def test_writing_twice_changes_nothing_and_repairs_damage(tmp_path):
     config = MicroworldConfig(**SMALL)
     hashes = write(tmp_path / "corpus", config)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "corpus").iterdir()}

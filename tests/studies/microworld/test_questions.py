@@ -20,7 +20,7 @@ ASKS = {
 
 
 def places_of(passage, read_back):
-    """Facts by place: a sentence that names no place speaks of the last one."""
+    """Facts by place: a sentence that names no place refers to the last one."""
     texts = {}
     name = None
     for sentence in re.split(r"(?<=\.) ", passage):

@@ -292,7 +292,7 @@ def test_an_unknown_task_is_answered_with_the_list(name):
         load(name)
 
 
-def test_writing_twice_changes_nothing_and_mends_damage(small, tmp_path):
+def test_writing_twice_changes_nothing_and_repairs_damage(small, tmp_path):
     config = TasksConfig(**SMALL)
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*")}
     hashes = write(small, config)
