@@ -179,7 +179,10 @@ def why_not(settings: Settings, stage: Any, params: Mapping[str, Any]) -> str | 
         if isinstance(dep, ParamsDependency):
             if state and not same_settings(settings, stage.name, params.get(settings.params_file, {})):
                 return f"its settings in {dep.def_path} have changed: {', '.join(state[str(dep)])}"
-        elif not is_code(dep) and state and ("deleted" not in state.values() or not dep.hash_info):
+        elif not is_code(dep) and not dep.hash_info:
+            if not dep.exists:
+                return f"dvc.lock has no dependency {dep.def_path}, and the file is absent; run the stage"
+        elif not is_code(dep) and "modified" in state.values():
             return f"{dep.def_path} has changed"
     return None
 
@@ -189,14 +192,19 @@ def same_settings(settings: Settings, stage: str, before: Mapping[str, Any]) -> 
     kind, _, key = stage.partition("@")
     if kind == "prepare":
         old, new = before.get(f"tasks.{key}", {}), settings.task(key).model_dump(mode="json")
-        return all(old.get(name) == new[name] for name in CORPUS_FIELDS)
+        return all(_but_code(old).get(name) == _but_code(new)[name] for name in CORPUS_FIELDS)
     if kind == "pretrain":
-        old = before.get(f"backbones.{key}", before.get("backbones", {}).get(key))
-        written = yaml.safe_load(Path(settings.params_file).read_text(encoding="utf-8"))
-        return old == written["backbones"][key] and before.get("threads") == settings.threads
+        old = before.get(f"backbones.{key}", before.get("backbones", {}).get(key, {}))
+        new = yaml.safe_load(Path(settings.params_file).read_text(encoding="utf-8"))["backbones"][key]
+        return _but_code(old) == _but_code(new) and before.get("threads") == settings.threads
     if kind in ("finetune", "predict"):
         return not record_differences(settings, key)
     return False
+
+
+def _but_code(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without the name of a file of code, which is a dependency."""
+    return {name: "code" if str(value).startswith(PACKAGES) else value for name, value in values.items()}
 
 
 def record_differences(settings: Settings, key: str) -> list[str]:
@@ -265,7 +273,8 @@ def sample(settings: Settings, stale: Sequence[StaleStage], left: dict[str, str]
     """For each version of the code, experiments that cover the tags of its stages; `left` gets stages without any."""
     plans: dict[str, Plan] = {}
     for stage in stale:
-        version = _git("rev-parse", f"{stage.commit}:replication", f"{stage.commit}:pipelines").stdout
+        files = _git("ls-tree", "-r", stage.commit, "--", *PACKAGES).stdout.splitlines()
+        version = "\n".join(file for file in files if file.endswith((".py", ".json")))
         plans.setdefault(version, Plan(stage.commit)).stages.append(stage)
     for plan in plans.values():
         missing = {tag for stage in plan.stages for tag in stage.tags}
