@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-quick lint bench notebooks lab clean
+.PHONY: help accept search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora
 	@test -n "$(CASE)" || { echo "name a case under searches of $(PARAMS): make search CASE=lora" >&2; exit 2; }
 	python -m pipelines.search --params $(PARAMS) --case $(CASE)
 	dvc commit --force $(if $(filter params.yaml,$(PARAMS)),,$(dir $(PARAMS))dvc.yaml:)search@$(CASE)
+
+accept: $(VENV)/.installed ## keep results after an edit that changes none: make accept [PARAMS=pipelines/cpu/params.yaml]
+	dvc pull data.dvc
+	replicate accept --params $(PARAMS)
 
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)

@@ -647,7 +647,6 @@ def parameter_range(bench: Bench, solo: Experiment) -> str:
 
 def _fewer_and_as_good(bench: Bench) -> list[Draft]:
     judgement, drafts = bench.study.judgement, []
-    margin = bench.published.authors.facts.rules.margin
     for setting in bench.study.tasks.settings:
         for lora in bench.study.at(setting, "lora")[:1]:
             for ours in bench.study.at(setting, "weight_lora"):
@@ -657,6 +656,12 @@ def _fewer_and_as_good(bench: Bench) -> list[Draft]:
                     few = "more than half of LoRA's adapter parameters"
                     drafts.append(Draft(title, (), runs, f"{text}, {few}", "", few, "not_tested"))
                     continue
+                metric = ours.metrics.primary if ours.metrics else ""
+                if metric not in judgement.measures:
+                    reason = f"no margin is set for {metric}" if metric else "no scores yet"
+                    drafts.append(Draft(title, (), runs, text, "", reason, "not_tested"))
+                    continue
+                margin = judgement.measures[metric].keeps_within
                 drafts.append(compare_runs(bench, title, "WeightLoRA minus LoRA", ours, lora, -margin, text))
     return drafts
 

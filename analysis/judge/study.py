@@ -46,6 +46,12 @@ PLAIN_SOLO: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+LEARNED_WITHOUT_GATE = (
+    "In a profile without gate runs a task counts as learned when the interval over test items of LoRA minus frozen, "
+    "on the compared runs, lies above zero."
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).

@@ -168,13 +168,6 @@ class InnerProducts(SourcedFile):
         return self
 
 
-class Rules(Strict):
-    """How verdicts are drawn, fixed before the runs; the numbers are this project's own choices, not the paper's."""
-
-    learned: str
-    margin: float = Field(gt=0, lt=1)
-
-
 class Counted(Strict):
     """Parameter counts by arithmetic: LoRA on every q, k, v projection, and on K of them.
 
@@ -240,14 +233,13 @@ class Variant(Strict):
 
 
 class WeightLoraFile(SourcedFile):
-    """weightlora.yaml: rules of verdicts, counts, settings, variants and faults."""
+    """weightlora.yaml: counts, settings, variants and faults."""
 
     id: str
     paper: str
     title: str
     comparable_profiles: tuple[str, ...]
     never_comparable: dict[str, str]
-    rules: Rules
     unreadable: tuple[NamedFigure, ...]
     counted: Counted
     settings: tuple[NamedFigure, ...]

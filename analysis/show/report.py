@@ -184,7 +184,7 @@ class WeightLora:
         if name in GROUPS:
             return score_blocks(self.study, self.authors, name)
         makers: dict[str, Callable[[], list[Block]]] = {
-            "learned": lambda: [learned_block(self.study, self.authors)],
+            "learned": lambda: [learned_block(self.study)],
             "parameters": lambda: [parameters_block(self.study), counted_block(self.authors)],
             "selected": lambda: [selected_block(self.study.experiments)],
             "logs": lambda: [logs_block(self.authors)],
@@ -213,7 +213,7 @@ class WeightLora:
         return {
             "against": against_logs_block(self.study, self.authors),
             "aggregates": aggregates_block(self.study),
-            "learned": learned_block(self.study, self.authors),
+            "learned": learned_block(self.study),
             "parameters": parameters_block(self.study),
             "counted": counted_block(self.authors),
             "selected": selected_block(self.study.experiments),
@@ -235,7 +235,6 @@ class WeightLora:
             "contents": CONTENTS,
             "ran": bool(self.study.rows and any(row.status != "missing" for row in self.study.rows)),
             "figures": drawings,
-            "rules": self.authors.facts.rules,
             "unreadable": self.authors.facts.unreadable,
             "faults": self.authors.facts.faults,
         }

@@ -24,7 +24,7 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import Row, Study, setting_of, setting_title
+from analysis.judge.study import LEARNED_WITHOUT_GATE, Row, Study, setting_of, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
 from analysis.load.paper_files import METRICS, Figure
@@ -211,7 +211,7 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
     )  # fmt: skip
 
 
-def learned_block(study: Study, authors: Authors) -> Block:
+def learned_block(study: Study) -> Block:
     """Per backbone and task: LoRA minus frozen, both intervals, and whether the task tests a claim."""
     lines = []
     for setting in study.settings:
@@ -235,7 +235,8 @@ def learned_block(study: Study, authors: Authors) -> Block:
         )
     headers = ("Task", "LoRA minus frozen", f"{LEVEL} over items", f"{LEVEL} over seeds", "Shared seeds", "Verdict")
     return Block(
-        "Was the task learned? Only then does it test a claim", headers, tuple(lines), (authors.facts.rules.learned,),
+        "Was the task learned? Only then does it test a claim", headers, tuple(lines),
+        (f"{study.judgement.learned} {LEARNED_WITHOUT_GATE}",),
         key="learned", records=record_paths(study.experiments),
     )  # fmt: skip
 

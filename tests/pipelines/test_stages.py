@@ -152,6 +152,25 @@ def test_stages_that_read_predictions_depend_on_the_gold_file_of_their_task(proj
             assert not written[0].use_cache, "git keeps it, so that a clone can score and report"
 
 
+@pytest.mark.parametrize("profile", ["quick", "cpu"])
+def test_the_lock_names_what_the_stages_name(project_root, profile):
+    """A stage that gains a dependency after it ran is stale in every clone."""
+    lock = yaml.load((project_root / PROFILES[profile] / "dvc.lock").read_text(), yaml.CSafeLoader)["stages"]
+    params_file = load_settings(project_root / PROFILES[profile] / "params.yaml").params_file
+    for stage in stages_of(project_root, profile):
+        if stage.name not in lock:
+            assert profile != "quick" or stage.frozen, f"{stage.name} has not run: `make reproduce`"
+            continue
+        if stage.frozen:  # a decision that stands; it does not become stale
+            continue
+        files = {dep.def_path for dep in stage.deps if not getattr(dep, "params", None)}
+        params = {name for dep in stage.deps for name in getattr(dep, "params", None) or []}
+        entry = lock[stage.name]
+        assert {dep["path"] for dep in entry["deps"]} == files, f"{stage.name}: `make accept`"
+        assert set(entry.get("params", {}).get(params_file, {})) == params, f"{stage.name}: `make accept`"
+        assert {out["path"] for out in entry["outs"]} == {out.def_path for out in stage.outs}, stage.name
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_only_searches_are_frozen(project_root, profile):
     # A frozen stage without its output is an error: a new experiment could not be run.

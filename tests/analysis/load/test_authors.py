@@ -62,7 +62,6 @@ def rename(cells, old, new):
         ),
         ("weightlora_inner_products", lambda c: rename(c["cells"]["raw"], "key#3", "key#33"), "did you mean 'key#3'"),
         ("weightlora_inner_products", lambda c: c["cells"]["raw"].pop("key#3"), "cells.raw: key#3 is missing"),
-        ("weightlora", lambda c: c["rules"].update(margin=0), r"rules\.margin"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(published_folder, change, name, edit, message):

@@ -1,0 +1,368 @@
+"""`replicate accept`: keep results although their code was edited, once a sample shows that no value has changed.
+
+Stages depend on folders of code, so an edited docstring makes every run of a profile stale. This command runs a sample
+of cells, shortened, with the commit that made or last accepted them and with the working tree, on this machine. The
+sample covers every task form, method and backbone of the stale stages, for each version of the code that made them. It
+compares tensors, curves, predictions and scores. If all are equal, it writes the new hashes of the code to dvc.lock,
+and those of settings that mean the same as before. Hashes of data and of outputs stay, absent outputs included. If one
+value differs, it names the file and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from pipelines.commands.accept_cells import differences, run_cells
+from pipelines.commands.sweep import dvc_file, settings_of
+from pipelines.shared.code import ACCEPTED, PACKAGES, code_sha256
+from pipelines.shared.experiment import resolve
+from pipelines.shared.settings import Settings
+from pipelines.shared.stage import say
+from replication.errors import ConfigError, ReplicationError
+from replication.fileio import read_json, write_json
+
+CORPUS_FIELDS = ("corpus", "source", "train_examples", "dev_examples", "test_items", "selection_seed")
+"""What the prepare stage takes from a task's settings."""
+UNCOMMITTED = "0" * 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add `accept` to the `replicate` command."""
+    app.command("accept")(accept)
+
+
+def accept(
+    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; quick unless --params says more.")] = None,
+    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, in place of its name.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the stale stages and the sample; run nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+) -> None:
+    """Keep the results of edited code: run a sample with old and new code, compare, renew dvc.lock; exit code 1 when a
+    value differs.
+    """
+    settings = settings_of(profile, params)
+    tell = (lambda text: None) if as_json else say
+    stale, left = stale_stages(settings)
+    plans = sample(settings, stale, left)
+    if not dry_run:
+        for plan in plans:
+            tell(f"{plan.commit[:12]}: {', '.join(plan.experiments)} for {len(plan.stages)} stages")
+        found = compare(settings, plans, tell, left)
+        accepted = [] if found else [stage for plan in plans for stage in plan.stages if stage.name not in left]
+        renew(settings, accepted)
+    else:
+        found, accepted = [], []
+    outcome = {
+        "profile": settings.profile,
+        "sample": {plan.commit: plan.experiments for plan in plans},
+        "accepted": [stage.name for stage in accepted],
+        "left": left,
+        "differences": found,
+    }
+    print(json.dumps(outcome)) if as_json else report(outcome, dry_run)
+    raise typer.Exit(1 if found else 0)
+
+
+def report(outcome: Mapping[str, Any], dry_run: bool) -> None:
+    """The outcome for a person."""
+    for name, reason in outcome["left"].items():
+        say(f"left stale: {name}: {reason}")
+    if dry_run:
+        for commit, experiments in outcome["sample"].items():
+            say(f"would compare with {commit[:12]}: {', '.join(experiments)}")
+    elif outcome["differences"]:
+        for line in outcome["differences"]:
+            say(f"differs: {line}")
+        say(f"nothing accepted: {len(outcome['differences'])} files differ; run the stale stages again")
+    else:
+        say(f"{outcome['profile']}: {len(outcome['accepted'])} stages accepted, {len(outcome['left'])} left stale")
+
+
+# --- what is stale
+
+
+@dataclass
+class StaleStage:
+    """A stage in dvc.lock whose code has changed since; `dvc` is DVC's own object of it.
+
+    `tags`: what a sampled cell has to have to speak for it. `commit`: the one that last wrote its entry.
+    """
+
+    name: str
+    dvc: Any
+    commit: str
+    tags: frozenset[str]
+    experiment: str | None = None
+
+
+def stale_stages(settings: Settings) -> tuple[list[StaleStage], dict[str, str]]:
+    """Stages that are stale because of their code alone, and by name why others stay stale."""
+    file = dvc_file(settings)
+    lock = file.with_suffix(".lock")
+    commits = last_changed(lock)
+    entries = yaml.load(lock.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    stale, left = [], {}
+    for stage in load_stages(file):
+        kind, _, key = stage.name.partition("@")
+        if kind == "report" or stage.frozen or stage.name not in commits or not code_changed(stage):
+            continue
+        reason = why_not(settings, stage, entries[stage.name].get("params", {}))
+        if reason:
+            left[stage.name] = reason
+        else:
+            experiment = key if kind in ("finetune", "predict", "score") else None
+            tags = frozenset(needed_tags(settings, kind, key))
+            stale.append(StaleStage(stage.name, stage, commits[stage.name], tags, experiment))
+    return stale, left
+
+
+def load_stages(file: Path) -> list[Any]:
+    """DVC's objects of all stages, with the hashes of dvc.lock."""
+    from dvc.repo import Repo
+
+    with Repo(str(Path.cwd())) as repo:
+        return list(repo.stage.load_all(str(file.resolve())))
+
+
+def last_changed(lock: Path) -> dict[str, str]:
+    """Stage name -> the last commit that changed its entry in dvc.lock; ConfigError when the file is not committed."""
+    answer = _git("blame", "--root", "-l", "-s", "--", lock.as_posix())
+    if answer.returncode != 0:
+        raise ConfigError(f"{lock}: {answer.stderr.strip() or 'git blame failed'}; accept needs the git history")
+    commits = [line.split(maxsplit=1)[0] for line in answer.stdout.splitlines()]
+    if UNCOMMITTED in commits:
+        raise ConfigError(f"{lock}: has changes that are not committed; commit them, or `git checkout {lock}`")
+    age = {commit: number for number, commit in enumerate(_git("rev-list", "HEAD").stdout.split())}
+    found: dict[str, str] = {}
+    name = ""
+    for text, commit in zip(lock.read_text(encoding="utf-8").splitlines(), commits, strict=True):
+        if re.fullmatch(r"  \S+:", text):
+            name = text.strip().rstrip(":")
+        if name and (name not in found or age[commit] < age[found[name]]):
+            found[name] = commit
+    return found
+
+
+def code_changed(stage: Any) -> bool:
+    """Whether a dependency that is code differs from dvc.lock, is not in it, or is in it and nowhere else."""
+    return any(dep.workspace_status() for dep in stage.deps if is_code(dep)) or stage.cmd_changed
+
+
+def is_code(dep: Any) -> bool:
+    """Whether a dependency is part of the project's code."""
+    return str(dep.def_path).startswith(PACKAGES)
+
+
+def why_not(settings: Settings, stage: Any, params: Mapping[str, Any]) -> str | None:
+    """Why a stage whose code has changed cannot be accepted; None if it can. `params`: those in dvc.lock."""
+    from dvc.dependency import ParamsDependency
+
+    for out in stage.outs:
+        if not out.hash_info:
+            return f"dvc.lock has no output {out.def_path}; run the stage"
+    for dep in stage.deps:
+        state = dep.workspace_status()
+        if isinstance(dep, ParamsDependency):
+            if state and not same_settings(settings, stage.name, params.get(settings.params_file, {})):
+                return f"its settings in {dep.def_path} have changed: {', '.join(state[str(dep)])}"
+        elif not is_code(dep) and state and ("deleted" not in state.values() or not dep.hash_info):
+            return f"{dep.def_path} has changed"
+    return None
+
+
+def same_settings(settings: Settings, stage: str, before: Mapping[str, Any]) -> bool:
+    """Whether settings that are written differently than in dvc.lock mean the same as when the stage ran."""
+    kind, _, key = stage.partition("@")
+    if kind == "prepare":
+        old, new = before.get(f"tasks.{key}", {}), settings.task(key).model_dump(mode="json")
+        return all(old.get(name) == new[name] for name in CORPUS_FIELDS)
+    if kind == "pretrain":
+        old = before.get(f"backbones.{key}", before.get("backbones", {}).get(key))
+        written = yaml.safe_load(Path(settings.params_file).read_text(encoding="utf-8"))
+        return old == written["backbones"][key] and before.get("threads") == settings.threads
+    if kind in ("finetune", "predict"):
+        return not record_differences(settings, key)
+    return False
+
+
+def record_differences(settings: Settings, key: str) -> list[str]:
+    """Fields of the experiment's committed records that differ from what its settings resolve to now."""
+    experiment = resolve(settings, key)
+    records = experiment.run.glob("training/*/record.json")
+    folders = {int(path.parent.name.removeprefix("seed-")): path for path in records}
+    if set(folders) != set(experiment.seeds):
+        return ["seeds"]
+    wrong = set()
+    for seed, path in folders.items():
+        record = read_json(path)
+        now = {
+            "backbone": experiment.backbone.name,
+            "task": experiment.task,
+            "method": experiment.method,
+            "method_config": json.loads(json.dumps(asdict(experiment.methods[seed]))),
+        }
+        if experiment.baseline is None:
+            now["training"] = json.loads(json.dumps(asdict(experiment.training)))
+        for name, value in now.items():
+            old = record[name]
+            if isinstance(value, dict):  # a field that the record lacks had its default
+                wrong |= {f"{name}.{part}" for part in old if value.get(part, "absent") != old[part]}
+            elif value != old:
+                wrong.add(name)
+    decoding = experiment.run / "predictions" / "decoding.json"
+    old, new = read_json(decoding)["decoding"] if decoding.is_file() else {}, experiment.options.recorded()
+    wrong |= {f"decoding.{part}" for part in old if new.get(part, "absent") != old[part]}
+    return sorted(wrong)
+
+
+# --- the sample
+
+
+@dataclass
+class Plan:
+    """Cells to run with one version of the code and with the working tree, and the stages they speak for."""
+
+    commit: str
+    stages: list[StaleStage] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+
+
+def needed_tags(settings: Settings, kind: str, key: str) -> Iterator[str]:
+    """What a cell has to have to speak for a stage."""
+    if kind == "pretrain":
+        yield f"backbone {key}"
+        return
+    if kind == "prepare":
+        yield f"form {settings.task(key).form}"
+        return
+    row = settings.experiment(key)
+    yield f"form {settings.task(row.task).form}"
+    if kind != "score":
+        yield f"method {row.method}"
+
+
+def offered_tags(settings: Settings, key: str) -> set[str]:
+    """What a cell of this experiment has."""
+    row = settings.experiment(key)
+    return {f"form {settings.task(row.task).form}", f"method {row.method}", f"backbone {row.backbone}"}
+
+
+def sample(settings: Settings, stale: Sequence[StaleStage], left: dict[str, str]) -> list[Plan]:
+    """For each version of the code, experiments that cover the tags of its stages; `left` gets stages without any."""
+    plans: dict[str, Plan] = {}
+    for stage in stale:
+        version = _git("rev-parse", f"{stage.commit}:replication", f"{stage.commit}:pipelines").stdout
+        plans.setdefault(version, Plan(stage.commit)).stages.append(stage)
+    for plan in plans.values():
+        missing = {tag for stage in plan.stages for tag in stage.tags}
+        own = [stage.experiment for stage in plan.stages if stage.experiment]
+        known = experiments_at(settings, plan.commit)
+        for key in [key for key in dict.fromkeys([*own, *settings.experiments]) if key in known]:
+            if missing & offered_tags(settings, key):
+                plan.experiments.append(key)
+                missing -= offered_tags(settings, key)
+        for stage in plan.stages:
+            if stage.tags & missing:
+                left[stage.name] = f"no experiment of {plan.commit[:12]} has {', '.join(sorted(stage.tags & missing))}"
+        plan.stages = [stage for stage in plan.stages if stage.name not in left]
+    return [plan for plan in plans.values() if plan.stages]
+
+
+def experiments_at(settings: Settings, commit: str) -> set[str]:
+    """Names of the experiments at a commit."""
+    shown = _git("show", f"{commit}:{settings.params_file}")
+    return set(yaml.safe_load(shown.stdout).get("experiments", {})) if shown.returncode == 0 else set()
+
+
+def compare(settings: Settings, plans: Sequence[Plan], tell: Any, left: dict[str, str]) -> list[str]:
+    """Every file of the sampled cells whose values differ between old and new code.
+
+    A version that cannot run its cells leaves its stages stale; ReplicationError when the working tree cannot.
+    """
+    found: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="accept-") as scratch:
+        new = Path(scratch) / "new"
+        wanted = sorted({key for plan in plans for key in plan.experiments})
+        failed = run_cells(Path.cwd(), settings.params_file, wanted, new, tell) if wanted else {}
+        if failed:
+            name, error = next(iter(failed.items()))
+            raise ReplicationError(f"{name} fails with the working tree: {error}")
+        for plan in plans:
+            old = Path(scratch) / plan.commit
+            with worktree(plan.commit, Path(scratch) / f"tree-{plan.commit}") as tree:
+                failed = run_cells(tree, settings.params_file, plan.experiments, old, tell)
+            if failed:
+                name, error = next(iter(failed.items()))
+                left.update({stage.name: f"{name} fails with {plan.commit[:12]}: {error}" for stage in plan.stages})
+                continue
+            for key in plan.experiments:
+                found += [f"{plan.commit[:12]}: {line}" for line in differences(old, new, settings.profile, key)]
+    return found
+
+
+@contextmanager
+def worktree(commit: str, folder: Path) -> Iterator[Path]:
+    """The files of a commit, in a folder that is removed afterwards."""
+    added = _git("worktree", "add", "--detach", "--quiet", str(folder), commit)
+    if added.returncode != 0:
+        raise ConfigError(f"{commit[:12]}: {added.stderr.strip()}; accept needs the project's whole git history")
+    try:
+        yield folder
+    finally:
+        _git("worktree", "remove", "--force", str(folder))
+
+
+# --- dvc.lock
+
+
+def renew(settings: Settings, accepted: Sequence[StaleStage]) -> None:
+    """Write the present hashes of code and settings of these stages to dvc.lock, and accepted_code.json."""
+    from dvc.dependency import ParamsDependency
+    from dvc.stage.serialize import to_single_stage_lockfile
+    from dvc.utils.serialize import modify_yaml
+
+    if not accepted:
+        return
+    for stage in accepted:
+        for dep in stage.dvc.deps:
+            if is_code(dep) or isinstance(dep, ParamsDependency) or not dep.hash_info:
+                dep.save()
+    with modify_yaml(str(dvc_file(settings).with_suffix(".lock"))) as content:
+        for stage in accepted:
+            content["stages"][stage.name] = to_single_stage_lockfile(stage.dvc)
+    keep_code_hashes(settings, [stage.name for stage in accepted])
+
+
+def keep_code_hashes(settings: Settings, names: Sequence[str]) -> None:
+    """Map the hash of the present code to that in the accepted records, so that a new run has equal bytes."""
+    recorded: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        stage, _, key = name.partition("@")
+        pattern = {"finetune": "training/*/record.json", "predict": "predictions/decoding.json"}.get(stage)
+        if pattern is None:
+            continue
+        now = code_sha256(stage, settings.experiment(key).method)
+        for path in (Path("runs") / settings.profile / key).glob(pattern):
+            recorded[now][read_json(path).get("code_sha256") or now] += 1
+    path = Path(settings.params_file).with_name(ACCEPTED)
+    kept = read_json(path) if path.is_file() else {}
+    found = {now: counts.most_common(1)[0][0] for now, counts in recorded.items()}
+    write_json(path, {now: before for now, before in sorted({**kept, **found}.items()) if now != before})
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
