@@ -15,7 +15,7 @@ SOLO_OVER_FROZEN = 0.15
 
 @dataclass(frozen=True)
 class Check:
-    """One part of the condition and whether it holds."""
+    """One check and whether it passes."""
 
     text: str
     holds: bool
@@ -48,6 +48,6 @@ def _bleus(rows: Sequence[Row], method: str) -> list[float]:
     return [summary.mean for row in rows if row.method == method and (summary := row.scores.get("BLEU"))]
 
 
-def _check(method: str, bleus: Sequence[float], wanted: str, holds: bool) -> Check:
+def _check(method: str, bleus: Sequence[float], required: str, holds: bool) -> Check:
     found = " and ".join(f"{bleu:.3f}" for bleu in bleus) or "not measured"
-    return Check(f"{METHOD_NAMES[method]}: BLEU {found}, wanted {wanted}.", holds)
+    return Check(f"{METHOD_NAMES[method]}: BLEU {found}, required {required}.", holds)

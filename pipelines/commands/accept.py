@@ -44,8 +44,10 @@ def register(app: typer.Typer) -> None:
 
 
 def accept(
-    profile: Annotated[str | None, typer.Option(help="quick, cpu or paper; quick unless --params says more.")] = None,
-    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, in place of its name.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
+    ] = None,
+    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the stale stages and the sample; run nothing.")
     ] = False,
@@ -110,7 +112,7 @@ class StaleStage:
 
 
 def stale_stages(settings: Settings) -> tuple[list[StaleStage], dict[str, str]]:
-    """Stages that are stale because of their code alone, and by name why others stay stale."""
+    """Stages that are stale only because of their code, and by name why others stay stale."""
     file = dvc_file(settings)
     lock = file.with_suffix(".lock")
     commits = last_changed(lock)
@@ -227,7 +229,7 @@ def record_differences(settings: Settings, key: str) -> list[str]:
             now["training"] = json.loads(json.dumps(asdict(experiment.training)))
         for name, value in now.items():
             old = record[name]
-            if isinstance(value, dict):  # a field that the record lacks had its default
+            if isinstance(value, dict):  # a field missing in the record had its default
                 wrong |= {f"{name}.{part}" for part in old if value.get(part, "absent") != old[part]}
             elif value != old:
                 wrong.add(name)

@@ -45,7 +45,7 @@ Path("failed.json").write_text(json.dumps(failed))
 
 
 def shorten(content: Mapping[str, Any], experiments: Sequence[str]) -> dict[str, Any]:
-    """params.yaml with these experiments alone, one seed, few rows and few steps; made to suit every version of it."""
+    """params.yaml with only these experiments, one seed, few rows and few steps; made to suit every version of it."""
     short = {name: _short(value) for name, value in content.items() if name != "memory"}
     for task in short["tasks"].values():
         task.update(ROWS)

@@ -117,9 +117,9 @@ def load_tokenizer(name: str, directory: str | Path | None = None) -> PreTrained
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, separator: str) -> PreTrainedTokenizerBase:
-    """Check that `separator` is exactly one token; pad with it where the tokenizer names no padding token.
+    """Check that `separator` is exactly one token; pad with it if the tokenizer has no padding token.
 
-    The one place where padding is decided; in path. Masks keep padding out of every loss and attention.
+    Works in place. Padding is decided only here; masks keep it out of every loss and attention.
     """
     separator_id(tokenizer, separator)
     if tokenizer.pad_token is None:

@@ -81,6 +81,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_settings_where_they_do_not_belong(source):
     with pytest.raises(ConfigError, match=r"backbones\.minilm-l6\.pretraining: minilm-l6 has pretrained weights"):
         pretraining_config(settings(source), get_backbone("minilm-l6"), threads=1)
-    with pytest.raises(ConfigError, match=r"backbones\.microworld-bart\.pretraining: needed"):
+    with pytest.raises(ConfigError, match=r"backbones\.microworld-bart\.pretraining: missing"):
         pretraining_config(BackboneSettings(source=str(source)), get_backbone("microworld-bart"), threads=1)
     assert pretraining_config(BackboneSettings(source="x"), get_backbone("minilm-l6"), threads=1) is None

@@ -78,7 +78,7 @@ def test_a_clear_difference_supports(make):
         "better_than_random": "supported",
         "saves_memory": "not_tested",
     }
-    assert "This says nothing of the paper's own figures" in found["plus_is_best"].reason
+    assert "This says nothing about the paper's own figures" in found["plus_is_best"].reason
 
 
 def test_the_opposite_contradicts(make):

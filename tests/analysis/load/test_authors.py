@@ -16,7 +16,7 @@ def rename(cells, old, new):
         (
             "weightlora_logs",
             lambda c: c["rows"][1]["cells"]["loss"].update(value=0.4),
-            "0.4 is not what text '0.3877' says",
+            "0.4 does not match text '0.3877'",
         ),
         ("weightlora_logs", lambda c: c["rows"][1].update(keep=6), "row cola-k5: keep is 6, selected names 5"),
         ("weightlora_logs", lambda c: c["rows"][1]["selected"]["value"].reverse(), "not in the log's order"),

@@ -51,7 +51,7 @@ def test_every_claim_has_a_judge():
         (lambda c: c["claims"][0].pop("rule"), r"claims\.0\.rule: is missing"),
         (lambda c: c["claims"][0].update(standing="read"), r"claims\.0\.standing: unknown value 'read'.*third_party"),
         (lambda c: c["claims"][0].update(sources=["sole"]), r"claims\.0\.sources: .*'sole'; did you mean 'solo'"),
-        (lambda c: c["claims"][1]["figures"][0].update(value=60), "60 is not what text '59' says"),
+        (lambda c: c["claims"][1]["figures"][0].update(value=60), "60 does not match text '59'"),
         (lambda c: c["papers"].pop("solo"), "claim solo-1: unknown paper 'solo'"),
         (lambda c: c["counted"][1].update(solo=315_606), "gpt2-large: solo is 315606, the closed form gives 315605"),
     ],

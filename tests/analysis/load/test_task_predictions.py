@@ -92,4 +92,4 @@ def test_parts_of_a_task_experiment_that_are_missing_or_contradict(write_task_ru
     content = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     (folder / "scores.json").write_text(json.dumps({**content, "form": "multiple_choice"}), encoding="utf-8")
     problems = " ".join(load_experiment(folder).problems)
-    assert "form is multiple_choice, but the records say classification" in problems
+    assert "form is multiple_choice, but the records have classification" in problems

@@ -96,5 +96,7 @@ def test_scores_of_a_metric_that_no_file_defines_are_refused_with_the_valid_name
         "seeds": seeds,
     }
     write_json(run / "scores.json", changed)
-    with pytest.raises(DataError, match=r"scores.json.*'charm', which no file of replication/metrics.*BLEU, NIST"):
+    with pytest.raises(
+        DataError, match=r"scores.json.*'charm', which replication/metrics does not define .*BLEU, NIST"
+    ):
         read_metrics(run / "scores.json")

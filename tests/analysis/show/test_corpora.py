@@ -3,12 +3,12 @@ from analysis.show.page import column_class
 from analysis.show.run_tables import corpora_block, licence_of, page_command, record_paths
 
 
-def test_each_corpus_stands_once_with_its_licence(quick_runs):
+def test_each_corpus_is_listed_once_with_its_licence(quick_runs):
     block = corpora_block(load_profile(quick_runs))
     (row,) = block.rows
     shown = dict(zip(block.headers, row, strict=True))
     assert shown["Licence"] == "Apache-2.0"
-    assert (shown["Training examples"], shown["Items measured"], shown["Split"]) == ("2,400", "16", "test")
+    assert (shown["Training examples"], shown["Test examples"], shown["Split"]) == ("2,400", "16", "test")
     assert str(column_class(block, block.headers.index("Licence")))  # text, not a number
 
 

@@ -32,7 +32,7 @@ def test_every_rank_and_method_is_there():
 
 def test_the_words_never_claim_a_reproduction():
     text = " ".join(memory_words())
-    assert "no reproduction" in text
+    assert "not a reproduction" in text
     assert text.count("reproduction") == 1
     assert "3.5 GB" in text
 

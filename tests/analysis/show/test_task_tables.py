@@ -41,7 +41,7 @@ def test_the_table_says_what_it_is(task_study, authors):
     assert (lora["Seeds"], lora["Steps"], lora["Learning rate"]) == ("3", "200", "0.001")
     assert "RTE †, accuracy" in block.headers  # did not learn
     notes = " ".join(block.notes)
-    assert "CoLA: cola corpus, whole, dev split, 120 items; licence CC BY 4.0; the whole official split" in notes
+    assert "CoLA: cola corpus, whole, dev split, 120 examples; licence CC BY 4.0; the whole official split" in notes
     assert "† LoRA does not clearly beat the frozen backbone" in notes
 
 

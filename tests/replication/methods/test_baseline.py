@@ -132,7 +132,7 @@ def test_rows_have_the_fields_of_their_form_without_logits_or_scores():
 def test_without_training_rows_or_with_a_repeated_id_there_is_an_error():
     with pytest.raises(DataError, match="no training rows"):
         learn(BaselineConfig("majority"), [])
-    with pytest.raises(DataError, match="twice"):
+    with pytest.raises(DataError, match="duplicate id"):
         run("majority", classified([1]), classified([1]) * 2)
 
 

@@ -229,7 +229,7 @@ def test_a_structure_that_does_not_fit_is_refused(tiny_gpt2, change, text):
 
 def test_a_method_without_structure_says_so(tiny_gpt2):
     attach(tiny_gpt2, LoraConfig())
-    with pytest.raises(AdapterError, match="has no structure"):
+    with pytest.raises(AdapterError, match="takes no structure"):
         LoraConfig().restructure(tiny_gpt2, {"survivors": []})
 
 
