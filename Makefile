@@ -16,7 +16,7 @@ JOBS ?= 2
 .PHONY: help accept search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-quick lint bench notebooks lab clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-16s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
 
 reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
 	dvc pull data.dvc

@@ -46,12 +46,6 @@ PLAIN_SOLO: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-LEARNED_WITHOUT_GATE = (
-    "In a profile without gate runs a task counts as learned when the interval over test items of LoRA minus frozen, "
-    "on the compared runs, lies above zero."
-)
-
-
 @dataclass(frozen=True)
 class Row:
     """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).
@@ -317,6 +311,14 @@ class Study:
                 found = stack, estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
             self._replicates[key] = found
         return self._replicates[key]
+
+
+def learned_rule(judgement: Judgement) -> str:
+    """What `Study.learned` decides by, in a sentence or two."""
+    return (
+        f"{judgement.learned.replace('`', '')} In a profile without gate runs a task counts as learned when the interval "
+        "over test examples of LoRA minus frozen, on the compared runs, lies above zero."
+    )
 
 
 def item_stack(experiment: Experiment, metric: str, seeds: tuple[int, ...] | None = None) -> Floats | None:

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.judge.number_format import LEVEL, format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
-from analysis.judge.study import LEARNED_WITHOUT_GATE, Row, Study
+from analysis.judge.study import Row, Study, learned_rule
 from analysis.load.names import backbone_name, score_name
 from analysis.load.paper_files import Source, letter, meaning
 from analysis.load.paper_folder import Published
@@ -221,7 +221,7 @@ def decision_rule(published: Published) -> list[str]:
         f"A claim over several cases is supported when {share} or more of its tested cases are and none is "
         "contradicted, contradicted the other way round, and otherwise inconclusive. A case without a test says "
         "nothing.",
-        f"Learned: {published.judgement.learned} {LEARNED_WITHOUT_GATE}",
+        f"Learned: {learned_rule(published.judgement)}",
         "A training loss has no test items: there only the interval over seeds decides. Parameters are counted, so "
         "nothing is tested.",
     ]

@@ -24,7 +24,7 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import LEARNED_WITHOUT_GATE, Row, Study, setting_of, setting_title
+from analysis.judge.study import Row, Study, learned_rule, setting_of, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
 from analysis.load.paper_files import METRICS, Figure
@@ -236,7 +236,7 @@ def learned_block(study: Study) -> Block:
     headers = ("Task", "LoRA minus frozen", f"{LEVEL} over items", f"{LEVEL} over seeds", "Shared seeds", "Verdict")
     return Block(
         "Was the task learned? Only then does it test a claim", headers, tuple(lines),
-        (f"{study.judgement.learned} {LEARNED_WITHOUT_GATE}",),
+        (learned_rule(study.judgement),),
         key="learned", records=record_paths(study.experiments),
     )  # fmt: skip
 
