@@ -316,8 +316,8 @@ class Study:
 def learned_rule(judgement: Judgement) -> str:
     """What `Study.learned` decides by, in a sentence or two."""
     return (
-        f"{judgement.learned.replace('`', '')} In a profile without gate runs a task counts as learned when the interval "
-        "over test examples of LoRA minus frozen, on the compared runs, lies above zero."
+        f"{judgement.learned.replace('`', '')} In a profile without gate runs a task counts as learned when the "
+        "interval over test examples of LoRA minus frozen, on the compared runs, lies above zero."
     )
 
 
