@@ -10,10 +10,12 @@ import sys
 
 import pandas as pd
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from analysis.judge.claims import load_bench, verdict_list
 from analysis.load.runs import Planned
-from analysis.show.report import build_report, replaced_parts
+from analysis.show.report import build_report, main, replaced_parts
 from replication.errors import DataError
 
 TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
@@ -299,15 +301,17 @@ def test_plot_data_hold_every_observation(built, quick_runs):
     assert set(homotopy.connection) == {"2->4", "4->6", "6->8"}
 
 
-@pytest.mark.long
-def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path):
-    command = [sys.executable, "-m", "analysis.show.report", "--profile", "quick", "--runs", str(quick_runs)]
-    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path, quickly):
+    app = typer.Typer()
+    app.command()(main)
+    command = ["--profile", "quick", "--runs", str(quick_runs)]
+    done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(tmp_path / "out" / "index.html")
-    wrong = subprocess.run([*command, "--output", str(tmp_path), "--profile", "cpu"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: ")
+    wrong = [sys.executable, "-m", "analysis.show.report", *command, "--output", str(tmp_path), "--profile", "cpu"]
+    ended = subprocess.run(wrong, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
 
 
 def test_the_first_screen_is_the_claims_with_their_verdicts(built):

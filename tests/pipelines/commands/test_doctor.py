@@ -24,10 +24,9 @@ from pipelines.commands.findings import Finding
 from pipelines.commands.machine import Machine
 from pipelines.commands.readiness import PROFILES, Profile, examine
 from replication.backbones import BACKBONES
+from replication.corpora.microworld import FILES, TASKS_SHA256
 from replication.errors import ConfigError
 from replication.fileio import write_bytes
-from studies.microworld import descriptions as microworld
-from studies.microworld import tasks as microworld_tasks
 
 MACHINE = Machine(
     python="3.12.1",
@@ -42,10 +41,10 @@ MACHINE = Machine(
 
 
 @pytest.fixture(scope="session")
-def corpus_files():
-    describing = {f"microworld/{name}": data for name, data in microworld.files_of(microworld.generate()).items()}
-    tasks = microworld_tasks.files_of()
-    return describing | {f"microworld-tasks/{name}": data for name, data in tasks.items()}
+def corpus_files(project_root):
+    folders = (("microworld", FILES), ("microworld-tasks", TASKS_SHA256))
+    return {f"{folder}/{name}": (project_root / "data" / folder / name).read_bytes()
+            for folder, names in folders for name in names}  # fmt: skip
 
 
 @pytest.fixture
