@@ -475,6 +475,7 @@ sys.exit(sweeping.finish(run, view))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", ["obedient", "stubborn"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_runner_ends_the_grandchildren(tmp_path, project_root, manner, number):
@@ -518,6 +519,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_cell_is_not_stopped_while_it_writes_the_lock_file(tmp_path, project_root):
     """DVC writes dvc.lock in place under its own lock: whoever kills it then loses the other stages' entries."""
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
@@ -539,18 +541,18 @@ def test_a_cell_is_not_stopped_while_it_writes_the_lock_file(tmp_path, project_r
 def test_a_cell_reports_through_its_files(tmp_path):
     """The stage comes from the log of `dvc repro`, the step from the file that the stage writes."""
     program = (
-        "import pathlib, sys\n"
+        "import signal, sys\n"
         "from replication.training.progress import progress_bar\n"
         "print(\"Running stage 'pipelines/cpu/dvc.yaml:finetune@lora':\", flush=True)\n"
         "with progress_bar('fine-tune lora, seed 18', 5, completed=2):\n"
-        "    sys.stdin.read() or pathlib.Path(sys.argv[1]).touch()\n"
-        "    import time\n"
-        "    time.sleep(600)\n"
+        "    sys.stdin.read() or open(sys.argv[1], 'w').close()\n"
+        "    signal.pause()\n"
     )
     engine = LocalEngine(lambda cell: [sys.executable, "-c", program, str(tmp_path / "ready")], tmp_path / "logs")
+    os.mkfifo(tmp_path / "ready")
     cell = engine.start(Cell("lora", ("finetune@lora",)))
     try:
-        wait_for(lambda: (tmp_path / "ready").exists())
+        (tmp_path / "ready").read_bytes()  # returns when the cell has opened and closed the other end
         progress = cell.progress()
         assert (progress["stage"], progress["step"], progress["total"]) == ("finetune", 2, 5)
         assert cell.poll() is None
