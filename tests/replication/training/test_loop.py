@@ -174,6 +174,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
     assert runs[0][0].curves != runs[2][0].curves
 
 
+def test_dropout_follows_the_seed_apart_from_the_order_of_the_rows():
+    alike = TRAIN[:1] * 8  # in whatever order
+
+    def trained(seed):
+        model = tiny()
+        train(model, alike, [], CONFIG, seed=seed, pad_id=0)
+        return weights(model)
+
+    one, again, other = trained(1), trained(1), trained(2)
+    assert_same(one, again)
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
 def test_training_learns_and_leaves_the_model_ready_to_use():
     model = tiny()
     config = replace(CONFIG, steps=120, warmup_steps=5, eval_every=60)
