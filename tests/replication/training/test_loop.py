@@ -221,9 +221,10 @@ def test_only_what_requires_gradients_changes(trained):
     for name, parameter in model.named_parameters():
         parameter.requires_grad = any(part in name for part in trained)
     before = weights(model)
+    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     train(model, TRAIN, DEV, CONFIG, seed=1, pad_id=0)
-    for name, parameter in model.named_parameters():
-        assert torch.equal(before[name], parameter) != parameter.requires_grad, name
+    assert {name for name, parameter in model.named_parameters() if not torch.equal(before[name], parameter)} == wanted
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == wanted
 
 
 def test_a_frozen_model_is_evaluated_and_nothing_else(tmp_path):
