@@ -19,7 +19,9 @@ from replication.fileio import read_json
 PROFILES = {"quick": Path(), "cpu": Path("pipelines/cpu"), "paper": Path("pipelines/paper")}
 
 
+@functools.cache
 def stages_of(root: Path, profile: str) -> list:
+    """As DVC reads them; for tests that only look."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
