@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-quick lint bench notebooks lab clean
+.PHONY: help accept search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -63,13 +63,17 @@ ablations: $(VENV)/.installed ## effect of each bug in the authors' code, on toy
 reports: $(VENV)/.installed ## rebuild every committed report from its committed records, in seconds
 	printf '%s\n' params.yaml pipelines/cpu/params.yaml | xargs -P 2 -n 1 python -m pipelines.report --params
 
-test: $(VENV)/.installed-dev ## environment and all tests
+test: $(VENV)/.installed-dev ## environment and all tests but the slow ones
 	dvc pull data.dvc
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.installed-dev ## the slow tests: kills and long runs; docs/test-slow.md says how they went
+	dvc pull data.dvc
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist load -m slow
 
 test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not long and not browser"
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow and not long and not browser"
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff check .

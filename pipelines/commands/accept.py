@@ -148,7 +148,7 @@ def last_changed(lock: Path) -> dict[str, str]:
     commits = [line.split(maxsplit=1)[0] for line in answer.stdout.splitlines()]
     if UNCOMMITTED in commits:
         raise ConfigError(f"{lock}: has changes that are not committed; commit them, or `git checkout {lock}`")
-    age = {commit: number for number, commit in enumerate(_git("rev-list", "HEAD").stdout.split())}
+    age = commit_ages()
     found: dict[str, str] = {}
     name = ""
     for text, commit in zip(lock.read_text(encoding="utf-8").splitlines(), commits, strict=True):
@@ -157,6 +157,11 @@ def last_changed(lock: Path) -> dict[str, str]:
         if name and (name not in found or age[commit] < age[found[name]]):
             found[name] = commit
     return found
+
+
+def commit_ages() -> dict[str, int]:
+    """Every commit up to HEAD, numbered from the newest."""
+    return {commit: number for number, commit in enumerate(_git("rev-list", "HEAD").stdout.split())}
 
 
 def code_changed(stage: Any) -> bool:
@@ -274,10 +279,13 @@ def offered_tags(settings: Settings, key: str) -> set[str]:
 def sample(settings: Settings, stale: Sequence[StaleStage], left: dict[str, str]) -> list[Plan]:
     """For each version of the code, experiments that cover the tags of its stages; `left` gets stages without any."""
     plans: dict[str, Plan] = {}
+    age = commit_ages()
     for stage in stale:
         files = _git("ls-tree", "-r", stage.commit, "--", *PACKAGES).stdout.splitlines()
         version = "\n".join(file for file in files if file.endswith((".py", ".json")))
-        plans.setdefault(version, Plan(stage.commit)).stages.append(stage)
+        plan = plans.setdefault(version, Plan(stage.commit))
+        plan.commit = min(plan.commit, stage.commit, key=age.__getitem__)  # the newest: it has the most experiments
+        plan.stages.append(stage)
     for plan in plans.values():
         missing = {tag for stage in plan.stages for tag in stage.tags}
         own = [stage.experiment for stage in plan.stages if stage.experiment]

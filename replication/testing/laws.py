@@ -21,7 +21,17 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError
-from replication.methods import MethodConfig, attach, attached_config, detach, load, save, trainable_parameters
+from replication.methods import (
+    MethodConfig,
+    adapter_parameters,
+    attach,
+    attached_config,
+    detach,
+    load,
+    save,
+    trainable_parameters,
+)
+from replication.methods.shared.blocks import head_parameters
 from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
 
 
@@ -76,6 +86,8 @@ def trains_its_own_parameters_only(model: nn.Module, config: MethodConfig) -> No
     """Three updates change every trained parameter and nothing else, and through them the output."""
     attach(model, config)
     trained = trainable_parameters(model)
+    foreign = trained.keys() - adapter_parameters(model).keys() - head_parameters(model).keys()
+    _hold(not foreign, f"trained, but neither the method's nor a task head's: {sorted(foreign)}")
     before, logits = state_of(model), logits_of(model, some_ids())
     train_steps(model)
     own = {id(parameter) for parameter in trained.values()}

@@ -245,24 +245,44 @@ def test_decoding_without_an_adapter_names_the_stage_that_makes_it(home, tmp_pat
 
 
 WATCHED = """
-import json, os, runpy, sys
+import importlib, json, os, runpy, sys
 
-seen = set()
+# What the project builds on is imported once; each stage then runs in a process of its own that has none of the
+# project's modules yet.
+for name in ("accelerate", "matplotlib.figure", "pandas", "peft", "pydantic", "scipy.stats", "torch", "transformers",
+             "typer", "yaml"):
+    importlib.import_module(name)
+importlib.import_module("transformers").AutoTokenizer
+assert not {"analysis", "pipelines", "replication"} & set(sys.modules)
 
 
-def note(event, arguments):
-    if event == "open" and isinstance(arguments[0], str) and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-        seen.add(os.path.abspath(arguments[0]))
+def watched(output, arguments):
+    seen = set()
+
+    def note(event, about):
+        if event == "open" and isinstance(about[0], str) and not (about[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+            seen.add(os.path.abspath(about[0]))
+
+    sys.addaudithook(note)
+    sys.argv = list(arguments)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert not ended.code, ended.code
+    with open(output, "w") as handle:
+        json.dump(sorted(seen), handle)
 
 
-sys.addaudithook(note)
-output, sys.argv = sys.argv[1], sys.argv[2:]
-try:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-except SystemExit as ended:
-    assert not ended.code, ended.code
-with open(output, "w") as handle:
-    json.dump(sorted(seen), handle)
+for output, arguments in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        try:
+            watched(output, arguments)
+        except BaseException as error:
+            print(arguments, repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, arguments
 """
 # Opened by stages and yet no `deps`: the sections of params.yaml are `params`; dvc.yaml and accepted_code.json only
 # decide which hash of the code a record carries, the egg-info which versions; a stage reads back its own scratch, whose
@@ -301,17 +321,28 @@ def declared(root: Path, home: Path, stage: str, part: str) -> list[Path]:
     return [Path(path) for path in found]
 
 
-@pytest.mark.parametrize("stage", STAGE_OPTIONS)
-def test_a_stage_depends_on_every_project_file_it_opens(finished, project_root, tmp_path, stage):
-    command = [sys.executable, "-c", WATCHED, str(tmp_path / "opened.json"), f"pipelines.{stage}"]
-    command += ["--params", str(PARAMS), *STAGE_OPTIONS[stage]]
-    environment = {**os.environ, "PYTHONPATH": str(project_root), "PYTHONDONTWRITEBYTECODE": "1"}
+@pytest.fixture(scope="module")
+def opened_by(finished, tmp_path_factory):
+    """Stage -> every file that it opens to read, its own modules among them."""
+    root, folder = Path(__file__).resolve().parents[2], tmp_path_factory.mktemp("opened")
+    stages = [
+        (str(folder / f"{stage}.json"), [f"pipelines.{stage}", "--params", str(PARAMS), *options])
+        for stage, options in STAGE_OPTIONS.items()
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WATCHED, json.dumps(stages)]
     done = subprocess.run(command, cwd=finished, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return lambda stage: map(Path, json.loads((folder / f"{stage}.json").read_text()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("stage", STAGE_OPTIONS)
+def test_a_stage_depends_on_every_project_file_it_opens(finished, project_root, opened_by, stage):
     known = [*declared(project_root, finished, stage, "deps"), *declared(project_root, finished, stage, "outs")]
     known += [path.relative_to(project_root) for path in known if path.is_relative_to(project_root)]
     opened = set()
-    for path in map(Path, json.loads((tmp_path / "opened.json").read_text())):
+    for path in opened_by(stage):
         root = next((root for root in (finished, project_root) if path.is_relative_to(root)), None)
         if root is None or not path.is_file() or path.is_relative_to(project_root / ".venv"):
             continue

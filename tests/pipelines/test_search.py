@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.search import best_rate, hold_out, mean_loss, next_trial, two_best
-from pipelines.shared.settings import Search
+import pipelines.shared.fitting as fitting
+from pipelines.search import best_rate, hold_out, mean_loss, next_trial, search_learning_rate, source_of, two_best
+from pipelines.shared.experiment import resolve_search
+from pipelines.shared.settings import Search, load_settings
 from replication.errors import ConfigError, TrainingError
+from replication.fileio import write_jsonl, write_text
 
 search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seeds=(3,))
 
@@ -84,3 +88,30 @@ def test_extensions_are_limited_and_divergence_counts_as_worse():
 def test_nothing_but_divergence_is_an_error():
     with pytest.raises(TrainingError, match="diverged"):
         run(lambda rate, seed: None)
+
+
+def test_no_trial_learns_from_what_its_loss_is_measured_on(project_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_text("params.yaml", (project_root / "params.yaml").read_text())
+    plan = resolve_search(load_settings("params.yaml"), "lora")
+    write_text(plan.weights / "model.safetensors", "no weights")
+    for split in ("train", "dev", "test"):
+        rows = [{"context": f"{split} {n // 2}", "completion": f"text {n}"} for n in range(400)]
+        write_jsonl(plan.prepared / f"{split}.jsonl", rows)
+    trials = []
+
+    def fit(experiment, train_rows, dev_rows, *, seed, title):
+        trials.append((experiment.training.learning_rate, seed))
+        learnt, measured = ({source_of(row) for row in rows} for rows in (train_rows, dev_rows))
+        assert not learnt & measured, "a rate is chosen by a loss on rows that were learnt"
+        assert {name.split()[0] for name in learnt | measured} == {"train"}, "dev and reported rows choose no rate"
+        assert len(train_rows) + len(dev_rows) == 400
+        assert plan.search.held_out_examples <= len(dev_rows) <= plan.search.held_out_examples + 1
+        return SimpleNamespace(
+            result=SimpleNamespace(dev_loss=abs(math.log(experiment.training.learning_rate / 0.003)))
+        )
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    found = search_learning_rate(plan, plan.search)
+    assert len(trials) == len(set(trials)) >= len(plan.search.learning_rates)
+    assert found["best"] in {rate for rate, _ in trials}

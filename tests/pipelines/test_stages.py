@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import shlex
 from pathlib import Path
@@ -18,7 +19,9 @@ from replication.fileio import read_json
 PROFILES = {"quick": Path(), "cpu": Path("pipelines/cpu"), "paper": Path("pipelines/paper")}
 
 
+@functools.cache
 def stages_of(root: Path, profile: str) -> list:
+    """As DVC reads them; for tests that only look."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
@@ -54,11 +57,14 @@ def test_every_stage_command_is_constructed_and_valid(project_root, monkeypatch,
         }
     assert {name for name in names if name.startswith("search@")} == {f"search@{key}" for key in settings.searches}
     assert all(Path(stage.wdir).resolve() == project_root for stage in stages)
+    read_once = functools.cache(load_settings)
     for command in [stage.cmd for stage in stages]:
         words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
+        module = importlib.import_module(words[2])
+        monkeypatch.setattr(module, "load_settings", read_once)
         app = typer.Typer()
-        app.command()(importlib.import_module(words[2]).main)
+        app.command()(module.main)
         result = CliRunner().invoke(app, [*words[3:], "--dry-run"])
         assert result.exit_code == 0, f"{command}: {result.output} {result.exception!r}"
         assert "would" in result.output

@@ -1,10 +1,23 @@
 """The loader refuses files that contradict themselves, and says where."""
 
 import json
+from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analysis.load.published import load_metric_example, load_table, load_tolerances
+from analysis.load.published import (
+    connections,
+    load_claims,
+    load_metric_example,
+    load_table,
+    load_tolerances,
+    lora_parameters,
+    reduction,
+    solo_parameters,
+    solo_parameters_of,
+)
 from replication.errors import DataError
 
 
@@ -96,3 +109,110 @@ def test_a_metric_that_the_example_lacks_is_named(published_folder, change):
     change("e2e_metrics", lambda c: c["example"].pop("METEOR"))
     with pytest.raises(DataError, match=r"e2e_metrics\.yaml, top level: example: METEOR is missing"):
         load_metric_example(published_folder)
+
+
+def test_both_papers_stand_in_one_form():
+    claims = load_claims()
+    assert [claim.id for claim in claims.claims] == [f"{p}-{n}" for p in ("solo", "weightlora") for n in (1, 2, 3, 4)]
+    assert claims.claim("weightlora-3").key == "better_than_random"
+    with pytest.raises(KeyError, match="unknown claim 'weightlora-9'; did you mean 'weightlora-"):
+        claims.claim("weightlora-9")
+
+
+def test_the_comparisons():
+    """Which methods, by what."""
+    found = {claim.id: (*claim.comparison.methods, claim.comparison.metric) for claim in load_claims().claims}
+    assert found == {
+        "solo-1": ("solo_connection", "lora", "BLEU"),
+        "solo-2": ("solo_connection", "lora", "adapter_parameters"),
+        "solo-3": ("solo_connection", "full", "adapter_parameters"),
+        "solo-4": ("solo_connection", "training_loss_rise"),
+        "weightlora-1": ("weight_lora", "lora", "primary_metric"),
+        "weightlora-2": ("weight_lora_plus", "weight_lora", "lora", "primary_metric"),
+        "weightlora-3": ("weight_lora", "random_lora", "primary_metric"),
+        "weightlora-4": ("weight_lora", "lora", "phase2_peak_memory"),
+    }
+
+
+def test_every_claim_has_a_judge():
+    """A key that no verdict is written for would end a report with a KeyError."""
+    from analysis.judge.claims import DRAFTERS, JUDGES
+
+    assert {claim.key for claim in load_claims().claims} == set(JUDGES)
+    assert set(DRAFTERS) < set(JUDGES)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["claims"][0].update(id="solo-2"), r"claims\.0: id 'solo-2': claim 1 of solo is solo-1"),
+        (lambda c: c["claims"][0].update(number=2, id="solo-2"), r"id \['solo-2'\] is given twice"),
+        (lambda c: c["claims"][5].update(key="outperforms_lora"), r"key \['outperforms_lora'\] is given twice"),
+        (lambda c: c["claims"][0]["comparison"].update(metric="BLUE"), r"comparison\.metric: .*did you mean 'BLEU'"),
+        (lambda c: c["claims"][0]["comparison"].update(methods=["lora", "solo"]), r"methods\.1: unknown method 'solo'"),
+        (lambda c: c["claims"][0]["comparison"].update(methods=[]), r"comparison\.methods"),
+        (lambda c: c["claims"][0].pop("comparison"), r"claims\.0\.comparison: is missing"),
+        (lambda c: c["claims"][0].pop("standing"), r"claims\.0\.standing: is missing"),
+        (lambda c: c["claims"][0].pop("rule"), r"claims\.0\.rule: is missing"),
+        (lambda c: c["claims"][0].update(standing="read"), r"claims\.0\.standing: unknown value 'read'.*third_party"),
+        (lambda c: c["claims"][0].update(sources=["sole"]), r"claims\.0\.sources: .*'sole'; did you mean 'solo'"),
+        (lambda c: c["claims"][1]["figures"][0].update(value=60), "60 does not match text '59'"),
+        (lambda c: c["papers"].pop("solo"), "claim solo-1: unknown paper 'solo'"),
+        (lambda c: c["counted"][1].update(solo=315_606), "gpt2-large: solo is 315606, the closed form gives 315605"),
+    ],
+)
+def test_a_claim_that_contradicts_itself_is_refused(published_folder, change, edit, message):
+    change("claims", edit)
+    with pytest.raises(DataError, match=message) as caught:
+        load_claims(published_folder)
+    assert "claims.yaml, " in str(caught.value)
+
+
+def test_a_missing_file_is_named(published_folder):
+    (published_folder / "claims.yaml").unlink()
+    with pytest.raises(DataError, match=r"claims\.yaml: no such file"):
+        load_claims(published_folder)
+
+
+def test_the_papers_shapes():
+    assert solo_parameters(1024, 24, 120, 2) == 259_499
+    assert solo_parameters(1024, 24, 120, 6) == 250_339
+    assert solo_parameters(1280, 36, 120, 2) == 332_417
+    assert solo_parameters(1280, 36, 120, 6) == 315_605
+    assert solo_parameters_of(1024, 300, 11, Decimal("0.6")) == 261_659
+    assert solo_parameters_of(1280, 300, 5, Decimal("0.6")) == 316_685
+    assert lora_parameters(1024, 24, 4) == 393_216
+    assert lora_parameters(1280, 36, 4) == 737_280
+    assert [connections(24, skip) for skip in (2, 4, 6)] == [11, 5, 3]
+
+
+def test_the_59_per_cent():
+    assert reduction(315_605, 737_280) == pytest.approx(0.5719, abs=5e-5)
+    assert reduction(315_605, 770_000) == pytest.approx(0.5901, abs=5e-5)
+
+
+@given(st.integers(1, 64), st.integers(1, 48), st.integers(1, 16), st.integers(1, 8))
+def test_solo_is_a_sum_over_its_parts(width, blocks, rank, skip):
+    ends = [block for block in range(1, blocks + 1) if block % skip == 0 and block > skip]
+    assert connections(blocks, skip) == len(ends)
+    expected = (width * rank + rank) + (rank * width + width) + sum(width + 1 + rank for _ in ends)
+    assert solo_parameters(width, blocks, rank, skip) == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("backbone", "method", "settings", "expected"),
+    [
+        ("gpt2-medium", "lora", {"rank": 4}, lora_parameters(1024, 24, 4)),
+        ("gpt2-medium", "solo_connection", {"rank": 120, "skip_length": 2}, solo_parameters(1024, 24, 120, 2)),
+        ("gpt2-large", "lora", {"rank": 4}, lora_parameters(1280, 36, 4)),
+        ("gpt2-large", "solo_connection", {"rank": 120, "skip_length": 6}, solo_parameters(1280, 36, 120, 6)),
+    ],
+)
+def test_closed_forms_agree_with_the_built_models(backbone, method, settings, expected):
+    from replication.backbones import build_empty
+    from replication.counting import parameter_counts
+    from replication.methods import attach, method_config
+
+    model = attach(build_empty(backbone), method_config(method, **settings))
+    assert parameter_counts(model).adapter == expected

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from analysis.load.runs import Planned, load_experiment, load_profile
-from analysis.load.searches import Search, case_of, rate_found, read_searches, unequal_searches
+from analysis.load.searches import Search, case_of, rate_found, read_memory, read_searches, unequal_searches
 from analysis.show.run_tables import EDGE, search_block
 
 
@@ -84,3 +86,20 @@ def test_a_best_rate_at_the_edge_is_known_and_shown(best, edge):
     block = search_block({"case": search}, [])
     assert (EDGE in block.rows[0][3]) is edge
     assert bool(block.notes) is edge
+
+
+def test_rows_are_read_in_the_order_of_k(tmp_path, tasks_module):
+    path = tasks_module.write_memory(tmp_path / "cpu")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "rows": content["rows"][::-1], "unit": "bytes"}), encoding="utf-8")
+    memory, problems = read_memory(tmp_path / "cpu")
+    assert [row.keep for row in memory.rows] == [1, 3, 6, 12, 18]
+    assert problems == []
+
+
+def test_absent_is_no_problem_and_broken_is_named(tmp_path):
+    assert read_memory(None) == read_memory(tmp_path) == (None, [])
+    (tmp_path / "memory.json").write_text('{"backbone": "x", "batch": 1, "length": 2, "rows": []}', encoding="utf-8")
+    memory, problems = read_memory(tmp_path)
+    assert memory is None
+    assert "memory.json, rows" in problems[0]

@@ -1,16 +1,18 @@
 import json
+import re
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.show.commands import register_runs as register
+from analysis.show.commands import WIDTH, register_compare, register_runs
+from replication.errors import DataError
 
 
 @pytest.fixture
-def invoke():
+def runs_command():
     app = typer.Typer()
-    register(app)
+    register_runs(app)
     app.command("other")(lambda: None)  # with two commands typer keeps their names
     return lambda *arguments: CliRunner().invoke(app, ["runs", *map(str, arguments)])
 
@@ -20,8 +22,8 @@ def root(quick_runs):
     return quick_runs.parent
 
 
-def test_lists_every_run_with_status_scores_and_disk_use(invoke, root):
-    result = invoke("--root", root)
+def test_lists_every_run_with_status_scores_and_disk_use(runs_command, root):
+    result = runs_command("--root", root)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0].split() == ["Run", "Status", "Seeds", "BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr", "Disk"]
@@ -31,18 +33,18 @@ def test_lists_every_run_with_status_scores_and_disk_use(invoke, root):
     assert len(lines) == 5
 
 
-def test_runs_of_other_forms_show_their_primary_score(invoke, task_runs):
-    lines = invoke("--root", task_runs.parent).output.splitlines()
+def test_runs_of_other_forms_show_their_primary_score(runs_command, task_runs):
+    lines = runs_command("--root", task_runs.parent).output.splitlines()
     assert lines[0].split() == ["Run", "Status", "Seeds", "Metric", "Score", "Disk"]
     lora = next(line for line in lines if line.startswith("cpu/my-cola-lora "))
     assert "Matthews correlation" in lora
-    listed = json.loads(invoke("--root", task_runs.parent, "--json").output)
+    listed = json.loads(runs_command("--root", task_runs.parent, "--json").output)
     assert {run["form"] for run in listed} == {"classification"}
     assert listed[0]["scores"]["matthews_correlation"] is not None
 
 
-def test_json_holds_the_same_and_more(invoke, root):
-    listed = json.loads(invoke("--root", root, "--json").output)
+def test_json_holds_the_same_and_more(runs_command, root):
+    listed = json.loads(runs_command("--root", root, "--json").output)
     assert [run["experiment"] for run in listed] == ["frozen", "full", "lora", "solo_connection"]
     solo = listed[-1]
     assert solo["profile"] == "quick"
@@ -54,9 +56,9 @@ def test_json_holds_the_same_and_more(invoke, root):
     assert solo["bytes"] > 1000
 
 
-def test_one_profile_only(invoke, root):
-    assert "quick/lora" in invoke("--root", root, "--profile", "quick").output
-    assert json.loads(invoke("--root", root, "--profile", "cpu", "--json").output) == []
+def test_one_profile_only(runs_command, root):
+    assert "quick/lora" in runs_command("--root", root, "--profile", "quick").output
+    assert json.loads(runs_command("--root", root, "--profile", "cpu", "--json").output) == []
 
 
 @pytest.mark.parametrize(
@@ -67,17 +69,17 @@ def test_one_profile_only(invoke, root):
         (["--profile", "none"], "Profiles that can be made: quick, cpu, paper"),
     ],
 )
-def test_an_empty_state_says_how_to_make_runs(invoke, tmp_path, arguments, command):
-    result = invoke("--root", tmp_path / "runs", *arguments)
+def test_an_empty_state_says_how_to_make_runs(runs_command, tmp_path, arguments, command):
+    result = runs_command("--root", tmp_path / "runs", *arguments)
     assert result.exit_code == 0
     assert command in result.output
 
 
-def test_a_broken_run_is_listed_with_its_problem(invoke, write_runs, tmp_path):
+def test_a_broken_run_is_listed_with_its_problem(runs_command, write_runs, tmp_path):
     runs = write_runs(tmp_path, items=4, experiments=["lora", "full"], seeds=[18])
     (runs / "lora" / "scores.json").write_text("{", encoding="utf-8")
     (runs / "full" / "scores.json").unlink()
-    result = invoke("--root", tmp_path)
+    result = runs_command("--root", tmp_path)
     lora, full = (
         next(line for line in result.output.splitlines() if line.startswith(f"quick/{n} ")) for n in ("lora", "full")
     )
@@ -88,8 +90,92 @@ def test_a_broken_run_is_listed_with_its_problem(invoke, write_runs, tmp_path):
     assert "scores.json: not valid JSON" in result.output
 
 
-def test_a_profile_is_one_name(invoke, tmp_path):
+def test_a_profile_of_runs_is_one_name(runs_command, tmp_path):
     from replication.errors import DataError
 
-    result = invoke("--root", tmp_path, "--profile", "../elsewhere")
+    result = runs_command("--root", tmp_path, "--profile", "../elsewhere")
     assert isinstance(result.exception, DataError)
+
+
+CLAIM_KEYS = {
+    "id", "paper", "number", "claim", "verdict", "reason", "profile", "comparison", "metric", "effect",
+    "over_items", "over_seeds", "adjusted_p", "detectable", "seeds", "seed_count", "cases",
+    "comparisons", "counted", "runs", "needs", "rule", "source", "standing",
+}  # fmt: skip
+
+
+@pytest.fixture
+def compare_command():
+    app = typer.Typer()
+    register_compare(app)
+    app.command("other")(lambda: None)  # with two commands typer keeps their names
+    return lambda *arguments: CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def outputs(quick_runs):
+    """Text and JSON of the synthetic quick profile; both read the same."""
+    app = typer.Typer()
+    register_compare(app)
+    app.command("other")(lambda: None)
+    root = quick_runs.parent.parent
+    results = [
+        CliRunner().invoke(app, ["compare", "--profile", "quick", "--root", str(root), *more])
+        for more in ([], ["--json"])
+    ]
+    assert [result.exit_code for result in results] == [0, 0], [result.output for result in results]
+    return results[0].output, json.loads(results[1].output)
+
+
+def test_json_has_stable_keys(outputs):
+    found = outputs[1]
+    assert list(found) == [
+        "schema_version", "profile", "comparable", "why_not_comparable", "claims", "published_vs_measured",
+        "problems",
+    ]  # fmt: skip
+    assert (found["schema_version"], found["profile"], found["comparable"]) == (2, "quick", False)
+    assert all(set(claim) == CLAIM_KEYS for claim in found["claims"])
+    assert [claim["id"] for claim in found["claims"]][:2] == ["solo-1", "solo-2"]
+    assert len(found["claims"]) == 8
+    (compared,) = found["claims"][0]["comparisons"]
+    assert (compared["profile"], compared["tested"], compared["p_holm"]) == ("quick", False, None)
+    assert {"name", "effect", "over_items", "over_seeds", "seeds", "smallest_detectable", "verdict"} <= set(compared)
+    assert {cell["verdict"] for cell in found["published_vs_measured"]} == {"not_comparable"}
+
+
+def test_the_terminal_is_readable_at_80_columns_without_a_lost_word(outputs):
+    text, found = outputs
+    assert max(len(line) for line in text.splitlines()) <= WIDTH == 80
+    words = re.sub(r"\s+", " ", text)
+    for claim in found["claims"]:
+        assert claim["claim"] in words
+        assert claim["reason"] in words
+        assert f"{claim['number']}. {claim['verdict'].replace('_', ' ')}:" in words
+    for cell in found["published_vs_measured"]:
+        assert f"{cell['published']}" in words
+        assert (cell["measured"] or "not measured") in words
+        assert cell["verdict"].replace("_", " ") in words
+    assert "quick profile: 8 not tested" in words
+    assert "u quoted without a copy at hand" in words
+
+
+def test_a_profile_without_runs_says_how_to_make_them(compare_command, tmp_path):
+    result = compare_command("--profile", "cpu", "--root", tmp_path)
+    assert result.exit_code == 0
+    assert "`make reproduce-cpu` makes those of the cpu profile" in result.output
+    found = json.loads(compare_command("--profile", "cpu", "--root", tmp_path, "--json").output)
+    assert {claim["verdict"] for claim in found["claims"]} == {"not_tested"}
+    assert found["published_vs_measured"] == []
+
+
+@pytest.mark.parametrize("profile", ["../elsewhere", "..", "a/b", "nope"])
+def test_a_profile_is_one_name(compare_command, tmp_path, profile):
+    assert isinstance(compare_command("--profile", profile, "--root", tmp_path).exception, DataError)
+
+
+def test_problems_are_told(compare_command, write_runs, tmp_path):
+    runs = write_runs(tmp_path / "runs", items=4, experiments=["lora"], seeds=[18])
+    (runs / "lora" / "scores.json").write_text("{", encoding="utf-8")
+    assert "scores.json: not valid JSON" in compare_command("--root", tmp_path).output
+    found = json.loads(compare_command("--root", tmp_path, "--json").output)
+    assert any("lora (failed)" in problem for problem in found["problems"])

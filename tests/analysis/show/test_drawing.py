@@ -1,10 +1,24 @@
 import re
 from itertools import pairwise
 
+import matplotlib as mpl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.show.drawing import Drawing, new_figure, number_ids, print_all, spread_apart
+from analysis.show.drawing import (
+    COLOURS,
+    STYLE,
+    Drawing,
+    colour_of,
+    new_figure,
+    number_ids,
+    panels,
+    print_all,
+    show,
+    spread_apart,
+    use_style,
+)
 
 POSITIONS = st.lists(st.floats(0, 1), max_size=12)
 
@@ -50,3 +64,46 @@ def test_other_processes_print_the_same_bytes():
     assert [drawing.svg for drawing in here] == [drawing.svg for drawing in there]
     assert [drawing.png for drawing in here] == [drawing.png for drawing in there]
     assert len({drawing.png for drawing in there}) == 3
+
+
+@pytest.fixture(autouse=True)
+def notebook_style():
+    with mpl.rc_context():
+        use_style()
+        yield
+
+
+def labelled(count):
+    figure, axes = panels(count)
+    for panel in axes:
+        panel.plot([0, 1], [1, 0])
+        panel.set_xlabel("step")
+        panel.set_ylabel("nats")
+    return figure, axes
+
+
+def test_the_style_is_the_reports_with_larger_type():
+    changed = {"font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize", "figure.facecolor"}
+    assert all(mpl.rcParams[key] == value for key, value in STYLE.items() if key not in changed | {"font.family"})
+    assert mpl.rcParams["font.size"] >= 10
+
+
+def test_a_method_has_its_colour_and_a_new_one_is_told_apart():
+    assert colour_of("lora") == COLOURS["lora"]
+    assert colour_of("my_method") not in (COLOURS["lora"], COLOURS["solo_connection"])
+
+
+def test_a_picture_carries_its_description_and_size():
+    figure, _ = labelled(2)
+    picture = show(figure, "Two falling lines.")
+    assert picture.alt == "Two falling lines."
+    assert picture.data.startswith(b"\x89PNG")
+    assert picture.width == 800
+
+
+def test_an_axis_without_a_label_is_refused():
+    figure, axes = labelled(2)
+    axes[1].set_ylabel("")
+    axes[1].set_title("Loss")
+    with pytest.raises(ValueError, match="'Loss': both axes need a label"):
+        show(figure, "A line.")

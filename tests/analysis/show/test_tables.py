@@ -1,77 +1,42 @@
 import csv
+import dataclasses
 import io
+import json
 import re
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from scipy import stats
 
-from analysis.judge.number_format import format_interval, format_ratio, format_score, spread_decimals
 from analysis.judge.published_vs_measured import compared_cells, comparison_block
-from analysis.judge.study import Study
+from analysis.judge.study import Study, unequal
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables
-from analysis.load.runs import load_profile
+from analysis.load.runs import Planned, load_profile
 from analysis.show.blocks import to_latex, to_markdown
 from analysis.show.run_tables import COST_HEADER
-from analysis.show.tables import published_csv, results_block, scores_csv
-from analysis.stats.bootstrap import Interval
-from analysis.stats.seeds import SeedSummary
+from analysis.show.tables import (
+    GROUPS,
+    against_logs_block,
+    aggregates,
+    aggregates_block,
+    counted_block,
+    learned_block,
+    logs_block,
+    logs_csv,
+    parameters_block,
+    published_csv,
+    results_block,
+    score_blocks,
+    scores_csv,
+    selected_block,
+    selected_csv,
+)
 
 
 @pytest.fixture
 def study(quick_runs):
     return Study.of(load_profile(quick_runs))
-
-
-@pytest.mark.parametrize(
-    ("mean", "spread", "text"),
-    [
-        (0.72034, None, "0.7203"),
-        (0.72034, 0.0213, "0.720 ± 0.021"),
-        (0.72034, 0.00213, "0.7203 ± 0.0021"),
-        (0.72034, 0.000021, "0.7203 ± 0.0000"),
-        (8.68, 0.17, "8.68 ± 0.17"),
-        (12.3, 1.7, "12.3 ± 1.7"),
-        (123.4, 17.2, "123 ± 17"),
-        (0.5, 0.0, "0.5000 ± 0.0000"),
-    ],
-)
-def test_a_spread_sets_the_places_of_its_mean(mean, spread, text):
-    assert format_score(SeedSummary(mean, spread, 1 if spread is None else 3)) == text
-
-
-def test_what_is_not_measured_is_said():
-    assert format_score(None) == "not measured"
-    assert format_interval(None) == "not measured"
-    assert format_ratio(None) == "unknown"
-
-
-@given(st.floats(0, 20), st.floats(0, 5))
-def test_mean_and_spread_have_the_same_places_and_no_more_than_the_scripts(mean, spread):
-    value, deviation = format_score(SeedSummary(mean, spread, 3)).split(" ± ")
-    decimals = [len(text.partition(".")[2]) for text in (value, deviation)]
-    assert decimals[0] == decimals[1] == spread_decimals(spread) <= 4
-    assert abs(float(value) - mean) <= 0.5 * 10 ** -decimals[0] + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [
-        (0.65994, "66.0 %"),
-        (0.00073135, "0.0731 %"),
-        (1.0, "100 %"),
-        (77.4766, "7,748 %"),
-        (0.0, "0 %"),
-        (0.428, "42.8 %"),
-    ],
-)
-def test_ratios_have_three_significant_digits(ratio, text):
-    assert format_ratio(ratio) == text
-
-
-def test_interval_places_follow_its_width():
-    assert format_interval(Interval(0.5, 0.4812, 0.5213)) == "0.481 to 0.521"
 
 
 def test_the_main_table_says_what_it_is(study):
@@ -154,3 +119,237 @@ def test_latex_rows_have_one_cell_per_column(study):
         body = re.findall(r"^.* \\\\$", part, flags=re.MULTILINE)
         assert len(body) == 1 + len(block.rows)
         assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(block.headers) - 1}
+
+
+def rows_of(block):
+    return {row[0]: dict(zip(block.headers, row, strict=True)) for row in block.rows}
+
+
+def test_the_table_says_what_it_is(task_study, authors):
+    (block,) = score_blocks(task_study, authors, "glue")
+    assert "cpu profile, MiniLM-L6" in block.caption
+    assert "not comparable with the authors' figures" in block.caption
+    rows = rows_of(block)
+    assert list(rows)[:2] == ["Frozen backbone", "LoRA (r=8)"]
+    lora = rows["LoRA (r=8)"]
+    assert "±" in lora["CoLA, Matthews correlation"]
+    assert (lora["Adapter parameters"], lora["Head parameters"], lora["Importance weights"]) == (
+        "110,592",
+        "149,762",
+        "0",
+    )
+    assert (lora["Seeds"], lora["Steps"], lora["Learning rate"]) == ("3", "200", "0.001")
+    assert "RTE †, accuracy" in block.headers  # did not learn
+    notes = " ".join(block.notes)
+    assert "CoLA: cola corpus, whole, dev split, 120 examples; licence CC BY 4.0; the whole official split" in notes
+    assert "† LoRA does not clearly beat the frozen backbone" in notes
+
+
+@pytest.fixture
+def with_baselines(tasks_module, tmp_path):
+    """Two methods on two tasks, and a baseline of each task."""
+    runs = tasks_module.write_task_runs(tmp_path / "runs", tasks=("cola", "stsb"), methods=("frozen", "lora"))
+    tasks_module.write_baseline(runs, "cola")
+    tasks_module.write_baseline(runs, "stsb", "cosine")
+    return Study.of(load_profile(runs))
+
+
+def test_a_baseline_stands_first_without_spread_or_rate_and_not_among_the_parameters(with_baselines, authors):
+    (block,) = score_blocks(with_baselines, authors, "glue")
+    rows = rows_of(block)
+    assert list(rows) == ["Majority class", "Cosine of the untrained backbone", "Frozen backbone", "LoRA (r=8)"]
+    majority, cosine = rows["Majority class"], rows["Cosine of the untrained backbone"]
+    score = majority["CoLA, Matthews correlation"]
+    assert (float(score) != 0, "±" in score) == (True, False)
+    assert (majority["STS-B, Spearman"], cosine["CoLA, Matthews correlation"]) == ("not run", "not run")
+    shown = [majority[name] for name in ("Adapter parameters", "Seeds", "Steps", "Learning rate")]
+    assert [*shown, majority["How the rate was found"]] == ["0", "one seed", "0", "none", "nothing is trained"]
+    assert not [note for note in block.notes if "UNEQUAL" in note]
+    assert [row[0] for row in parameters_block(with_baselines).rows] == [
+        "Frozen backbone, MiniLM-L6", "LoRA (r=8), MiniLM-L6",
+    ]  # fmt: skip
+
+
+def test_a_baseline_has_no_budget_to_compare_a_method_by(with_baselines):
+    place = ("minilm-l6", "cola")
+    (baseline,), (lora,) = (with_baselines.at(place, method) for method in ("baseline_majority", "lora"))
+    assert unequal(lora, baseline) == "unequal steps: my-cola-lora 200, my-cola-baseline 0"
+
+
+def test_a_part_of_a_corpus_compares_with_nothing(write_task_runs, tmp_path, authors):
+    runs = write_task_runs(
+        tmp_path, tasks={"mnli_train_subset": "mnli"}, methods=("lora",), items=30, comparable=False, licence=""
+    )
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, "glue")
+    assert "MNLI (part) †, accuracy, matched" in block.headers  # its own name, never MNLI's
+    assert not [header for header in block.headers if header.startswith("MNLI ") and "(part)" not in header]
+    assert "not the official split: not comparable with published figures" in block.notes[0]
+    assert "licence not stated" in block.notes[0]
+
+
+def test_what_has_not_run_is_said(task_runs, authors):
+    plan = {
+        "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
+        "my-rte-lora": Planned("minilm-l6", "rte", "lora", "classification", {"rank": 8}, "rte"),
+        "my-cola-vera": Planned("minilm-l6", "cola", "peft_baselines", "classification", {"name": "vera"}, "cola"),
+        "xsum-lora": Planned("bart-large", "xsum", "lora", "summarisation", {"rank": 8}, "xsum"),
+    }
+    study = Study.of(load_profile(task_runs, plan))
+    (glue,), (summaries,) = (score_blocks(study, authors, group) for group in ("glue", "summaries"))
+    vera = rows_of(glue)["VeRA"]
+    assert vera["CoLA †, Matthews correlation"] == "not run"
+    assert vera["Adapter parameters"] == "not run"
+    assert summaries.rows[0][:2] == ("LoRA (r=8)", "not run")
+    assert score_blocks(study, authors, "qa") == []
+
+
+def test_steps_that_differ_are_named_by_task_and_warned_of(write_task_runs, tmp_path, authors):
+    write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=20)
+    runs = write_task_runs(tmp_path, tasks=("rte",), methods=("lora",), items=20, training={"steps": 50})
+    write_task_runs(tmp_path, tasks=("rte",), methods=("frozen",), items=20, training={"steps": 60})
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, "glue")
+    assert rows_of(block)["LoRA (r=8)"]["Steps"] == "CoLA: 200; RTE: 50"
+    assert any("RTE: UNEQUAL steps, 50, 60" in note for note in block.notes)
+
+
+@pytest.mark.parametrize(
+    ("group", "corpus", "metric", "headers"),
+    [
+        ("qa", "squad_v1", "squad_v1", ["SQuAD v1.1 †, exact match", "SQuAD v1.1 †, F1"]),
+        ("summaries", "xsum", "rouge", ["XSum †, ROUGE-1", "XSum †, ROUGE-2", "XSum †, ROUGE-L", "XSum †, ROUGE-Lsum"]),
+        ("choice", "arc_easy", "accuracy", ["ARC easy †, accuracy"]),
+    ],
+)
+def test_other_forms_show_every_metric(write_task_runs, tmp_path, authors, group, corpus, metric, headers):
+    runs = write_task_runs(tmp_path, tasks={corpus: metric}, methods=("lora",), items=12, seeds=(18,))
+    (block,) = score_blocks(Study.of(load_profile(runs)), authors, group)
+    assert list(block.headers[1 : 1 + len(headers)]) == headers
+    assert block.rows[0][-4] == "one seed"
+
+
+def test_learned_says_so_with_both_intervals(task_study, authors):
+    rows = rows_of(learned_block(task_study, authors))
+    assert rows["CoLA on MiniLM-L6"]["Verdict"] == "learned"
+    assert rows["RTE on MiniLM-L6"]["Verdict"] == "inconclusive: did not learn"
+    assert rows["CoLA on MiniLM-L6"]["95 % over seeds"].startswith("+")
+
+
+def test_parameters_are_apart_and_ratios_say_of_what(task_study):
+    rows = rows_of(parameters_block(task_study))
+    ours = rows["WeightLoRA (r=8, K=3), MiniLM-L6"]
+    assert ours["Adapter parameters in phase 1"] == "110,592"
+    assert ours["Importance weights in phase 1"] == "18"
+    assert ours["Adapter parameters at the end"] == "18,432"
+    assert ours["of LoRA's adapter"] == "16.7 %"
+    assert ours["of LoRA's trainable"] == "64.6 %"
+
+
+def test_counts_by_arithmetic_are_not_called_trained(authors):
+    block = counted_block(authors)
+    assert block.caption.startswith("Counted, not trained")
+    assert rows_of(block)["WeightLoRA, K=5"]["Adapter parameters"] == "61,440"
+
+
+def test_selected_adapters_are_listed_by_seed(task_study):
+    block = selected_block(task_study.experiments)
+    row = rows_of(block)["WeightLoRA (r=8, K=3), CoLA"]
+    assert row["Kept"] == "3 of 18"
+    assert row["By seed"].startswith("18: ")
+    assert row["By seed"].count(";") == 2
+    assert row["By chance"] == "0.17"
+    assert selected_block([]).rows == ()
+
+
+def test_csv_holds_every_metric_and_every_adapter(task_study, authors):
+    scores = list(csv.DictReader(io.StringIO(scores_csv(task_study))))
+    lora = next(row for row in scores if row["experiment"] == "my-cola-lora")
+    assert (lora["metric"], lora["primary"], lora["learned"]) == ("matthews_correlation", "true", "learned")
+    assert int(lora["adapter"]) + int(lora["importance"]) + int(lora["head"]) == int(lora["trainable"])
+    selected = list(csv.DictReader(io.StringIO(selected_csv(task_study.experiments))))
+    one = [row for row in selected if (row["experiment"], row["seed"]) == ("my-cola-weight_lora-k3", "18")]
+    assert len(one) == 18
+    assert sum(row["kept"] == "true" for row in one) == 3
+    assert all((row["final_rank"] == "8") == (row["kept"] == "true") for row in one)
+    logged = list(csv.DictReader(io.StringIO(logs_csv(authors))))
+    assert {row["part"] for row in logged} == {"log", "memory", "inner product", "learning rate", "setting"}
+    assert all(row["standing"] and row["unit"] for row in logged)
+
+
+def test_the_authors_logs_are_a_table_of_their_own(authors):
+    block = logs_block(authors)
+    assert len(block.rows) == 24
+    assert block.rows[1][0:3] == ("cola", "validation", "5")
+    assert "no table of the paper" in block.caption
+
+
+@pytest.mark.parametrize(
+    ("profile", "corpus", "comparable", "rows"),
+    [("paper", "cola", True, 1), ("paper", "cola", False, 0), ("cpu", "cola", True, 0), ("paper", "rte", True, 0),
+     ("paper", "mnli", True, 1)],
+)  # fmt: skip
+def test_a_run_stands_beside_a_log_only_if_all_say_so(
+    write_task_runs, tmp_path, authors, profile, corpus, comparable, rows
+):
+    runs = write_task_runs(
+        tmp_path, profile=profile, backbone="deberta-v3-base", tasks=(corpus,), methods=("weight_lora-k3",), items=30,
+        settings={"weight_lora-k3": {"keep": 5}}, comparable=comparable,
+    )  # fmt: skip
+    block = against_logs_block(Study.of(load_profile(runs)), authors)
+    assert len(block.rows) == rows
+    if corpus == "mnli":
+        assert block.rows[0][2] == "accuracy, mismatched"  # the split they evaluated
+
+
+def test_every_table_can_be_written(task_study, authors):
+    blocks = [
+        *(block for group in GROUPS for block in score_blocks(task_study, authors, group)),
+        learned_block(task_study, authors), parameters_block(task_study), selected_block(task_study.experiments),
+        logs_block(authors), counted_block(authors),
+    ]  # fmt: skip
+    assert all(len(row) == len(block.headers) for block in blocks for row in block.rows)
+    assert "†" in to_markdown(blocks)
+    assert r"\dag{}" in to_latex(blocks)
+
+
+def test_the_middle_half_of_seeds_and_tasks_is_averaged(task_study):
+    found = {entry.label: entry for entry in aggregates(task_study)}
+    lora = next(entry for entry in found.values() if entry.method == "lora")
+    assert (lora.tasks, lora.seeds, lora.backbone) == (("cola", "rte"), (18, 52, 1917), "minilm-l6")
+    runs = {e.name: e.metrics for e in task_study.experiments}
+    scores = [
+        [runs[f"my-{task}-lora"].seeds[seed][runs[f"my-{task}-lora"].primary] for task in lora.tasks]
+        for seed in lora.seeds
+    ]
+    assert lora.over_tasks.estimate == pytest.approx(stats.trim_mean(np.array(scores), 0.25, axis=None))
+    assert lora.over_tasks.low <= lora.over_tasks.estimate <= lora.over_tasks.high
+    assert json.loads(json.dumps(lora.to_dict()))["tasks"] == ["cola", "rte"]
+
+
+def test_a_method_that_lacks_a_task_or_seeds_has_no_aggregate(write_task_runs, tmp_path):
+    root = tmp_path / "runs"
+    write_task_runs(root, tasks=("cola", "rte"), methods=("lora",), items=30)
+    write_task_runs(root, tasks=("cola",), methods=("dora",), items=30)
+    runs = write_task_runs(root, tasks=("cola", "rte"), methods=("adalora",), items=30, seeds=(18, 52))
+    assert [entry.method for entry in aggregates(Study.of(load_profile(runs)))] == ["lora"]
+
+
+def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(task_study):
+    entries = aggregates(task_study)
+    block = aggregates_block(task_study)
+    assert [line[0] for line in block.rows] == [entry.label for entry in entries]
+    assert len(block.rows) > 1
+    shown = dict(zip(block.headers, block.rows[0], strict=True))
+    assert (shown["Backbone"], shown["Tasks"], shown["Seeds"]) == ("MiniLM-L6", "CoLA, RTE", "3")
+    assert float(shown["Interquartile mean"]) == pytest.approx(entries[0].over_tasks.estimate, abs=1e-4)
+    assert any("Descriptive: with few tasks (here 2)" in note for note in block.notes)
+    assert "runs/cpu/my-cola-lora/training/seed-{18,52,1917}/record.json" in block.records
+    alone = dataclasses.replace(
+        task_study, experiments=tuple(e for e in task_study.experiments if e.name.endswith("-lora"))
+    )
+    assert [entry.method for entry in aggregates(alone)] == ["lora"]
+    assert (aggregates_block(alone).rows, aggregates_block(alone).records) == ((), ())
+
+
+def test_one_task_is_no_aggregate(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=30)
+    assert aggregates(Study.of(load_profile(runs))) == []

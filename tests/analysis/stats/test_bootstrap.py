@@ -256,3 +256,7 @@ def test_real_predictions_give_the_same_replicates_by_both_forms():
     found = segment_statistics([row["prediction"] for row in rows], [row["references"] for row in rows])
     fast = bootstrap_replicates(found, statistic_of("BLEU", "generation"), resamples=50)
     assert fast == pytest.approx(bootstrap_replicates(found, bleu_from_statistics, resamples=50), rel=1e-12)
+
+
+def test_the_bootstrap_is_handed_on():
+    assert bootstrap_p_value([1.0, 1.0, 1.0]) == 0.5

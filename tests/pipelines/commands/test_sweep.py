@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -21,7 +20,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import pipelines.commands.sweep as sweeping
-import pipelines.commands.sweep_view as views
 from pipelines.commands.corpus_readiness import unobtainable_tasks
 from pipelines.commands.sweep import Cell, Commits, LocalEngine, Sweep
 from pipelines.shared.settings import load_settings
@@ -111,6 +109,8 @@ CELLS = (
     Cell("three", ("finetune@three",), ("prepare@t", "pretrain@b"), experiment="three"),
     Cell("report", ("report",), last=True),
 )
+
+
 NAMES = [cell.name for cell in CELLS]
 
 
@@ -449,10 +449,14 @@ aside.write_text(str(os.getpid()))
 aside.rename(sys.argv[1])
 time.sleep(600)
 """
+
+
 CHILD = """
 import subprocess, sys
 subprocess.run([sys.executable, "-c", *sys.argv[1:]])
 """
+
+
 RUNNER = """
 import sys
 from pathlib import Path
@@ -471,6 +475,7 @@ sys.exit(sweeping.finish(run, view))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", ["obedient", "stubborn"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_runner_ends_the_grandchildren(tmp_path, project_root, manner, number):
@@ -514,6 +519,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_cell_is_not_stopped_while_it_writes_the_lock_file(tmp_path, project_root):
     """DVC writes dvc.lock in place under its own lock: whoever kills it then loses the other stages' entries."""
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
@@ -535,18 +541,18 @@ def test_a_cell_is_not_stopped_while_it_writes_the_lock_file(tmp_path, project_r
 def test_a_cell_reports_through_its_files(tmp_path):
     """The stage comes from the log of `dvc repro`, the step from the file that the stage writes."""
     program = (
-        "import pathlib, sys\n"
+        "import signal, sys\n"
         "from replication.training.progress import progress_bar\n"
         "print(\"Running stage 'pipelines/cpu/dvc.yaml:finetune@lora':\", flush=True)\n"
         "with progress_bar('fine-tune lora, seed 18', 5, completed=2):\n"
-        "    sys.stdin.read() or pathlib.Path(sys.argv[1]).touch()\n"
-        "    import time\n"
-        "    time.sleep(600)\n"
+        "    sys.stdin.read() or open(sys.argv[1], 'w').close()\n"
+        "    signal.pause()\n"
     )
     engine = LocalEngine(lambda cell: [sys.executable, "-c", program, str(tmp_path / "ready")], tmp_path / "logs")
+    os.mkfifo(tmp_path / "ready")
     cell = engine.start(Cell("lora", ("finetune@lora",)))
     try:
-        wait_for(lambda: (tmp_path / "ready").exists())
+        (tmp_path / "ready").read_bytes()  # returns when the cell has opened and closed the other end
         progress = cell.progress()
         assert (progress["stage"], progress["step"], progress["total"]) == ("finetune", 2, 5)
         assert cell.poll() is None
@@ -657,67 +663,3 @@ def test_only_finished_experiments_are_committed(tmp_path):
     engine = FakeEngine(tmp_path, status={"two": 1})
     swept(engine, after=lambda cell: committed.append(cell.name))
     assert sorted(committed) == ["one", "three"]
-
-
-# --- views
-
-STATUS = views.Status(
-    running=(
-        views.Running(
-            "sentiment-lora",
-            75.0,
-            {
-                "stage": "finetune",
-                "title": "fine-tune sentiment-lora, seed 18",
-                "step": 30,
-                "total": 100,
-                "figures": {"loss": 0.69315},
-                "seconds_left": 42.0,
-            },
-        ),
-        views.Running("qa-lora", 3.0, {}),
-    ),
-    counts={"done": 4, "pending": 20, "failed": 1, "skipped": 0},
-    total=27,
-    elapsed=3720.0,
-    left=7300.0,
-)
-
-
-def test_the_live_table_shows_each_cell_and_the_whole():
-    from rich.console import Console
-
-    stream = io.StringIO()
-    Console(file=stream, width=120).print(views.frame(STATUS))
-    header, first, second, last = stream.getvalue().splitlines()
-    assert header.split() == ["Cell", "Stage", "Seed", "Step", "Loss", "Running", "Left"]
-    assert first.split() == ["sentiment-lora", "finetune", "18", "30/100", "0.6932", "1", "min", "42", "s"]
-    assert second.split() == ["qa-lora", "–", "–", "–", "–", "3", "s", "–"]
-    assert last == "4 of 27 done, 20 pending, 1 failed, 1 h 02 min elapsed, about 2 h 02 min left"
-
-
-def test_without_a_terminal_there_is_one_progress_line_a_minute(monkeypatch, capsys):
-    now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(views, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    view = views.PlainLines()
-    for second in range(0, 181):
-        now.seconds = float(second)
-        view.tick(STATUS)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert "sentiment-lora: finetune, seed 18, step 30/100, loss 0.6932, 42 s left" in lines[0]
-    assert "qa-lora: running for 3 s" in lines[0]
-
-
-def test_the_live_view_prints_ends_above_the_table_and_leaves_the_terminal_as_it_was(monkeypatch):
-    from rich.console import Console
-
-    stream = io.StringIO()
-    view = views.LiveView()
-    monkeypatch.setattr("rich.live.get_console", lambda: Console(file=stream, force_terminal=True, width=120))
-    view.tick(STATUS)
-    view.event("qa-lora", "failed", seconds=3.0, error="error: ill", log=Path("logs/quick/qa-lora.log"))
-    view.close()
-    view.close()
-    assert "failed    qa-lora, 3 s: error: ill (log: logs/quick/qa-lora.log)" in stream.getvalue()
-    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1  # the cursor is back

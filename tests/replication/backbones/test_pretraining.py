@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -49,6 +50,22 @@ def test_what_only_the_tokenizer_sees_changes_no_training_text():
     _, with_more, _ = pretrain(tiny_gpt2, PASSAGES, config(), separator=SEPARATOR, seed=5, more_text=more)
     _, without, _ = pretrain(tiny_gpt2, PASSAGES, config(), separator=SEPARATOR, seed=5)
     assert len(with_more(more[0])["input_ids"]) < len(without(more[0])["input_ids"])
+
+
+@pytest.mark.parametrize(("task", "copies"), [("causal_lm", 1), ("masked_lm", 3)])
+def test_no_passage_of_the_dev_loss_is_learnt_from(monkeypatch, task, copies):
+    import replication.training.loop as loop
+
+    given = {}
+    monkeypatch.setattr(loop, "train", lambda model, learnt, dev, *_, **__: given.update(learnt=learnt, dev=dev))
+    architecture = {"causal_lm": "gpt2", "masked_lm": "deberta-v2"}[task]
+    settings = config(copies=copies, training=replace(config().training, label_smoothing=0.0))
+    build = tiny_gpt2 if task == "causal_lm" else partial(tiny, "deberta-v2")
+    for seed in (5, 6):
+        pretrain(build, PASSAGES, settings, separator=SEPARATOR, seed=seed, architecture=architecture, task=task)
+        learnt, dev = ([example.text for example in given[name]] for name in ("learnt", "dev"))
+        assert sorted(learnt) == sorted(copies * list(set(PASSAGES) - set(dev)))
+        assert len(dev) == len(set(dev)) == 4
 
 
 def test_settings_are_checked():

@@ -82,7 +82,7 @@ def test_help_names_the_layouts(replicate):
 
 
 @pytest.mark.java
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.mirror
 def test_the_official_example_by_command(replicate, mirror):
     from replication.metrics.java import find_java

@@ -78,6 +78,7 @@ def test_a_small_archive_is_read(tmp_path):
     sha = archive_of(tmp_path / "a.zip", dev='mr,ref\nname[B],"B, it is."\nname[B],Two.\n')
     rows = read_archive(tmp_path / "a.zip", sha256=sha)
     assert list(rows) == ["train", "dev", "test"]
+    assert rows["train"] == rows["test"] == [Row("name[A]", "A is here.")], "no split has rows of another"
     assert rows["dev"] == [Row("name[B]", "B, it is."), Row("name[B]", "Two.")]
 
 

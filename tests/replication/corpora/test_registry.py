@@ -40,6 +40,15 @@ def test_every_real_corpus_has_a_way_in():
             assert corpus.hub.revision is not None or corpus.hub.hub_id == "EdinburghNLP/xsum"
 
 
+def test_no_file_and_no_part_of_the_hub_feeds_two_splits():
+    """What is scored on would be learnt from; the half of SQuAD v2 is one file, cut by article (test_squad.py)."""
+    for name, corpus in REAL.items():
+        files = [file for file, _ in corpus.files.values()]
+        assert len(set(files)) == len(files) or name == "squad_v2_subset", name
+        parts = [part for split in (corpus.hub.splits.values() if corpus.hub else ()) for part in split]
+        assert len(set(parts)) == len(parts), name
+
+
 def test_an_unknown_name_lists_the_names():
     for ask in (load_corpus, describe):
         with pytest.raises(ConfigError, match=r"unknown name 'glue'; the corpora are cola, mnli, .*microworld_choice"):

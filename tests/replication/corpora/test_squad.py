@@ -107,6 +107,15 @@ def test_the_hubs_lists_become_answers(monkeypatch):
     assert corpus.sha256 == {"rajpurkar/squad_v2": CORPORA["squad_v2"].hub.revision}
 
 
+def test_the_half_of_v2_trains_on_three_articles_of_four_and_scores_on_the_others():
+    """Without the file: what is scored on is not learnt from, and no article is lost."""
+    articles = [official(question(id=f"q{number}")) for number in range(16)]
+    parsers = {split: parse for split, (_, parse) in CORPORA["squad_v2_subset"].files.items()}
+    train, dev = ([row["id"] for row in parsers[split]("here", text_of(*articles))] for split in ("train", "dev"))
+    assert dev == ["q3", "q7", "q11", "q15"]
+    assert sorted(train + dev) == sorted(f"q{number}" for number in range(16))
+
+
 def test_only_the_half_of_v2_does_not_compare():
     assert [name for name, corpus in CORPORA.items() if not corpus.card.comparable] == ["squad_v2_subset"]
 

@@ -5,17 +5,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replication.memory.profiled import measured_peak, running_peak
+from replication.memory.profiled import measured_peak
 from replication.memory.step import TrainingStep, predict_step
 from replication.memory.workloads import Workload, predict, training_step
 from replication.methods import method_config
 
 FLOAT = 4
+
+
 GPT2 = {"vocab_size": 97, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}
+
+
 LLAMA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
          "num_key_value_heads": 2, "head_dim": 8}  # fmt: skip
+
+
 BART = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
         "dropout": 0.1}  # fmt: skip
+
+
 DEBERTA = {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64, "pooler_hidden_size": 32,
            "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}  # fmt: skip
 
@@ -92,6 +100,8 @@ SMALL = {
     "microworld-bart": BART,
     "microworld-deberta": DEBERTA,
 }
+
+
 METHODS = {
     "full": (method_config("full"), {}),
     "lora": (method_config("lora"), {}),
@@ -114,8 +124,3 @@ def test_within_ten_per_cent_of_the_profiler(backbone, name):
     torch.manual_seed(0)
     measured = measured_peak(lambda: training_step(workload))
     assert predict(workload).above_start == pytest.approx(measured, rel=0.1)
-
-
-def test_running_peak():
-    assert running_peak([3, -1, 4, -6, 5]) == 6
-    assert running_peak([]) == running_peak([-3]) == 0

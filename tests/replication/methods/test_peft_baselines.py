@@ -2,22 +2,31 @@
 
 import copy
 import json
+import random
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from transformers import (
     BartConfig,
     BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
+    GPT2Config,
+    GPT2Model,
     LlamaConfig,
     LlamaForSequenceClassification,
+    MPNetConfig,
+    MPNetModel,
 )
 
 from replication.counting import parameter_counts
@@ -37,12 +46,29 @@ from replication.methods import (
     unmerge,
 )
 from replication.methods.lora import LoraConfig, lora_layers
-from replication.methods.peft_baselines import PeftBaselineConfig, tuner_layers
+from replication.methods.peft_baselines import (
+    DEFAULTS,
+    PeftBaselineConfig,
+    complete_settings,
+    copies,
+    drawn_from,
+    ia3_modules,
+    is_feedforward,
+    modules_ending,
+    name_pattern,
+    peft_config,
+    peft_type,
+    put_back,
+    rival_names,
+    tuner_layers,
+    whole_projections,
+)
 from replication.methods.shared.saving import saved_state
 from replication.training.config import TrainingConfig
 from replication.training.loop import train
 
 torch.set_num_threads(1)
+
 
 SETTINGS = {
     "lora": {"r": 2},
@@ -54,6 +80,8 @@ SETTINGS = {
     "vera": {"r": 5},
     "ia3": {},
 }
+
+
 OTHERS = {
     "boft": {"boft_block_size": 4},
     "oft": {"r": 4, "oft_block_size": 0},
@@ -63,7 +91,11 @@ OTHERS = {
     "tinylora": {},
     "waveft": {"n_frequency": 5},
 }
+
+
 NOT_THE_BASE_AT_THE_START = ("fourierft", "vblora")
+
+
 SIZES = {"vocab_size": 31, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 
 
@@ -261,6 +293,8 @@ def test_norms_are_found_by_the_end_of_their_name():
 # --- closed forms and PEFT as oracle --------------------------------------------------
 
 SHAPES = [(16, 16), (16, 8), (16, 8)] * 2  # query, key, value of two blocks of the Llama: two key-value heads of four
+
+
 CLOSED_FORMS = {
     "lora": sum(2 * (i + o) for i, o in SHAPES),
     "dora": sum(2 * (i + o) + o for i, o in SHAPES),
@@ -464,3 +498,201 @@ def test_bad_fields_are_refused_by_name(fields, message):
 def test_the_package_is_imported_without_peft():
     code = "import sys, replication.methods; sys.exit('peft' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_rivals_of_the_paper_and_more_are_known():
+    names = rival_names()
+    assert {"adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3", "boft", "oft", "lora"} <= set(names)
+    assert not {"prompt_tuning", "prefix_tuning", "p_tuning", "xlora", "adaption_prompt"} & set(names)
+    assert peft_type("dora") == peft_type("rslora") == "lora"
+
+
+def test_defaults_are_those_of_the_papers_controls():
+    assert complete_settings("dora", {}) == {"r": 8, "lora_alpha": 32, "lora_dropout": 0.05}
+    assert complete_settings("adalora", {})["target_r"] == 8
+    assert complete_settings("loha", {"r": 4}) == {"r": 4, "alpha": 32}
+    assert DEFAULTS["lora"]["r"] == 8
+
+
+def test_a_switch_of_lora_is_set_by_the_name():
+    assert peft_config("dora", {"r": 2}, target_modules="x").use_dora
+    assert peft_config("rslora", {"r": 2}, target_modules="x").use_rslora
+    plain = peft_config("lora", {"r": 2}, target_modules="x")
+    assert not plain.use_dora
+    assert not plain.use_rslora
+
+
+def test_an_unknown_name_lists_the_valid_ones():
+    with pytest.raises(ConfigError, match=r"name='doar': unknown; valid names are .*adalora.*dora.*vera"):
+        complete_settings("doar", {})
+    with pytest.raises(ConfigError, match=r"name=\['dora'\]"):
+        complete_settings(["dora"], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("prompt_tuning", "virtual tokens"),
+        ("prefix_tuning", "virtual tokens"),
+        ("p_tuning", "virtual tokens"),
+        ("adaption_prompt", "prompt tokens"),
+        ("xlora", "trained before"),
+    ],
+)
+def test_what_cannot_be_injected_says_why(name, reason):
+    with pytest.raises(ConfigError, match=f"name='{name}' cannot be injected in place: .*{reason}"):
+        complete_settings(name, {})
+
+
+def test_an_unknown_keyword_lists_the_fields():
+    with pytest.raises(ConfigError, match=r"dora: unknown setting\(s\) rank; valid are .*lora_alpha.*, r,"):
+        complete_settings("dora", {"rank": 8})
+    with pytest.raises(ConfigError, match=r"adalora: unknown setting\(s\) r; valid are .*init_r.*target_r"):
+        complete_settings("adalora", {"r": 8})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("dora", {"target_modules": ["x"]}, "settings.target_modules cannot be given: use `targets`"),
+        ("dora", {"modules_to_save": ["x"]}, "task head"),
+        ("lora", {"bias": "all"}, "detach"),
+        ("lora", {"use_dora": True}, "name='dora'"),
+        ("ia3", {"feedforward_modules": ["fc2"]}, "feedforward"),
+        ("vera", {}, r"settings.r must be given: .*1024.*256"),
+        ("dora", {"r": 0}, "settings.r=0"),
+        ("dora", {"r": True}, "settings.r=True"),
+        ("dora", {"r": 2.0}, "settings.r=2.0"),
+        ("adalora", {"init_r": -1}, "settings.init_r=-1"),
+        ("loha", {"alpha": 0}, "settings.alpha=0"),
+        ("dora", {"lora_alpha": "32"}, "settings.lora_alpha='32'"),
+        ("dora", {"lora_dropout": 1.0}, "settings.lora_dropout=1.0"),
+        ("vera", {"r": 4, "vera_dropout": -0.1}, "settings.vera_dropout=-0.1"),
+        ("lora", {"init_lora_weights": "eva"}, "needs data"),
+        ("dora", {"r": {1, 2}}, "must be JSON values"),
+        ("dora", {"lora_alpha": float("nan")}, "must be JSON values"),
+        ("dora", [("r", 8)], "must be a mapping"),
+    ],
+)
+def test_bad_settings_are_refused_with_a_reason(name, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        complete_settings(name, settings)
+
+
+def test_pefts_own_refusal_is_passed_on():
+    with pytest.raises(ConfigError, match=r"adalora: PEFT refuses the settings: .*orth_reg_weight"):
+        peft_config("adalora", {"orth_reg_weight": -1.0, "total_step": 9}, target_modules="x")
+
+
+def empty(kind, config):
+    with torch.device("meta"):
+        return kind(config)
+
+
+EMPTY_SIZES = {
+    "vocab_size": 9,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
+def test_roles_give_full_names_in_module_order():
+    model = empty(BertModel, BertConfig(**EMPTY_SIZES))
+    start = "encoder.layer.0.attention.self."
+    assert whole_projections(model, ("value", "query"), "dora") == [start + "query", start + "value"]
+
+
+def test_a_fused_projection_is_taken_whole_or_not_at_all():
+    model = empty(GPT2Model, GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2))
+    assert whole_projections(model, ("c_attn",), "dora") == ["h.0.attn.c_attn"]
+    with pytest.raises(AdapterError, match=r"dora cannot wrap only value: h\.0\.attn\.c_attn"):
+        whole_projections(model, ("c_fc", "value"), "dora")
+    assert ia3_modules(model) == ["h.0.attn.c_attn", "h.0.mlp.c_proj"]
+
+
+def test_the_feedforward_of_a_bert_is_not_the_output_of_its_attention():
+    model = empty(BertModel, BertConfig(**EMPTY_SIZES))
+    start = "encoder.layer.0."
+    assert ia3_modules(model) == [f"{start}attention.self.key", f"{start}attention.self.value", f"{start}output.dense"]
+    assert not is_feedforward(f"{start}attention.output.dense")
+    assert not is_feedforward(f"{start}intermediate.dense")
+
+
+def test_mpnet_is_known():
+    model = empty(MPNetModel, MPNetConfig(**EMPTY_SIZES))
+    start = "encoder.layer.0."
+    assert ia3_modules(model) == [f"{start}attention.attn.k", f"{start}attention.attn.v", f"{start}output.dense"]
+
+
+def test_a_model_without_a_feedforward_says_what_was_looked_for():
+    model = torch.nn.ModuleDict({"key": torch.nn.Linear(2, 2), "value": torch.nn.Linear(2, 2)})
+    with pytest.raises(AdapterError, match=r"no second projection .* \(looked for output\.dense, fc2"):
+        ia3_modules(model)
+
+
+def test_modules_are_found_by_the_end_of_their_name():
+    model = empty(BertModel, BertConfig(**EMPTY_SIZES))
+    norms = modules_ending(model, ("LayerNorm",))
+    assert len(norms) == 3
+    with pytest.raises(AdapterError, match=r"'encoder' matches no module .*LayerNorm"):
+        modules_ending(model, ("encoder",))  # it has children: it is no layer
+
+
+NAMES = st.lists(st.from_regex(r"[a-z0-9_]{1,4}(\.[a-z0-9_]{1,4}){0,3}", fullmatch=True), max_size=6)
+
+
+@given(chosen=NAMES, others=NAMES)
+def test_the_pattern_matches_the_names_and_nothing_else(chosen, others):
+    pattern = name_pattern(chosen)
+    for name in [*chosen, *others, "", "x" + ".".join(chosen)]:
+        assert bool(re.fullmatch(pattern, name)) == (name in chosen)
+
+
+def test_every_source_of_chance_is_put_back():
+    torch.manual_seed(5)
+    expected = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    draws = []
+    for _ in range(2):
+        with drawn_from(3):
+            draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1]
+    with pytest.raises(KeyError), drawn_from(4):
+        raise KeyError(torch.rand(1))
+    assert random.getstate() == expected[0]
+    assert np.random.get_state()[1].tolist() == expected[1]
+    assert torch.equal(torch.get_rng_state(), expected[2])
+
+
+def test_merging_a_tied_head_leaves_the_embedding_alone(tiny_gpt2):
+    attach(tiny_gpt2, PeftBaselineConfig(name="dora", settings={"r": 2}, targets=("lm_head",)))
+    with torch.no_grad():
+        for parameter in trainable_parameters(tiny_gpt2).values():
+            parameter.add_(0.1)
+    embedding = tiny_gpt2.transformer.wte.weight
+    before = embedding.detach().clone()
+    merge(tiny_gpt2)
+    assert torch.equal(tiny_gpt2.transformer.wte.weight, before)
+    assert not torch.equal(tiny_gpt2.lm_head.base_layer.weight, before)
+    unmerge(tiny_gpt2)
+    assert tiny_gpt2.lm_head.base_layer.weight is embedding
+    assert torch.equal(embedding, before)
+
+
+def test_unmerging_after_a_change_of_dtype_keeps_the_new_one(tiny_llama):
+    attach(tiny_llama, PeftBaselineConfig(name="rslora", settings={"r": 2}))
+    unmerge(merge(tiny_llama).to(torch.bfloat16))
+    assert {parameter.dtype for parameter in tiny_llama.parameters()} == {torch.bfloat16}
+    assert len(tuner_layers(tiny_llama)) == 18
+
+
+def test_copies_are_put_back_in_the_dtype_of_the_moment():
+    layer = nn.Linear(2, 3)
+    weight, kept = layer.weight.detach().clone(), copies(layer)
+    with torch.no_grad():
+        layer.weight.zero_()
+    layer.to(torch.float64)
+    put_back(layer, kept)
+    assert torch.equal(layer.weight, weight.double())
+    assert set(kept) == {"weight", "bias"}

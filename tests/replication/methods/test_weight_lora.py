@@ -2,21 +2,45 @@
 
 import copy
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from replication.counting import parameter_counts
 from replication.errors import AdapterError, ConfigError
-from replication.methods import attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods import (
+    attach,
+    config_from_dict,
+    config_to_dict,
+    detach,
+    load,
+    merge,
+    method_config,
+    save,
+    trainable_parameters,
+    unmerge,
+)
 from replication.methods.lora import LoraConfig, lora_layers
 from replication.methods.selection import apply_structure, present_updates
 from replication.methods.shared.base import IMPORTANCE_NAME
-from replication.methods.weight_lora import WeightLoraConfig
+from replication.methods.shared.base import IMPORTANCE_NAME as COUNTED_NAME
+from replication.methods.weight_lora import (
+    WEIGHT_LORA,
+    WEIGHT_LORA_PLUS,
+    SelectionAdamW,
+    WeightLoraConfig,
+    build_selection_optimizer,
+    exchange,
+    forget,
+    preset,
+)
+from replication.methods.weight_lora_plus import WeightLoraPlusConfig
 from replication.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(steps=50, warmup_steps=0)
@@ -312,3 +336,146 @@ def test_the_first_selection_waits_for_the_warm_up():
         config.training_callback(dataclasses.replace(TRAINING, warmup_steps=1))
     WeightLoraConfig(selection_steps=50).training_callback(TRAINING)
     WeightLoraConfig(selection_steps=None).training_callback(TRAINING)
+
+
+CASES = [("weight_lora", name) for name in WEIGHT_LORA] + [("weight_lora_plus", name) for name in WEIGHT_LORA_PLUS]
+
+
+@pytest.mark.parametrize(("method", "name"), CASES)
+def test_a_preset_is_a_flat_set_of_settings(method, name):
+    settings = preset(name, method)
+    assert not any(isinstance(value, dict) for value in settings.values())
+    by_name, spelled_out = method_config(method, preset=name), method_config(method, **settings)
+    assert dataclasses.replace(by_name, preset=None) == spelled_out
+    for field, value in settings.items():
+        assert getattr(by_name, field) == value
+    settings["rank_by"] = "magnitude"  # a copy: the table itself is not changed
+    assert preset(name, method)["rank_by"] == "signed"
+
+
+def test_the_variants_of_the_dossier():
+    assert set(WEIGHT_LORA) == {"paper", "code_2025_02", "code_2025_02_second", "code_2025_08", "code_2025_11"}
+    first, second, third, fourth = (WeightLoraConfig(preset=name) for name in list(WEIGHT_LORA)[1:])
+    assert (first.selection_steps, first.project_every, second.selection_steps) == (None, 1, None)
+    assert second.project_every > 1
+    assert third.selection_steps == fourth.selection_steps == 100
+    assert (first.last_step(), third.last_step(), third.reset_step(), fourth.reset_step()) == (None, 100, None, 100)
+    for config in (first, second, third, fourth):
+        assert not config.remove_losers
+        assert config.rank_by == "signed"
+        assert config.input_dropout() == 0
+        assert config.initial_range == "rank"
+    assert [config.freeze_losers for config in (first, second, third, fourth)] == [False, False, False, True]
+    assert len(second.targets) > len(first.targets) == 3
+    assert WeightLoraConfig(preset="paper") == dataclasses.replace(WeightLoraConfig(), preset="paper")
+    assert WeightLoraPlusConfig(preset="paper") == dataclasses.replace(WeightLoraPlusConfig(), preset="paper")
+
+
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "remove_losers": st.booleans(),
+        "project_every": st.integers(1, 30),
+        "rank_by": st.sampled_from(["signed", "magnitude"]),
+        "apply_dropout": st.booleans(),
+        "initial_range": st.sampled_from(["inputs", "rank"]),
+        "weight_learning_rate": st.floats(0.1, 20),
+        "adam_epsilon": st.sampled_from([1e-8, 1e-6]),
+        "rank": st.integers(1, 8),
+    },
+)
+
+
+@given(case=st.sampled_from(CASES), overrides=OVERRIDES)
+def test_explicit_fields_override_the_preset_even_at_their_defaults(case, overrides):
+    method, name = case
+    config = method_config(method, preset=name, **overrides)
+    for field in dataclasses.fields(config):
+        if field.name in overrides:
+            assert getattr(config, field.name) == overrides[field.name]
+        elif field.name in preset(name, method):
+            assert getattr(config, field.name) == preset(name, method)[field.name]
+    written = json.loads(json.dumps(config_to_dict(config)))
+    assert config_from_dict(written) == config
+    assert written["preset"] == name
+    assert copy.deepcopy(config) == config
+    assert dataclasses.replace(config) == config
+
+
+def test_fields_given_by_place_count_as_given():
+    assert WeightLoraConfig(4, 16, preset="code_2025_02_second").rank == 4
+    targets = WeightLoraConfig(4, 16, 0.0, ("query",), preset="code_2025_02_second").targets
+    assert targets == ("query",)
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"preset='later': unknown; valid names are paper, code_2025_02, .*_11"):
+        WeightLoraConfig(preset="later")
+    with pytest.raises(ConfigError, match="weight_lora_plus: preset='code_2025_11'"):
+        WeightLoraPlusConfig(preset="code_2025_11")
+    with pytest.raises(ConfigError, match="valid names are none"):
+        preset("paper", "lora")
+
+
+@given(
+    rate=st.floats(1e-4, 1.0),
+    decay=st.floats(0, 0.3),
+    epsilon=st.sampled_from([1e-8, 1e-6]),
+    seed=st.integers(0, 99),
+    steps=st.integers(1, 4),
+)
+def test_pairs_take_adamws_step_and_weights_a_plain_one(rate, decay, epsilon, seed, steps):
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(2, 3, generator=generator)
+    pair, twin, weight = nn.Parameter(start.clone()), nn.Parameter(start.clone()), nn.Parameter(torch.tensor(1.0))
+    plain = {"params": [weight], "weight_decay": 0.0, "plain_sgd": True}
+    ours = SelectionAdamW([{"params": [pair]}, plain], lr=rate, eps=epsilon, weight_decay=decay)
+    reference = torch.optim.AdamW([twin], lr=rate, eps=epsilon, weight_decay=decay)
+    expected = 1.0
+    for _ in range(steps):
+        pair.grad = torch.randn(2, 3, generator=generator)
+        twin.grad, weight.grad = pair.grad.clone(), torch.randn((), generator=generator)
+        expected -= rate * float(weight.grad)
+        ours.step()
+        reference.step()
+        assert torch.equal(pair, twin)
+        assert weight.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert list(ours.state) == [pair]
+    assert len(ours.param_groups) == 2
+    assert ours.step(lambda: 7.0) == 7.0
+
+
+def some_optimizer():
+    names = ["a.lora_A", "a.lora_B", f"a.{IMPORTANCE_NAME}", f"b.{IMPORTANCE_NAME}"]
+    named = {name: nn.Parameter(torch.ones(())) for name in names}
+    optimizer = build_selection_optimizer(named, TrainingConfig(steps=9, weight_decay=0.1, warmup_steps=0), 5.0, 1e-8)
+    for parameter in named.values():
+        parameter.grad = torch.ones(())
+    optimizer.step()
+    return named, optimizer
+
+
+def test_what_is_forgotten_leaves_neither_state_nor_an_empty_group():
+    named, optimizer = some_optimizer()
+    first, second, one, other = named.values()
+    forget(optimizer, [one])
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 1]
+    assert (one.grad, other.grad is None) == (None, False)
+    forget(optimizer, [other, second])
+    assert [group["params"] for group in optimizer.param_groups] == [[first]]
+    assert list(optimizer.state) == [first]
+    forget(optimizer, [first])
+    assert (optimizer.param_groups, dict(optimizer.state)) == ([], {})
+
+
+def test_what_is_exchanged_keeps_its_place_and_starts_without_state():
+    named, optimizer = some_optimizer()
+    first, second = list(named.values())[:2]
+    new = nn.Parameter(torch.ones(3))
+    exchange(optimizer, {first: new})
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(new), id(second)]
+    assert list(optimizer.state) == [second]
+
+
+def test_importance_weights_are_known_by_the_name_that_is_counted():
+    assert IMPORTANCE_NAME == COUNTED_NAME

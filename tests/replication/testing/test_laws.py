@@ -98,6 +98,7 @@ def test_methods_of_the_package_keep_them_too(config):
         ("start", "starts as the base"),
         ("unused", "checkpoints the same gradients"),
         ("base trains", "detaches completely"),
+        ("base trains", "trains its own parameters only"),
         ("own device", "attaches without memory"),
         ("global draw", "attaches repeatably"),
         ("closure", "copies independently"),

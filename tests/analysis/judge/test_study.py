@@ -1,0 +1,393 @@
+import dataclasses
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from analysis.judge.claims import Bench, scores_against
+from analysis.judge.number_format import signed
+from analysis.judge.study import (
+    Study,
+    base_parameters,
+    is_reading,
+    mixed_conditions,
+    setting_title,
+    unequal,
+)
+from analysis.load.paper_folder import load_published
+from analysis.load.runs import Planned, experiment_labels, load_experiment, load_profile
+from analysis.stats.bootstrap import paired_bootstrap
+from replication.fileio import read_json, read_jsonl, write_json, write_jsonl
+from replication.metrics import find
+from replication.metrics.bleu import bleu
+from replication.metrics.programs import Programs
+
+
+@pytest.fixture
+def quick(quick_runs):
+    return load_profile(quick_runs)
+
+
+def by_name(rows):
+    return {row.experiment: row for row in rows}
+
+
+def test_rows_hold_means_spreads_and_ratios_of_adapter(quick):
+    rows = by_name(Study.of(quick).rows)
+    solo, lora, full, frozen = (rows[name] for name in ("solo_connection", "lora", "full", "frozen"))
+    assert solo.to_lora == 2_739 / 12_288
+    assert solo.to_full == 2_739 / 952_032
+    assert (lora.to_lora, full.to_full) == (1, 1)
+    assert (frozen.adapter, frozen.to_full) == (0, 0)
+    assert frozen.scores["BLEU"].standard_deviation is None
+    assert solo.scores["BLEU"].standard_deviation > 0
+    assert solo.corpus_label == "embedded synthetic corpus"
+
+
+def test_an_experiment_without_results_still_has_a_row(quick, tmp_path):
+    row = by_name(Study.of([*quick, load_experiment(tmp_path / "quick" / "later")]).rows)["later"]
+    assert (row.label, row.status, row.scores) == ("later", "missing", {})
+
+
+def test_ratios_need_a_lora_run_on_the_same_backbone(quick):
+    rows = by_name(Study.of([e for e in quick if e.name != "lora"]).rows)
+    assert rows["solo_connection"].to_lora is None
+    assert rows["solo_connection"].to_full is not None
+
+
+def test_the_base_is_the_same_for_every_method(quick):
+    assert {base_parameters(e.record) for e in quick} == {952_032}
+
+
+def test_labels_tell_variants_apart(paper_runs):
+    labels = experiment_labels(load_profile(paper_runs))
+    assert labels["solo-k2"] == "Solo Connection (r=120, k=2), GPT-2 Medium"
+    assert labels["solo-none"] == "Solo Connection (r=120, k=2, no homotopy parameter), GPT-2 Medium"
+    assert labels["large-lora"] == "LoRA (r=4), GPT-2 Large"
+    assert len(set(labels.values())) == len(labels)
+
+
+def test_equal_settings_are_told_apart_by_name(quick_runs, tmp_path):
+    first = load_experiment(quick_runs / "lora")
+    labels = experiment_labels([first, first.__class__(**{**vars(first), "name": "lora-again"})])
+    assert labels == {"lora": "LoRA (r=4) [lora]", "lora-again": "LoRA (r=4) [lora-again]"}
+
+
+def test_item_interval_is_around_the_mean_bleu_of_the_seeds(quick):
+    for experiment in quick:
+        interval = Study.of(quick).over_items(experiment)
+        expected = [
+            bleu([row["prediction"] for row in rows], [row["references"] for row in rows])
+            for rows in experiment.predictions.values()
+        ]
+        assert interval.estimate == pytest.approx(sum(expected) / len(expected))
+        assert interval.low <= interval.estimate <= interval.high
+
+
+def test_difference_uses_shared_seeds_on_the_same_items(quick, quick_runs, tmp_path):
+    experiments = {e.name: e for e in quick}
+    seeds = (18, 52, 1917)
+    difference = Study.of(quick).paired(experiments["full"], experiments["solo_connection"], "BLEU", seeds)
+    scores = [
+        [experiments[name].metrics.seeds[seed]["BLEU"] for seed in (18, 52, 1917)]
+        for name in ("full", "solo_connection")
+    ]
+    expected = sum(a - b for a, b in zip(*scores, strict=True)) / 3
+    assert difference.estimate == pytest.approx(expected, abs=1e-5)
+    assert difference.low > 0
+
+    only_18 = shutil.copytree(quick_runs / "lora", tmp_path / "quick" / "lora")
+    for seed in (52, 1917):
+        (only_18 / "predictions" / f"seed-{seed}.jsonl").unlink()
+    one = Study.of(quick).paired(experiments["full"], load_experiment(only_18), "BLEU", (18,))
+    expected = [experiments[name].metrics.seeds[18]["BLEU"] for name in ("full", "lora")]
+    assert one.estimate == pytest.approx(expected[0] - expected[1], abs=1e-5)
+
+
+def test_no_difference_on_other_items(write_runs, quick, tmp_path):
+    other = load_experiment(write_runs(tmp_path, experiments=["lora"], items=15) / "lora")
+    assert Study.of(quick).paired(quick[-1], other, "BLEU", (18,)) is None
+    assert Study.of(quick).difference(quick[-1], other) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reading"), [("solo-k2", (120, 2)), ("solo-none", None), ("lora", None), ("large-solo", (120, 6))]
+)
+def test_a_reading_has_nothing_else_changed(paper_runs, name, reading):
+    experiment = load_experiment(paper_runs / name)
+    for candidate in ((120, 2), (120, 6)):
+        assert is_reading(experiment, *candidate) == (candidate == reading)
+
+
+def with_reference_loss(folder, nats):
+    """Add a loss of about `nats` a token, which rises with the item's number, to every row and to scores.json."""
+    metrics, means = read_json(folder / "scores.json"), {}
+    for path in sorted((folder / "predictions").glob("seed-*.jsonl")):
+        rows = read_jsonl(path)
+        for index, row in enumerate(rows):
+            tokens = 10 + index % 3
+            row.update(reference_nll=tokens * (nats + 0.01 * index), reference_tokens=tokens)
+        write_jsonl(path, rows)
+        seed = path.stem.removeprefix("seed-")
+        means[seed] = find("reference_loss").official(rows, Programs())
+        metrics["seeds"][seed]["reference_loss"] = means[seed]
+    metrics["metrics"] = ["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss"]
+    metrics["reference_loss"], metrics["spread"]["reference_loss"] = sum(means.values()) / len(means), 0.0
+    write_json(folder / "scores.json", metrics)
+
+
+def test_reference_loss_has_intervals_and_differences_and_changes_no_other_score(quick, quick_runs, tmp_path):
+    runs = shutil.copytree(quick_runs, tmp_path / "quick")
+    for name, nats in (("lora", 2.0), ("solo_connection", 2.5)):
+        with_reference_loss(runs / name, nats)
+    loaded = {experiment.name: experiment for experiment in load_profile(runs)}
+    lora, solo, full = (loaded[name] for name in ("lora", "solo_connection", "full"))
+    assert (lora.status, lora.metrics.metrics[-1]) == ("complete", "reference_loss")
+    study = Study.of(list(loaded.values()))
+    interval = study.over_items(lora, "reference_loss")
+    assert interval.estimate == pytest.approx(lora.metrics.means["reference_loss"])
+    assert interval.low < interval.estimate < interval.high
+    difference = study.difference(solo, lora, "reference_loss")
+    assert difference.effect == pytest.approx(0.5)
+    assert difference.over_items.low == pytest.approx(0.5), "every item differs by as much"
+    assert study.over_items(full, "reference_loss") is None
+    assert study.difference(solo, full, "reference_loss") is None
+    assert {row.experiment for row in study.rows if "reference_loss" in row.scores} == {"lora", "solo_connection"}
+    without = [
+        replace(row, scores={name: value for name, value in row.scores.items() if name != "reference_loss"}, metrics=())
+        for row in study.rows
+    ]
+    assert without == [replace(row, metrics=()) for row in Study.of(quick).rows]
+
+
+COLA, RTE = ("minilm-l6", "cola"), ("minilm-l6", "rte")
+
+
+def runs_by_name(study):
+    return {experiment.name: experiment for experiment in study.experiments}
+
+
+def study_of(runs, names=None):
+    return Study.of(load_profile(runs, names))
+
+
+def test_a_task_is_learned_where_lora_clearly_beats_frozen(task_study):
+    learned = task_study.learned(COLA)
+    assert (learned.verdict, learned.lora, learned.frozen) == ("learned", "my-cola-lora", "my-cola-frozen")
+    assert learned.difference.over_items.low > 0
+    not_learned = task_study.learned(RTE)
+    assert not_learned.verdict == "did not learn"
+    assert not_learned.difference.over_items.low <= 0
+
+
+def test_without_a_frozen_run_it_is_not_known(task_runs):
+    study = study_of(task_runs, ["my-cola-lora", "my-cola-weight_lora-k3"])
+    assert (study.learned(COLA).verdict, study.learned(COLA).reason) == ("not known", "not run: frozen")
+
+
+def test_a_difference_is_paired_by_seed_and_item(task_study):
+    runs = runs_by_name(task_study)
+    lora, frozen = runs["my-cola-lora"], runs["my-cola-frozen"]
+    difference = task_study.difference(lora, frozen)
+    name = "matthews_correlation"
+    pairs = [(lora.metrics.seeds[seed][name], frozen.metrics.seeds[seed][name]) for seed in (18, 52, 1917)]
+    assert difference.effect == pytest.approx(sum(a - b for a, b in pairs) / 3)
+    assert difference.seeds == (18, 52, 1917)
+    assert difference.over_items.estimate == pytest.approx(difference.effect, abs=1e-5)
+    opposite = task_study.difference(frozen, lora)
+    assert opposite.over_items.low == pytest.approx(-difference.over_items.high)
+    assert opposite.below(0)
+    assert difference.above(0)
+    assert not difference.above(1)
+
+
+def test_kept_replicates_give_what_the_plain_paired_bootstrap_gives(task_study):
+    from analysis.stats.items import item_statistics, statistic_of
+
+    runs = runs_by_name(task_study)
+    stacks = [
+        [item_statistics("accuracy", e.form, rows) for rows in e.predictions.values()]
+        for e in (runs["my-rte-lora"], runs["my-rte-frozen"])
+    ]
+    expected = paired_bootstrap(*stacks, statistic_of("accuracy", "classification"))
+    found = task_study.difference(runs["my-rte-lora"], runs["my-rte-frozen"]).over_items
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_with_two_seeds_there_is_no_interval_over_seeds(write_task_runs, tmp_path):
+    study = study_of(write_task_runs(tmp_path, tasks=("cola",), methods=("lora", "frozen"), seeds=(18, 52), items=30))
+    difference = study.difference(*study.experiments)
+    assert difference.over_seeds is None
+    assert difference.over_items is not None
+
+
+def test_runs_on_other_items_or_with_another_budget_are_not_compared(write_task_runs, task_runs, tmp_path):
+    runs = shutil.copytree(task_runs, tmp_path / "cpu")
+    path = runs / "my-cola-lora" / "predictions" / "seed-18.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    row = json.loads(lines[0])
+    row["label"] = 1 - row["label"]
+    for seed in (18, 52, 1917):
+        path = runs / "my-cola-lora" / "predictions" / f"seed-{seed}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "label": row["label"]}), *lines[1:]]) + "\n")
+    study = study_of(runs)
+    names = runs_by_name(study)
+    assert study.difference(names["my-cola-lora"], names["my-cola-frozen"]) is None
+    assert unequal(names["my-rte-lora"], names["my-rte-frozen"]) is None
+    shorter = write_task_runs(tmp_path / "short", tasks=("rte",), methods=("random_lora-k3",), training={"steps": 100})
+    short = study_of(shorter).experiments[0]
+    assert unequal(names["my-rte-lora"], short) == "unequal steps: my-rte-lora 200, my-rte-random_lora-k3 100"
+    assert "not trained on the same data" in unequal(names["my-rte-lora"], names["my-cola-lora"])
+
+
+def test_rows_of_experiments_that_have_not_run_come_from_the_plan(task_runs):
+    plan = {
+        "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", corpus="cola"),
+        "cola-later": Planned("minilm-l6", "cola", "weight_lora", "classification", {"rank": 8, "keep": 9}, "cola"),
+        "qa-later": Planned("minilm-l6", "squad", "lora", "question_answering", {"rank": 8}, "squad_v1"),
+    }
+    study = study_of(task_runs, plan)
+    rows = {row.experiment: row for row in study.rows}
+    assert (rows["cola-later"].label, rows["cola-later"].status) == ("WeightLoRA (r=8, K=9)", "missing")
+    assert (rows["qa-later"].form, rows["qa-later"].task_title) == ("question_answering", "SQuAD v1.1")
+    assert setting_title(study.experiments, ("minilm-l6", "squad")) == "SQuAD v1.1 on MiniLM-L6"
+
+
+def test_rows_hold_counts_scores_and_what_the_corpus_is(task_study):
+    row = next(row for row in task_study.rows if row.experiment == "my-cola-weight_lora-k3")
+    assert (row.counts["adapter"], row.counts_at_start["adapter"]) == (3 * 6_144, 18 * 6_144)
+    assert row.counts_at_start["importance"] == 18
+    assert row.scores["matthews_correlation"].standard_deviation > 0
+    assert (row.licence, row.comparable, row.split) == ("CC BY 4.0", True, "dev")
+
+
+def test_question_answering_is_resampled_item_by_item(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, tasks={"squad_v1_subset": "squad_v1"}, methods=("lora", "frozen"), items=40)
+    study = study_of(runs)
+    learned = study.learned(("minilm-l6", "squad_v1_subset"))
+    assert learned.verdict == "learned"
+    assert learned.difference.metric == "f1"
+    assert learned.difference.over_items.estimate == pytest.approx(learned.difference.effect, abs=1e-5)
+
+
+def test_generation_tasks_are_no_part_of_the_study(quick_runs):
+    assert Study.of(load_profile(quick_runs)).tasks.experiments == ()
+
+
+@pytest.fixture
+def gated(write_task_runs, tasks_module, tmp_path):
+    """CoLA with compared runs, a majority baseline, and gate runs with separate seeds."""
+
+    def make(**quality):
+        share = {"my-cola-frozen": 0.6, "my-cola-lora": 0.9, **{f"gate-{k}": v for k, v in quality.items()}}
+        runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora", "frozen"), quality=share)
+        tasks_module.write_baseline(runs, "cola")
+        elsewhere = {"my-cola-lora": quality["lora"], "my-cola-frozen": quality["frozen"]}
+        other = write_task_runs(
+            tmp_path / "gate", tasks=("cola",), methods=("lora", "frozen"), seeds=(5001, 5002), quality=elsewhere
+        )
+        for folder in other.iterdir():
+            target = runs / folder.name.replace("my-", "gate-")
+            shutil.copytree(folder, target)
+            for path in target.rglob("*.json"):
+                path.write_text(path.read_text().replace(folder.name, target.name))
+        return study_of(runs)
+
+    return make
+
+
+@pytest.mark.parametrize(("lora", "frozen", "verdict"), [(0.9, 0.6, "learned"), (0.6, 0.6, "did not learn"),
+                                                      (0.6, 0.9, "did not learn")])  # fmt: skip
+def test_the_gate_decides_alone_what_was_learned(gated, lora, frozen, verdict):
+    study = gated(lora=lora, frozen=frozen)
+    found = study.learned(("minilm-l6", "cola"))
+    assert (found.verdict, found.lora, found.frozen) == (verdict, "gate-cola-lora", "gate-cola-frozen")
+    assert {run.name for run in study.gates} == {"gate-cola-lora", "gate-cola-frozen"}
+    assert all(not run.name.startswith("gate") for run in study.experiments)
+
+
+def test_a_trivial_baseline_is_a_rival_of_the_gate(gated):
+    study = gated(lora=0.9, frozen=0.6)
+    baseline = runs_by_name(study)["my-cola-baseline"]
+    scores = {0: dict.fromkeys(baseline.metrics.metrics, 0.99)}
+    best = baseline.metrics.model_copy(update={"seeds": scores})
+    runs = tuple(dataclasses.replace(run, metrics=best) if run is baseline else run for run in study.experiments)
+    found = dataclasses.replace(study, experiments=runs).learned(("minilm-l6", "cola"))
+    assert found.verdict == "did not learn"
+    assert "trivial baseline" in found.reason
+
+
+def bench_of(experiments):
+    return Bench(Study.of(tuple(experiments)), load_published())
+
+
+@pytest.fixture
+def pair(write_runs, tmp_path):
+    runs = write_runs(tmp_path, profile="cpu", experiments=("lora", "solo_connection"), items=6)
+    return {experiment.name: experiment for experiment in load_profile(runs)}
+
+
+def test_every_profile_but_quick_tests_claims(pair):
+    for profile, tests in (("paper", True), ("cpu", True), ("another", True), ("quick", False)):
+        experiments = [dataclasses.replace(experiment, profile=profile) for experiment in pair.values()]
+        assert (bench_of(experiments).never_tests is None) == tests
+    assert (
+        "quick profile never tests"
+        in bench_of([dataclasses.replace(experiment, profile="quick") for experiment in pair.values()]).never_tests
+    )
+
+
+def test_only_the_paper_profile_speaks_of_the_paper(pair):
+    assert "to no published cell" in bench_of(pair.values()).scope(["SmolLM2-135M"])
+    paper = [dataclasses.replace(experiment, profile="paper") for experiment in pair.values()]
+    assert bench_of(paper).scope(["GPT-2 Medium"]) == ""
+
+
+def test_readings_are_the_papers_rank_with_either_skip_length(paper_runs):
+    found = bench_of(load_profile(paper_runs))
+    assert [(experiment.name, skip) for experiment, skip in found.readings] == [("large-solo", 6), ("solo-k2", 2)]
+    assert found.reading("gpt2-medium", 2).name == "solo-k2"
+    assert found.reading("gpt2-medium", 6) is None
+    assert found.lora_of(found.reading("gpt2-large", 6)).name == "large-lora"
+
+
+def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    assert unequal(solo, lora) is None
+    for run, beams in ((lora, 10), (solo, 1)):
+        write_json(run.directory / "predictions" / "decoding.json", {"decoding": {"beams": beams}})
+    assert "decoded with other settings" in unequal(solo, lora)
+    write_json(solo.directory / "predictions" / "decoding.json", {"decoding": {"beams": 10}})
+    assert unequal(solo, lora) is None
+
+
+def test_a_difference_is_told_seed_by_seed(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    text = scores_against(bench_of(pair.values()), solo, lora)
+    for seed in solo.seeds:
+        difference = solo.metrics.seeds[seed]["BLEU"] - lora.metrics.seeds[seed]["BLEU"]
+        assert f"{signed(difference)} (seed {seed})" in text
+
+
+def test_one_seed_is_told_once(write_runs, tmp_path):
+    runs = write_runs(tmp_path, profile="cpu", experiments=("lora", "solo_connection"), items=6, seeds=(18,))
+    found = {experiment.name: experiment for experiment in load_profile(runs)}
+    text = scores_against(bench_of(found.values()), found["solo_connection"], found["lora"])
+    assert "one seed" in text
+    assert "seed by seed" not in text
+
+
+def test_runs_from_two_kinds_of_processor_say_so(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    assert mixed_conditions([lora, solo]) == ""
+    elsewhere = {
+        seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
+        for seed, record in solo.records.items()
+    }
+    moved = dataclasses.replace(solo, records=elsewhere)
+    text = mixed_conditions([lora, moved])
+    assert text.startswith(" These runs were not all made on one kind of processor")
+    assert text.index("Another CPU") < text.index("solo_connection")
+    assert mixed_conditions([moved]) == ""
