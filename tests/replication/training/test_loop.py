@@ -408,7 +408,7 @@ def test_a_callback_sees_the_start_and_every_step():
 # --- several processes
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
