@@ -67,7 +67,7 @@ test: $(VENV)/.installed-dev ## environment and all tests but the slow ones
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.installed-dev ## the slow tests: kills and long runs; docs/test-slow.md says how they went
+test-slow: $(VENV)/.installed-dev ## the slow tests, which kill or run for long (docs/test-slow.md)
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist load -m slow
 
