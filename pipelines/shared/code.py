@@ -30,7 +30,7 @@ def code_sha256(stage: str, method: str = "", root: Path = ROOT) -> str:
     for dep in stage_code(stage, method, root):
         path = root / dep
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.suffix in (".py", ".json"):
+            if file.suffix in (".py", ".json") and file.is_file():  # a notebook's method has no file
                 digest.update(f"{file.relative_to(root).as_posix()} {sha256_file(file)}\n".encode())
     return digest.hexdigest()
 
