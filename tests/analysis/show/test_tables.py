@@ -227,8 +227,8 @@ def test_other_forms_show_every_metric(write_task_runs, tmp_path, authors, group
     assert block.rows[0][-4] == "one seed"
 
 
-def test_learned_says_so_with_both_intervals(task_study, authors):
-    rows = rows_of(learned_block(task_study, authors))
+def test_learned_says_so_with_both_intervals(task_study):
+    rows = rows_of(learned_block(task_study))
     assert rows["CoLA on MiniLM-L6"]["Verdict"] == "learned"
     assert rows["RTE on MiniLM-L6"]["Verdict"] == "inconclusive: did not learn"
     assert rows["CoLA on MiniLM-L6"]["95 % over seeds"].startswith("+")
@@ -303,7 +303,7 @@ def test_a_run_stands_beside_a_log_only_if_all_say_so(
 def test_every_table_can_be_written(task_study, authors):
     blocks = [
         *(block for group in GROUPS for block in score_blocks(task_study, authors, group)),
-        learned_block(task_study, authors), parameters_block(task_study), selected_block(task_study.experiments),
+        learned_block(task_study), parameters_block(task_study), selected_block(task_study.experiments),
         logs_block(authors), counted_block(authors),
     ]  # fmt: skip
     assert all(len(row) == len(block.headers) for block in blocks for row in block.rows)
