@@ -2,10 +2,10 @@
 
 Stages depend on folders of code, so an edited docstring makes every run of a profile stale. This command runs a sample
 of cells, shortened, with the commit that made or last accepted them and with the working tree, on this machine. The
-sample covers every task form, method and backbone of the stale stages, for each version of the code that made them. It
-compares tensors, curves, predictions and scores. If all are equal, it writes the new hashes of the code to dvc.lock,
-and those of settings that mean the same as before. Hashes of data and of outputs stay, absent outputs included. If one
-value differs, it names the file and changes nothing.
+sample covers every task form, every named setting of a method and every backbone of the stale stages, for each version
+of the code that made them. It compares prepared rows, tensors, curves, predictions and scores. If all are equal, it
+writes the new hashes of the code to dvc.lock, and those of settings that mean the same as before. Hashes of data and of
+outputs stay, absent outputs included. If one value differs, it names the file and changes nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from pipelines.commands.accept_cells import differences, run_cells
+from pipelines.commands.accept_cells import differences, run_cells, source_differences
 from pipelines.commands.sweep import dvc_file, settings_of
 from pipelines.shared.code import ACCEPTED, PACKAGES, code_sha256
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import Settings
 from pipelines.shared.stage import say
 from replication.errors import ConfigError, ReplicationError
-from replication.fileio import read_json, write_json
+from replication.fileio import read_json, sha256_file, write_json
 
 CORPUS_FIELDS = ("corpus", "source", "train_examples", "dev_examples", "test_items", "selection_seed")
 """What the prepare stage takes from a task's settings."""
@@ -58,16 +58,20 @@ def accept(
     """
     settings = settings_of(profile, params)
     tell = (lambda text: None) if as_json else say
+    before = code_files()
     stale, left = stale_stages(settings)
     plans = sample(settings, stale, left)
+    found: list[str] = []
+    accepted: list[StaleStage] = []
     if not dry_run:
         for plan in plans:
             tell(f"{plan.commit[:12]}: {', '.join(plan.experiments)} for {len(plan.stages)} stages")
         found = compare(settings, plans, tell, left)
-        accepted = [] if found else [stage for plan in plans for stage in plan.stages if stage.name not in left]
+        if edited := sorted({name for name, _ in before ^ code_files()}):
+            raise ReplicationError(f"{edited[0]} was edited while the cells ran; nothing accepted, run accept again")
+        if not found:
+            accepted = [stage for plan in plans for stage in plan.stages if stage.name not in left]
         renew(settings, accepted)
-    else:
-        found, accepted = [], []
     outcome = {
         "profile": settings.profile,
         "sample": {plan.commit: plan.experiments for plan in plans},
@@ -75,7 +79,10 @@ def accept(
         "left": left,
         "differences": found,
     }
-    print(json.dumps(outcome)) if as_json else report(outcome, dry_run)
+    if as_json:
+        print(json.dumps(outcome))
+    else:
+        report(outcome, dry_run)
     raise typer.Exit(1 if found else 0)
 
 
@@ -92,6 +99,12 @@ def report(outcome: Mapping[str, Any], dry_run: bool) -> None:
         say(f"nothing accepted: {len(outcome['differences'])} files differ; run the stale stages again")
     else:
         say(f"{outcome['profile']}: {len(outcome['accepted'])} stages accepted, {len(outcome['left'])} left stale")
+
+
+def code_files() -> set[tuple[str, str]]:
+    """Every file of code in the working tree, with its hash."""
+    paths = (path for package in PACKAGES for path in Path(package).rglob("*") if path.suffix in (".py", ".json"))
+    return {(path.as_posix(), sha256_file(path)) for path in paths if path.is_file()}
 
 
 # --- what is stale
@@ -120,9 +133,12 @@ def stale_stages(settings: Settings) -> tuple[list[StaleStage], dict[str, str]]:
     stale, left = [], {}
     for stage in load_stages(file):
         kind, _, key = stage.name.partition("@")
-        if kind == "report" or stage.frozen or stage.name not in commits or not code_changed(stage):
+        if kind == "report" or stage.frozen or stage.name not in commits:
             continue
-        reason = why_not(settings, stage, entries[stage.name].get("params", {}))
+        entry = entries[stage.name]
+        if not code_changed(stage, entry):
+            continue
+        reason = why_not(settings, stage, entry.get("params", {}))
         if reason:
             left[stage.name] = reason
         else:
@@ -164,9 +180,12 @@ def commit_ages() -> dict[str, int]:
     return {commit: number for number, commit in enumerate(_git("rev-list", "HEAD").stdout.split())}
 
 
-def code_changed(stage: Any) -> bool:
-    """Whether a dependency that is code differs from dvc.lock, is not in it, or is in it and nowhere else."""
-    return any(dep.workspace_status() for dep in stage.deps if is_code(dep)) or stage.cmd_changed
+def code_changed(stage: Any, entry: Mapping[str, Any]) -> bool:
+    """Whether the command or the code among the dependencies differs from the stage's entry in dvc.lock."""
+    code = [dep for dep in stage.deps if is_code(dep)]
+    locked = {dep["path"] for dep in entry["deps"] if dep["path"].startswith(PACKAGES)}
+    other = locked != {dep.def_path for dep in code}
+    return other or stage.cmd_changed or any(dep.workspace_status() for dep in code)
 
 
 def is_code(dep: Any) -> bool:
@@ -267,13 +286,14 @@ def needed_tags(settings: Settings, kind: str, key: str) -> Iterator[str]:
     row = settings.experiment(key)
     yield f"form {settings.task(row.task).form}"
     if kind != "score":
-        yield f"method {row.method}"
+        yield f"method {row.method} {row.settings}"
 
 
 def offered_tags(settings: Settings, key: str) -> set[str]:
     """What a cell of this experiment has."""
     row = settings.experiment(key)
-    return {f"form {settings.task(row.task).form}", f"method {row.method}", f"backbone {row.backbone}"}
+    form = settings.task(row.task).form
+    return {f"form {form}", f"method {row.method} {row.settings}", f"backbone {row.backbone}"}
 
 
 def sample(settings: Settings, stale: Sequence[StaleStage], left: dict[str, str]) -> list[Plan]:
@@ -328,8 +348,9 @@ def compare(settings: Settings, plans: Sequence[Plan], tell: Any, left: dict[str
                 name, error = next(iter(failed.items()))
                 left.update({stage.name: f"{name} fails with {plan.commit[:12]}: {error}" for stage in plan.stages})
                 continue
-            for key in plan.experiments:
-                found += [f"{plan.commit[:12]}: {line}" for line in differences(old, new, settings.profile, key)]
+            lines = source_differences(old, new)
+            lines += [line for key in plan.experiments for line in differences(old, new, settings.profile, key)]
+            found += [f"{plan.commit[:12]}: {line}" for line in lines]
     return found
 
 
@@ -379,8 +400,10 @@ def keep_code_hashes(settings: Settings, names: Sequence[str]) -> None:
             recorded[now][read_json(path).get("code_sha256") or now] += 1
     path = Path(settings.params_file).with_name(ACCEPTED)
     kept = read_json(path) if path.is_file() else {}
-    found = {now: counts.most_common(1)[0][0] for now, counts in recorded.items()}
-    write_json(path, {now: before for now, before in sorted({**kept, **found}.items()) if now != before})
+    found = kept | {now: counts.most_common(1)[0][0] for now, counts in recorded.items()}
+    methods = {row.method for row in settings.experiments.values()}
+    present = {code_sha256(stage, method) for stage in ("finetune", "predict") for method in methods}
+    write_json(path, {now: found[now] for now in sorted(present & set(found)) if found[now] != now})
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

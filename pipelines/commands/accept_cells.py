@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from replication.errors import ReplicationError
-from replication.fileio import read_json, write_text
+from replication.fileio import read_json, read_jsonl, sha256_bytes, write_text
 
 LENGTHS = {
     "steps": 6,
@@ -83,18 +83,35 @@ def run_cells(
     cells += [(stage, key) for key in experiments for stage in ("finetune", "predict", "score")]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", PROGRAM, json.dumps(cells)]
-    with subprocess.Popen(
-        command, cwd=home, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    errors = home / "stderr.txt"  # a file: a full pipe would stop the process
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            command, cwd=home, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr
+        ) as process,
+    ):
         assert process.stdout is not None
-        assert process.stderr is not None
         for line in process.stdout:
             tell(f"  {line.rstrip()}")
-        errors = process.stderr.read()
     if process.returncode != 0:
-        raise ReplicationError(f"{home.name}: the sampled cells ended with {process.returncode}: {errors[-500:]}")
+        said = errors.read_text(errors="replace")[-500:]
+        raise ReplicationError(f"{home.name}: the sampled cells ended with {process.returncode}: {said}")
     failed: dict[str, str] = read_json(home / "failed.json")
     return failed
+
+
+def source_differences(old: Path, new: Path) -> list[str]:
+    """Prepared rows, gold answers and backbone weights that differ, of all that the old home has."""
+    readers = {"prepared/**/*.jsonl": read_jsonl, "gold/**/*.jsonl": read_jsonl, "weights/**/*.safetensors": _tensors}
+    found = []
+    for name, read in readers.items():
+        for path in sorted(old.glob(name)):
+            inside = path.relative_to(old)
+            if not (new / inside).is_file():
+                found.append(f"{inside}: only in the old run")
+            elif (difference := first_difference(read(path), read(new / inside))) is not None:
+                found.append(f"{inside}: {difference}")
+    return found
 
 
 def differences(old: Path, new: Path, profile: str, experiment: str) -> list[str]:
@@ -132,12 +149,14 @@ def first_difference(old: Any, new: Any, where: str = "") -> str | None:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    """Every tensor by name, as its type, shape and bytes."""
-    from safetensors import safe_open
+    """Every tensor by name: its type, its shape and a hash of its bytes."""
+    import torch
+    from safetensors.torch import load_file
 
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return {name: (str(value.dtype), list(value.shape), value.flatten().tolist()) for name, value in tensors.items()}
+    return {
+        name: [str(value.dtype), list(value.shape), sha256_bytes(value.reshape(-1).view(torch.uint8).numpy().tobytes())]
+        for name, value in load_file(path).items()
+    }
 
 
 def _curves(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pipelines.commands.accept as accepting
 from pipelines.commands.accept import keep_code_hashes, last_changed, record_differences
 from pipelines.shared.code import code_sha256, made_by
 from pipelines.shared.settings import load_settings
-from replication.errors import ConfigError
+from replication.errors import ConfigError, ReplicationError
 from replication.fileio import read_json, write_json
 
 EXPERIMENTS = ("sentiment-weight-lora", "sentiment-lora")
@@ -164,6 +164,36 @@ def test_code_that_cannot_run_its_cells_any_more_leaves_them_stale(project):
     assert "finetune@sentiment-lora fails with" in outcome["left"]["predict@sentiment-weight-lora"]
 
 
+def test_code_that_is_edited_while_the_cells_run_is_not_accepted(project, monkeypatch):
+    def edits(*arguments):
+        edit("replication/tasks/base.py")
+        return fake_cells(*arguments)
+
+    edit()
+    before = Path("dvc.lock").read_bytes()
+    monkeypatch.setattr(accepting, "run_cells", edits)
+    with pytest.raises(ReplicationError, match=r"replication/tasks/base\.py was edited while the cells ran"):
+        accepting.accept(params=Path("params.yaml"), as_json=True)
+    assert Path("dvc.lock").read_bytes() == before
+
+
+def test_a_dependency_that_a_stage_no_longer_has_leaves_the_lock(project):
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())
+    stages["stages"]["score"]["do"]["deps"].remove("replication/examples.py")
+    Path("dvc.yaml").write_text(yaml.safe_dump(stages))
+    assert {"score@sentiment-lora", "score@sentiment-weight-lora"} == set(json.loads(run("--json").output)["accepted"])
+    entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["score@sentiment-lora"]
+    assert "replication/examples.py" not in {dep["path"] for dep in entry["deps"]}
+
+
+def test_every_named_setting_of_a_stale_method_is_in_the_sample(project_root):
+    settings = load_settings(project_root / "params.yaml")
+    needed = {tag for key in settings.experiments for tag in accepting.needed_tags(settings, "finetune", key)}
+    assert {f"method peft_baselines {name}" for name in ("dora", "adalora", "vera")} <= needed
+    offered = {tag for key in settings.experiments for tag in accepting.offered_tags(settings, key)}
+    assert needed <= offered
+
+
 def test_a_dry_run_lists_the_sample_and_runs_nothing(project, monkeypatch):
     monkeypatch.setattr(accepting, "run_cells", None)
     before = Path("dvc.lock").read_bytes()
@@ -223,6 +253,7 @@ def test_settings_are_compared_with_the_records(project, change, named):
 
 def test_a_new_run_of_accepted_code_records_the_hash_of_the_code_before(project):
     now = code_sha256("finetune", "lora")
+    write_json("accepted_code.json", {"b" * 64: "c" * 64})  # of code that is gone
     for path in Path("runs/quick/sentiment-lora/training").glob("*/record.json"):
         write_json(path, {**read_json(path), "code_sha256": "a" * 64})
     keep_code_hashes(load_settings("params.yaml"), ["finetune@sentiment-lora"])

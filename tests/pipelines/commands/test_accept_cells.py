@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from pipelines.commands.accept_cells import LENGTHS, ROWS, differences, first_difference, shorten
+from pipelines.commands.accept_cells import LENGTHS, ROWS, differences, first_difference, shorten, source_differences
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
 
@@ -145,3 +145,22 @@ def test_scores_are_compared_in_their_old_and_their_new_file(homes):
 def _mean(content) -> float:
     scores = [values["accuracy"] for values in content["seeds"].values()]
     return sum(scores) / len(scores)
+
+
+def test_prepared_rows_gold_answers_and_weights_are_compared(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for home in (old, new):
+        for name in ("prepared/quick/qa/train.jsonl", "gold/quick/qa.jsonl"):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text('{"id": "1"}\n')
+        (home / "weights/gpt2").mkdir(parents=True)
+        save_file({"w": torch.tensor([0.0])}, home / "weights/gpt2/model.safetensors")
+    assert source_differences(old, new) == []
+    (new / "gold/quick/more.jsonl").write_text("{}\n")
+    assert source_differences(old, new) == [], "what only new code writes is nothing to compare"
+    save_file({"w": torch.tensor([-0.0])}, new / "weights/gpt2/model.safetensors")
+    (new / "prepared/quick/qa/train.jsonl").write_text('{"id": "2"}\n')
+    (new / "gold/quick/qa.jsonl").unlink()
+    assert [line.split(":")[0] for line in source_differences(old, new)] == [
+        "prepared/quick/qa/train.jsonl", "gold/quick/qa.jsonl", "weights/gpt2/model.safetensors",
+    ]  # fmt: skip

@@ -143,7 +143,7 @@ def test_nothing_is_saved_or_loaded_on_the_meta_device(model, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_attaching_twice_is_refused_with_the_cure(tiny_gpt2, name):
+def test_attaching_twice_is_refused_with_the_fix(tiny_gpt2, name):
     laws.refuses_a_second_method(tiny_gpt2, CONFIGS[name])
 
 
