@@ -8,14 +8,13 @@ output. A complete seed is not trained again after a restart.
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.shared.baseline import learn_baseline
-from pipelines.shared.cost import seed_cost, write_cost
+from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import Fitted, describe, fit
 from pipelines.shared.paths import corpus_of, read_rows
@@ -59,7 +58,7 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
     if experiment.baseline is not None:
         learn_baseline(experiment, seed, finished)
         return finished
-    started = time.perf_counter()
+    start = Start()
     fitted = fit(
         experiment,
         read_rows(experiment.prepared, "train"),
@@ -69,11 +68,11 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
         identity=identity,
         title=f"fine-tune {experiment.key}, seed {seed}",
     )
-    keep(experiment, seed, fitted, finished, seconds=time.perf_counter() - started)
+    keep(experiment, seed, fitted, finished, start=start)
     return finished
 
 
-def keep(experiment: Experiment, seed: int, fitted: Fitted, finished: Path, *, seconds: float) -> None:
+def keep(experiment: Experiment, seed: int, fitted: Fitted, finished: Path, *, start: Start) -> None:
     """Write one seed's results aside, complete or not at all."""
     from replication.methods import save
     from replication.records import write_curves, write_record
@@ -85,7 +84,7 @@ def keep(experiment: Experiment, seed: int, fitted: Fitted, finished: Path, *, s
             write_json(folder / "training" / "selection.json", fitted.choices)
         record = training_record(experiment, seed, fitted, folder / "adapter", corpus_of(experiment.prepared))
         write_record(folder / "training" / "record.json", record)
-        write_json(folder / "cost.json", seed_cost(seconds, fitted.result.tokens_per_second))
+        write_json(folder / "cost.json", seed_cost(start, fitted.result.tokens_per_second))
     loss = "none" if fitted.result.dev_loss is None else f"{fitted.result.dev_loss:.4f}"
     say(f"{experiment.key} seed {seed}: dev loss {loss} after {fitted.result.steps} steps")
 

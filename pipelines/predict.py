@@ -8,14 +8,13 @@ is complete is not predicted again after a restart.
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipelines.shared.baseline import predict_baseline
-from pipelines.shared.cost import seed_cost, write_cost
+from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import load_base
 from pipelines.shared.paths import adapter_file, read_rows
@@ -91,11 +90,11 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
     if finished.is_dir():
         say(f"{experiment.key} seed {seed}: predicted in an earlier run")
         return finished
-    started = time.perf_counter()
+    start = Start()
     predictions = predict(experiment, seed)
     with replaced_directory(finished) as folder:
         write_jsonl(folder / "predictions.jsonl", compact(predictions))
-        write_json(folder / "cost.json", seed_cost(time.perf_counter() - started))
+        write_json(folder / "cost.json", seed_cost(start))
     say(f"{experiment.key} seed {seed}: {len(predictions)} predictions")
     return finished
 

@@ -134,7 +134,8 @@ class Cost(_Strict):
     A process's peak memory never falls, so several seeds in one process share it.
     """
 
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]  # by the clock: other work on the machine counts
+    cpu_seconds: Annotated[float, Field(ge=0)] | None = None  # processor time of the process, all threads
     tokens_per_second: Annotated[float, Field(ge=0)] | None = None
     peak_memory_bytes: Count
     peak_cuda_memory_bytes: Count | None = None

@@ -18,7 +18,7 @@ from analysis.load.runs import Experiment, experiment_labels, read_all_costs
 from analysis.load.searches import Search, case_of
 from analysis.show.blocks import Block
 from replication.errors import DataError
-from replication.records import Corpus, Cost, RunRecord
+from replication.records import Corpus, RunRecord
 
 
 def page_command(profile: str) -> str:
@@ -44,18 +44,19 @@ HEADERS = (
     "Experiment",
     "Stage",
     "Seed",
-    "Seconds",
+    "Seconds by the clock",
+    "CPU seconds",
     "Tokens a second",
     "Peak memory",
     "Machine",
     "Git revision",
 )
-FIELDS = ("profile", "experiment", "stage", "seed", "seconds", "tokens_per_second", "peak_memory_bytes",
+FIELDS = ("profile", "experiment", "stage", "seed", "seconds", "cpu_seconds", "tokens_per_second", "peak_memory_bytes",
           "peak_cuda_memory_bytes", "machine", "git_revision")  # fmt: skip
 
 
 def training_cost(experiment: Experiment) -> str:
-    """`1,363 s` of one processor where the timing is committed, else an estimate (`0.62 TFLOP`); mean over seeds."""
+    """`1,363 s` of processor time if it is committed, else an estimate (`0.62 TFLOP`); mean over seeds."""
     seconds = cpu_seconds(experiment)
     if seconds is not None:
         return f"{seconds:,.0f} s"
@@ -77,27 +78,23 @@ def cost_note(profile: str) -> str:
             "profile's are only in cost.html."
         )
     return (
-        "Training cost: CPU seconds, wall time x threads, from the run's committed cost file; where there is none, "
-        f"floating-point operations, estimated as {estimate}."
+        "Training cost: CPU seconds of the process, from the run's committed cost file; if they were not measured, "
+        f"floating-point operations, estimated as {estimate}. Time by the clock is on the cost page: other work shared "
+        "the machine."
     )
 
 
 def cpu_seconds(experiment: Experiment) -> float | None:
-    """Wall time x threads of training, mean over seeds; None without a committed cost file for every seed."""
+    """Processor time of training, mean over seeds; None unless every seed's is committed."""
     if experiment.profile in UNTIMED_PROFILES or not experiment.records:
         return None
     try:
         costs = read_all_costs(experiment.directory).get("training", {})
     except DataError:  # the cost page names it
         return None
-    if not set(experiment.records) <= set(costs):
-        return None
-    return sum(_cpu_seconds(costs[seed]) for seed in experiment.records) / len(experiment.records)
-
-
-def _cpu_seconds(cost: Cost) -> float:
-    threads = cost.machine.get("threads")
-    return cost.seconds * (threads if isinstance(threads, int) else 1)
+    found = [costs[seed].cpu_seconds for seed in experiment.records if seed in costs]
+    measured = [seconds for seconds in found if seconds is not None]
+    return sum(measured) / len(measured) if len(measured) == len(experiment.records) else None
 
 
 def training_compute(experiment: Experiment) -> float | None:
@@ -149,6 +146,7 @@ def cost_block(entries: Sequence[dict[str, Any]], experiments: Sequence[Experime
             entry["stage"],
             str(entry["seed"]),
             f"{entry['seconds']:.1f}",
+            "not measured" if entry["cpu_seconds"] is None else f"{entry['cpu_seconds']:.1f}",
             "not measured" if entry["tokens_per_second"] is None else f"{entry['tokens_per_second']:,.0f}",
             format_bytes(entry["peak_memory_bytes"]),
             entry["machine"],
@@ -230,7 +228,7 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
                 format_count(record.result.steps),
                 format_count(record.result.tokens_seen),
                 "none" if compute is None else format_flop(compute),
-                "not versioned" if seconds is None else f"{seconds:,.0f} s",
+                "not measured" if seconds is None else f"{seconds:,.0f} s",
                 format_count(record.counts.trainable),
                 format_count(record.counts.total),
                 format_bytes(record.adapter.bytes) if record.adapter else "none",

@@ -6,12 +6,11 @@ record of 0 steps, curves of one row, prediction rows (without logits or scores)
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.shared.cost import seed_cost
+from pipelines.shared.cost import Start, seed_cost
 from pipelines.shared.paths import BASELINE_FILE, corpus_of, read_rows
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, replaced_directory, write_json
@@ -36,7 +35,7 @@ def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
     from replication.methods.baseline import learn
     from replication.records import write_curves, write_record
 
-    started = time.perf_counter()
+    start = Start()
     learned = learn(config_of(experiment), read_rows(experiment.prepared, "train"))
     with replaced_directory(finished) as folder:
         write_json(folder / "adapter" / BASELINE_FILE, learned)
@@ -44,7 +43,7 @@ def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
         record = training_record(experiment, seed, fitted, folder / "adapter", corpus_of(experiment.prepared))
         write_record(folder / "training" / "record.json", record.model_copy(update={"training": {"steps": 0}}))
-        write_json(folder / "cost.json", seed_cost(time.perf_counter() - started))
+        write_json(folder / "cost.json", seed_cost(start))
 
 
 def nothing_fitted(experiment: Experiment) -> Fitted:

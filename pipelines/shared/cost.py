@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from replication.records import Cost, git_revision, machine_conditions, peak_memory, write_costs
 
 
-def seed_cost(seconds: float, tokens_per_second: float | None = None) -> dict[str, Any]:
-    """Cost of one seed so far. In one process, later seeds show at least the earlier ones' peak memory."""
+@dataclass(frozen=True)
+class Start:
+    """When a seed's work began, by the clock and in processor time."""
+
+    clock: float = field(default_factory=time.perf_counter)
+    processor: float = field(default_factory=time.process_time)
+
+
+def seed_cost(start: Start, tokens_per_second: float | None = None) -> dict[str, Any]:
+    """Cost of one seed since its start. In one process, later seeds show at least the earlier ones' peak memory."""
     resident, cuda = peak_memory()
     return {
-        "seconds": seconds,
+        "seconds": time.perf_counter() - start.clock,
+        "cpu_seconds": time.process_time() - start.processor,
         "tokens_per_second": tokens_per_second,
         "peak_memory_bytes": resident,
         "peak_cuda_memory_bytes": cuda,

@@ -25,6 +25,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _profile(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", value):
+        raise ValueError(f"the name {value!r} is not allowed; use lower-case letters, digits and '-', a letter first")
+    return value
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is not a number; give a number")
@@ -161,7 +167,7 @@ class Memory(Strict):
 class Settings(Strict):
     """A whole params.yaml. `methods` holds each method's named settings."""
 
-    profile: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    profile: Annotated[str, AfterValidator(_profile)]
     root: str
     params_file: str
     threads: Whole = Field(ge=1)

@@ -130,6 +130,7 @@ def _write_experiment(
                 {
                     str(seed): {
                         "seconds": seconds + index,
+                        "cpu_seconds": 40.0 + index,
                         "tokens_per_second": 5120.5,
                         "peak_memory_bytes": 912_000_000,
                         "machine": {"cpu": "Model X", "threads": 2},

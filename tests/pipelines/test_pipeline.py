@@ -108,7 +108,9 @@ def test_every_output_is_there_and_valid(finished):
             assert record.counts.adapter == {"frozen": 0, "lora": 12288, "solo_connection": 2739}[key]
             assert len(read_predictions(run / f"predictions/seed-{seed}.jsonl")) == 3
             assert (run / f"adapter/seed-{seed}/adapter_model.safetensors").is_file()
-        assert set(read_costs(run / "cost/training.json")) == {"18", "52"}
+        costs = read_costs(run / "cost/training.json")
+        assert set(costs) == {"18", "52"}
+        assert all(cost.seconds > 0 and cost.cpu_seconds > 0 for cost in costs.values())
     assert "embedded synthetic corpus" in (finished / "reports/quick/index.html").read_text()
     assert not list(finished.rglob(".*.replaced"))
 

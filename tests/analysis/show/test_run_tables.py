@@ -26,10 +26,18 @@ def cpu_lora(write_runs, tmp_path):
     return write_runs(tmp_path, profile="cpu", experiments=["lora"], items=4) / "lora"
 
 
-def test_cpu_seconds_are_wall_time_times_threads_over_seeds(cpu_lora):
-    """The synthetic files say 24.5, 25.5 and 26.5 s on two threads."""
-    assert cpu_seconds(load_experiment(cpu_lora)) == pytest.approx(2 * 25.5)
-    assert training_cost(load_experiment(cpu_lora)) == "51 s"
+def test_cpu_seconds_are_the_processor_time_over_seeds(cpu_lora):
+    """The synthetic files say 40, 41 and 42 s of processor time."""
+    assert cpu_seconds(load_experiment(cpu_lora)) == pytest.approx(41)
+    assert training_cost(load_experiment(cpu_lora)) == "41 s"
+
+
+def test_time_by_the_clock_alone_is_no_cost_to_compare_methods_by(cpu_lora):
+    path = cpu_lora / "cost" / "training.json"
+    costs = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({seed: {**cost, "cpu_seconds": None} for seed, cost in costs.items()}))
+    assert cpu_seconds(load_experiment(cpu_lora)) is None
+    assert training_cost(load_experiment(cpu_lora)).endswith("FLOP")
 
 
 def test_a_seed_without_a_timing_leaves_the_estimate(cpu_lora):
@@ -50,7 +58,7 @@ def test_the_quick_profile_is_never_timed_on_its_page(quick_runs):
     assert (lora.directory / "cost" / "training.json").is_file()
     assert cpu_seconds(lora) is None
     assert "CPU seconds never repeat" in cost_note("quick")
-    assert "CPU seconds, wall time x threads" in cost_note("cpu")
+    assert "CPU seconds of the process" in cost_note("cpu")
 
 
 def test_compute_is_six_per_parameter_and_token_for_full_fine_tuning_and_four_for_a_small_adapter(quick_runs):
