@@ -36,11 +36,7 @@ def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
     folder = Path(runs) / (profile or "")
     if not folder.is_dir():
         known = sorted(path.name for path in Path(runs).iterdir() if path.is_dir()) if Path(runs).is_dir() else []
-        hint = (
-            f"profiles with runs: {', '.join(known)}"
-            if known
-            else "for one profile's scores: results_frame(profile=...)"
-        )
+        hint = f"profiles with runs: {', '.join(known)}" if known else "one profile: results_frame(profile=...)"
         raise DataError(f"{folder}: no such folder; {hint}")
     return frame_of(discover(runs, profile))
 
