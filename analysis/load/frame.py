@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.load.judgement import load_judgement
 from analysis.load.names import method_key, method_label
 from analysis.load.runs import Experiment, discover
+from replication.errors import DataError
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 COLUMNS = (
@@ -29,7 +30,14 @@ def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
 
     >>> results = frame(profile="quick").query("primary and status == 'complete'")
     >>> results.groupby(["task", "method"])["value"].mean()
+
+    DataError when the folder, or the profile in it, does not exist.
     """
+    folder = Path(runs) / (profile or "")
+    if not folder.is_dir():
+        known = sorted(path.name for path in Path(runs).iterdir() if path.is_dir()) if Path(runs).is_dir() else []
+        hint = f"profiles with runs: {', '.join(known)}" if known else "one profile: results_frame(profile=...)"
+        raise DataError(f"{folder}: no such folder; {hint}")
     return frame_of(discover(runs, profile))
 
 

@@ -128,6 +128,8 @@ def stale_stages(settings: Settings) -> tuple[list[StaleStage], dict[str, str]]:
     """Stages that are stale only because of their code, and by name why others stay stale."""
     file = dvc_file(settings)
     lock = file.with_suffix(".lock")
+    if not lock.is_file():
+        raise ConfigError(f"{lock}: no such file: nothing of this profile has run, so there is nothing to accept")
     commits = last_changed(lock)
     entries = yaml.load(lock.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     stale, left = [], {}

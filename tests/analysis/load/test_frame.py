@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import pytest
+
 import analysis
 from analysis.load.frame import COLUMNS, frame, frame_of
 from analysis.load.runs import load_profile
+from replication.errors import DataError
 
 
 def test_there_is_one_row_an_experiment_seed_and_metric(quick_runs, task_runs):
@@ -41,3 +44,11 @@ def test_the_public_name_is_read_only_when_asked_for(project_root):
     program = "import sys, analysis; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=project_root, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_folder_that_does_not_exist_is_no_empty_frame(quick_runs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"cpu: no such folder; .*results_frame\(profile="):
+        frame("cpu")
+    with pytest.raises(DataError, match=r"mygpu: no such folder; profiles with runs: .*quick"):
+        frame(quick_runs.parent, "mygpu")

@@ -217,6 +217,12 @@ def test_changed_data_and_changed_settings_stay_stale(project):
     assert is_stale("finetune@sentiment-lora")
 
 
+def test_a_profile_that_has_not_run_has_nothing_to_accept(project):
+    Path("dvc.lock").unlink()
+    with pytest.raises(ConfigError, match=r"dvc\.lock: no such file: nothing of this profile has run"):
+        accepting.accept(params=Path("params.yaml"))
+
+
 def test_a_lock_with_changes_that_are_not_committed_is_refused(project):
     edit("dvc.lock")
     with pytest.raises(ConfigError, match=r"dvc\.lock: has changes that are not committed"):
