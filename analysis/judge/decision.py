@@ -1,26 +1,22 @@
 """The rule by which a comparison decides a claim, and what it could have detected. Defined only here.
 
-A comparison is first minus second on one metric, on the same test items and over shared seeds. It is `supported` (or
-`contradicted`) only when both of these exclude zero, or the bound the claim names, in that direction:
+A comparison is first minus second on one metric, on the same test items and over shared seeds. Its p-value is that of
+`stats.mean_test`: the larger of the paired t-test over seeds and of a t-test whose variance holds the noise of the test
+items as well. It is `supported` above a bound (`contradicted` below one) when it lies on that side and its p, adjusted
+by Holm over the comparisons decided together, is at most alpha; otherwise `cannot_tell`.
 
-1. items: the paired bootstrap over test items of the seed-averaged difference, two-sided p adjusted by Holm, at alpha;
-2. seeds: the paired t-interval over seeds at confidence 1 - alpha, n - 1 degrees of freedom.
+Decided together are the primary comparisons of one claim, and apart from them its secondary ones. A question with a
+margin has two bounds: the p-values against the upper ones are one family, those against the lower ones another. Of one
+question at most one of both hypotheses is true, so each family keeps its own direction's error at alpha / 2.
 
-Its constants are those of `paper_results/judgement.yaml`; alpha governs both tests and every interval.
+Intervals are the wider of the two tests': plain at 1 - alpha, adjusted at 1 - alpha p / p_adjusted, which excludes the
+bound exactly when the adjusted p is at most alpha.
 
-Otherwise it is `inconclusive`. Each test misses the other's noise: the item bootstrap misses another training
-run, the t-interval other test items. With 630 shared items, three seeds and no true difference, the item test alone is
-wrong in 5 to 22 % of the cases simulated in the tests, the seed test in 7 to 16 %, both together in at most 5 %; in the
-worst case, where every seed errs on the very same items, in 5.8 % (2.9 % in either direction).
+Simulated without an effect (`tests/analysis/judge/test_decision.py`): 1 to 20 comparisons, 3 to 12 seeds, five mixes of
+noise. The constants are those of `paper_results/judgement.yaml`.
 
-Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons with equal
-budgets, at least three shared seeds and scores of single items (and, for WeightLoRA, a task that LoRA learned). A claim
-with a margin puts two p-values into it, one a bound.
-
-Seeds: one seed has no interval at all. Two would have one (df = 1, t = 12.7), but a spread estimated from a single
-difference of two runs is no basis for a verdict, so three shared seeds are required; with fewer a comparison is
-`inconclusive` and enters no family. A sign-flip test of n seeds has no p below 2 / 2**n, so at three seeds it can never
-pass 0.25: it is reported from six seeds on, but is not part of the rule."""
+Two seeds have a spread (df = 1), but a single difference of two runs is no basis for a verdict: three shared seeds are
+required, with fewer a comparison enters no family."""
 
 from __future__ import annotations
 
@@ -33,44 +29,62 @@ import numpy as np
 
 from analysis.load.judgement import load_judgement
 from analysis.stats.bootstrap import Interval, PairedDifference
-from analysis.stats.power import smallest_detectable
-from analysis.stats.seeds import holm, sign_flip_test
+from analysis.stats.mean_test import MeanTest, Noise, Test
+from analysis.stats.power import Spread, items_needed, seeds_needed, smallest_detectable
+from analysis.stats.seeds import holm, holm_multipliers
 
-Verdict = Literal["supported", "contradicted", "inconclusive", "not_tested"]
+Verdict = Literal[
+    "supported", "contradicted", "cannot_tell", "depends_on_analysis", "confounded", "counted", "not_tested"
+]  # fmt: skip
+VERDICTS: tuple[Verdict, ...] = (
+    "supported", "contradicted", "cannot_tell", "depends_on_analysis", "confounded", "counted", "not_tested"
+)  # fmt: skip
+MEANING: dict[Verdict, str] = {
+    "supported": "the measured difference lies on the claim's side, by more than seeds and test items explain",
+    "contradicted": "it lies on the other side, by more than they explain",
+    "cannot_tell": "the noise of seeds and test items is too large for the difference there is",
+    "depends_on_analysis": "analyses that are equally good lead to different verdicts",
+    "confounded": "the compared runs were made on different types of processor",
+    "counted": "parameters or bytes, counted or measured once: nothing is sampled",
+    "not_tested": "no run of this profile tests it, or not yet",
+}
 RULE = load_judgement().rule
 ALPHA, POWER, LEAST_SEEDS = RULE.alpha, RULE.power, RULE.least_seeds
-CONFIDENCE = 1 - ALPHA  # of every interval: one alpha governs both tests
-SIGN_FLIP_SEEDS = 6
+CONFIDENCE = 1 - ALPHA
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """`cannot tell` for cannot_tell."""
+    return verdict.replace("_", " ")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """first minus second on one metric: over shared seeds and over test items.
+    """first minus second on one metric, by shared seeds and over test items.
 
-    `by_seed` are the differences seed by seed, in the order of `seeds`. `approximate`: the items' scores are the
-    official formula on another tokenisation.
+    `by_seed` are the differences seed by seed, in the order of `seeds`. `items` are the noises of the sets of test
+    items (one a task), `over_items` the bootstrap of their sum; both are empty for scores without items' scores.
+    `without_items`: nothing is sampled but seeds (a loss curve). `approximate`: the items' scores are the official
+    formula on another tokenisation. `dropped`: seeds whose runs were made on different types of processor, left out;
+    where too few others are left they are used and the difference is `confounded`.
     """
 
     metric: str
-    effect: float
     seeds: tuple[int, ...]
-    over_items: PairedDifference | None
-    over_seeds: Interval | None
-    by_seed: tuple[float, ...] = ()
+    by_seed: tuple[float, ...]
+    over_items: PairedDifference | None = None
+    items: tuple[Noise, ...] = ()
+    without_items: bool = False
     approximate: bool = False
-
-    def above(self, bound: float) -> bool:
-        """Whether every available interval lies above `bound`; False without one."""
-        return bool(self._intervals) and all(interval.low > bound for interval in self._intervals)
-
-    def below(self, bound: float) -> bool:
-        """Whether every available interval lies below `bound`."""
-        return bool(self._intervals) and all(interval.high < bound for interval in self._intervals)
+    dropped: tuple[int, ...] = ()
+    confounded: bool = False
+    test: Test = "both"
+    item_count: int | None = None
 
     @property
-    def sign_flip_p(self) -> float | None:
-        """Two-sided p of the sign-flip test over seeds; None below six seeds, where it cannot be significant."""
-        return sign_flip_test(self.by_seed) if len(self.by_seed) >= SIGN_FLIP_SEEDS else None
+    def effect(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.by_seed))
 
     @property
     def seed_deviation(self) -> float | None:
@@ -80,45 +94,72 @@ class Difference:
     @property
     def why_undecidable(self) -> str | None:
         """Why the rule cannot decide; None if it can."""
+        if self.confounded:
+            return f"different types of processor on seed {', '.join(map(str, self.dropped))}"
         if len(self.seeds) < LEAST_SEEDS:
             return f"fewer than {LEAST_SEEDS} seeds"
-        if self.over_items is None:
-            return "no scores of single items"
-        return None if self.over_seeds is not None else "no interval over seeds"
+        if self.items or (self.without_items and self.test != "items"):
+            return None
+        return "no scores of single items"
+
+    @cached_property
+    def mean_test(self) -> MeanTest | None:
+        """The test; None with one seed."""
+        return MeanTest.of(self.by_seed, self.items, self.test) if len(self.by_seed) > 1 else None
+
+    def p_value(self, null: float = 0.0) -> float | None:
+        """Two-sided p of the hypothesis that the difference is `null`; None where the rule cannot decide."""
+        return None if self.why_undecidable or self.mean_test is None else self.mean_test.p_value(null)
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval | None:
+        """The wider of both tests' intervals; None where the rule cannot decide."""
+        return None if self.why_undecidable or self.mean_test is None else self.mean_test.interval(confidence)
 
     @property
-    def _intervals(self) -> list[Interval]:
-        return [interval for interval in (self.over_items, self.over_seeds) if interval is not None]
+    def over_seeds(self) -> Interval | None:
+        """The interval over seeds alone, at the rule's confidence; None below three seeds."""
+        if len(self.seeds) < LEAST_SEEDS:
+            return None
+        return MeanTest.of(self.by_seed, (), "seeds").interval(CONFIDENCE)
+
+    @cached_property
+    def spread(self) -> Spread | None:
+        """Its noise, for power; None where the rule cannot decide."""
+        if self.why_undecidable or self.seed_deviation is None:
+            return None
+        item_error = sum(noise.variance for noise in self.items) ** 0.5
+        overlap = self.over_items.overlap if self.over_items is not None else 0.0
+        return Spread.measured(self.seed_deviation, item_error, len(self.seeds), overlap=overlap, items=self.item_count)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A claim's hypothesis about one difference: supported above one bound, contradicted below the other."""
+    """A claim's hypothesis about one difference: supported above one bound, contradicted below the other.
+
+    `target` is the smallest difference from `above` that would matter: the published one, or the margin.
+    """
 
     name: str
     difference: Difference
     above: float = 0.0
     below: float = 0.0
-
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """The hypotheses to be rejected, each once."""
-        return (self.above,) if self.above == self.below else (self.above, self.below)
+    target: float | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
     """A question answered by the rule.
 
-    `p_items` and `p_holm` belong to the bound that the effect lies beyond (to `above` when it lies between the two);
-    `family` is the number of p-values adjusted together. All three are None if the rule cannot decide.
+    `p` and `p_adjusted` belong to the bound that the effect lies beyond (to `above` when it lies between the two);
+    `family` is the number of comparisons adjusted together. All are None if the rule cannot decide.
     """
 
     question: Question
     verdict: Verdict
     why: str | None = None
-    p_items: float | None = None
-    p_holm: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    multiplier: float | None = None
     family: int | None = None
 
     @property
@@ -126,26 +167,54 @@ class Finding:
         """The difference in question."""
         return self.question.difference
 
+    @property
+    def bound(self) -> float:
+        """The bound that `p` tests."""
+        question = self.question
+        return question.below if question.difference.effect < question.below else question.above
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The plain interval."""
+        return self.difference.interval()
+
+    @cached_property
+    def adjusted_interval(self) -> Interval | None:
+        """The interval at the level of Holm's step; the plain one for a family of one; None without a test."""
+        return None if self.multiplier is None else self.difference.interval(1 - ALPHA / self.multiplier)
+
     @cached_property
     def detectable(self) -> float | None:
-        """`smallest_detectable` with these seeds and items; None with fewer than three seeds or no items' scores."""
-        found = self.difference
-        if found.why_undecidable or found.over_items is None or found.seed_deviation is None:
+        """The smallest true difference found with probability POWER by these seeds and items, at the level of this
+        family (as a single test where none was made); None where the rule cannot decide."""
+        spread = self.difference.spread
+        if spread is None:
             return None
-        return smallest_detectable(
-            found.over_items.standard_error,
-            found.seed_deviation,
-            len(found.by_seed),
-            overlap=found.over_items.overlap,
-            alpha_items=ALPHA / (self.family or 1),
-            alpha_seeds=ALPHA,
-            power=POWER,
-        )
+        return smallest_detectable(spread, len(self.difference.seeds), ALPHA / (self.family or 1), POWER)
+
+    @cached_property
+    def seeds_needed(self) -> int | None:
+        """Seeds with which `target` would be found on these items; None if no number suffices or there is no target."""
+        spread, target = self.difference.spread, self.question.target
+        if spread is None or not target:
+            return None
+        return seeds_needed(target, spread, ALPHA / (self.family or 1), POWER, LEAST_SEEDS)
+
+    @cached_property
+    def items_needed(self) -> int | None:
+        """Test items with which these seeds would find `target`; None if no number suffices or items are not known."""
+        spread, target = self.difference.spread, self.question.target
+        if spread is None or spread.items is None or not target:
+            return None
+        return items_needed(target, spread, len(self.difference.seeds), ALPHA / (self.family or 1), POWER)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: every number of the comparison under its own name."""
         found = self.difference
-        items, seeds = found.over_items, found.over_seeds
+
+        def ends(interval: Interval | None) -> list[float] | None:
+            return None if interval is None else [interval.low, interval.high]
+
         return {
             "name": self.question.name,
             "metric": found.metric,
@@ -154,31 +223,34 @@ class Finding:
             "contradicted_below": self.question.below,
             "seeds": list(found.seeds),
             "by_seed": list(found.by_seed),
-            "over_items": None if items is None else [items.low, items.high],
-            "over_seeds": None if seeds is None else [seeds.low, seeds.high],
+            "dropped_seeds": list(found.dropped),
+            "interval": ends(self.interval),
+            "adjusted_interval": ends(self.adjusted_interval),
+            "over_items": ends(found.over_items),
+            "over_seeds": ends(found.over_seeds),
             "approximate": found.approximate,
-            "p_items": self.p_items,
-            "p_holm": self.p_holm,
+            "p": self.p,
+            "p_adjusted": self.p_adjusted,
             "family": self.family,
-            "sign_flip_p": found.sign_flip_p,
             "smallest_detectable": self.detectable,
+            "target": self.question.target,
+            "seeds_needed": self.seeds_needed,
+            "items_needed": self.items_needed,
             "verdict": self.verdict,
             "why": self.why,
         }
 
 
 def decide(questions: Sequence[Question]) -> list[Finding]:
-    """One finding per question, in order; those that the rule can decide form one Holm family."""
-    open_ones = [question for question in questions if question.difference.why_undecidable is None]
-    keys = [(id(question), bound) for question in open_ones for bound in question.bounds]
-    raw = [
-        question.difference.over_items.p_value(bound)
-        for question in open_ones
-        if question.difference.over_items is not None
-        for bound in question.bounds
+    """One finding per question, in order; those that the rule can decide are adjusted together."""
+    open_ones = [number for number, question in enumerate(questions) if question.difference.why_undecidable is None]
+    above = _adjusted([_p(questions[number], questions[number].above) for number in open_ones])
+    below = _adjusted([_p(questions[number], questions[number].below) for number in open_ones])
+    tested = {number: (above[place], below[place]) for place, number in enumerate(open_ones)}
+    return [
+        _finding(question, *tested[number], len(open_ones)) if number in tested else _not_decidable(question)
+        for number, question in enumerate(questions)
     ]
-    adjusted = dict(zip(keys, holm(raw).tolist(), strict=True))
-    return [_finding(question, adjusted, len(raw)) for question in questions]
 
 
 def undecided(question: Question, verdict: Verdict, why: str | None) -> Finding:
@@ -186,16 +258,35 @@ def undecided(question: Question, verdict: Verdict, why: str | None) -> Finding:
     return Finding(question, verdict, why)
 
 
-def _finding(question: Question, adjusted: dict[tuple[int, float], float], family: int) -> Finding:
+def _not_decidable(question: Question) -> Finding:
     found = question.difference
-    items, seeds = found.over_items, found.over_seeds
-    if found.why_undecidable or items is None or seeds is None:
-        return undecided(question, "inconclusive", found.why_undecidable)
-    above, below = (adjusted[id(question), bound] for bound in (question.above, question.below))
-    verdict: Verdict = "inconclusive"
-    if items.estimate > question.above and above <= ALPHA and seeds.low > question.above:
+    return undecided(question, "confounded" if found.confounded else "cannot_tell", found.why_undecidable)
+
+
+@dataclass(frozen=True)
+class _Adjusted:
+    p: float
+    adjusted: float
+    multiplier: float
+
+
+def _p(question: Question, null: float) -> float:
+    value = question.difference.p_value(null)
+    assert value is not None
+    return value
+
+
+def _adjusted(raw: Sequence[float]) -> list[_Adjusted]:
+    adjusted, multipliers = holm(raw), holm_multipliers(raw)
+    return [_Adjusted(*values) for values in zip(raw, adjusted.tolist(), multipliers.tolist(), strict=True)]
+
+
+def _finding(question: Question, above: _Adjusted, below: _Adjusted, family: int) -> Finding:
+    effect = question.difference.effect
+    verdict: Verdict = "cannot_tell"
+    if effect > question.above and above.adjusted <= ALPHA:
         verdict = "supported"
-    elif items.estimate < question.below and below <= ALPHA and seeds.high < question.below:
+    elif effect < question.below and below.adjusted <= ALPHA:
         verdict = "contradicted"
-    bound, p_holm = (question.below, below) if items.estimate < question.below else (question.above, above)
-    return Finding(question, verdict, None, items.p_value(bound), p_holm, family)
+    shown = below if effect < question.below and verdict != "supported" else above
+    return Finding(question, verdict, None, shown.p, shown.adjusted, shown.multiplier, family)

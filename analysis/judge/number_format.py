@@ -40,38 +40,53 @@ def p_text(value: float) -> str:
 
 
 def difference_text(difference: Difference) -> str:
-    """`−0.021 accuracy (95 % over items −0.043 to +0.001, 95 % over 3 seeds −0.030 to −0.012)`."""
-    return f"{signed(difference.effect)} {score_name(difference.metric)} ({', '.join(_intervals(difference))})"
+    """`−0.021 accuracy (95 % −0.043 to +0.001, 8 seeds)`."""
+    return f"{_effect(difference)} ({', '.join([*_plain(difference), _seeds(difference)])})"
 
 
 def finding_text(finding: Finding) -> str:
-    """`difference_text` with the adjusted p-value and the smallest difference that could have been found."""
-    difference, parts = finding.difference, _intervals(finding.difference)
-    if finding.p_holm is not None:
-        bound = "" if finding.question.bounds == (0.0,) else f" against {signed(_bound(finding))}"
-        parts.append(f"Holm-adjusted {p_text(finding.p_holm)}{bound}")
-    if difference.sign_flip_p is not None:
-        parts.append(f"sign flips {p_text(difference.sign_flip_p)}")
-    if finding.detectable is not None and finding.family is not None:
-        parts.append(f"detectable from {finding.detectable:.3f}")
-    return f"{signed(difference.effect)} {score_name(difference.metric)} ({', '.join(parts)})"
+    """`difference_text` with the adjusted interval and p, and the smallest difference that could have been found."""
+    difference, parts = finding.difference, _plain(finding.difference)
+    if finding.p_adjusted is not None:
+        adjusted = finding.family is not None and finding.family > 1
+        if adjusted and finding.adjusted_interval is not None:
+            parts.append(f"adjusted for {finding.family} comparisons {span(finding.adjusted_interval)}")
+        bound = "" if finding.question.above == finding.question.below else f" against {signed(finding.bound)}"
+        parts.append(f"{'adjusted ' if adjusted else ''}{p_text(finding.p_adjusted)}{bound}")
+    parts.append(_seeds(difference))
+    if finding.detectable is not None:
+        parts.append(f"could detect {finding.detectable:.3f}")
+    return f"{_effect(difference)} ({', '.join(parts)})"
 
 
-def _bound(finding: Finding) -> float:
-    question, items = finding.question, finding.difference.over_items
-    return question.below if items is not None and items.estimate < question.below else question.above
+def needed_text(finding: Finding) -> str:
+    """What it would take: `to find 0.010: 23 seeds on these items or 4,100 items with these seeds`."""
+    target, spread = finding.question.target, finding.difference.spread
+    if target is None or spread is None:
+        return ""
+    found = [
+        f"{count:,} {what}"
+        for count, what in (
+            (finding.seeds_needed, "seeds on these items"),
+            (finding.items_needed, "items with these seeds"),
+        )
+        if count is not None
+    ]
+    return f"to find {target:.4g}: {' or '.join(found) or 'more seeds, and more items too'}"
 
 
-def _intervals(difference: Difference) -> list[str]:
-    parts = []
-    if difference.over_items is not None:
-        parts.append(f"{LEVEL} over items {span(difference.over_items)}")
+def _effect(difference: Difference) -> str:
+    return f"{signed(difference.effect)} {score_name(difference.metric)}"
+
+
+def _plain(difference: Difference) -> list[str]:
+    interval = difference.interval()
+    return [] if interval is None else [f"{LEVEL} {span(interval)}"]
+
+
+def _seeds(difference: Difference) -> str:
     count = len(difference.seeds)
-    if difference.over_seeds is not None:
-        parts.append(f"{LEVEL} over {count} seeds {span(difference.over_seeds)}")
-    else:
-        parts.append("one seed" if count == 1 else f"{count} seeds")
-    return parts
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 DECIMALS = 4  # as the official scripts print

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -32,7 +32,8 @@ from analysis.stats.bootstrap import (
     seed_replicates,
 )
 from analysis.stats.items import is_approximate, item_statistics, statistic_of
-from analysis.stats.seeds import SeedSummary, summarise_seeds, t_interval
+from analysis.stats.mean_test import Noise, Test
+from analysis.stats.seeds import SeedSummary, summarise_seeds
 from replication.fileio import read_json
 from replication.records import RunRecord
 
@@ -44,6 +45,7 @@ PLAIN_SOLO: Mapping[str, Any] = {
     "sparsity": 0.0, "links": None, "lora": None, "layer_norm": False, "homotopy_parameter": 0.1,
     "train_autoencoder": True, "shared_autoencoder": True,
 }  # fmt: skip
+POOLED_METRIC = "mean of primary measures"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Analysis:
+    """How comparisons are judged; anything but the default is a sensitivity analysis.
+
+    `gate`: only learned tasks count. `processors`: runs of one seed must be made on one type of processor. `left_out`:
+    seeds not used. `test`: which noise decides (`stats.mean_test`).
+    """
+
+    gate: bool = True
+    processors: bool = True
+    left_out: tuple[int, ...] = ()
+    test: Test = "both"
+
+
+@dataclass(frozen=True)
 class Study:
     """The experiments of one profile.
 
@@ -131,7 +147,10 @@ class Study:
     judgement: Judgement = field(default_factory=load_judgement)
     gates: tuple[Experiment, ...] = ()
     draws: tuple[Experiment, ...] = ()
-    _replicates: dict[Any, tuple[Floats, float, Floats] | None] = field(default_factory=dict, repr=False, compare=False)
+    analysis: Analysis = Analysis()
+    _replicates: dict[Any, tuple[Floats, Floats, Floats] | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @staticmethod
     def of(
@@ -214,34 +233,73 @@ class Study:
         found = self._resampled(experiment, metric, tuple(experiment.predictions))
         if found is None:
             return None
-        stack, estimate, replicates = found
-        means = replicates.mean(axis=1)
+        stack, estimates, replicates = found
+        estimate, means = float(estimates.mean()), replicates.mean(axis=1)
         if method == "percentile":
             return Interval(estimate, *percentile_ends(means, CONFIDENCE))
         left_out = jackknife(stack, statistic_of(metric, experiment.form, protocol_of(experiment)))
         return Interval(estimate, *bca_ends(means, estimate, left_out, CONFIDENCE))
 
-    def difference(self, first: Experiment, second: Experiment, metric: str | None = None) -> Difference | None:
-        """first minus second on `metric`, by default the primary one; None without shared seeds on the same items."""
+    def difference(
+        self, first: Experiment, second: Experiment, metric: str | None = None, seeds: Sequence[int] | None = None
+    ) -> Difference | None:
+        """first minus second on `metric`, by default the primary one; None without shared seeds on the same items.
+
+        `seeds` are those to use of the shared ones (default: all). Seeds whose runs were made on different types of
+        processor are dropped; where fewer than the rule's least number is left, the difference is `confounded`.
+        """
         a, b = first.metrics, second.metrics
         if a is None or b is None or a.items != b.items or (metric is None and a.primary != b.primary):
             return None
         if differ_in_items(first, second):
             return None
-        metric, seeds = metric or a.primary, tuple(sorted(set(a.seeds) & set(b.seeds)))
-        pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in seeds]
+        metric, shared = metric or a.primary, shared_seeds(first, second)
+        wanted = shared if seeds is None else [seed for seed in shared if seed in seeds]
+        wanted = [seed for seed in wanted if seed not in self.analysis.left_out]
+        mixed = self.mixed(first, second, wanted)
+        alike = [seed for seed in wanted if seed not in mixed]
+        confounded = bool(mixed) and len(alike) < LEAST_SEEDS
+        used = tuple(wanted if confounded else alike)
+        pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in used]
         values = tuple(x - y for x, y in pairs if x is not None and y is not None)
         if not values or len(values) < len(pairs):
             return None
+        over_items = self.paired(first, second, metric, used)
         return Difference(
             metric,
-            float(np.mean(values)),
-            seeds,
-            self.paired(first, second, metric, seeds),
-            t_interval(values, CONFIDENCE) if len(values) >= LEAST_SEEDS else None,
+            used,
             values,
-            is_approximate(metric, first.form, protocol_of(first)),
+            over_items,
+            () if over_items is None else (Noise(over_items.standard_error**2, max(1, a.items - 1)),),
+            approximate=is_approximate(metric, first.form, protocol_of(first)),
+            dropped=mixed,
+            confounded=confounded,
+            test=self.analysis.test,
+            item_count=a.items,
         )
+
+    def mixed(self, first: Experiment, second: Experiment, seeds: Sequence[int]) -> tuple[int, ...]:
+        """Seeds whose two runs were made on different types of processor."""
+        if not self.analysis.processors:
+            return ()
+        return tuple(seed for seed in seeds if differ_in_processor(first, second, seed))
+
+    def pooled(self, pairs: Sequence[tuple[Experiment, Experiment]]) -> Difference | None:
+        """Seed by seed the mean over pairs (one a task) of first minus second in the primary measure.
+
+        Items are resampled within tasks, whose noises are independent. Over the seeds that all pairs share; None
+        without one.
+        """
+        seeds = sorted(set.intersection(*(set(shared_seeds(*pair)) for pair in pairs))) if pairs else []
+        found = [self.difference(*pair, seeds=seeds) for pair in pairs]
+        parts = [part for part in found if part is not None]
+        if not seeds or len(parts) < len(pairs):
+            return None
+        common = set.intersection(*(set(part.seeds) for part in parts))
+        if any(set(part.seeds) != common for part in parts):  # a task dropped a seed: drop it everywhere
+            found = [self.difference(*pair, seeds=sorted(common)) for pair in pairs]
+            parts = [part for part in found if part is not None]
+        return pool(parts) if common and len(parts) == len(pairs) else None
 
     def paired(
         self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
@@ -250,9 +308,9 @@ class Study:
         if not seeds or differ_in_items(first, second):
             return None
         a, b = self._resampled(first, metric, seeds), self._resampled(second, metric, seeds)
-        return (
-            None if a is None or b is None else paired_from_replicates(a[1] - b[1], a[2], b[2], confidence=CONFIDENCE)
-        )
+        if a is None or b is None:
+            return None
+        return paired_from_replicates(float(a[1].mean() - b[1].mean()), a[2], b[2], confidence=CONFIDENCE)
 
     def learned(self, setting: Setting) -> Learned:
         """The rule of `judgement.yaml` on the gate's own seeds.
@@ -300,17 +358,59 @@ class Study:
 
     def _resampled(
         self, experiment: Experiment, metric: str, seeds: tuple[int, ...]
-    ) -> tuple[Floats, float, Floats] | None:
-        """Item statistics of these seeds, the mean score, and its replicates; kept."""
-        key = experiment.profile, experiment.name, metric, seeds
+    ) -> tuple[Floats, Floats, Floats] | None:
+        """Of these seeds: item statistics, each seed's score, and the replicates, shape (resamples, n_seeds).
+
+        Every seed with predictions is resampled once, and kept.
+        """
+        key, everything = (experiment.profile, experiment.name, metric), tuple(experiment.predictions)
+        if not set(seeds) <= set(everything):
+            return None
         if key not in self._replicates:
-            stack, found = item_stack(experiment, metric, seeds), None
+            stack, found = item_stack(experiment, metric, everything), None
             if stack is not None:
                 statistic = statistic_of(metric, experiment.form, protocol_of(experiment))
-                estimate = float(np.mean(statistic(stack.sum(axis=1))))
-                found = stack, estimate, seed_replicates(stack, statistic, resamples=RESAMPLES)
+                scores = np.asarray(statistic(stack.sum(axis=1)), dtype=np.float64)
+                found = stack, scores, seed_replicates(stack, statistic, resamples=RESAMPLES)
             self._replicates[key] = found
-        return self._replicates[key]
+        kept = self._replicates[key]
+        if kept is None:
+            return None
+        stack, scores, replicates = kept
+        where = [everything.index(seed) for seed in seeds]
+        return stack[where], scores[where], replicates[:, where]
+
+
+def pool(parts: Sequence[Difference]) -> Difference:
+    """The mean of differences over the same seeds, one a task; each part's replicates are shifted against the others',
+    since tasks of equal size share their draws."""
+    count, seeds = len(parts), parts[0].seeds
+    by_seed = tuple(float(np.mean(values)) for values in zip(*(part.by_seed for part in parts), strict=True))
+    items = tuple(Noise(noise.variance / count**2, noise.degrees) for part in parts for noise in part.items)
+    draws = [part.over_items for part in parts if part.over_items is not None]
+    over_items = None
+    if len(draws) == count:
+        size = min(draw.replicates.size for draw in draws)
+        shifted = [np.roll(draw.replicates[:size], place * size // count) for place, draw in enumerate(draws)]
+        mean = np.mean(shifted, axis=0)
+        ends = percentile_ends(mean, CONFIDENCE)
+        overlap = sum(draw.overlap for draw in draws) / count**2
+        over_items = PairedDifference(
+            float(np.mean([draw.estimate for draw in draws])), *ends, float((mean > 0).mean()), mean, overlap
+        )
+    metrics = {part.metric for part in parts}
+    return Difference(
+        metrics.pop() if len(metrics) == 1 else POOLED_METRIC,
+        seeds,
+        by_seed,
+        over_items,
+        items if over_items is not None else (),
+        approximate=any(part.approximate for part in parts),
+        dropped=tuple(sorted({seed for part in parts for seed in part.dropped})),
+        confounded=any(part.confounded for part in parts),
+        test=parts[0].test,
+        item_count=sum(part.item_count or 0 for part in parts) or None,
+    )
 
 
 def learned_rule(judgement: Judgement) -> str:
@@ -344,6 +444,27 @@ def differ_in_items(first: Experiment, second: Experiment) -> bool:
     return all(rows) and questions(rows[0]) != questions(rows[1])
 
 
+def shared_seeds(first: Experiment, second: Experiment) -> list[int]:
+    """Seeds that both runs have scores of, ascending."""
+    a, b = first.metrics, second.metrics
+    return [] if a is None or b is None else sorted(set(a.seeds) & set(b.seeds))
+
+
+def processor_of(experiment: Experiment, seed: int) -> str | None:
+    """What floats depend on: processor, its instructions and the linear algebra library; None without a record."""
+    record = experiment.records.get(seed)
+    if record is None:
+        return None
+    conditions = record.conditions
+    return f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
+
+
+def differ_in_processor(first: Experiment, second: Experiment, seed: int) -> bool:
+    """Whether two runs of one seed were made on different types of processor."""
+    processors = {processor_of(experiment, seed) for experiment in (first, second)} - {None}
+    return len(processors) > 1
+
+
 def unequal(first: Experiment, second: Experiment) -> str | None:
     """Why two runs must not be compared: different data, budget or decoding. None when they may be."""
     a, b = first.record, second.record
@@ -359,20 +480,6 @@ def unequal(first: Experiment, second: Experiment) -> str | None:
     if None not in decoded and decoded[0] != decoded[1]:
         return f"{first.name} and {second.name} were decoded with other settings"
     return None
-
-
-def mixed_conditions(experiments: Iterable[Experiment]) -> str:
-    """A sentence about compared runs whose processors or builds differ; empty if they are alike."""
-    machines: dict[str, list[str]] = {}
-    for experiment in experiments:
-        for record in experiment.records.values():
-            conditions = record.conditions
-            where = f"{conditions.cpu}, {conditions.blas}, torch {conditions.torch_build}"
-            machines.setdefault(where, []).append(experiment.name)
-    if len(machines) < 2:
-        return ""
-    details = "; ".join(f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in sorted(machines.items()))
-    return f" These runs were not all made on one kind of processor, and floats differ for that reason too ({details})."
 
 
 def setting_of(experiment: Experiment) -> Setting:

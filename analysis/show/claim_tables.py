@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.judge.claims import Case, Judged
-from analysis.judge.decision import POWER, SIGN_FLIP_SEEDS, Finding, Verdict
+from analysis.judge.bench import Case, Judged
+from analysis.judge.claims import Sensitivity
+from analysis.judge.decision import POWER, VERDICTS, Finding, verdict_text
 from analysis.judge.number_format import LEVEL, finding_text, p_text, percent, signed, span
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
@@ -16,9 +17,8 @@ from analysis.load.published import PaperName
 from analysis.show.blocks import Block
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
-VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "inconclusive", "not_tested")
 LONGEST = 190  # characters of a headline taken from what was observed
-NO_ITEMS, NO_SEEDS, NO_POWER = "no items' scores", "too few seeds", "not known"
+NO_INTERVAL, NO_POWER = "none", "not known"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ComparisonRow:
 
     @property
     def line(self) -> str:
-        """The title with the effect, both intervals, the adjusted p and the smallest detectable difference."""
+        """The title with the effect, its interval, the adjusted p and the smallest detectable difference."""
         return f"{self.title} {finding_text(self.finding)}"
 
     @property
@@ -49,7 +49,9 @@ class ComparisonRow:
         family = (
             "as a single test; none was made"
             if finding.family is None
-            else f"Holm's family: {finding.family} {'p-value' if finding.family == 1 else 'p-values'}"
+            else "a single test"
+            if finding.family == 1
+            else f"one of {finding.family} tests"
         )
         return (
             f"With these {len(finding.difference.seeds)} seeds and these test items the rule could have detected a "
@@ -60,8 +62,8 @@ class ComparisonRow:
     def as_json(self) -> dict[str, Any]:
         """The numbers of `Finding.to_dict`, with where they come from."""
         tested = self.case.untested is None and self.finding.verdict != "not_tested"
-        return {"comparison": self.title, "case": self.case.title, "profile": self.profile, "tested": tested,
-                "runs": list(self.case.runs), **self.finding.to_dict()}  # fmt: skip
+        return {"comparison": self.title, "case": self.case.title, "role": self.case.role, "profile": self.profile,
+                "tested": tested, "runs": list(self.case.runs), **self.finding.to_dict()}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class ClaimRow:
 
     @property
     def shown_verdict(self) -> str:
-        """`not tested` for not_tested."""
-        return self.judged.verdict.replace("_", " ")
+        """`not tested`; `counted: holds`."""
+        return self.judged.verdict_shown
 
     @property
     def standing_means(self) -> str:
@@ -103,6 +105,31 @@ class ClaimRow:
     def shown(self) -> ComparisonRow | None:
         """The comparison that the judge names to be shown first."""
         return next((row for row in self.comparisons if row.finding is self.judged.headline), None)
+
+    @property
+    def published(self) -> str:
+        """The published effect, or that the paper states none."""
+        return self.judged.published or "no figure"
+
+    @property
+    def measured(self) -> str:
+        """The measured effect of the comparison shown first, or of the count."""
+        if self.shown is not None:
+            found = self.shown.finding.difference
+            return f"{signed(found.effect)} {score_name(found.metric)}"
+        effects = [effect for case in self.judged.cases for effect in case.effects]
+        if not effects:
+            return "not measured"
+        ends = list(dict.fromkeys(percent(end) for end in (min(effects), max(effects))))
+        return f"{' to '.join(ends)} less"
+
+    @property
+    def detectable(self) -> str:
+        """The smallest difference that the design finds; nothing is sampled in a count."""
+        detectable = None if self.shown is None else self.shown.finding.detectable
+        if detectable is not None:
+            return f"{detectable:.3f}"
+        return "counted" if self.judged.verdict == "counted" else NO_POWER
 
     @property
     def headline(self) -> str:
@@ -138,11 +165,15 @@ class ClaimRow:
         numbers = finding.to_dict() if finding is not None else {}
         return {
             "id": claim.id, "paper": self.paper, "number": claim.number, "claim": claim.text, "verdict": judged.verdict,
-            "reason": judged.reason, "profile": self.profile,
+            "outcome": judged.outcome or None, "reason": judged.reason, "profile": self.profile,
+            "published": judged.published or None, "measured": self.measured,
             "comparison": None if self.shown is None else self.shown.title,
             "metric": numbers.get("metric"), "effect": numbers.get("effect"),
+            "interval": numbers.get("interval"), "adjusted_interval": numbers.get("adjusted_interval"),
             "over_items": numbers.get("over_items"), "over_seeds": numbers.get("over_seeds"),
-            "adjusted_p": numbers.get("p_holm"), "detectable": numbers.get("smallest_detectable"),
+            "adjusted_p": numbers.get("p_adjusted"), "detectable": numbers.get("smallest_detectable"),
+            "target": numbers.get("target"), "seeds_needed": numbers.get("seeds_needed"),
+            "items_needed": numbers.get("items_needed"),
             "seeds": list(self.seeds), "seed_count": self.seed_count, "cases": list(judged.observed),
             "comparisons": [row.as_json() for row in self.comparisons],
             "counted": list(judged.counted), "runs": list(judged.runs), "needs": claim.needs, "rule": claim.rule,
@@ -163,57 +194,71 @@ def claim_rows(
 def counts_line(rows: Sequence[ClaimRow]) -> str:
     """`1 supported, 7 not tested`."""
     counts = Counter(row.judged.verdict for row in rows)
-    return ", ".join(f"{counts[verdict]} {verdict.replace('_', ' ')}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(f"{counts[verdict]} {verdict_text(verdict)}" for verdict in VERDICTS if counts[verdict])
 
 
 def claims_block(rows: Sequence[ClaimRow]) -> Block:
     """The claims with their verdicts as a table, for files."""
     lines = [
-        (f"{row.paper} {row.judged.claim.number}", row.judged.claim.text, row.shown_verdict, row.headline or "none",
-         row.seeds_line or "none", row.profile)
+        (f"{row.paper} {row.judged.claim.number}", row.judged.claim.text, row.published, row.measured, row.detectable,
+         row.shown_verdict, row.seeds_line or "none", row.profile)
         for row in rows
     ]  # fmt: skip
-    headers = ("Claim", "Sentence", "Verdict", "Effect, or what was observed", "Seeds", "Profile")
+    headers = ("Claim", "Sentence", "Published", "Measured here", "Could detect", "Verdict", "Seeds", "Profile")
     return Block("The papers' claims and their verdicts", headers, tuple(lines), key="claims")
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:
     """Every comparison of one paper's claims with its numbers; no rows if nothing was compared."""
     found = [comparison for row in rows for comparison in row.comparisons]
-    flipped = any(comparison.finding.difference.sign_flip_p is not None for comparison in found)
-    headers = ("Comparison", "Claim", "Difference", f"{LEVEL} over items", f"{LEVEL} over seeds", "Seeds",
-               "Holm-adjusted p",
-               *(("Sign flips",) if flipped else ()), "Could have detected", "Verdict")  # fmt: skip
-    notes = [
-        f"Could have detected: the smallest true difference that the rule finds with {percent(POWER, 0)} probability, "
-        "given the spread over these seeds and items; if nothing was tested, as for a single test.",
-    ]
-    sizes = sorted({comparison.finding.family for comparison in found if comparison.finding.family is not None})
-    if sizes:
-        notes.append(f"Holm's family of this paper in this profile: {', '.join(map(str, sizes))} p-values.")
-    if found and not flipped:
-        notes.append(f"No sign-flip test: no comparison has {SIGN_FLIP_SEEDS} seeds.")
+    headers = ("Comparison", "Claim", "Test", "Difference", LEVEL, "Adjusted interval", "Adjusted p", "Seeds",
+               "Could detect", "Verdict")  # fmt: skip
+    notes = (
+        "Test: the primary comparisons decide a claim; secondary ones are adjusted among themselves (Holm). The "
+        "interval is the wider of two: over seeds, and over seeds and test items. Adjusted: at the level of its step "
+        "in Holm's procedure.",
+        f"Could detect: the smallest true difference found with {percent(POWER, 0)} probability, given the spread over "
+        "these seeds and items; if nothing was tested, as for a single test.",
+    )
     return Block(
         f"Comparisons behind the claims of {PAPERS[paper]}, {profile} profile",
-        headers, tuple(_cells(comparison, flipped) for comparison in found), tuple(notes), key=f"comparisons_{paper}",
+        headers, tuple(_cells(comparison) for comparison in found), notes if found else (), key=f"comparisons_{paper}",
     )  # fmt: skip
 
 
-def _cells(row: ComparisonRow, flipped: bool) -> tuple[str, ...]:
+def _cells(row: ComparisonRow) -> tuple[str, ...]:
     finding, difference = row.finding, row.finding.difference
-    items, seeds, flips = difference.over_items, difference.over_seeds, difference.sign_flip_p
+    plain, adjusted = finding.interval, finding.adjusted_interval
     return (
         row.title,
         str(row.claim),
+        row.case.role,
         f"{'≈ ' if difference.approximate else ''}{signed(difference.effect)} {score_name(difference.metric)}",
-        NO_ITEMS if items is None else span(items),
-        NO_SEEDS if seeds is None else span(seeds),
+        NO_INTERVAL if plain is None else span(plain),
+        "as before" if finding.family == 1 else NO_INTERVAL if adjusted is None else span(adjusted),
+        "not tested"
+        if finding.p_adjusted is None
+        else p_text(finding.p_adjusted).removeprefix("p ").removeprefix("= "),
         str(len(difference.seeds)),
-        "not tested" if finding.p_holm is None else p_text(finding.p_holm).removeprefix("p ").removeprefix("= "),
-        *((("not shown" if flips is None else p_text(flips)),) if flipped else ()),
         NO_POWER if finding.detectable is None else f"{finding.detectable:.3f}",
-        f"{finding.verdict.replace('_', ' ')}{f': {finding.why}' if finding.why else ''}",
+        f"{verdict_text(finding.verdict)}{f': {finding.why}' if finding.why else ''}",
     )
+
+
+def sensitivity_block(found: Sequence[Sensitivity], profile: str) -> Block:
+    """What other analyses would have said of each claim that compares runs."""
+    names = [name for name, _ in found[0].variants] if found else []
+    lines = tuple(
+        (f"{PAPERS[entry.claim.paper]} {entry.claim.number}", *(verdict for _, verdict in entry.variants))
+        for entry in found
+    )
+    notes = (
+        "Only the first column is the verdict. Two seeds fewer: each pair of seeds left out in turn. Of Solo "
+        "Connection's claim 4 the smoothing windows are among its comparisons.",
+    )
+    headers = ("Claim", *(name[0].upper() + name[1:] for name in names))
+    return Block(f"What other analyses would have said, {profile} profile", headers, lines, notes if found else (),
+                 key="sensitivity")  # fmt: skip
 
 
 def _shared(runs: Sequence[str], seeds_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -3,15 +3,16 @@
 `runs` lists every run with its status, scores and disk use; `compare` shows the claims' verdicts, and what was measured
 compared with what was published.
 
-`compare --json` prints one object with these keys, which do not change within `schema_version` 2:
+`compare --json` prints one object with these keys, which do not change within `schema_version` 3:
 
 - `profile`; `comparable` (whether its figures may be compared with published ones) and `why_not_comparable`;
-- `claims`: id, paper, number, claim, verdict (supported, contradicted, inconclusive, not_tested), reason, profile,
-  comparison (what the effect is of), metric, effect, over_items and over_seeds (ends of the intervals), adjusted_p,
-  detectable, seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
-- `comparisons` of a claim, one a comparison of a case: comparison, case, profile, tested, runs, and the numbers of
-  `decision.Finding.to_dict` (name, metric, effect, supported_above, contradicted_below, seeds, by_seed, over_items,
-  over_seeds, approximate, p_items, p_holm, family, sign_flip_p, smallest_detectable, verdict, why);
+- `claims`: id, paper, number, claim, verdict (`decision.Verdict`), outcome (of a count), reason, profile, published and
+  measured (texts), comparison (what the effect is of), metric, effect, interval and adjusted_interval (the wider of
+  both tests), over_items and over_seeds (each alone), adjusted_p, detectable, target, seeds_needed, items_needed,
+  seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
+- `comparisons` of a claim, one a comparison of a case: comparison, case, role (primary or secondary), profile, tested,
+  runs, and the numbers of `decision.Finding.to_dict`;
+- `sensitivity`: claim id -> analysis -> verdict;
 - `published_vs_measured`: published_row, method, metric, published, published_spread, standing, standing_means,
   source, measured, experiment, verdict (within_tolerance, direction_only, not_reproduced, not_comparable, not_run,
   unreadable);
@@ -143,8 +144,7 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
 
 
 WIDTH = 80  # of output to a file or a pipe
-VERDICTS = ("supported", "contradicted", "inconclusive", "not_tested")
-COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow"}
+COLOURS = {"supported": "green", "contradicted": "red", "counted": "cyan", "not_tested": "default"}  # others yellow
 
 
 def register_compare(app: typer.Typer) -> None:
@@ -197,15 +197,16 @@ def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict
     from rich.markup import escape
 
     counts = Counter(row["verdict"] for row in content["claims"])
-    overview = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in VERDICTS if counts[name])
+    overview = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
     console.print(f"[bold]{escape(content['profile'])} profile: {overview}[/]")
     paper = ""
     for row, line in zip(content["claims"], lines, strict=True):
         if row["paper"] != paper:
             paper = row["paper"]
             console.print(f"\n[bold underline]{escape(paper)}[/]")
-        colour, shown = COLOURS.get(row["verdict"], "default"), row["verdict"].replace("_", " ")
-        console.print(f"{row['number']}. [bold {colour}]{shown}[/]: {escape(row['claim'])}")
+        colour, shown = COLOURS.get(row["verdict"], "yellow"), row["verdict"].replace("_", " ")
+        outcome = f", {row['outcome']}" if row["outcome"] else ""
+        console.print(f"{row['number']}. [bold {colour}]{shown}{outcome}[/]: {escape(row['claim'])}")
         seeds = f" [{line['seeds']}, {row['profile']} profile]" if line["seeds"] else f" [{row['profile']} profile]"
         if line["headline"]:
             _indented(console, line["headline"] + seeds)

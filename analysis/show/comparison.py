@@ -17,7 +17,7 @@ from typing import Any
 from analysis.load.paper_files import DIRECTORY
 from replication.fileio import write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CODE = Path(__file__).resolve().parents[2]
 PACKAGES = ("numpy", "pandas", "scipy")
 
@@ -82,6 +82,7 @@ def _computed(profile: str, root: Path, replicates: Mapping[Any, Any]) -> dict[s
             "comparable": bench.why_not is None,
             "why_not_comparable": bench.why_not,
             "claims": [row.as_json() for row in rows],
+            "sensitivity": {entry.claim.id: dict(entry.variants) for entry in bench.sensitivity},
             "published_vs_measured": [cell.as_json() for cell in compared_cells(bench.study, bench.published)],
             "problems": [*problems, *bench.broken],
         },

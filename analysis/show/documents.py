@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from analysis.judge.claims import Bench, load_bench, verdict_list
+from analysis.judge.claims import JudgedBench, load_bench, verdict_list
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
 from analysis.show.ablations import DIRECTORY, ablation_block, read_ablation
@@ -43,7 +43,7 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
     """
 
     @cache
-    def bench(profile: str) -> Bench:
+    def bench(profile: str) -> JudgedBench:
         folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
         runs, searches, measurements = folders
         role = load_judgement().role

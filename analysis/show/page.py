@@ -16,8 +16,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
-from analysis.judge.number_format import LEVEL, format_score, percent
+from analysis.judge.decision import ALPHA, LEAST_SEEDS, MEANING, POWER, VERDICTS, verdict_text
+from analysis.judge.number_format import format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
 from analysis.judge.study import Row, Study, learned_rule
 from analysis.load.names import backbone_name, score_name
@@ -179,14 +179,13 @@ def reading(why_not: str | None) -> list[str]:
         "± is the sample standard deviation over training seeds: would another run have a similar score? It is "
         "not shown for one seed.",
         "“95 % over items” resamples the test items: would other items give a similar score? The two "
-        "uncertainties are separate; "
-        "a difference between methods has to be larger than both to mean anything.",
+        "uncertainties are separate; the rule for differences uses both.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "
         "adapter "
         "parameters, to LoRA's on the same backbone and to full fine-tuning's.",
         "A task tests a claim about WeightLoRA only where LoRA clearly beats the frozen backbone, whose task head "
         "alone "
-        "is trained; otherwise it is inconclusive: did not learn.",
+        "is trained.",
         "Standings of published figures: paper, read in the paper, or quoted from it and found again in what its "
         "authors publish; authors_code, from the authors' repositories: logs, measurement files, scripts; third_party, "
         "posted, counted or measured by others; unverified, quoted without a copy at hand; unreadable, a digit could "
@@ -200,30 +199,26 @@ def reading(why_not: str | None) -> list[str]:
 
 
 def decision_rule(published: Published) -> list[str]:
-    """The decision rule: comparisons and claims, the family, the seeds, the power."""
+    """The decision rule: kinds of verdicts, the test, the family, the power."""
     level, power, share = percent(ALPHA, 0), percent(POWER, 0), percent(published.judgement.almost_all.share, 0)
     return [
-        "A comparison is one method minus another on one metric, on the same test items and over shared seeds. It is "
-        "supported (or contradicted) only when both tests exclude zero, or the margin that the claim names, in that "
-        "direction; otherwise it is inconclusive.",
-        "Items: the paired bootstrap over test items of the difference of the seeds' means, two-sided, its p-value "
-        f"adjusted by Holm, at {level}. Seeds: the paired {LEVEL} t-interval over seeds. Each alone is "
-        "blind to the other's noise.",
-        "Holm's family is every item-level p-value that could decide a claim of one paper in one profile: comparisons "
-        f"with equal budgets, {LEAST_SEEDS} or more shared seeds and scores of single items, for WeightLoRA on a task "
-        "that LoRA learned. A claim with a margin puts two p-values into it.",
-        f"With fewer than {LEAST_SEEDS} shared seeds a comparison is inconclusive and enters no family. A sign-flip "
-        "test of n seeds has no p below 2 / 2ⁿ, so at three seeds it can never pass 0.25: it is shown from "
-        f"{SIGN_FLIP_SEEDS} seeds on, and is not part of the rule.",
-        f"“Detectable from” is the smallest true difference that both tests together find with {power} probability, "
-        "given the spread over these seeds and items and the size of the family. An effect below it can be real and "
-        "still be inconclusive.",
-        f"A claim over several cases is supported when {share} or more of its tested cases are and none is "
-        "contradicted, contradicted the other way round, and otherwise inconclusive. A case without a test says "
-        "nothing.",
+        "Verdicts: " + "; ".join(f"{verdict_text(verdict)}: {MEANING[verdict]}" for verdict in VERDICTS) + ".",
+        "A comparison is one method minus another on one metric, on the same test items and over shared seeds. Its p "
+        "is the larger of two: the paired t-test over the seeds' differences, and a t-test of their mean with the "
+        "variance s²/n + se² (s over seeds; se of the item bootstrap; Welch-Satterthwaite degrees of freedom). The "
+        "spread over seeds does not contain the noise of the test items, which all seeds share.",
+        "A claim over tasks is decided by its primary comparison: seed by seed the mean over the learned tasks, items "
+        f"resampled within tasks, at {level}. Single tasks are secondary, adjusted by Holm among themselves. “Keeps "
+        "the metric” means shown to be worse by less than the margin; the margin of a pooled comparison is the mean of "
+        f"its tasks' margins. “Almost all cases” means ahead of every rival in {share} of the tasks, and trailing in "
+        "none.",
+        f"With fewer than {LEAST_SEEDS} shared seeds a comparison cannot tell. A seed whose runs were made on "
+        "different types of processor is left out.",
+        f"“Could detect” is the smallest true difference found with {power} probability, given the spread over these "
+        "seeds and items and the number of comparisons adjusted together.",
         f"Learned: {learned_rule(published.judgement)}",
-        "A training loss has no test items: there only the interval over seeds decides. Parameters are counted, so "
-        "nothing is tested.",
+        "A training loss has no test items: there the t-test over seeds decides. Parameters are counted, memory is "
+        "measured once: nothing is tested.",
     ]
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from analysis.judge.claims import Bench, load_bench, verdict_list
+from analysis.judge.claims import JudgedBench, load_bench, verdict_list
 from analysis.judge.published_vs_measured import compared_cells, comparison_block, judge_cells, tolerance_warnings
 from analysis.judge.quick_checks import quick_checks
 from analysis.judge.study import Study
@@ -29,7 +29,15 @@ from analysis.load.published import PaperName
 from analysis.load.runs import GENERATION, Experiment, Plan, load_profile
 from analysis.show import page, run_tables
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
-from analysis.show.claim_tables import PAPERS, ClaimRow, claim_rows, claims_block, comparisons_block, counts_line
+from analysis.show.claim_tables import (
+    PAPERS,
+    ClaimRow,
+    claim_rows,
+    claims_block,
+    comparisons_block,
+    counts_line,
+    sensitivity_block,
+)
 from analysis.show.comparison import comparison
 from analysis.show.drawing import Drawing, print_all
 from analysis.show.figures import draw_all, memory_against_adapters, score_against_parameters
@@ -162,7 +170,7 @@ CONTENTS = (
 class WeightLora:
     """The tables and figures of the WeightLoRA paper in one profile."""
 
-    bench: Bench
+    bench: JudgedBench
 
     @property
     def study(self) -> Study:
@@ -334,7 +342,7 @@ class _Found:
     """Everything the page is made from."""
 
     experiments: list[Experiment]
-    bench: Bench
+    bench: JudgedBench
 
     @property
     def profile(self) -> str:
@@ -368,6 +376,7 @@ def _blocks(found: _Found) -> dict[str, Block]:
         "cells": replace(page.cells_block(judged, experiments, tables), records=solo_records),
         "claims_table": claims_block([row for rows in found.claims.values() for row in rows]),
         **{f"comparisons_{paper}": _comparisons(paper, rows, found) for paper, rows in found.claims.items()},
+        "sensitivity": replace(sensitivity_block(bench.sensitivity, found.profile), records=records),
         "corpora": corpora_block(experiments),
         "cost": replace(run_tables.count_block(experiments), records=records),
         "seeds": replace(run_tables.seeds_block(experiments), records=records),

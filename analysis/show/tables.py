@@ -222,7 +222,7 @@ def learned_block(study: Study) -> Block:
         effect = "not measured"
         if difference is not None:
             effect = f"{difference.effect:+.3f} {score_name(difference.metric)}".replace("-", "−")
-        verdict = {"did not learn": "inconclusive: did not learn", "not known": f"not known: {learned.reason}"}
+        verdict = {"did not learn": "did not learn", "not known": f"not known: {learned.reason}"}
         lines.append(
             (
                 setting_title(study.experiments, setting),

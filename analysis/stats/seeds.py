@@ -125,6 +125,16 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
+def holm_multipliers(p_values: npt.ArrayLike) -> Floats:
+    """What Holm multiplies each p-value by, shape (m,) to (m,): from 1 to m, before its cut at 1."""
+    values = np.asarray(p_values, dtype=np.float64)
+    order, steps = np.argsort(values, kind="stable"), np.arange(values.size, 0, -1.0)
+    carried = np.maximum.accumulate(values[order] * steps)
+    multipliers = np.empty_like(values)
+    multipliers[order] = np.divide(carried, values[order], out=steps.copy(), where=values[order] > 0)
+    return multipliers
+
+
 def smooth(values: npt.ArrayLike, window: int) -> Floats:
     """Trailing mean over at most `window` values, shape (n,) to (n,): no value looks ahead."""
     array = np.asarray(values, dtype=np.float64)

@@ -1,0 +1,229 @@
+"""The claims of the WeightLoRA paper: as good with fewer parameters, WeightLoRA+ best, better than random, less memory.
+
+A claim over tasks is decided by the difference pooled over the learned tasks, one test for each rival, backbone and K;
+the single tasks are secondary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from analysis.judge.bench import (
+    Bench,
+    Case,
+    Draft,
+    Judged,
+    compare_runs,
+    joined_verdict,
+    lowered,
+    pooled_draft,
+    settle,
+)
+from analysis.judge.decision import Verdict
+from analysis.judge.number_format import listed, percent
+from analysis.judge.study import Setting, keep_of
+from analysis.load.names import backbone_name
+from analysis.load.published import Claim, reduction
+from analysis.load.runs import Experiment
+
+UNREADABLE = "no table of the paper could be read"
+Group = tuple[str, str, str]  # backbone, variant (K, preset), what is compared
+
+
+def fewer_and_as_good(bench: Bench, claim: Claim) -> Judged:
+    """Claim 1: WeightLoRA minus LoRA is not worse than by the margin, with at most half of the adapter parameters."""
+    most, drafts = bench.study.judgement.fewer_parameters.share, []
+    for setting, lora, ours in _pairs(bench, "lora", "weight_lora"):
+        title, (share, text) = bench.title(setting, ours), _parameters(ours, lora)
+        if share > most:
+            few = "more than half of LoRA's adapter parameters"
+            drafts.append(
+                (setting, ours, Draft(title, None, (ours.name, lora.name), f"{text}, {few}", "", few, "not_tested"))
+            )
+            continue
+        what = "WeightLoRA minus LoRA"
+        drafts.append((setting, ours, compare_runs(bench, title, what, ours, lora, keeps=True, found=text)))
+    return _over_tasks(bench, claim, drafts, keeps=True)
+
+
+def plus_is_best(bench: Bench, claim: Claim) -> Judged:
+    """Claim 2: WeightLoRA+ minus LoRA and minus every WeightLoRA run, in almost all tasks."""
+    drafts = []
+    for setting in bench.study.settings:
+        rivals = [*bench.study.at(setting, "lora")[:1], *bench.study.at(setting, "weight_lora")]
+        for plus in bench.study.at(setting, "weight_lora_plus") if len(rivals) > 1 else []:
+            for rival in rivals:
+                keep = keep_of(rival)
+                against = "LoRA" if keep is None else f"WeightLoRA K={keep}"
+                what = f"WeightLoRA+ minus {against}"
+                drafts.append((setting, plus, compare_runs(bench, bench.title(setting), what, plus, rival)))
+    return _over_tasks(bench, claim, drafts, almost_all=bench.study.judgement.almost_all.share)
+
+
+def better_than_random(bench: Bench, claim: Claim) -> Judged:
+    """Claim 3: WeightLoRA minus the random control with the same K."""
+    drafts = [
+        (setting, ours, compare_runs(bench, bench.title(setting, ours), "WeightLoRA minus random", ours, control))
+        for setting, control, ours in _pairs(bench, "random_lora", "weight_lora")
+        if keep_of(control) == keep_of(ours)
+    ]
+    return _over_tasks(bench, claim, drafts)
+
+
+def _pairs(bench: Bench, rival: str, method: str) -> Iterable[tuple[Setting, Experiment, Experiment]]:
+    """Every setting with its rival runs (of LoRA the first) and the method's."""
+    for setting in bench.study.settings:
+        others = bench.study.at(setting, rival)
+        for other in others[:1] if rival == "lora" else others:
+            for ours in bench.study.at(setting, method):
+                yield setting, other, ours
+
+
+def _over_tasks(
+    bench: Bench,
+    claim: Claim,
+    drafts: Sequence[tuple[Setting, Experiment, Draft]],
+    *,
+    keeps: bool = False,
+    almost_all: float | None = None,
+) -> Judged:
+    """The verdict by the pooled comparisons of the planned settings (without a plan, of all)."""
+    planned = bench.planned(claim)
+    groups: dict[Group, list[Draft]] = {}
+    for setting, ours, draft in drafts:
+        if draft.question is not None and (planned is None or setting in planned):
+            preset = ours.record.method_config.get("preset") if ours.record else None
+            variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
+            groups.setdefault((setting[0], variant, draft.question.name), []).append(draft)
+    primary = [
+        pooled
+        for (backbone, variant, what), members in groups.items()
+        if (pooled := pooled_draft(bench, _pooled_title(backbone, variant, members), what, members, keeps=keeps))
+    ]
+    secondary = [draft for _, _, draft in drafts if draft not in primary]
+    waiting = bench.unfinished(claim)
+    cases = settle(primary, secondary, tested=bench.never_tests is None and waiting is None)
+    judged = Judged(
+        claim, "not_tested", "", tuple(case.text for case in cases),
+        _counted(bench) if claim.key == "fewer_and_as_good" else (),
+        tuple(dict.fromkeys(run for case in cases for run in case.runs)), tuple(cases), bench.profile,
+        published=UNREADABLE,
+    )  # fmt: skip
+    if bench.never_tests:
+        return replace(judged, reason=bench.never_tests)
+    rest = [f"{case.title} ({case.untested})" for case in cases if case.role == "secondary" and case.untested]
+    without_test = f" Without a test: {'; '.join(rest)}." if rest else ""
+    if waiting:
+        return replace(judged, reason=waiting + without_test)
+    if not primary:
+        reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{without_test}"
+        undecided: Verdict = "confounded" if any(case.verdict == "confounded" for case in cases) else "not_tested"
+        return replace(judged, verdict=undecided, reason=reason)
+    verdict, leads = joined_verdict(cases), ""
+    if almost_all is not None:
+        verdict, leads = _almost_all(verdict, cases, almost_all)
+    reason = " ".join(case.text for case in cases if case.role == "primary") + leads + _singles(cases) + without_test
+    if why := bench.published.authors.facts.why_not_comparable(bench.profile):
+        reason += f" This says nothing about the paper's own figures: {lowered(why)}"
+    return replace(judged, verdict=verdict, reason=reason)
+
+
+def _pooled_title(backbone: str, variant: str, members: Sequence[Draft]) -> str:
+    tested = sum(draft.untested is None for draft in members)
+    return f"{tested} learned tasks pooled on {backbone_name(backbone)}, {variant}"
+
+
+def _almost_all(verdict: Verdict, cases: Sequence[Case], share: float) -> tuple[Verdict, str]:
+    """ "In almost all cases": the mean is ahead of every rival in at least `share` of the tasks, and no task trails."""
+    singles = [case for case in cases if case.untested is None and case.role == "secondary"] or [
+        case for case in cases if case.untested is None
+    ]
+    tasks: dict[str, list[Case]] = {}
+    for case in singles:
+        tasks.setdefault(case.title, []).append(case)
+    ahead = sum(all(effect > 0 for case in found for effect in case.effects) for found in tasks.values())
+    trails = sum(any(case.verdict == "contradicted" for case in found) for found in tasks.values())
+    text = f" Ahead of every rival in {ahead} of {len(tasks)} tasks ({percent(share, 0)} are needed)"
+    text += f", shown to trail in {trails}." if trails else ", shown to trail in none."
+    if verdict == "supported" and (ahead < share * len(tasks) or trails):
+        verdict = "cannot_tell"
+    if trails > (1 - share) * len(tasks):
+        verdict = "contradicted"
+    return verdict, text
+
+
+def _singles(cases: Sequence[Case]) -> str:
+    """` Single tasks, adjusted: 3 cannot tell, 1 contradicted.`"""
+    tested = [case.verdict for case in cases if case.role == "secondary" and case.untested is None]
+    if not tested:
+        return ""
+    counts = [f"{tested.count(verdict)} {verdict.replace('_', ' ')}" for verdict in dict.fromkeys(sorted(tested))]
+    return f" Single comparisons, adjusted: {listed(counts)}."
+
+
+def _counted(bench: Bench) -> tuple[str, ...]:
+    counted = bench.published.authors.facts.counted
+    whole, head = counted.all.number, counted.head.number
+    return tuple(
+        f"DeBERTaV3-base, r={counted.rank}, K={keep} of {counted.adapters}: {int(figure.number):,} adapter parameters "
+        f"against {int(whole):,}, {percent(reduction(figure.number, whole))} fewer; with the task head ({int(head):,}) "
+        f"{percent(reduction(figure.number + head, whole + head))} fewer."
+        for keep, figure in counted.kept.items()
+    )
+
+
+def saves_memory(bench: Bench, claim: Claim) -> Judged:
+    """Claim 4: the peak of phase 2 against the peak with all adapters."""
+    memory, least_saving = bench.memory, bench.study.judgement.memory.share
+    remainder = "That no intuition about layers is needed cannot be measured; claim 3's control is related."
+    if memory is None:
+        reason = f"Peak memory was not measured in the {bench.profile} profile. {remainder}"
+        return Judged(claim, "not_tested", reason, profile=bench.profile)
+    everything = memory.adapters or bench.adapters_of(memory.backbone)
+    savings = {
+        row.keep: reduction(row.phase2_peak_bytes, row.all_adapters_peak_bytes)
+        for row in memory.rows
+        if row.all_adapters_peak_bytes and (everything is None or row.keep < everything)
+    }
+    tokens = f"{memory.batch} x {memory.length} tokens per step"
+    where = f"{backbone_name(memory.backbone)}, r={memory.rank or 'unknown'}, {tokens}"
+    observed = tuple(
+        f"{where}: K={row.keep}: phase-2 peak {row.phase2_peak_bytes / 1e6:,.0f} MB"
+        + (f", {percent(savings[row.keep])} below all adapters" if row.keep in savings else "")
+        + "."
+        for row in memory.rows
+    )
+    if bench.never_tests or not savings:
+        reason = bench.never_tests or "No peak with all adapters to compare."
+        return Judged(claim, "not_tested", reason, observed, profile=bench.profile)
+    cases = tuple(
+        Case(f"{where}, K={keep}", "counted", f"phase-2 peak {percent(saving)} below all adapters", "", (), (saving,))
+        for keep, saving in savings.items()
+    )
+    enough = [saving >= least_saving for saving in savings.values()]
+    none = [saving <= 0 for saving in savings.values()]
+    outcome = "holds" if all(enough) else "does not hold" if all(none) else "holds for some K"
+    least, most = min(savings.values()), max(savings.values())
+    reason = (
+        f"{bench.profile} profile, {where}: phase-2 peaks lie {percent(least)} to {percent(most)} below the peak with "
+        f"all adapters, for K of {', '.join(map(str, savings))}. One measurement per K, so no interval. {remainder}"
+    )
+    return Judged(claim, "counted", reason, observed, (), (), cases, bench.profile, outcome)
+
+
+def _parameters(ours: Experiment, lora: Experiment) -> tuple[float, str]:
+    """Share of LoRA's adapter parameters, and its description."""
+    a, b = ours.record, lora.record
+    if a is None or b is None or not b.counts.adapter:
+        return 1.0, "parameters unknown"
+    share, whole = a.counts.adapter / b.counts.adapter, a.counts.trainable / max(1, b.counts.trainable)
+    return share, f"with {percent(share)} of LoRA's adapter parameters ({percent(whole)} with the task head)"
+
+
+JUDGES: dict[str, Callable[[Bench, Claim], Judged]] = {
+    "fewer_and_as_good": fewer_and_as_good,
+    "plus_is_best": plus_is_best,
+    "better_than_random": better_than_random,
+    "saves_memory": saves_memory,
+}
