@@ -118,7 +118,8 @@ def _over_tasks(
         return replace(judged, reason=waiting + without_test)
     if not primary:
         reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{without_test}"
-        undecided: Verdict = "confounded" if any(case.verdict == "confounded" for case in cases) else "not_tested"
+        kinds: tuple[Verdict, ...] = ("confounded", "cannot_tell")
+        undecided = next((kind for kind in kinds if any(case.verdict == kind for case in cases)), "not_tested")
         return replace(judged, verdict=undecided, reason=reason)
     verdict, leads = joined_verdict(cases), ""
     if almost_all is not None:

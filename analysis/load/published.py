@@ -63,7 +63,7 @@ def reduction(fewer: float, than: float) -> float:
 COMPARED = {
     "primary_metric": "the task's first metric: accuracy, Matthews correlation, F1, ROUGE-L and the like",
     "adapter_parameters": "what a method adds and trains, without a task head",
-    "training_loss_rise": "largest rise of the smoothed training loss above its lowest value so far",
+    "training_smoothness": "how smoothly the training loss falls, by the measures of judgement.yaml",
     "phase2_peak_memory": "peak memory after the losers are removed",
 }
 Compared = Annotated[str, one_of("metric", (*METRICS, *COMPARED))]

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,21 +10,20 @@ from analysis.judge.number_format import (
     format_ratio,
     format_score,
     listed,
+    needed_text,
     p_text,
     percent,
     signed,
     spread_decimals,
 )
-from analysis.stats.bootstrap import Interval, PairedDifference
-from analysis.stats.seeds import SeedSummary, t_interval
+from analysis.stats.bootstrap import Interval
+from analysis.stats.mean_test import Noise
+from analysis.stats.seeds import SeedSummary
 
 
 def difference(effect=0.1, seeds=3):
-    replicates = np.random.default_rng(0).normal(effect, 0.01, size=2000)
-    by_seed = tuple(effect + 0.001 * index for index in range(seeds))
-    items = PairedDifference(effect, effect - 0.02, effect + 0.02, 1.0, replicates)
-    over_seeds = t_interval(by_seed) if seeds > 2 else None
-    return Difference("BLEU", effect, tuple(range(seeds)), items, over_seeds, by_seed)
+    by_seed = tuple(effect + 0.001 * (index - (seeds - 1) / 2) for index in range(seeds))
+    return Difference("BLEU", tuple(range(seeds)), by_seed, None, (Noise(0.01**2, 600),), item_count=601)
 
 
 def test_numbers_have_signs_and_units():
@@ -41,22 +39,27 @@ def test_p_values(value, text):
 
 def test_a_finding_says_what_a_difference_says_and_more():
     found = decide([Question("a", difference())])[0]
+    assert difference_text(difference()) == "+0.100 BLEU (95 % +0.080 to +0.120, 3 seeds)"
+    assert finding_text(found) == "+0.100 BLEU (95 % +0.080 to +0.120, p < 0.001, 3 seeds, could detect 0.028)"
+
+
+def test_a_family_has_adjusted_numbers_and_a_margin_is_named():
+    found = decide([Question("a", difference(), above=-0.01), Question("b", difference(0.001), above=-0.01)])[0]
     text = finding_text(found)
-    assert difference_text(difference())[:-1] in text
-    assert "Holm-adjusted p < 0.001" in text.replace("p = 0.001", "p < 0.001")
-    assert "detectable from 0.0" in text
-    assert "sign flips" not in text
+    assert "adjusted for 2 comparisons +0.0" in text
+    assert "adjusted p < 0.001 against −0.010" in text
 
 
 def test_one_seed_is_named_and_nothing_is_tested():
-    text = finding_text(decide([Question("a", difference(seeds=1))])[0])
-    assert text == "+0.100 BLEU (95 % over items +0.080 to +0.120, one seed)"
+    assert finding_text(decide([Question("a", difference(seeds=1))])[0]) == "+0.100 BLEU (one seed)"
 
 
-def test_six_seeds_have_a_sign_flip_test_and_a_margin_is_named():
-    found = decide([Question("a", difference(seeds=6), above=-0.01)])[0]
-    assert "sign flips p = 0.031" in finding_text(found)
-    assert "against −0.010" in finding_text(found)
+def test_what_it_would_take_names_seeds_and_items():
+    assert needed_text(decide([Question("a", difference(0.0))])[0]) == ""
+    one = needed_text(decide([Question("a", difference(0.0), target=0.03)])[0])
+    assert one == "to find 0.03: 3 seeds on these items or 526 items with these seeds"
+    both = needed_text(decide([Question("a", difference(0.0), target=0.0001)])[0])
+    assert both == "to find 0.0001: more seeds, and more items too"
 
 
 @pytest.mark.parametrize(

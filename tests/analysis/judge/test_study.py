@@ -5,14 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.judge.claims import Bench, scores_against
+from analysis.judge.bench import Bench
 from analysis.judge.number_format import signed
+from analysis.judge.solo_claims import scores_against
 from analysis.judge.study import (
+    POOLED_METRIC,
+    Analysis,
     Study,
     base_parameters,
+    differ_in_processor,
     is_reading,
-    mixed_conditions,
+    processor_of,
     setting_title,
+    shared_seeds,
     unequal,
 )
 from analysis.load.paper_folder import load_published
@@ -197,9 +202,49 @@ def test_a_difference_is_paired_by_seed_and_item(task_study):
     assert difference.over_items.estimate == pytest.approx(difference.effect, abs=1e-5)
     opposite = task_study.difference(frozen, lora)
     assert opposite.over_items.low == pytest.approx(-difference.over_items.high)
-    assert opposite.below(0)
-    assert difference.above(0)
-    assert not difference.above(1)
+    assert opposite.interval().high < 0 < difference.interval().low
+    assert opposite.p_value() == pytest.approx(difference.p_value())
+
+
+def test_the_rule_uses_the_bootstraps_error_of_the_mean_over_the_same_seeds(task_study):
+    runs = runs_by_name(task_study)
+    pair = runs["my-cola-lora"], runs["my-cola-frozen"]
+    whole, part = task_study.difference(*pair), task_study.difference(*pair, seeds=(18, 1917))
+    assert whole.items[0].variance == pytest.approx(whole.over_items.standard_error**2)
+    assert whole.items[0].degrees == whole.item_count - 1
+    assert (part.seeds, part.by_seed) == ((18, 1917), (whole.by_seed[0], whole.by_seed[2]))
+    alone = replace(task_study, _replicates={}).paired(*pair, "matthews_correlation", (18, 1917))
+    assert part.over_items.standard_error == pytest.approx(alone.standard_error)
+
+
+def test_a_pooled_difference_is_the_mean_over_tasks_seed_by_seed(task_study):
+    runs = runs_by_name(task_study)
+    pairs = [(runs[f"my-{task}-lora"], runs[f"my-{task}-frozen"]) for task in ("cola", "rte")]
+    parts = [task_study.difference(*pair) for pair in pairs]
+    pooled = task_study.pooled(pairs)
+    assert pooled.seeds == (18, 52, 1917)
+    assert pooled.by_seed == pytest.approx(
+        [(a + b) / 2 for a, b in zip(*(part.by_seed for part in parts), strict=True)]
+    )
+    expected = sum(part.items[0].variance for part in parts) / 4
+    assert sum(noise.variance for noise in pooled.items) == pytest.approx(expected)
+    assert pooled.over_items.standard_error**2 == pytest.approx(expected, rel=0.1), "tasks are drawn independently"
+    assert (pooled.metric, pooled.item_count) == (POOLED_METRIC, sum(part.item_count for part in parts))
+    assert task_study.pooled(pairs[:1]).by_seed == pytest.approx(parts[0].by_seed)
+    assert task_study.pooled([]) is None
+
+
+def test_an_analysis_leaves_seeds_out_and_chooses_the_test(task_study):
+    runs = runs_by_name(task_study)
+    pair = runs["my-cola-lora"], runs["my-cola-frozen"]
+    fewer = replace(task_study, analysis=Analysis(left_out=(52,))).difference(*pair)
+    assert fewer.seeds == (18, 1917)
+    assert fewer.why_undecidable == "fewer than 3 seeds"
+    whole = task_study.difference(*pair)
+    for test in ("seeds", "items"):
+        alone = replace(task_study, analysis=Analysis(test=test)).difference(*pair)
+        assert alone.p_value() <= whole.p_value() or test == "items"
+        assert alone.by_seed == whole.by_seed
 
 
 def test_kept_replicates_give_what_the_plain_paired_bootstrap_gives(task_study):
@@ -379,15 +424,20 @@ def test_one_seed_is_told_once(write_runs, tmp_path):
     assert "seed by seed" not in text
 
 
-def test_runs_from_two_kinds_of_processor_say_so(pair):
+def test_runs_of_one_seed_on_two_types_of_processor_are_told_apart(pair):
     lora, solo = pair["lora"], pair["solo_connection"]
-    assert mixed_conditions([lora, solo]) == ""
     elsewhere = {
         seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
         for seed, record in solo.records.items()
+        if seed != 18
     }
-    moved = dataclasses.replace(solo, records=elsewhere)
-    text = mixed_conditions([lora, moved])
-    assert text.startswith(" These runs were not all made on one kind of processor")
-    assert text.index("Another CPU") < text.index("solo_connection")
-    assert mixed_conditions([moved]) == ""
+    moved = dataclasses.replace(solo, records={**solo.records, **elsewhere})
+    assert [differ_in_processor(lora, moved, seed) for seed in shared_seeds(lora, moved)] == [False, True, True]
+    assert not any(differ_in_processor(lora, solo, seed) for seed in lora.seeds)
+    assert "Another CPU" in processor_of(moved, 52)
+    assert processor_of(moved, 99) is None
+    found = bench_of([lora, moved]).study.difference(moved, lora)
+    assert (found.confounded, found.dropped, found.seeds) == (True, (52, 1917), (18, 52, 1917))
+    assert found.p_value() is None
+    ignored = replace(bench_of([lora, moved]).study, analysis=Analysis(processors=False)).difference(moved, lora)
+    assert (ignored.confounded, ignored.dropped) == (False, ())

@@ -126,20 +126,12 @@ def test_the_comparisons():
         "solo-1": ("solo_connection", "lora", "BLEU"),
         "solo-2": ("solo_connection", "lora", "adapter_parameters"),
         "solo-3": ("solo_connection", "full", "adapter_parameters"),
-        "solo-4": ("solo_connection", "training_loss_rise"),
+        "solo-4": ("solo_connection", "training_smoothness"),
         "weightlora-1": ("weight_lora", "lora", "primary_metric"),
         "weightlora-2": ("weight_lora_plus", "weight_lora", "lora", "primary_metric"),
         "weightlora-3": ("weight_lora", "random_lora", "primary_metric"),
         "weightlora-4": ("weight_lora", "lora", "phase2_peak_memory"),
     }
-
-
-def test_every_claim_has_a_judge():
-    """A key that no verdict is written for would end a report with a KeyError."""
-    from analysis.judge.claims import DRAFTERS, JUDGES
-
-    assert {claim.key for claim in load_claims().claims} == set(JUDGES)
-    assert set(DRAFTERS) < set(JUDGES)
 
 
 @pytest.mark.parametrize(

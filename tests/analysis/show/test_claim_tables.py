@@ -1,39 +1,35 @@
 import json
 
-import numpy as np
 import pytest
 
-from analysis.judge.claims import Draft, Judged, judge, settle
+from analysis.judge.bench import Case, Draft, Judged, settle
+from analysis.judge.claims import Sensitivity, judge
 from analysis.judge.decision import Difference, Question
 from analysis.judge.study import Study
 from analysis.load.published import load_claims
 from analysis.load.runs import load_profile
-from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line
-from analysis.stats.bootstrap import PairedDifference
-from analysis.stats.seeds import t_interval
+from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line, sensitivity_block
+from analysis.stats.mean_test import Noise
 
 CLAIM = load_claims().claim("weightlora-3")
 
 
 def question(name="WeightLoRA minus LoRA", effect=0.1, seeds=(1, 2, 3), error=0.01):
-    replicates = np.random.default_rng(0).normal(effect, error, size=2000)
     by_seed = tuple(effect + 0.002 * (index - (len(seeds) - 1) / 2) for index in range(len(seeds)))
-    items = PairedDifference(effect, effect - 0.02, effect + 0.02, 1.0, replicates)
-    over_seeds = t_interval(by_seed) if len(seeds) > 2 else None
-    return Question(name, Difference("accuracy", effect, seeds, items, over_seeds, by_seed))
+    return Question(name, Difference("accuracy", seeds, by_seed, None, (Noise(error**2, 600),), item_count=601))
 
 
 def row(verdict="supported", drafts=(), seeds_of=None, **fields):
-    cases = tuple(settle(drafts, tested=verdict != "not_tested"))
+    cases = tuple(settle(drafts, [], tested=verdict != "not_tested"))
     judged = Judged(CLAIM, verdict, "because", runs=("a", "b"), cases=cases, profile="cpu", **fields)
     return claim_rows([judged], "cpu", seeds_of)[0]
 
 
 def test_an_effect_is_one_line_with_everything_the_rule_says():
-    found = row(drafts=[Draft("CoLA on MiniLM-L6, K=3", (question(),))])
+    found = row(drafts=[Draft("CoLA on MiniLM-L6, K=3", question())])
     line = (
-        "CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA +0.100 accuracy (95 % over items +0.080 to +0.120, "
-        "95 % over 3 seeds +0.095 to +0.105, Holm-adjusted p < 0.001, detectable from "
+        "CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA +0.100 accuracy (95 % +0.080 to +0.120, p < 0.001, 3 seeds, "
+        "could detect 0.0"
     )
     assert found.headline.startswith(line)
     assert found.headline == found.shown.line
@@ -42,9 +38,9 @@ def test_an_effect_is_one_line_with_everything_the_rule_says():
 
 
 def test_a_case_says_whose_comparison_it_is():
-    found = row(drafts=[Draft("CoLA", (question("minus LoRA"),), subject="WeightLoRA+ ")])
+    found = row(drafts=[Draft("CoLA", question("minus LoRA"), subject="WeightLoRA+ ")])
     assert found.headline.startswith("CoLA: WeightLoRA+ minus LoRA +0.100")
-    untested = row("not_tested", [Draft("CoLA", (question(),))])
+    untested = row("not_tested", [Draft("CoLA", question())])
     assert untested.headline.startswith("Observed, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")
 
 
@@ -52,7 +48,7 @@ def test_a_case_says_whose_comparison_it_is():
     ("verdict", "fields", "start"),
     [
         ("not_tested", {"observed": ("LoRA 0.5.",)}, "Observed, without a verdict: LoRA 0.5."),
-        ("inconclusive", {"observed": ("LoRA 0.5.",)}, "Observed: LoRA 0.5."),
+        ("cannot_tell", {"observed": ("LoRA 0.5.",)}, "Observed: LoRA 0.5."),
         ("not_tested", {"counted": ("5 of 36.",)}, "Counted, not trained: 5 of 36."),
         ("not_tested", {}, ""),
     ],
@@ -71,58 +67,72 @@ def test_a_long_line_is_cut_after_a_clause_and_says_so():
 def test_without_a_comparison_seeds_are_those_that_all_runs_share():
     assert row(seeds_of={"a": (1, 2, 3), "b": (2, 3)}).seeds == (2, 3)
     assert row(seeds_of={}).seeds_line == ""
-    few = row("inconclusive", [Draft("CoLA", (question(seeds=(1,)),))], {"a": (1, 2, 3), "b": (2, 3)})
+    few = row("cannot_tell", [Draft("CoLA", question(seeds=(1,)))], {"a": (1, 2, 3), "b": (2, 3)})
     assert (few.seeds_line, few.seeds) == ("one seed", (1,))
 
 
 def test_every_comparison_has_its_numbers_in_table_and_json():
     drafts = [
-        Draft("CoLA", (question(),), ("a", "b")),
-        Draft("RTE", (question(effect=0.001),), ("a", "c")),
-        Draft("MRPC", (question(),), untested="did not learn"),
-        Draft("SST-2", (question(seeds=(1, 2)),), untested="fewer than 3 seeds"),
+        Draft("CoLA", question(), ("a", "b")),
+        Draft("RTE", question(effect=0.001), ("a", "c")),
+        Draft("MRPC", question(), untested="did not learn"),
+        Draft("SST-2", question(seeds=(1, 2)), untested="fewer than 3 seeds"),
     ]
-    found = row("inconclusive", drafts)
+    found = row("cannot_tell", drafts)
     block = comparisons_block("weightlora", [found], "cpu")
     assert "cpu profile" in block.caption
     lines = [dict(zip(block.headers, line, strict=True)) for line in block.rows]
     assert [line["Verdict"] for line in lines] == [
-        "supported", "inconclusive", "inconclusive: did not learn", "inconclusive: fewer than 3 seeds",
+        "supported", "cannot tell", "cannot tell: did not learn", "cannot tell: fewer than 3 seeds",
     ]  # fmt: skip
-    assert [line["Holm-adjusted p"] == "not tested" for line in lines] == [False, False, True, True]
-    assert (lines[0]["Holm-adjusted p"], lines[0]["95 % over items"]) == ("0.002", "+0.080 to +0.120")
-    assert (lines[3]["95 % over seeds"], lines[3]["Seeds"], lines[3]["Could have detected"]) == (
-        "too few seeds", "2", "not known",
-    )  # fmt: skip
-    assert any("Holm's family of this paper in this profile: 2 p-values" in note for note in block.notes)
+    assert [line["Adjusted p"] == "not tested" for line in lines] == [False, False, True, True]
+    assert (lines[0]["Adjusted p"], lines[0]["95 %"], lines[0]["Test"]) == ("< 0.001", "+0.080 to +0.120", "primary")
+    assert lines[0]["Adjusted interval"] == "+0.077 to +0.123"
+    assert (lines[3]["95 %"], lines[3]["Seeds"], lines[3]["Could detect"]) == ("none", "2", "not known")
     content = json.loads(json.dumps(found.as_json()))["comparisons"]
     assert [entry["case"] for entry in content] == ["CoLA", "RTE", "MRPC", "SST-2"]
     assert [entry["tested"] for entry in content] == [True, True, False, False]
     assert {entry["profile"] for entry in content} == {"cpu"}
     for entry, line in zip(content, lines, strict=True):
-        shown = line["Could have detected"]
         detectable = entry["smallest_detectable"]
-        assert shown == ("not known" if detectable is None else f"{detectable:.3f}")
+        assert line["Could detect"] == ("not known" if detectable is None else f"{detectable:.3f}")
         assert line["Seeds"] == str(len(entry["seeds"]))
-        assert (entry["p_holm"] is None) == (line["Holm-adjusted p"] == "not tested")
+        assert (entry["p_adjusted"] is None) == (line["Adjusted p"] == "not tested")
+        assert entry["role"] == line["Test"] == "primary"
     assert content[0]["runs"] == ["a", "b"]
 
 
 def test_power_says_what_the_rule_could_have_seen_and_among_how_many():
-    tested = row("inconclusive", [Draft("CoLA", (question(effect=0.001),))]).shown
+    tested = row("cannot_tell", [Draft("CoLA", question(effect=0.001))]).shown
     assert tested.power_line == (
         f"With these 3 seeds and these test items the rule could have detected a true difference of "
-        f"{tested.finding.detectable:.3f} accuracy or more, with 80 % probability (Holm's family: 1 p-value)."
+        f"{tested.finding.detectable:.3f} accuracy or more, with 80 % probability (a single test)."
     )
-    assert "none was made" in row("not_tested", [Draft("CoLA", (question(),))]).shown.power_line
-    assert row("inconclusive", [Draft("CoLA", (question(seeds=(1,)),))]).shown.power_line == ""
+    assert "none was made" in row("not_tested", [Draft("CoLA", question())]).shown.power_line
+    assert row("cannot_tell", [Draft("CoLA", question(seeds=(1,)))]).shown.power_line == ""
 
 
-@pytest.mark.parametrize(("count", "shown"), [(5, False), (6, True)])
-def test_sign_flips_are_shown_from_six_seeds_on(count, shown):
-    block = comparisons_block("weightlora", [row(drafts=[Draft("CoLA", (question(seeds=tuple(range(count))),))])], "p")
-    assert ("Sign flips" in block.headers) == shown
-    assert any("No sign-flip test" in note for note in block.notes) != shown
+def test_published_measured_and_detectable_are_side_by_side():
+    compared = row(drafts=[Draft("CoLA", question())], published="+0.0025 BLEU")
+    counted = row("counted", outcome="holds")
+    counted.judged.__dict__["cases"] = (
+        Case("a", "counted", "found", effects=(0.355,)), Case("b", "counted", "found", effects=(0.385,)),
+    )  # fmt: skip
+    block = claims_block([compared, counted])
+    lines = [dict(zip(block.headers, line, strict=True)) for line in block.rows]
+    assert (lines[0]["Published"], lines[0]["Measured here"]) == ("+0.0025 BLEU", "+0.100 accuracy")
+    assert float(lines[0]["Could detect"]) == pytest.approx(compared.shown.finding.detectable, abs=5e-4)
+    assert (lines[1]["Published"], lines[1]["Measured here"]) == ("no figure", "35.5 % to 38.5 % less")
+    assert (lines[1]["Could detect"], lines[1]["Verdict"]) == ("counted", "counted: holds")
+    assert counts_line([compared, counted]) == "1 supported, 1 counted"
+
+
+def test_other_analyses_are_columns_after_the_verdict():
+    found = Sensitivity(CLAIM, (("as judged", "supported"), ("processors ignored", "cannot tell")))
+    block = sensitivity_block([found], "cpu")
+    assert block.headers == ("Claim", "As judged", "Processors ignored")
+    assert block.rows == (("WeightLoRA 3", "supported", "cannot tell"),)
+    assert sensitivity_block([], "quick").rows == ()
 
 
 def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):
@@ -130,7 +140,7 @@ def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):
     rows = claim_rows([v for v in judge(Study.of(loaded)) if v.claim.paper == "solo"], "quick")
     rows += claim_rows([v for v in judge(task_study) if v.claim.paper == "weightlora"], "cpu")
     assert [row.id for row in rows] == [f"{paper}-{n}" for paper in ("solo", "weightlora") for n in (1, 2, 3, 4)]
-    assert counts_line(rows).count("not tested") == 1
+    assert "not tested" in counts_line(rows)
     block = claims_block(rows)
     assert len(block.rows) == 8
     content = json.loads(json.dumps([row.as_json() for row in rows]))
@@ -138,7 +148,7 @@ def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):
     assert all(entry["claim"] and entry["reason"] and entry["rule"] and entry["source"] for entry in content)
     tested = [entry for claim in content for entry in claim["comparisons"] if entry["tested"]]
     assert tested
-    assert all(entry["family"] and entry["p_holm"] is not None and entry["smallest_detectable"] for entry in tested)
+    assert all(entry["family"] and entry["p_adjusted"] is not None and entry["smallest_detectable"] for entry in tested)
 
 
 def test_a_verdict_without_runs_is_the_named_profiles():

@@ -98,9 +98,10 @@ def test_a_profile_of_runs_is_one_name(runs_command, tmp_path):
 
 
 CLAIM_KEYS = {
-    "id", "paper", "number", "claim", "verdict", "reason", "profile", "comparison", "metric", "effect",
-    "over_items", "over_seeds", "adjusted_p", "detectable", "seeds", "seed_count", "cases",
-    "comparisons", "counted", "runs", "needs", "rule", "source", "standing",
+    "id", "paper", "number", "claim", "verdict", "outcome", "reason", "profile", "published", "measured", "comparison",
+    "metric", "effect", "interval", "adjusted_interval", "over_items", "over_seeds", "adjusted_p", "detectable",
+    "target", "seeds_needed", "items_needed", "seeds", "seed_count", "cases", "comparisons", "counted", "runs", "needs",
+    "rule", "source", "standing",
 }  # fmt: skip
 
 
@@ -130,16 +131,16 @@ def outputs(quick_runs):
 def test_json_has_stable_keys(outputs):
     found = outputs[1]
     assert list(found) == [
-        "schema_version", "profile", "comparable", "why_not_comparable", "claims", "published_vs_measured",
-        "problems",
+        "schema_version", "profile", "comparable", "why_not_comparable", "claims", "sensitivity",
+        "published_vs_measured", "problems",
     ]  # fmt: skip
-    assert (found["schema_version"], found["profile"], found["comparable"]) == (2, "quick", False)
+    assert (found["schema_version"], found["profile"], found["comparable"]) == (3, "quick", False)
     assert all(set(claim) == CLAIM_KEYS for claim in found["claims"])
     assert [claim["id"] for claim in found["claims"]][:2] == ["solo-1", "solo-2"]
     assert len(found["claims"]) == 8
     (compared,) = found["claims"][0]["comparisons"]
-    assert (compared["profile"], compared["tested"], compared["p_holm"]) == ("quick", False, None)
-    assert {"name", "effect", "over_items", "over_seeds", "seeds", "smallest_detectable", "verdict"} <= set(compared)
+    assert (compared["profile"], compared["tested"], compared["p_adjusted"]) == ("quick", False, None)
+    assert {"name", "effect", "interval", "role", "seeds", "smallest_detectable", "verdict"} <= set(compared)
     assert {cell["verdict"] for cell in found["published_vs_measured"]} == {"not_comparable"}
 
 

@@ -125,7 +125,7 @@ def marked(name):
     ("name", "words"),
     [
         ("glue", "| WeightLoRA (r=8, K=3) |"),
-        ("learned", "inconclusive: did not learn"),
+        ("learned", "did not learn"),
         ("parameters", "Adapter parameters at the end"),
         ("selected", "3 of 18"),
         ("claims", "- **Claim 3: "),

@@ -1,0 +1,266 @@
+"""The claims of the WeightLoRA paper on made-up runs."""
+
+import dataclasses
+import re
+
+import pytest
+
+from analysis.judge.claims import judge
+from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
+from analysis.load.runs import load_profile
+from analysis.load.searches import read_memory
+
+
+def judge_weightlora(profile, study, memory=None):
+    found = judge(dataclasses.replace(study, profile=profile), memory=memory)
+    return [judged for judged in found if judged.claim.paper == "weightlora"]
+
+
+def weightlora_verdicts(profile, study, memory=None):
+    return {judged.claim.key: judged for judged in judge_weightlora(profile, study, memory)}
+
+
+@pytest.fixture
+def make(write_task_runs, tmp_path):
+    """Verdicts on made-up runs whose quality is given."""
+
+    def judged(profile="cpu", **settings):
+        defaults = {
+            "tasks": ("cola",), "items": 400,
+            "methods": ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3"),
+        }  # fmt: skip
+        runs = write_task_runs(tmp_path / "runs", profile=profile, **{**defaults, **settings})
+        return weightlora_verdicts(profile, Study.of(load_profile(runs)))
+
+    return judged
+
+
+def test_there_is_one_verdict_a_claim(task_study):
+    found = judge_weightlora("cpu", task_study)
+    assert [judged.claim.number for judged in found] == [1, 2, 3, 4]
+
+
+def test_a_baseline_takes_part_in_no_claim(write_task_runs, tasks_module, tmp_path):
+    methods = ("frozen", "lora", "weight_lora-k3", "random_lora-k3")
+    runs = write_task_runs(tmp_path / "runs", tasks=("cola",), methods=methods)
+    before = judge_weightlora("cpu", Study.of(load_profile(runs)))
+    tasks_module.write_baseline(runs, "cola")
+    loaded = load_profile(runs)
+    assert [e.status for e in loaded] == ["complete"] * 5
+    assert judge_weightlora("cpu", Study.of(loaded)) == before
+
+
+def test_a_clear_difference_supports(make):
+    better = {
+        "my-cola-weight_lora-k3": 0.91,
+        "my-cola-random_lora-k3": 0.70,
+        "my-cola-lora": 0.72,
+        "my-cola-weight_lora_plus": 1.0,
+    }
+    found = make(quality=better)
+    assert {key: judged.verdict for key, judged in found.items()} == {
+        "fewer_and_as_good": "supported",
+        "plus_is_best": "supported",
+        "better_than_random": "supported",
+        "saves_memory": "not_tested",
+    }
+    assert found["plus_is_best"].published == "no table of the paper could be read"
+    assert "This says nothing about the paper's own figures" in found["plus_is_best"].reason
+
+
+def test_the_opposite_contradicts(make):
+    worse = {
+        "my-cola-weight_lora-k3": 0.70,
+        "my-cola-random_lora-k3": 0.95,
+        "my-cola-lora": 0.95,
+        "my-cola-weight_lora_plus": 0.60,
+    }
+    found = make(quality=worse)
+    for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
+        assert found[key].verdict == "contradicted", key
+
+
+def test_the_quick_profile_never_tests_a_claim(make):
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70, "my-cola-weight_lora_plus": 0.999}
+    found = make(profile="quick", quality=better)
+    assert {judged.verdict for judged in found.values()} == {"not_tested"}
+    assert "quick profile never tests a claim" in found["better_than_random"].reason
+    assert found["better_than_random"].observed[0].endswith(").")
+    assert found["better_than_random"].headline.p is None
+
+
+def test_unequal_steps_are_refused(write_task_runs, tmp_path):
+    methods = ("frozen", "lora", "weight_lora-k3")
+    root = tmp_path / "runs"
+    runs = write_task_runs(root, tasks=("cola",), methods=methods)
+    write_task_runs(root, tasks=("cola",), methods=("random_lora-k3",), training={"steps": 120})
+    found = weightlora_verdicts("cpu", Study.of(load_profile(runs)))["better_than_random"]
+    assert found.verdict == "not_tested"
+    assert "unequal steps: my-cola-weight_lora-k3 200, my-cola-random_lora-k3 120" in found.observed[0]
+
+
+def test_another_rank_is_refused(write_task_runs, tmp_path):
+    runs = write_task_runs(
+        tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k3"), settings={"lora": {"rank": 4}}
+    )
+    found = weightlora_verdicts("cpu", Study.of(load_profile(runs)))["fewer_and_as_good"]
+    assert "unequal ranks: my-cola-weight_lora-k3 8, my-cola-lora 4" in found.observed[0]
+
+
+def test_keeping_more_than_half_is_no_case_of_fewer(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, tasks=("cola",), methods=("frozen", "lora", "weight_lora-k6"))
+    judgement = load_judgement()
+    few = judgement.fewer_parameters.model_copy(update={"share": 0.1})
+    strict = judgement.model_copy(update={"fewer_parameters": few})
+    found = weightlora_verdicts("cpu", Study.of(load_profile(runs), judgement=strict))["fewer_and_as_good"]
+    assert found.verdict == "not_tested"
+    assert "more than half" in found.observed[0]
+
+
+def test_the_first_claim_has_the_counts(task_study):
+    lines = weightlora_verdicts("cpu", task_study)["fewer_and_as_good"].counted
+    assert "61,440 adapter parameters against 442,368, 86.1 % fewer" in lines[0]
+    assert "with the task head (592,130) 36.8 % fewer" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("peak", "everything", "outcome"),
+    [(400, 800, "holds"), (800, 800, "does not hold"), (795, 800, "holds for some K")],
+)
+def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, outcome):
+    tasks_module.write_memory(tmp_path)
+    memory, _ = read_memory(tmp_path)
+    rows = tuple(
+        row.model_copy(update={"phase2_peak_bytes": peak, "all_adapters_peak_bytes": everything})
+        for row in memory.rows[:4]
+    )
+    whole = memory.rows[4].model_copy(update={"phase2_peak_bytes": 900, "all_adapters_peak_bytes": everything})
+    memory = memory.model_copy(update={"rows": (*rows, whole)})
+    found = weightlora_verdicts("cpu", task_study, memory)["saves_memory"]
+    assert (found.verdict, found.outcome) == ("counted", outcome)
+    assert len(found.cases) == 4
+    assert "no interval" in found.reason
+    assert weightlora_verdicts("quick", task_study, memory)["saves_memory"].verdict == "not_tested"
+
+
+def test_no_runs_test_nothing(authors):
+    found = weightlora_verdicts("cpu", Study.of([]))
+    assert {judged.verdict for judged in found.values()} == {"not_tested"}
+    assert all(dataclasses.asdict(judged)["observed"] == () for judged in found.values())
+
+
+@pytest.mark.parametrize(("tasks", "waits"), [(("cola",), True), (("cola", "rte"), False)])
+def test_a_claim_is_judged_when_the_whole_grid_has_run(write_task_runs, tmp_path, tasks, waits):
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(
+        update={"tasks": {"cola": "matthews_correlation", "rte": "accuracy"}, "seeds": (18, 52, 1917)}
+    )
+    methods = ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3")
+    runs = write_task_runs(tmp_path, tasks=tasks, methods=methods, items=60)
+    study = Study.of(load_profile(runs), judgement=fixed.model_copy(update={"grid": (part,)}))
+    for key in ("fewer_and_as_good", "plus_is_best", "better_than_random"):
+        judged = weightlora_verdicts("cpu", study)[key]
+        assert ("Not judged yet" in judged.reason) is waits
+        assert (judged.verdict == "not_tested") is waits
+        assert not waits or "on 2 tasks, of which 1 ran" in judged.reason
+
+
+def test_a_task_that_was_not_learned_tests_nothing(task_study):
+    found = weightlora_verdicts("cpu", task_study)["better_than_random"]
+    rte = next(line for line in found.observed if line.startswith("RTE"))
+    assert rte.endswith("not tested: did not learn.")
+    assert "Without a test: RTE on MiniLM-L6, K=3 (did not learn)" in found.reason
+
+
+def test_a_case_says_effect_interval_seeds_and_which_count(task_study):
+    line = next(line for line in weightlora_verdicts("cpu", task_study)["fewer_and_as_good"].observed if "CoLA" in line)
+    assert re.search(r"WeightLoRA minus LoRA [+−]0\.\d{3} Matthews correlation", line)
+    assert re.search(r"\(95 % [+−]0\.\d{3} to [+−]0\.\d{3}, .*3 seeds", line)
+    assert "with 16.7 % of LoRA's adapter parameters (64.6 % with the task head)" in line
+
+
+def test_one_seed_is_never_a_result(make):
+    better = {"my-cola-weight_lora-k3": 0.99, "my-cola-random_lora-k3": 0.70}
+    found = make(quality=better, seeds=(18,))["better_than_random"]
+    assert found.verdict == "cannot_tell"
+    assert found.observed[0].endswith("cannot tell: fewer than 3 seeds.")
+    assert "one seed" in found.observed[0]
+
+
+POOLED = {
+    "tasks": ("cola", "mrpc", "sst2"), "items": 300, "seeds": (18, 52, 1917, 7, 101),
+    "methods": ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3"),
+}  # fmt: skip
+
+
+def qualities(**methods):
+    """The same quality of each method in every task; of LoRA 0.85."""
+    by_method = {"lora": 0.85, "weight_lora-k3": 0.85, "weight_lora_plus": 0.85, "random_lora-k3": 0.85, **methods}
+    return {f"my-{task}-{name}": value for task in POOLED["tasks"] for name, value in by_method.items()}
+
+
+def test_the_pooled_difference_decides_and_single_tasks_are_secondary(make):
+    found = make(**POOLED, quality=qualities(**{"weight_lora-k3": 0.92, "random_lora-k3": 0.84}))["better_than_random"]
+    (primary,) = found.primary
+    assert primary.title == "3 learned tasks pooled on MiniLM-L6, K=3"
+    assert (found.verdict, primary.verdict, primary.findings[0].family) == ("supported", "supported", 1)
+    secondary = [case for case in found.cases if case.role == "secondary"]
+    assert [case.title for case in secondary] == [f"{task} on MiniLM-L6, K=3" for task in ("CoLA", "MRPC", "SST-2")]
+    assert {finding.family for case in secondary for finding in case.findings} == {3}
+    effects = [case.effects[0] for case in secondary]
+    assert primary.effects[0] == pytest.approx(sum(effects) / 3)
+    assert primary.findings[0].detectable < min(case.findings[0].detectable for case in secondary)
+    assert found.headline is primary.findings[0]
+    assert found.to_dict()["cases"][0]["role"] == "primary"
+
+
+def test_a_pooled_difference_can_contradict_where_no_task_can(make):
+    """Worse by little everywhere: no single task decides, together they do."""
+    found = make(**POOLED, quality=qualities(**{"weight_lora-k3": 0.85, "random_lora-k3": 0.88}))["better_than_random"]
+    (primary,) = found.primary
+    tasks = [case.findings[0] for case in found.cases if case.role == "secondary"]
+    assert primary.findings[0].p < max(finding.p for finding in tasks)
+    assert primary.findings[0].detectable < min(finding.detectable for finding in tasks)
+
+
+def test_the_margin_of_a_pooled_comparison_is_the_mean_of_its_tasks(make):
+    found = make(**POOLED, quality=qualities())["fewer_and_as_good"]
+    margins = load_judgement().measures
+    wanted = [margins["matthews_correlation"], margins["f1"], margins["accuracy"]]
+    mean = sum(margin.keeps_within for margin in wanted) / 3
+    question = found.primary[0].findings[0].question
+    assert (question.above, question.below, question.target) == (pytest.approx(-mean), 0.0, pytest.approx(mean))
+
+
+def test_almost_all_cases_must_be_ahead(make):
+    """WeightLoRA+ is far ahead in two of three tasks and behind in one: pooled it leads, yet not in 75 %."""
+    quality = qualities(weight_lora_plus=0.99)
+    quality["my-sst2-weight_lora_plus"] = 0.80
+    found = make(**POOLED, quality=quality)["plus_is_best"]
+    assert [case.verdict for case in found.primary] == ["supported", "supported"]
+    assert found.verdict in ("cannot_tell", "contradicted")
+    assert "Ahead of every rival in 2 of 3 tasks (75 % are needed)" in found.reason
+    assert make(**POOLED, quality=qualities(weight_lora_plus=0.99))["plus_is_best"].verdict == "supported"
+
+
+def test_claim_2_has_one_primary_comparison_a_rival(make):
+    found = make(**POOLED, quality=qualities(weight_lora_plus=0.70))["plus_is_best"]
+    names = [case.findings[0].question.name for case in found.primary]
+    assert names == ["WeightLoRA+ minus LoRA", "WeightLoRA+ minus WeightLoRA K=3"]
+    assert {case.findings[0].family for case in found.primary} == {2}
+    assert found.verdict == "contradicted"
+
+
+def test_a_task_that_dropped_a_seed_drops_it_from_the_pool(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, **POOLED)
+    experiments = []
+    for experiment in load_profile(runs):
+        if experiment.name == "my-cola-random_lora-k3":
+            record = experiment.records[52]
+            other = record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "another"})})
+            experiment = dataclasses.replace(experiment, records={**experiment.records, 52: other})
+        experiments.append(experiment)
+    found = weightlora_verdicts("cpu", Study.of(experiments))["better_than_random"]
+    assert found.primary[0].findings[0].difference.seeds == (7, 18, 101, 1917)
+    assert found.headline.to_dict()["seeds"] == [7, 18, 101, 1917]
