@@ -249,7 +249,7 @@ def test_no_figure_is_lost():
     counts = {name: (len(each), sum(f.standing == "paper" for f in each)) for name, each in found.items() if each}
     assert counts == {
         "claims.yaml": (2, 2), "e2e_challenge.yaml": (5, 4), "e2e_metrics.yaml": (10, 0), "lora_e2e.yaml": (94, 16),
-        "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (64, 20), "weightlora.yaml": (262, 0),
+        "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (64, 20), "weightlora.yaml": (263, 0),
         "weightlora_inner_products.yaml": (72, 0), "weightlora_logs.yaml": (138, 0), "weightlora_memory.yaml": (180, 0),
     }  # fmt: skip
 
@@ -472,6 +472,7 @@ SETTINGS = {
     ("XSum: training documents", "weight_lora"): "*wlora_25c6270 5,000",
     ("XSum: K", None): "*wlora_25c6270 20",
     ("XSum: batch", None): "wlora_25c6270 32 x 6",
+    ("CNN/DailyMail: batch", "lora"): "*weight_lora_56ce27b 8 x 6",
     ("BART: length", "lora"): "weight_lora_56ce27b 512; wlora_25c6270 20",
     ("BART: length", "weight_lora"): "wlora_25c6270 15",
     ("BART: warm-up", "lora"): "*weight_lora_56ce27b 100; wlora_25c6270 100",
