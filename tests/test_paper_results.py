@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+import yaml
 
 from analysis.load.authors import load_authors
 from analysis.load.paper_files import METRICS, UNITS, Figure
@@ -248,7 +249,7 @@ def test_no_figure_is_lost():
     counts = {name: (len(each), sum(f.standing == "paper" for f in each)) for name, each in found.items() if each}
     assert counts == {
         "claims.yaml": (2, 2), "e2e_challenge.yaml": (5, 4), "e2e_metrics.yaml": (10, 0), "lora_e2e.yaml": (94, 16),
-        "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (62, 20), "weightlora.yaml": (116, 0),
+        "lora_e2e_user_reports.yaml": (20, 0), "solo_connection.yaml": (64, 20), "weightlora.yaml": (263, 0),
         "weightlora_inner_products.yaml": (72, 0), "weightlora_logs.yaml": (138, 0), "weightlora_memory.yaml": (180, 0),
     }  # fmt: skip
 
@@ -385,59 +386,177 @@ def test_the_inner_products_rank_the_late_values_first_only_when_raw():
     assert first == {"raw": "value#11", "normalised": "query#4"}
 
 
-RATES = [
-    "deberta-v3-base lora cola=8e-4 mnli=1e-3 mrpc=1e-3 qnli=1e-3 qqp=1e-3 rte=5e-4 sst2=1e-3 stsb=3e-4",
-    "deberta-v3-base weight_lora early cola=5e-4 mnli=1e-3 mrpc=5e-4 qnli=1e-3 qqp=1e-3 rte=8e-4 sst2=1e-3 stsb=8e-4",
-    "deberta-v3-base weight_lora_plus early "
-    "cola=5e-4 mnli=3e-4 mrpc=1e-4 qnli=3e-4 qqp=3e-4 rte=3e-4 sst2=3e-4 stsb=5e-4",
-    "deberta-v3-base weight_lora later cola=8e-5 mnli=8e-5 mrpc=3e-5 qnli=1e-4 qqp=8e-5 rte=5e-4 sst2=5e-5 stsb=8e-4",
-    "deberta-v3-base weight_lora_plus later "
-    "cola=5e-5 mnli=1e-4 mrpc=5e-5 qnli=1e-4 qqp=3e-5 rte=5e-4 sst2=1e-4 stsb=5e-4",
-    "deberta-v3-base lora squad_v1=1e-4 squad_v2=1e-3",
-    "deberta-v3-base weight_lora squad_v1=1e-4 squad_v2=1e-4",
-    "deberta-v3-base weight_lora_plus squad_v1=3e-4 squad_v2=8e-5",
-    "bart-large lora cnn_dailymail=1e-3 xsum=1e-3",
-    "bart-large weight_lora cnn_dailymail=1e-4 xsum=5e-5",
-    "bart-large weight_lora_plus cnn_dailymail=8e-5 xsum=3e-5",
-    "llama-3.1-8b lora mnli=1e-4 sst2=8e-5 cola=5e-5 qqp=3e-4 qnli=8e-5 rte=3e-4 mrpc=8e-5 stsb=3e-4",
-    "llama-3.1-8b weight_lora mnli=5e-4 sst2=1e-4 cola=8e-5 qqp=3e-4 qnli=5e-4 rte=3e-4 mrpc=3e-4 stsb=1e-4",
-    "qwen3-8b weight_lora boolq=3e-4 hellaswag=3e-4",
-    "deberta-v3-base vera every task=8e-3",
-    "deberta-v3-base full every task=8e-5",
-    *(f"deberta-v3-base {method} every task=8e-4" for method in ("adalora", "dora", "rslora", "loha", "lokr")),
-]
-SETTINGS = {
-    "alpha": "32",
-    "dropout": "0.05",
-    "weight decay": "0.01",
-    "gradient accumulation": "6",
-    "seeds": "18, 52, 1917",
-    "learning rate of w, later": "5",
-    "learning rate of w, earlier": "8 to 10",
-    "rank": "1, 2, 4, 8",
-    "K": "10 or 20, also 1 and 5",
-    "GLUE: batch": "32 x 6",
-    "GLUE: schedule": "linear",
-    "GLUE: warm-up": "100",
-    "GLUE: warm-up of WeightLoRA+": "50",
-    "GLUE: steps": "512",
-    "GLUE, later runs": "by epochs",
-    "SQuAD: K": "20",
-    "SQuAD: length": "10 epochs (LoRA 3) or 1,024 steps",
-    "XSum: training documents": "5,000 (LoRA 7,000)",
-    "BART: length": "15 epochs (LoRA 20)",
-    "BART: beams": "8",
-    "BART: source length": "256 (LoRA 128)",
-    "BART: target length": "160 (LoRA 64)",
-    "Qwen3-8B: K": "85",
-    "Qwen3-8B: rank": "8 or 16",
-    "VeRA: rank": "1024",
-    "AdaLoRA, DoRA, rsLoRA, LoHa, LoKr: rank": "8",
-    "w at the start": "1",
-    "A, B and head: optimizer": "AdamW",
-    "w: optimizer": "plain SGD, same schedule",
-    "WeightLoRA+: expansion": "every fat_step steps, max_fat_steps rounds: K halves, the rank doubles",
+GLUE = "cola mnli mrpc qnli qqp rte sst2 stsb"
+SQUAD, SUMMARIES, LLAMA = "squad_v1 squad_v2", "cnn_dailymail xsum", "mnli sst2 cola qqp qnli rte mrpc stsb"
+# backbone, tasks, source: the rates of LoRA, WeightLoRA and WeightLoRA+, as the source writes them.
+TUNED = {
+    ("deberta-v3-base", GLUE, "weight_lora_56ce27b"): (
+        "8e-4 1e-3 1e-3 1e-3 1e-3 5e-4 1e-3 3e-4",
+        "5e-4 1e-3 5e-4 1e-3 1e-3 8e-4 1e-3 8e-4",
+        "5e-4 3e-4 1e-4 3e-4 3e-4 3e-4 3e-4 5e-4",
+    ),
+    ("deberta-v3-base", GLUE, "brain_wlora_809edb8"): (
+        "8e-4 1e-3 1e-3 1e-3 1e-3 5e-4 1e-3 3e-4",
+        "5e-4 1e-3 5e-4 1e-4 1e-3 8e-4 1e-3 8e-4",
+        "5e-4 3e-4 1e-4 1e-4 3e-4 3e-4 3e-4 5e-4",
+    ),
+    ("deberta-v3-base", GLUE, "lib_9e97d60"): (
+        "8e-4 1e-3 1e-3 1e-3 1e-3 5e-5 1e-3 3e-4",
+        "8e-5 8e-5 3e-5 1e-4 8e-5 5e-4 5e-5 8e-4",
+        "5e-5 1e-4 5e-5 1e-4 3e-5 5e-4 1e-4 5e-4",
+    ),
+    ("deberta-v3-base", SQUAD, "weight_lora_56ce27b"): ("1e-3 1e-3", "1e-3 8e-4", "5e-4 5e-4"),
+    ("deberta-v3-base", SQUAD, "wlora_25c6270"): ("1e-3 1e-3", "1e-4 8e-4", "3e-4 5e-4"),
+    ("deberta-v3-base", SQUAD, "brain_wlora_809edb8"): ("1e-3 1e-3", "1e-4 8e-4", "3e-4 5e-4"),
+    ("deberta-v3-base", SQUAD, "lib_9e97d60"): ("1e-4 1e-3", "1e-4 1e-4", "3e-4 8e-5"),
+    ("bart-large", SUMMARIES, "weight_lora_56ce27b"): ("null null", "null null", "null null"),
+    ("bart-large", SUMMARIES, "wlora_5296369"): ("1e-3 1e-3", "null null", "null null"),
+    ("bart-large", SUMMARIES, "brain_wlora_809edb8"): ("1e-3 1e-3", "null null", "null null"),
+    ("bart-large", SUMMARIES, "lib_9e97d60"): ("1e-3 1e-3", "1e-4 5e-5", "8e-5 3e-5"),
+    ("llama-3.1-8b", LLAMA, "lib_9e97d60"): (
+        "1e-4 8e-5 5e-5 3e-4 8e-5 3e-4 8e-5 3e-4",
+        "5e-4 1e-4 8e-5 3e-4 5e-4 3e-4 3e-4 1e-4",
+        " ".join(["null"] * 8),
+    ),
 }
+METHODS = ("lora", "weight_lora", "weight_lora_plus")
+# backbone, method, source: rates of a script.
+SCRIPTS = {
+    **{("deberta-v3-base", method, "weight_lora_ac1a383"): "every task=8e-4" for method in METHODS},
+    ("deberta-v3-base", "weight_lora", "weight_lora_56ce27b"): "squad_v1=8e-5 squad_v2=8e-5",
+    ("deberta-v3-base", "weight_lora_plus", "weight_lora_56ce27b"): "squad_v1=1e-4 squad_v2=1e-4",
+    ("deberta-v3-base", "weight_lora", "wlora_5296369"): "squad_v2=1e-4",
+    ("deberta-v3-base", "weight_lora_plus", "wlora_5296369"): "squad_v2=8e-5",
+    ("qwen3-8b", "weight_lora", "lib_2205e83"): "boolq=3e-4",
+    ("qwen3-8b", "weight_lora", "lib_08a2c1d"): "hellaswag=3e-4",
+    ("deberta-v3-base", "vera", "wlora_25c6270"): "stsb=8e-3",
+    ("deberta-v3-base", "full", "weight_lora_56ce27b"): "stsb=8e-5",
+    **{
+        ("deberta-v3-base", method, "wlora_25c6270"): "every task=8e-4"
+        for method in ("adalora", "dora", "rslora", "loha", "lokr")
+    },
+}
+# name, method -> what each source states; * is the source that this project follows.
+SETTINGS = {
+    ("alpha", None): "*wlora_25c6270 32",
+    ("dropout", None): "*wlora_25c6270 0.05",
+    ("weight decay", None): "*wlora_25c6270 0.01; lib_2205e83 1e-4",
+    ("gradient accumulation", None): "*wlora_25c6270 6; lib_2205e83 1",
+    ("seeds", "lora"): "*wlora_25c6270 18, 52, 1917",
+    ("seeds", "weight_lora"): "*weight_lora_56ce27b 18, 52, 1917; wlora_25c6270 52",
+    ("seeds", "weight_lora_plus"): "*weight_lora_56ce27b 18, 52, 1917; wlora_25c6270 52",
+    ("learning rate of w", "weight_lora"): (
+        "weight_lora_ac1a383 10; weight_lora_56ce27b 10; *wlora_25c6270 5; brain_wlora_809edb8 5; lib_510d0ac 5.0"
+    ),
+    ("learning rate of w", "weight_lora_plus"): "weight_lora_56ce27b 8; *wlora_25c6270 5",
+    ("rank", "lora"): "wlora_25c6270 1, 2, 4, 8",
+    ("rank", "weight_lora"): "*weight_lora_56ce27b 8; wlora_25c6270 4, 8",
+    ("rank", "weight_lora_plus"): "weight_lora_56ce27b 4; wlora_25c6270 4, 8",
+    ("GLUE: K", None): "weight_lora_ac1a383 1, 5, 10; *weight_lora_56ce27b 10; wlora_25c6270 20",
+    ("GLUE: batch", None): "*wlora_25c6270 32 x 6",
+    ("GLUE: schedule", None): "*wlora_25c6270 linear",
+    ("GLUE: warm-up", "lora"): "*weight_lora_56ce27b 100; wlora_25c6270 100",
+    ("GLUE: warm-up", "weight_lora"): "*weight_lora_56ce27b 100; wlora_25c6270 not given",
+    ("GLUE: warm-up", "weight_lora_plus"): "weight_lora_56ce27b 50; wlora_25c6270 50",
+    **{("GLUE: length", method): "*weight_lora_56ce27b 512; wlora_25c6270 30" for method in METHODS},
+    ("SQuAD: K", None): "*weight_lora_56ce27b 20; wlora_25c6270 20",
+    ("SQuAD: length", "lora"): "*weight_lora_56ce27b 1024; wlora_25c6270 3",
+    ("SQuAD: length", "weight_lora"): "*weight_lora_56ce27b 1024; wlora_25c6270 10",
+    ("SQuAD: length", "weight_lora_plus"): "*weight_lora_56ce27b 1024; wlora_25c6270 10",
+    ("SQuAD: batch", "lora"): "*weight_lora_56ce27b 32 x 6",
+    ("SQuAD: batch", "weight_lora"): "weight_lora_56ce27b 64 x 6; *wlora_25c6270 32 x 6",
+    ("SQuAD: warm-up", "lora"): "*weight_lora_56ce27b 100; wlora_25c6270 not given",
+    ("SQuAD: warm-up", "weight_lora"): "*weight_lora_56ce27b 100; wlora_25c6270 not given",
+    ("SQuAD: warm-up", "weight_lora_plus"): "weight_lora_56ce27b 50; wlora_25c6270 50",
+    ("XSum: training documents", "lora"): "wlora_25c6270 7,000",
+    ("XSum: training documents", "weight_lora"): "*wlora_25c6270 5,000",
+    ("XSum: K", None): "*wlora_25c6270 20",
+    ("XSum: batch", None): "wlora_25c6270 32 x 6",
+    ("CNN/DailyMail: batch", "lora"): "*weight_lora_56ce27b 8 x 6",
+    ("BART: length", "lora"): "weight_lora_56ce27b 512; wlora_25c6270 20",
+    ("BART: length", "weight_lora"): "wlora_25c6270 15",
+    ("BART: warm-up", "lora"): "*weight_lora_56ce27b 100; wlora_25c6270 100",
+    ("BART: warm-up", "weight_lora"): "wlora_25c6270 0",
+    ("BART: warm-up", "weight_lora_plus"): "wlora_25c6270 50",
+    ("BART: beams", None): "*wlora_25c6270 8",
+    ("BART: source length", "lora"): "weight_lora_56ce27b 1024; wlora_25c6270 128",
+    ("BART: source length", "weight_lora"): "*wlora_25c6270 256",
+    ("BART: target length", "lora"): "weight_lora_56ce27b 1024; wlora_25c6270 64",
+    ("BART: target length", "weight_lora"): "*wlora_25c6270 160",
+    ("Qwen3-8B: K", None): "lib_2205e83 85; lib_08a2c1d 85",
+    ("Qwen3-8B: rank", None): "lib_2205e83 8; lib_08a2c1d 16",
+    ("Qwen2-7B: K", None): "lib_31b02fe 60",
+    ("Qwen2-7B: rank", None): "lib_31b02fe 16",
+    ("rank", "vera"): "*wlora_25c6270 1024",
+    **{("rank", method): "*wlora_25c6270 8" for method in ("adalora", "dora", "rslora", "loha")},
+    ("rank", "lokr"): "wlora_25c6270 32",
+    ("w at the start", None): "*wlora_25c6270 1",
+    ("A, B and head: optimizer", None): "*wlora_25c6270 AdamW",
+    ("w: optimizer", None): "*wlora_25c6270 plain SGD, same schedule",
+    ("WeightLoRA+: expansion", None): (
+        "*wlora_25c6270 every fat_step steps, max_fat_steps rounds: K halves, the rank doubles"
+    ),
+}
+
+
+def test_the_learning_rates_of_every_source():
+    expected = {
+        (backbone, method, source, " ".join(f"{t}={r}" for t, r in zip(tasks.split(), rates.split(), strict=True)))
+        for (backbone, tasks, source), methods in TUNED.items()
+        for method, rates in zip(METHODS, methods, strict=True)
+    } | {(*key, cells) for key, cells in SCRIPTS.items()}
+    rows = load_authors().facts.learning_rates
+    found = [(r.backbone, r.method, r.source, " ".join(f"{t}={f.text}" for t, f in r.cells.items())) for r in rows]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+def test_lora_trains_squad_v1_at_the_rate_of_one_commit_alone():
+    """1e-4 is in Vepricov/LIB alone; the three older commits have 1e-3."""
+    found = {
+        row.source: row.cells["squad_v1"].text
+        for row in load_authors().facts.rates("deberta-v3-base", "lora", "squad_v1")
+    }
+    assert next(iter(found.items())) == ("lib_9e97d60", "1e-4")
+    assert {text for source, text in found.items() if source != "lib_9e97d60"} == {"1e-3"}
+    assert len(found) == 4
+
+
+def test_the_settings_of_every_source():
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for each in load_authors().facts.settings:
+        found.setdefault((each.name, each.method), []).append(f"{'*' * each.used}{each.source} {each.text}")
+    assert {key: "; ".join(stated) for key, stated in found.items()} == SETTINGS
+
+
+def test_the_paper_profile_trains_at_the_rates_of_the_source_that_is_followed():
+    """A rate of params.yaml that no source states, or that another source states, fails here."""
+    facts = load_authors().facts
+    params = yaml.safe_load((DIRECTORY.parent / "pipelines" / "paper" / "params.yaml").read_text(encoding="utf-8"))
+    followed = set()
+    for name, experiment in params["experiments"].items():
+        method = {"random_lora": "weight_lora"}.get(experiment["method"], experiment["method"])
+        task = params["tasks"][experiment["task"]]["corpus"]
+        if method not in METHODS or task == "e2e":
+            continue
+        row = facts.rates(experiment["backbone"], method, task)[0]
+        assert task in row.used, name
+        assert float(row.cells[task].value) == experiment["learning_rate"], name
+        followed.add((experiment["backbone"], method, task))
+    assert followed == {
+        (row.backbone, row.method, task) for row in facts.learning_rates for task in row.used if row.method in METHODS
+    }
+
+
+def test_a_figure_with_several_sources_says_that_they_were_compared():
+    """Sources that disagree are figures of their own; equal ones are named together, and the note says so."""
+    several = 0
+    for file in load_folder().values():
+        for figure in figures(file):
+            if len(figure.sources) > 1:
+                several += 1
+                assert figure.note.startswith("checked")
+    assert several > 10
 
 
 def test_the_facts_of_weightlora():
@@ -451,15 +570,6 @@ def test_the_facts_of_weightlora():
     assert {keep: figure.text for keep, figure in facts.counted.fewer.items()} == {5: "86"}
     assert {keep: figure.text for keep, figure in facts.counted.fewer_with_head.items()} == {5: "37"}
     assert facts.claims[0].scope.startswith("GLUE, SQuAD, XSum and CNN/DailyMail")
-    rates = [
-        " ".join(
-            [r.backbone, r.method, *([r.version] if r.version else []), *(f"{t}={f.text}" for t, f in r.cells.items())]
-        )
-        for r in facts.learning_rates
-    ]
-    assert rates == RATES
-    settings = {figure.name: figure.text for figure in facts.settings}
-    assert settings == SETTINGS
     assert {figure.standing for figure in facts.unreadable} == {"unreadable"}
     assert len(facts.faults) >= 9
 

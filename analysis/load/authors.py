@@ -21,10 +21,13 @@ from analysis.load.paper_files import (
     Source,
     SourcedFile,
     Standing,
+    Stated,
     Strict,
     Task,
     check_share,
+    check_stated,
     one_of,
+    repeated,
     unknown,
     validated,
 )
@@ -203,12 +206,42 @@ class Counted(Strict):
 
 
 class Rates(Strict):
-    """Learning rates of the authors' scripts, by task."""
+    """Learning rates by task as one source states them, in one of its files.
+
+    Sources that disagree are rows with the same backbone and method. `used` names the tasks for which this project
+    follows this source, and `because` says why.
+    """
 
     backbone: Backbone
     method: Method
-    version: Literal["", "early", "later"]
-    cells: dict[Task, Figure]
+    file: str
+    used: tuple[Task, ...] = ()
+    because: str | None = None
+    note: str | None = None
+    cells: dict[Task, Figure] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Rates:
+        named = sorted({name for figure in self.cells.values() for name in figure.sources})
+        if len(named) != 1:
+            raise ValueError(f"cells: sources {', '.join(named)}: give each source a row of its own")
+        for task in self.used:
+            if task not in self.cells or self.cells[task].value is None:
+                filled = [name for name, figure in self.cells.items() if figure.value is not None]
+                raise ValueError(f"used: {unknown('task', task, filled)}")
+        if bool(self.used) != (self.because is not None):
+            raise ValueError("used and because go together: say why this source is followed")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The one source: a name under `sources`."""
+        return next(iter(self.cells.values())).sources[0]
+
+    @property
+    def version(self) -> str:
+        """The state of the authors' code, by its source."""
+        return self.source
 
 
 class VariantCell(Strict):
@@ -242,10 +275,41 @@ class WeightLoraFile(SourcedFile):
     never_comparable: dict[str, str]
     unreadable: tuple[NamedFigure, ...]
     counted: Counted
-    settings: tuple[NamedFigure, ...]
+    settings: tuple[Stated, ...]
     learning_rates: tuple[Rates, ...]
     variants: tuple[Variant, ...]
     faults: tuple[Fault, ...]
+
+    @model_validator(mode="after")
+    def _follows_one_source(self) -> WeightLoraFile:
+        check_stated(self.settings)
+        for backbone, method, task in self.rated:
+            rows = self.rates(backbone, method, task)
+            name = f"learning_rates: {task} of {method} on {backbone}"
+            places = [f"{row.source} {row.file}" for row in rows]
+            if twice := repeated(places):
+                raise ValueError(f"{name}: {twice[0]} states it twice; keep one row a source and file")
+            used = [place for place, row in zip(places, rows, strict=True) if task in row.used]
+            if len(used) > 1:
+                raise ValueError(f"{name}: used from {' and '.join(used)}; name it under `used` of one row")
+            if len(rows) > 1 and not used:
+                raise ValueError(
+                    f"{name}: stated by {', '.join(places)}; name {task} under `used` of the row that this project "
+                    "follows"
+                )
+        return self
+
+    @property
+    def rated(self) -> list[tuple[str, str, str]]:
+        """Every backbone, method and task with a stated learning rate, once, in the file's order."""
+        return list(
+            dict.fromkeys((row.backbone, row.method, task) for row in self.learning_rates for task in row.cells)
+        )
+
+    def rates(self, backbone: str, method: str, task: str) -> list[Rates]:
+        """The rows that state one learning rate, the one that this project follows first."""
+        found = [row for row in self.learning_rates if (row.backbone, row.method) == (backbone, method)]
+        return sorted((row for row in found if task in row.cells), key=lambda row: task not in row.used)
 
     def why_not_comparable(self, profile: str) -> str | None:
         """None for a profile whose runs may be compared with the authors' figures, else the reason why not."""

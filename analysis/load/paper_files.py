@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
@@ -247,21 +247,40 @@ _COUNT_UNITS = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 
 class Source(Strict):
-    """Where a figure was published, logged or posted; `table`, `file`, `issue` and `part` locate it."""
+    """Where a figure was published, logged or posted; `table`, `file`, `issue`, `part` and `commit` locate it.
+
+    `repository`, `commit` and `date` (of the commit) name one state of released code.
+    """
 
     citation: str
     url: str
     arxiv: str | None = None
+    doi: str | None = None
+    repository: str | None = None
+    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
+    date: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
     table: str | None = None
     file: str | None = None
     issue: int | None = None
     part: str | None = None
 
+    @model_validator(mode="after")
+    def _names_one_commit(self) -> Source:
+        if self.commit and not (self.repository and self.date):
+            raise ValueError("a commit needs its repository (owner/name) and its date (YYYY-MM-DD)")
+        return self
+
     @property
     def location(self) -> str:
-        """Location within the source: `Table 3`, a file, `issue 165`, or a part such as the abstract."""
+        """Location within the source: `Table 3`, a file, `issue 165`, a part such as the abstract, or a commit."""
         issue = None if self.issue is None else f"issue {self.issue}"
-        return ", ".join(filter(None, (self.table, self.file, issue, self.part)))
+        commit = None if self.commit is None else f"commit {self.commit}"
+        return ", ".join(filter(None, (self.table, self.file, issue, self.part, commit)))
+
+    @property
+    def short(self) -> str:
+        """Name in a table: `Vepricov/LIB 9e97d60 (2025-07-14)`, else the citation."""
+        return f"{self.repository} {self.commit[:7]} ({self.date})" if self.commit else self.citation
 
 
 class Figure(Strict):
@@ -292,6 +311,11 @@ class Figure(Strict):
             raise ValueError("spread, spread_text and spread_means go together")
         if self.spread_text is not None and decimal_of(self.spread_text) != self.spread:
             raise ValueError(f"spread {self.spread} does not match spread_text {self.spread_text!r}")
+        if len(self.sources) > 1 and not (self.note or "").startswith("checked"):
+            raise ValueError(
+                f"sources {', '.join(self.sources)}: a figure names one source. Give each source its own figure, or, "
+                "if they were compared and are equal, begin the note with `checked`"
+            )
         return self
 
     @property
@@ -343,6 +367,53 @@ class NamedFigure(Figure):
     """A setting, a count, or something that could not be read, by its name."""
 
     name: str
+
+
+class Stated(NamedFigure):
+    """A setting as one source states it: sources that disagree are entries with the same name and method.
+
+    `file` is the file of that source; `used` marks the one source that this project follows, and `because` says why
+    (or, where no source is followed, why none is).
+    """
+
+    method: Method | None = None
+    file: str | None = None
+    used: bool = False
+    because: str | None = None
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Stated:
+        if len(self.sources) != 1:
+            raise ValueError(f"{self.name}: sources {', '.join(self.sources)}: give each source an entry of its own")
+        if self.used and self.because is None:
+            raise ValueError(f"{self.name}: used without `because`: say why this source is followed")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The one source."""
+        return self.sources[0]
+
+
+def check_stated(settings: Sequence[Stated]) -> None:
+    """ValueError where a source states a setting twice, two are used, or sources disagree and nothing says why."""
+    for key in dict.fromkeys((each.name, each.method) for each in settings):
+        found = [each for each in settings if (each.name, each.method) == key]
+        name = f"settings: {key[0]}" + (f" of {key[1]}" if key[1] else "")
+        if twice := repeated([each.source for each in found]):
+            raise ValueError(f"{name}: {twice[0]} states it twice; keep one entry a source")
+        if len(used := [each.source for each in found if each.used]) > 1:
+            raise ValueError(f"{name}: used from {' and '.join(used)}; set `used` in one entry")
+        if len(found) > 1 and not any(each.because for each in found):
+            raise ValueError(
+                f"{name}: stated by {', '.join(each.source for each in found)}; set `used` and `because` in the entry "
+                "that this project follows, or `because` alone in one of them if it follows none"
+            )
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Names that occur more than once, sorted."""
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 class Fault(Strict):

@@ -26,9 +26,12 @@ from analysis.load.paper_files import (
     Parameters,
     SourcedFile,
     Standing,
+    Stated,
     Strict,
     check_share,
+    check_stated,
     one_of,
+    repeated,
     unknown,
     validated,
 )
@@ -110,6 +113,9 @@ class ClaimedPaper(Strict):
 
     title: str
     arxiv: str
+    venue: str | None = None
+    pages: str | None = None
+    doi: str | None = None
 
 
 class CountedShape(Strict):
@@ -239,16 +245,16 @@ class PublishedTable(SourcedFile):
     gaps: str | None = None
     notes: tuple[str, ...] = ()
     rows: tuple[Row, ...]
-    settings: tuple[NamedFigure, ...] = ()
+    settings: tuple[Stated, ...] = ()
     counts: tuple[Counted, ...] = ()
     unreadable: tuple[NamedFigure, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> PublishedTable:
-        names = [row.id for row in self.rows]
-        if len(set(names)) != len(names):
-            raise ValueError(f"row ids are not unique: {sorted(n for n in set(names) if names.count(n) > 1)}")
+        if twice := repeated([row.id for row in self.rows]):
+            raise ValueError(f"row ids are not unique: {twice}")
+        check_stated(self.settings)
         for row in self.rows:
             if set(row.cells) != set(self.scale):
                 raise ValueError(f"row {row.id}: cells {sorted(row.cells)} but scale names {sorted(self.scale)}")

@@ -28,6 +28,8 @@ from analysis.load.paper_files import DIRECTORY
 from analysis.load.published import PaperName
 from analysis.load.runs import GENERATION, Experiment, Plan, load_profile
 from analysis.show import page, run_tables
+from analysis.show.authors_logs import differences_block
+from analysis.show.authors_settings import rates_block, settings_block
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
 from analysis.show.claim_tables import (
     PAPERS,
@@ -226,6 +228,9 @@ class WeightLora:
             "counted": counted_block(self.authors),
             "selected": selected_block(self.study.experiments),
             "logs": logs_block(self.authors),
+            "differences": differences_block(self.study, self.authors),
+            "rates": rates_block(self.authors),
+            "settings": settings_block(self.authors),
             "variants": _variants_block(self.authors),
         }
 

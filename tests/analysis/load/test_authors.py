@@ -10,6 +10,16 @@ def rename(cells, old, new):
     cells[new] = cells.pop(old)
 
 
+def first_rates(content):
+    """LoRA on GLUE, by the first source."""
+    return content["learning_rates"][0]
+
+
+def setting(content, name, number):
+    """One of the entries of a setting that several sources state."""
+    return [entry for entry in content["settings"] if entry["name"] == name][number]
+
+
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
@@ -62,6 +72,60 @@ def rename(cells, old, new):
         ),
         ("weightlora_inner_products", lambda c: rename(c["cells"]["raw"], "key#3", "key#33"), "did you mean 'key#3'"),
         ("weightlora_inner_products", lambda c: c["cells"]["raw"].pop("key#3"), "cells.raw: key#3 is missing"),
+        (
+            "weightlora",
+            lambda c: first_rates(c)["cells"]["cola"].update(sources=["lib_9e97d60"]),
+            r"learning_rates\.0: cells: sources lib_9e97d60, weight_lora_56ce27b: give each source a row of its own",
+        ),
+        (
+            "weightlora",
+            lambda c: first_rates(c).update(used=["cola"], because="x"),
+            "cola of lora .*: used from weight_lora_56ce27b .* and lib_9e97d60 .*under `used` of one row",
+        ),
+        (
+            "weightlora",
+            lambda c: [rates.pop("used", 0) and rates.pop("because") for rates in c["learning_rates"]],
+            "cola of lora .*: stated by weight_lora_56ce27b .*, brain_wlora_809edb8 .*, lib_9e97d60 .*; "
+            "name cola under `used`",
+        ),
+        ("weightlora", lambda c: first_rates(c).update(used=["cola"]), "used and because go together"),
+        (
+            "weightlora",
+            lambda c: first_rates(c).update(used=["colaa"], because="x"),
+            "unknown task 'colaa'; did you mean 'cola'",
+        ),
+        (
+            "weightlora",
+            lambda c: c["learning_rates"].append(first_rates(c)),
+            "weight_lora_56ce27b glue_experiment/tuned_params.json states it twice",
+        ),
+        (
+            "weightlora",
+            lambda c: c["settings"][0].update(sources=["wlora_25c6270", "code"], note="checked"),
+            r"settings\.0: alpha: sources wlora_25c6270, code: give each source an entry of its own",
+        ),
+        ("weightlora", lambda c: c["settings"][0].pop("because"), "alpha: used without `because`"),
+        (
+            "weightlora",
+            lambda c: setting(c, "weight decay", 1).update(used=True, because="x"),
+            "settings: weight decay: used from wlora_25c6270 and lib_2205e83; set `used` in one entry",
+        ),
+        (
+            "weightlora",
+            lambda c: (setting(c, "weight decay", 0).pop("used"), setting(c, "weight decay", 0).pop("because")),
+            "weight decay: stated by wlora_25c6270, lib_2205e83; set `used` and `because`",
+        ),
+        (
+            "weightlora",
+            lambda c: c["settings"].append(setting(c, "weight decay", 1)),
+            "settings: weight decay: lib_2205e83 states it twice",
+        ),
+        (
+            "weightlora",
+            lambda c: c["sources"]["lib_9e97d60"].pop("date"),
+            r"sources\.lib_9e97d60: a commit needs its repository \(owner/name\) and its date",
+        ),
+        ("weightlora", lambda c: c["sources"]["lib_9e97d60"].update(commit="HEAD"), r"sources\.lib_9e97d60\.commit"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(published_folder, change, name, edit, message):
@@ -84,3 +148,13 @@ def test_only_the_paper_profile_may_stand_beside_their_figures(authors):
     assert authors.facts.why_not_comparable("paper") is None
     assert "MiniLM-L6" in authors.facts.why_not_comparable("cpu")
     assert authors.facts.why_not_comparable("other") is not None
+
+
+def test_the_source_that_is_followed_stands_first(authors):
+    rows = authors.facts.rates("deberta-v3-base", "lora", "rte")
+    assert [(row.source, row.cells["rte"].text) for row in rows] == [
+        ("brain_wlora_809edb8", "5e-4"),
+        ("weight_lora_56ce27b", "5e-4"),
+        ("lib_9e97d60", "5e-5"),
+    ]
+    assert authors.facts.sources["lib_9e97d60"].short == "Vepricov/LIB 9e97d60 (2025-07-14)"

@@ -272,3 +272,21 @@ def test_a_standing_that_is_not_known_is_spelt_out():
     assert letter("seen_in_a_dream") == "seen_in_a_dream"
     assert meaning("seen_in_a_dream") == "seen in a dream"
     assert letter(None) == ""
+
+
+def test_a_figure_names_one_source_or_says_that_the_others_were_compared():
+    fields = {"value": 1, "text": "1", "unit": "1", "standing": "paper", "sources": ("a", "b")}
+    with pytest.raises(ValidationError, match="sources a, b: a figure names one source"):
+        Figure(**fields)
+    assert Figure(**fields, note="checked: the README prints the same").sources == ("a", "b")
+
+
+def test_a_commit_is_a_source_with_repository_and_date():
+    source = Source(
+        citation="x", url="https://example.org", repository="owner/name", commit="0123456789", date="2025-02-16"
+    )
+    assert source.short == "owner/name 0123456 (2025-02-16)"
+    assert source.location == "commit 0123456789"
+    assert Source(citation="x", url="https://example.org").short == "x"
+    with pytest.raises(ValidationError, match="a commit needs its repository"):
+        Source(citation="x", url="https://example.org", commit="0123456")

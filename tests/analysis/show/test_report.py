@@ -19,7 +19,7 @@ from analysis.show.report import build_report, main, replaced_parts
 from replication.errors import DataError
 
 TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
-          "authors_logs", "authors_code")  # fmt: skip
+          "authors_logs", "authors_differences", "weightlora_rates", "weightlora_settings", "authors_code")  # fmt: skip
 
 
 def build(runs, output, **changes):

@@ -1,0 +1,83 @@
+"""The authors' differences between values of K beside ours: digits of the logs, intervals of ours, dashes, marks."""
+
+import pytest
+
+from analysis.judge.study import Study
+from analysis.load.runs import load_profile
+from analysis.show.authors_logs import NONE, UNTRAINED, differences_block
+
+
+@pytest.fixture(scope="module")
+def study(write_task_runs, tmp_path_factory):
+    methods = ("frozen", "lora", "weight_lora-k3", "weight_lora-k6", "random_lora-k3")
+    root = tmp_path_factory.mktemp("differences") / "runs"
+    write_task_runs(root, tasks=("cola", "rte", "squad_v1"), methods=methods)
+    return Study.of(load_profile(root / "cpu"))
+
+
+@pytest.fixture
+def rows(study, authors):
+    return {(row[0], row[1], row[5]): row for row in differences_block(study, authors).rows}
+
+
+def test_the_difference_of_two_logs_has_the_digits_of_the_logs(rows):
+    """CoLA's logs: 0.5624, 0.6491 and 0.6703."""
+    assert rows["CoLA", "K=5 − K=10", "K=3 − K=6"][2:4] == ("−0.0212", "Matthews correlation")
+    alone = rows["CoLA", "K=1 − K=10", NONE]
+    assert alone[2] == "−0.1079"
+    assert alone[4:] == (NONE, NONE, NONE)
+    assert alone[2].standing == "authors_code"
+
+
+def test_ours_is_the_study_s_difference_with_its_intervals(rows, study):
+    first, second = (study.named(f"my-cola-weight_lora-k{keep}") for keep in (3, 6))
+    difference = study.difference(first, second)
+    text = rows["CoLA", "K=5 − K=10", "K=3 − K=6"][6]
+    assert text.startswith(f"{difference.effect:+.3f}".replace("-", "−"))
+    assert "95 % over items" in text
+    assert "seeds" in text
+
+
+def test_a_side_that_has_no_such_pair_is_a_dash(rows):
+    assert rows["CoLA", NONE, "K=6 − all"][1:4] == (NONE, NONE, NONE)
+    assert rows["SQuAD v1.1", NONE, "K=3 − K=6"][1:4] == (NONE, NONE, NONE)
+    assert {key[2] for key in rows if key[0] == "MNLI"} == {NONE}
+
+
+def test_logs_that_did_not_train_are_marked(rows, study, authors):
+    assert rows["RTE", "K=5 − K=10", "K=3 − K=6"][2] == f"+0.0217 {UNTRAINED}"
+    assert not any(UNTRAINED in row[2] for key, row in rows.items() if key[0] != "RTE")
+    notes = differences_block(study, authors).notes
+    assert any(note.startswith(f"{UNTRAINED} The RTE runs did not train") for note in notes)
+
+
+def test_backbone_split_and_limits_are_said(rows, study, authors):
+    block = differences_block(study, authors)
+    assert rows["MNLI", "K=5 − K=10", NONE][3] == "accuracy (mismatched split)"
+    text = " ".join(block.notes)
+    assert "DeBERTaV3-base, 36 adapters (query, key, value), r=8" in text
+    assert "without any spread" in text
+    assert "scores themselves may not be compared" in text
+    assert all(path.startswith("runs/cpu/") for path in block.records)
+
+
+def test_a_single_k_is_set_against_lora_alone(write_task_runs, tmp_path, authors):
+    root = tmp_path / "runs"
+    write_task_runs(root, tasks=("cola",), methods=("lora", "weight_lora-k3"))
+    study = Study.of(load_profile(root / "cpu"))
+    found = {row[5] for row in differences_block(study, authors).rows}
+    assert found == {NONE, "K=3 − all"}
+
+
+def test_without_runs_the_authors_stand_alone(authors):
+    rows = differences_block(Study("quick", ()), authors).rows
+    assert len(rows) == 2 * len(authors.logs.tasks)
+    assert {row[4:] for row in rows} == {(NONE, NONE, NONE)}
+
+
+def test_runs_of_another_length_are_no_pair(write_task_runs, tmp_path, authors):
+    root = tmp_path / "runs"
+    write_task_runs(root, tasks=("cola",), methods=("lora", "weight_lora-k3"))
+    write_task_runs(root, tasks=("cola",), methods=("weight_lora-k6",), training={"steps": 400})
+    found = {row[5] for row in differences_block(Study.of(load_profile(root / "cpu")), authors).rows}
+    assert found == {NONE, "K=3 − all"}
