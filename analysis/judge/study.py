@@ -395,9 +395,7 @@ def pool(parts: Sequence[Difference]) -> Difference:
         mean = np.mean(shifted, axis=0)
         ends = percentile_ends(mean, CONFIDENCE)
         overlap = sum(draw.overlap for draw in draws) / count**2
-        over_items = PairedDifference(
-            float(np.mean([draw.estimate for draw in draws])), *ends, float((mean > 0).mean()), mean, overlap
-        )
+        over_items = PairedDifference(float(np.mean([draw.estimate for draw in draws])), *ends, mean, overlap)
     metrics = {part.metric for part in parts}
     return Difference(
         metrics.pop() if len(metrics) == 1 else POOLED_METRIC,

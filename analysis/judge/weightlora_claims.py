@@ -119,7 +119,7 @@ def _over_tasks(
     if not primary:
         reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{without_test}"
         kinds: tuple[Verdict, ...] = ("confounded", "cannot_tell")
-        undecided = next((kind for kind in kinds if any(case.verdict == kind for case in cases)), "not_tested")
+        undecided: Verdict = next((kind for kind in kinds if any(case.verdict == kind for case in cases)), "not_tested")
         return replace(judged, verdict=undecided, reason=reason)
     verdict, leads = joined_verdict(cases), ""
     if almost_all is not None:

@@ -50,13 +50,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference(Interval):
-    """first minus second on the same items; `share_above_zero`: of the resamples, where first is better.
+    """first minus second on the same items.
 
     `replicates`, shape (resamples,), are the differences of the seeds' means. `overlap` is the part of their variance
     that the spread over seeds shows as well: items answered otherwise by every seed (see `paired_from_replicates`).
     """
 
-    share_above_zero: float
     replicates: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     overlap: float = 0.0
 
@@ -64,24 +63,6 @@ class PairedDifference(Interval):
     def standard_error(self) -> float:
         """Standard deviation of the replicates."""
         return float(self.replicates.std(ddof=1)) if self.replicates.size > 1 else float("nan")
-
-    def p_value(self, null: float = 0.0) -> float:
-        """`bootstrap_p_value` of the hypothesis that the difference is `null`."""
-        return bootstrap_p_value(self.replicates, null)
-
-
-def bootstrap_p_value(replicates: npt.ArrayLike, null: float = 0.0) -> float:
-    """Two-sided p-value of replicates, shape (resamples,), by inverting the percentile interval.
-
-    p = 2 (1 + m) / (resamples + 1), at most 1, with m the smaller of the numbers of replicates at or below and at or
-    above `null` (Davison and Hinkley 1997, section 4.4, for the added ones). The smallest possible p is
-    2 / (resamples + 1): 0.0002 for 10,000.
-    """
-    values = np.asarray(replicates, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"replicates has shape {values.shape}; expected (resamples,), at least one")
-    fewer = min(int((values <= null).sum()), int((values >= null).sum()))
-    return min(1.0, 2 * (1 + fewer) / (values.size + 1))
 
 
 def bootstrap_interval(
@@ -149,7 +130,7 @@ def paired_from_replicates(
         together = float(differences.var(ddof=1))
         apart = float((first - second).var(axis=0, ddof=1).mean())
         overlap = min(together, max(0.0, (apart - together) / (seeds - 1)))
-    return PairedDifference(estimate, low, high, float((differences > 0).mean()), differences, overlap)
+    return PairedDifference(estimate, low, high, differences, overlap)
 
 
 def bootstrap_replicates(

@@ -1,7 +1,6 @@
 """Pure statistics: spread over seeds and uncertainty over test items, kept apart. No files, no plotting.
 
-Seeds answer "would another training run have a similar score?", items the same for other test items. The
-item part is in `bootstrap.py`, re-exported here."""
+Seeds answer "would another training run have a similar score?", items the same for other items (`bootstrap.py`)."""
 
 from __future__ import annotations
 
@@ -21,8 +20,6 @@ from analysis.stats.bootstrap import (
     percentile_ends,
 )
 
-EXACT_SEEDS = 14  # 2**14 sign patterns are all tried; beyond that as many are drawn
-
 
 @dataclass(frozen=True)
 class SeedSummary:
@@ -40,14 +37,6 @@ def summarise_seeds(values: Sequence[float]) -> SeedSummary:
     return SeedSummary(mean=float(array.mean()), standard_deviation=spread, seeds=array.size)
 
 
-def paired_seed_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
-    """first minus second, seed by seed: shapes (n_seeds,) and (n_seeds,) to (n_seeds,), in the same order of seeds."""
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"shapes {a.shape} and {b.shape}; expected one score per seed on both sides")
-    return a - b
-
-
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
     """Student's interval for the mean of (n_seeds,) scores, n - 1 degrees of freedom; None with one seed."""
     array = _vector(values)
@@ -58,21 +47,6 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | 
     reach = float(stats.t.ppf(0.5 + confidence / 2, array.size - 1)) * float(array.std(ddof=1))
     reach /= math.sqrt(array.size)
     return Interval(mean, mean - reach, mean + reach)
-
-
-def sign_flip_test(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p-value of paired differences, shape (n_seeds,): how often random signs give as large a mean.
-
-    Exact up to 14 seeds, where the smallest p is 2 / 2**n_seeds (0.25 for three seeds, 0.031 for six); beyond,
-    2**14 drawn sign patterns with the observed one counted in.
-    """
-    array = _vector(differences)
-    observed = abs(float(array.sum())) * (1 - 1e-12)  # a sum in another order may differ in its last digit
-    if array.size <= EXACT_SEEDS:
-        bits = np.arange(2**array.size)[:, None] >> np.arange(array.size) & 1
-        return float((np.abs((1 - 2 * bits) @ array) >= observed).mean())
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(2**EXACT_SEEDS, array.size))
-    return float((1 + (np.abs(signs @ array) >= observed).sum()) / (2**EXACT_SEEDS + 1))
 
 
 def interquartile_mean(scores: npt.ArrayLike) -> Floats:

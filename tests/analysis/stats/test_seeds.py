@@ -10,8 +10,6 @@ from analysis.stats.seeds import (
     holm,
     interquartile_mean,
     largest_rise,
-    paired_seed_differences,
-    sign_flip_test,
     smooth,
     stratified_bootstrap,
     summarise_seeds,
@@ -74,38 +72,6 @@ def test_a_rise_is_zero_exactly_for_a_falling_curve(values):
 def test_largest_rise_counts_from_the_lowest_value_so_far():
     assert largest_rise([5, 3, 4, 2, 2.5, 1]) == 1
     assert largest_rise([]) == 0
-
-
-def test_seed_differences_are_paired():
-    assert paired_seed_differences([0.5, 0.25], [0.25, 0.5]).tolist() == [0.25, -0.25]
-    with pytest.raises(ValueError, match="one score per seed"):
-        paired_seed_differences([0.5, 0.25], [0.25])
-
-
-@given(st.lists(scores, min_size=2, max_size=9))
-def test_sign_flips_agree_with_scipys_permutation_test(values):
-    expected = stats.permutation_test(
-        (np.array(values), np.zeros(len(values))), lambda x, y, axis: (x - y).mean(axis=axis),
-        permutation_type="samples", n_resamples=np.inf,
-    ).pvalue  # fmt: skip
-    assert sign_flip_test(values) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("seeds", "least"), [(3, 0.25), (6, 0.03125), (14, 2**-13)])
-def test_the_smallest_sign_flip_p_is_two_of_all_patterns(seeds, least):
-    assert sign_flip_test([0.1] * seeds) == least
-    assert sign_flip_test([0.1] * (seeds - 1) + [-5.0]) > least
-
-
-def test_many_seeds_are_flipped_at_random_and_repeat():
-    values = np.random.default_rng(0).normal(0.4, 1, size=20).tolist()
-    found = sign_flip_test(values)
-    assert found == sign_flip_test(values)
-    expected = stats.permutation_test(
-        (np.array(values), np.zeros(20)), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples",
-        n_resamples=20_000, rng=1,
-    ).pvalue  # fmt: skip
-    assert found == pytest.approx(expected, abs=0.02)
 
 
 @given(st.integers(1, 6), st.integers(1, 7), st.integers(0, 1000))
