@@ -33,6 +33,7 @@ from analysis.stats.smoothness import EARLIER_WINDOW, MEASURES, WINDOWS, smoothe
 CLAIMED_REDUCTION_FROM_LORA = 0.585  # 59 % after rounding
 CLAIMED_REDUCTION_FROM_FULL = 0.99
 EARLIER_MEASURE = "largest rise of the smoothed loss"
+SECOND_OUTCOME = "reference_loss"  # no decoding noise (judgement.yaml)
 HOLDS, FAILS = "holds", "does not hold"
 
 
@@ -313,7 +314,7 @@ def ablation(bench: Bench) -> tuple[Experiment, Experiment] | None:
 
 
 def scores_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:
-    """BLEU of both, and their difference with its interval, and seed by seed."""
+    """BLEU of both, and their difference with its interval, and seed by seed; the second outcome where both have it."""
     text = "; ".join(
         f"{score_name('BLEU')} of {bench.label(e)} {format_score(summarise_seeds(values))}"
         for e in (solo, lora)
@@ -325,7 +326,9 @@ def scores_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:
     pairs = zip(difference.seeds, difference.by_seed, strict=True)
     each = ", ".join(f"{signed(value)} (seed {seed})" for seed, value in pairs)
     by_seed = f"; seed by seed {each}" if len(difference.seeds) > 1 else ""
-    return f"{text}; difference {difference_text(difference)}{by_seed}."
+    second = bench.study.difference(solo, lora, SECOND_OUTCOME)
+    loss = f" Second outcome, lower is better: {difference_text(second)}." if second is not None else ""
+    return f"{text}; difference {difference_text(difference)}{by_seed}.{loss}"
 
 
 def parameters_against(bench: Bench, solo: Experiment, lora: Experiment) -> str:

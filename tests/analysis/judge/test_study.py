@@ -155,6 +155,8 @@ def test_reference_loss_has_intervals_and_differences_and_changes_no_other_score
     assert interval.low < interval.estimate < interval.high
     difference = study.difference(solo, lora, "reference_loss")
     assert difference.effect == pytest.approx(0.5)
+    assert "Second outcome, lower is better: +0.500" in scores_against(Bench(study, load_published()), solo, lora)
+    assert "Second outcome" not in scores_against(Bench(study, load_published()), solo, full)
     assert difference.over_items.low == pytest.approx(0.5), "every item differs by as much"
     assert study.over_items(full, "reference_loss") is None
     assert study.difference(solo, full, "reference_loss") is None
