@@ -16,6 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from analysis.judge.best import RULE
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.judge.number_format import LEVEL, format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
@@ -181,6 +182,10 @@ def reading(why_not: str | None) -> list[str]:
         "“95 % over items” resamples the test items: would other items give a similar score? The two "
         "uncertainties are separate; "
         "a difference between methods has to be larger than both to mean anything.",
+        RULE,
+        "“K=6→3, r=8→16”: WeightLoRA+ goes from 6 adapters of rank 8 to 3 of rank 16, which train to the end.",
+        "“One class in 2 of 3 seeds” (or one choice, one text, one number): in these seeds the model gives the same "
+        "prediction for every example.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "
         "adapter "
         "parameters, to LoRA's on the same backbone and to full fine-tuning's.",

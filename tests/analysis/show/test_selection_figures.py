@@ -32,7 +32,7 @@ def memory(tasks_module, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawings(task_study, found, authors, memory):
-    plus = [found["WeightLoRA+ (r=4, K=12)"]]
+    plus = [found["WeightLoRA+ (K=12→3, r=4→16)"]]
     drawn = [
         *(importance_weights(variant) for variant in found.values()),
         selected_map(list(found.values()), authors),
@@ -49,9 +49,9 @@ def texts(axes):
 
 
 def test_variants_gather_the_tasks_of_one_method(found):
-    assert list(found) == ["WeightLoRA (r=8, K=3)", "WeightLoRA+ (r=4, K=12)"]
+    assert list(found) == ["WeightLoRA (r=8, K=3)", "WeightLoRA+ (K=12→3, r=4→16)"]
     assert len(found["WeightLoRA (r=8, K=3)"].experiments) == 2
-    assert found["WeightLoRA+ (r=4, K=12)"].name == "minilm_l6_weightlora_plus_r_4_k_12"
+    assert found["WeightLoRA+ (K=12→3, r=4→16)"].name == "minilm_l6_weightlora_plus_k_12_3_r_4_16"
 
 
 def test_every_figure_has_a_source_and_words_for_those_who_do_not_see_it(drawings):
@@ -183,7 +183,7 @@ def test_memory_is_ours_beside_the_authors_without_the_constant(drawings, author
 
 
 def test_rank_growth_follows_the_expansions(found):
-    drawing = rank_growth([found["WeightLoRA+ (r=4, K=12)"]], {"minilm-l6": 110_592})
+    drawing = rank_growth([found["WeightLoRA+ (K=12→3, r=4→16)"]], {"minilm-l6": 110_592})
     left, right = drawing.figure.axes
     assert list(left.lines[0].get_xdata()) == [0, 60, 90, 120, 200]
     assert list(left.lines[0].get_ydata()) == [4, 4, 8, 16, 16]

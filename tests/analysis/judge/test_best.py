@@ -1,0 +1,148 @@
+"""Marks of the best score: laws on made-up differences, and the cases that runs bring."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from analysis.judge.best import best, distinguishable, unbeaten_baselines
+from analysis.judge.decision import Difference
+from analysis.judge.study import Study
+from analysis.load.runs import load_profile
+from analysis.stats.bootstrap import Interval, PairedDifference
+from analysis.stats.seeds import SeedSummary
+
+SEEDS = (18, 52, 1917)
+
+
+class FakeStudy:
+    """Runs with these means; every difference of two of them has the same noise, over items and over seeds."""
+
+    def __init__(self, means, noise, steps=None, methods=None):
+        self.noise, self.runs = noise, {}
+        steps, methods = steps or {}, methods or {}
+        self.rows = []
+        for index, mean in enumerate(means):
+            name = f"run-{index}"
+            corpus = SimpleNamespace(sha256={}, train_examples=1, metric=None)
+            record = SimpleNamespace(corpus=corpus, training={"steps": steps.get(index, 100)})
+            self.runs[name] = SimpleNamespace(
+                name=name, record=record, form="classification", directory=Path("/nowhere"), mean=mean
+            )
+            self.rows.append(
+                SimpleNamespace(
+                    experiment=name, setting=("b", "t"), method=methods.get(index, "lora"), status="complete",
+                    form="classification", protocol=None, scores={"accuracy": SeedSummary(mean, 0.1, 3)},
+                )
+            )  # fmt: skip
+
+    def named(self, name):
+        return self.runs[name]
+
+    def difference(self, first, second, metric=None):
+        effect = first.mean - second.mean
+        low, high = effect - self.noise, effect + self.noise
+        replicates = effect + self.noise * np.linspace(-1.02, 1.02, 2001)
+        items = PairedDifference(effect, low, high, float((replicates > 0).mean()), replicates)
+        by_seed = tuple(effect + self.noise * np.array([-0.4, 0.0, 0.4]))
+        return Difference(metric, effect, SEEDS, items, Interval(effect, low, high), by_seed)
+
+
+means = st.lists(st.integers(1, 12).map(lambda value: value / 10), min_size=1, max_size=6)
+noises = st.floats(0.01, 0.9)
+
+
+def marked(study, rows=None):
+    return best(study, study.rows if rows is None else rows, "accuracy")
+
+
+@given(means, noises)
+def test_at_most_one_row_is_marked_and_it_has_the_best_mean(values, noise):
+    study = FakeStudy(values, noise)
+    found = marked(study)
+    assert len(found) <= 1
+    for name in found:
+        assert study.runs[name].mean == max(values)
+
+
+@given(means, noises)
+def test_a_tie_of_the_two_best_leaves_the_column_without_a_mark(values, noise):
+    assert marked(FakeStudy([*values, max(values)], noise)) == frozenset()
+
+
+@given(means, noises, st.randoms())
+def test_the_order_of_rows_changes_nothing(values, noise, random):
+    study = FakeStudy(values, noise)
+    shuffled = list(study.rows)
+    random.shuffle(shuffled)
+    assert marked(study, shuffled) == marked(study)
+
+
+@given(means, noises)
+def test_a_marked_row_is_told_from_the_next_and_an_unmarked_one_is_not(values, noise):
+    assume(len(values) > 1 and sorted(values)[-1] > sorted(values)[-2])
+    study = FakeStudy(values, noise)
+    ordered = sorted(study.runs.values(), key=lambda run: -run.mean)
+    following = [run for run in ordered if run.mean == ordered[1].mean]
+    told = all(distinguishable(study, ordered[0], run, "accuracy") for run in following)
+    assert bool(marked(study)) == told
+
+
+@given(means, noises)
+def test_less_noise_never_takes_a_mark_away(values, noise):
+    assert marked(FakeStudy(values, noise)) <= marked(FakeStudy(values, noise / 4))
+
+
+@given(means, st.floats(0.001, 0.02))
+def test_a_baseline_that_no_trained_row_exceeds_is_seen_and_leaves_no_mark(values, noise):
+    methods = {0: "baseline_majority"}
+    study = FakeStudy(values, noise, methods=methods)
+    above = len(values) > 1 and values[0] >= max(values[1:])
+    assert unbeaten_baselines(study.rows, "accuracy") == (frozenset({"run-0"}) if above else frozenset())
+    assert "run-0" not in marked(study)
+    assert not (above and marked(study))
+
+
+def test_a_row_of_another_budget_is_no_rival():
+    assert marked(FakeStudy([0.9, 0.89, 0.2], 0.05)) == frozenset()
+    assert marked(FakeStudy([0.9, 0.89, 0.2], 0.05, steps={1: 50})) == {"run-0"}
+    assert marked(FakeStudy([0.9, 0.2], 0.05, steps={1: 50})) == frozenset()
+
+
+@pytest.mark.parametrize("part", ["over_items", "over_seeds"])
+def test_both_tests_are_needed(part):
+    class Half(FakeStudy):
+        def difference(self, *arguments):
+            found = super().difference(*arguments)
+            wide = dataclasses.replace(getattr(found, part), low=-1.0, high=1.0)
+            if part == "over_items":
+                wide = dataclasses.replace(wide, replicates=np.linspace(-1, 1, 2001))
+            by_seed = (-1.0, 0.2, 1.0) if part == "over_seeds" else found.by_seed
+            return dataclasses.replace(found, **{part: wide}, by_seed=by_seed)
+
+    assert marked(FakeStudy([0.9, 0.2], 0.05)) == {"run-0"}
+    assert marked(Half([0.9, 0.2], 0.05)) == frozenset()
+
+
+def test_what_the_rule_cannot_decide_is_not_marked(write_task_runs, tmp_path):
+    """One seed has no interval over seeds, however far apart two methods lie."""
+    share = {"my-cola-lora": 0.95, "my-cola-frozen": 0.5}
+    one, three = (
+        Study.of(load_profile(write_task_runs(tmp_path / name, tasks=("cola",), methods=("frozen", "lora"),
+                                              seeds=seeds, quality=share)))
+        for name, seeds in (("one", (18,)), ("three", SEEDS))
+    )  # fmt: skip
+    assert best(one, one.rows, "matthews_correlation") == frozenset()
+    assert best(three, three.rows, "matthews_correlation") == {"my-cola-lora"}
+
+
+def test_each_backbone_and_task_has_a_mark_of_its_own(write_task_runs, tmp_path):
+    share = {"my-cola-lora": 0.95, "my-cola-frozen": 0.5, "my-rte-lora": 0.5, "my-rte-frozen": 0.95}
+    runs = write_task_runs(tmp_path, tasks=("cola", "rte"), methods=("frozen", "lora"), quality=share)
+    study = Study.of(load_profile(runs))
+    assert best(study, study.rows, "matthews_correlation") == {"my-cola-lora"}
+    assert best(study, study.rows, "accuracy") == {"my-rte-frozen"}
