@@ -32,6 +32,10 @@ BASELINES = ("baseline_majority", "baseline_mean", "baseline_cosine", "baseline_
              "baseline_longest_choice")  # fmt: skip
 METHOD_ORDER = (*BASELINES, "frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus",
                 "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
+ARROW = (
+    "An arrow in a method's name goes from the start of training to its end: with K=6→3, r=8→16 WeightLoRA+ expands 6 "
+    "adapters of rank 8 into 3 of rank 16."
+)
 DEFAULT_EXPANSIONS = 2  # of WeightLoRA+
 SELECTING = ("weight_lora", "weight_lora_plus", "random_lora")  # they keep K adapters and write selection.json
 BACKBONE_NAMES = {
@@ -125,6 +129,11 @@ def method_label(method: str, config: Mapping[str, Any]) -> str:
     name = METHOD_NAMES.get(key, key.replace("_", " "))
     details = _details(method, config)
     return f"{name} ({', '.join(details)})" if details else name
+
+
+def is_growing(label: str) -> bool:
+    """Whether a label has the arrow that `ARROW` explains; those of links (`links 2→4`) are others."""
+    return "K=" in label and "→" in label
 
 
 def planned_end(method: str, config: Mapping[str, Any]) -> tuple[int | None, int | None]:

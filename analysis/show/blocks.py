@@ -48,7 +48,7 @@ class Block:
     """A table ready to be shown: a caption, headers and rows of text.
 
     `key` names its files (`tables/<key>.csv`) and anchor on the page; `command` makes it; `records` are the files it
-    was made from. `rule` says which cells are best; several tables share it, so a document states it once.
+    was made from. `rules` explain marks that several tables share, so a document states each once.
     """
 
     caption: str
@@ -58,7 +58,7 @@ class Block:
     key: str = ""
     command: str = ""
     records: tuple[str, ...] = ()
-    rule: str = ""
+    rules: tuple[str, ...] = ()
 
     def named(self, key: str, command: str = "", records: Sequence[str] = ()) -> Block:
         """The same table with its key, its command and the files it was made from."""
@@ -80,8 +80,8 @@ class Block:
 
     @property
     def lines_below(self) -> tuple[str, ...]:
-        """Notes, rule and legend: everything that a table needs on its own."""
-        return (*self.notes, *([self.rule] if self.rule else []), *self.legend)
+        """Notes, rules and legend: everything that a table needs on its own."""
+        return (*self.notes, *self.rules, *self.legend)
 
 
 def told_once(blocks: Sequence[Block]) -> list[Block]:
@@ -89,8 +89,8 @@ def told_once(blocks: Sequence[Block]) -> list[Block]:
     seen: set[str] = set()
     kept = []
     for block in blocks:
-        kept.append(replace(block, rule="") if block.rule in seen else block)
-        seen.add(block.rule)
+        kept.append(replace(block, rules=tuple(rule for rule in block.rules if rule not in seen)))
+        seen.update(block.rules)
     return kept
 
 

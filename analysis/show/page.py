@@ -21,7 +21,7 @@ from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER, SIGN_FLIP_SEEDS
 from analysis.judge.number_format import LEVEL, format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
 from analysis.judge.study import Row, Study, learned_rule
-from analysis.load.names import backbone_name, score_name
+from analysis.load.names import ARROW, backbone_name, score_name
 from analysis.load.paper_files import Source, letter, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable
@@ -183,7 +183,7 @@ def reading(why_not: str | None) -> list[str]:
         "uncertainties are separate; "
         "a difference between methods has to be larger than both to mean anything.",
         RULE,
-        "“K=6→3, r=8→16”: WeightLoRA+ goes from 6 adapters of rank 8 to 3 of rank 16, which train to the end.",
+        ARROW,
         "“One class in 2 of 3 seeds” (or one choice, one text, one number): in these seeds the model gives the same "
         "prediction for every example.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "

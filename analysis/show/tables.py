@@ -28,9 +28,11 @@ from analysis.judge.number_format import (
 from analysis.judge.study import Row, Setting, Study, learned_rule, setting_of, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import (
+    ARROW,
     BASELINES,
     SELECTING,
     backbone_name,
+    is_growing,
     method_label,
     method_order,
     planned_end,
@@ -84,8 +86,13 @@ def results_block(study: Study) -> Block:
         notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
         key="results",
         records=record_paths(study.generation.experiments),
-        rule=RULE if rows else "",
+        rules=_rules(rows),
     )
+
+
+def _rules(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The explanations that the tables of scores share."""
+    return (RULE, *([ARROW] if any(is_growing(row.label) for row in rows) else [])) if rows else ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +243,7 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
         tuple(lines),
         (*_task_notes(study, rows, tasks), cost_note(profile)),
         records=record_paths([e for e in study.experiments if e.name in {row.experiment for row in rows}]),
-        rule=RULE,
+        rules=_rules(rows),
     )  # fmt: skip
 
 

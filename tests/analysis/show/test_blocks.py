@@ -63,8 +63,10 @@ def test_a_cell_sorts_by_its_first_number_in_its_unit(text, value):
 
 @given(st.lists(st.sampled_from(["", "rule a", "rule b"]), max_size=6))
 def test_a_rule_stands_under_the_first_table_that_has_it(rules):
-    blocks = [Block(f"t{number}", ("a",), (("1",),), rule=rule) for number, rule in enumerate(rules)]
-    shown = [block.rule for block in told_once(blocks) if block.rule]
+    blocks = [
+        Block(f"t{number}", ("a",), (("1",),), rules=tuple(filter(None, [rule]))) for number, rule in enumerate(rules)
+    ]
+    shown = [rule for block in told_once(blocks) for rule in block.rules]
     assert shown == [rule for rule in dict.fromkeys(rules) if rule]
     text = to_markdown(blocks)
     assert all(text.count(f"- {rule}") == 1 for rule in shown)

@@ -1,5 +1,6 @@
 """Importance weights, map, overlap, score against parameters, memory, rank growth."""
 
+import dataclasses
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -150,6 +151,32 @@ def test_overlap_shows_sets_beside_positions_and_says_why_they_differ(drawings):
     assert texts(positions)[1] == ".40"
     ours = next(axes for title, axes in by_title.items() if title.startswith("WeightLoRA (r=8, K=3)"))
     assert len(texts(ours)) == 4
+
+
+def test_a_model_that_predicts_one_class_is_a_hollow_point(task_study):
+    def markers(study):
+        axes = score_against_parameters(study).figure.axes[0]
+        return [bars[0].get_fillstyle() for bars in axes.containers]
+
+    changed = []
+    for experiment in task_study.experiments:
+        if experiment.name == "my-cola-lora":
+            found = {seed: [{**r, "prediction": 1} for r in rows] for seed, rows in experiment.predictions.items()}
+            experiment = dataclasses.replace(experiment, predictions=found)
+        changed.append(experiment)
+    assert set(markers(task_study)) == {"full"}
+    assert markers(Study.of(changed)).count("none") == 1
+
+
+def test_a_long_title_above_a_panel_is_broken(write_task_runs, tmp_path):
+    runs = write_task_runs(
+        tmp_path, backbone="microworld-deberta", tasks={"microworld_qa_unanswerable": "squad_v1"},
+        methods=("frozen", "lora"), items=12, seeds=(18, 52, 1917),
+    )  # fmt: skip
+    axes = score_against_parameters(Study.of(load_profile(runs))).figure.axes[0]
+    lines = axes.get_title(loc="left").split("\n")
+    assert " ".join(lines) == "restaurant questions, some unanswerable on small DeBERTa"
+    assert max(map(len, lines)) <= 34
 
 
 def test_points_are_named_and_frozen_is_a_level(task_study, drawings):

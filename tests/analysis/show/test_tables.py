@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.judge.published_vs_measured import compared_cells, comparison_block
 from analysis.judge.study import Study, unequal
-from analysis.load.names import score_name
+from analysis.load.names import ARROW, score_name
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables
 from analysis.load.runs import Planned, load_profile
@@ -173,6 +173,13 @@ def test_a_baseline_stands_first_without_spread_or_rate_and_not_among_the_parame
     assert [row[0] for row in parameters_block(with_baselines).rows] == [
         "Frozen backbone, MiniLM-L6", "LoRA (r=8), MiniLM-L6",
     ]  # fmt: skip
+
+
+def test_an_arrow_in_a_label_is_explained_where_there_is_one(task_study, study, authors):
+    (block,) = score_blocks(task_study, authors, "glue")
+    assert "WeightLoRA+ (K=12→3, r=4→16)" in rows_of(block)
+    assert ARROW in block.lines_below
+    assert ARROW not in results_block(study).lines_below
 
 
 def test_a_lead_of_the_baseline_stands_in_its_cell(tasks_module, tmp_path, authors):
