@@ -105,8 +105,8 @@ def sort_value(text: str) -> float | None:
 
 
 def is_numeric(block: Block, column: int) -> bool:
-    """Whether most non-empty cells of a column begin with a number and are short."""
-    cells = [row[column] for row in block.rows]
+    """Whether most non-empty cells of a column begin with a number and are short, marks in brackets apart."""
+    cells = [row[column].partition(" (")[0] for row in block.rows]
     numbers = sum(sort_value(cell) is not None and len(cell) <= LONG for cell in cells)
     words = [cell for cell in cells if cell not in ("not run", "not measured", "unknown", "none", "one seed", "")]
     return numbers > 0 and numbers >= len(words) / 2

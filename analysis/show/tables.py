@@ -45,7 +45,7 @@ from analysis.load.selection import Selection, agreement_of_seeds, short_names
 from analysis.show.blocks import Block, Cell, csv_text
 from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
 from analysis.stats.bootstrap import Interval
-from analysis.stats.seeds import SeedSummary, stratified_bootstrap
+from analysis.stats.seeds import SeedSummary, interquartile_mean, stratified_bootstrap
 
 
 def measured_metrics(rows: Sequence[Row]) -> list[str]:
@@ -557,7 +557,9 @@ class Aggregate:
 
 
 def aggregates(study: Study) -> list[Aggregate]:
-    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several."""
+    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several; and
+    the best trivial baseline of each, where every task has one.
+    """
     found = []
     for backbone in dict.fromkeys(setting[0] for setting in study.settings):
         tasks = tuple(setting[1] for setting in study.settings if setting[0] == backbone and study.at(setting, "lora"))
@@ -571,6 +573,8 @@ def aggregates(study: Study) -> list[Aggregate]:
             if len(tasks) >= LEAST_TASKS and all(task in by_task for task in tasks):
                 entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
                 found += [entry] if entry else []
+        baselines = _baselines_over_tasks(study, backbone, tasks)
+        found += [baselines] if baselines else []
     return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
 
 
@@ -585,9 +589,9 @@ def aggregates_block(study: Study) -> Block:
             entry.label,
             backbone_name(entry.backbone),
             f"{entry.over_tasks.estimate:.4f}",
-            format_interval(entry.over_tasks),
+            format_interval(entry.over_tasks) if len(entry.seeds) > 1 else "not measured",
             ", ".join(titles[entry.backbone, task] for task in entry.tasks),
-            str(len(entry.seeds)),
+            "one seed" if len(entry.seeds) == 1 else str(len(entry.seeds)),
         )
         for entry in entries
     )
@@ -601,6 +605,22 @@ def aggregates_block(study: Study) -> Block:
     )
     return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
                  records=record_paths(study.experiments) if rows else ())  # fmt: skip
+
+
+def _baselines_over_tasks(study: Study, backbone: str, tasks: tuple[str, ...]) -> Aggregate | None:
+    """The best trivial baseline of each task; nothing is drawn, so that its interval is a point."""
+    found = [
+        [(row, row.scores.get(row.primary or "")) for row in study.rows if row.setting == (backbone, task)]
+        for task in tasks
+    ]
+    scores = [
+        [summary.mean for row, summary in rows if row.method in BASELINES and row.status == "complete" and summary]
+        for rows in found
+    ]
+    if len(tasks) < LEAST_TASKS or not all(scores):
+        return None
+    mean = float(interquartile_mean(np.array([[max(values) for values in scores]])))
+    return Aggregate(backbone, BASELINES[0], "Best trivial baseline", tasks, (0,), Interval(mean, mean, mean))
 
 
 def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:

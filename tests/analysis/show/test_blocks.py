@@ -78,6 +78,8 @@ def test_columns_of_numbers_are_told_from_text():
         "x", ("a", "b", "c"), (("m", "1", "first"), ("n", "not run", "2 seeds of 3 that were run twice each"))
     )
     assert [is_numeric(block, index) for index in range(3)] == [False, True, False]
+    marked = Block("x", ("a", "b"), (("m", "0.000 ± 0.000 (one class in every seed)"), ("n", "not run")))
+    assert is_numeric(marked, 1)
 
 
 def test_standings_and_bests_are_seen_in_every_form():

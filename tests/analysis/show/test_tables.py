@@ -430,6 +430,19 @@ def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(tas
     assert (aggregates_block(alone).rows, aggregates_block(alone).records) == ((), ())
 
 
+def test_trivial_baselines_stand_first_over_tasks_where_each_task_has_one(tasks_module, tmp_path):
+    runs = tasks_module.write_task_runs(tmp_path, tasks=("cola", "rte"), methods=("frozen", "lora"))
+    tasks_module.write_baseline(runs, "cola")
+    assert "Best trivial baseline" not in rows_of(aggregates_block(Study.of(load_profile(runs))))
+    tasks_module.write_baseline(runs, "rte")
+    study = Study.of(load_profile(runs))
+    block = aggregates_block(study)
+    assert [row[0] for row in block.rows] == ["Best trivial baseline", "Frozen backbone", "LoRA (r=8)"]
+    means = [row.scores[row.primary].mean for row in study.rows if row.method == "baseline_majority"]
+    assert float(block.rows[0][2]) == pytest.approx(sum(means) / 2, abs=1e-4)
+    assert (block.rows[0][3], block.rows[0][5]) == ("not measured", "one seed")
+
+
 def test_one_task_is_no_aggregate(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=30)
     assert aggregates(Study.of(load_profile(runs))) == []
