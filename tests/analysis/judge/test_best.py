@@ -146,3 +146,61 @@ def test_each_backbone_and_task_has_a_mark_of_its_own(write_task_runs, tmp_path)
     study = Study.of(load_profile(runs))
     assert best(study, study.rows, "matthews_correlation") == {"my-cola-lora"}
     assert best(study, study.rows, "accuracy") == {"my-rte-frozen"}
+
+
+@pytest.mark.parametrize(("p", "found"), [(0.01, {"run-0"}), (0.2, set()), (None, set())])
+def test_the_p_value_of_the_rule_decides(p, found):
+    class Decided(Difference):
+        def p_value(self, null=0.0):
+            return p
+
+    class WithP(FakeStudy):
+        def difference(self, *arguments):
+            difference = super().difference(*arguments)
+            return Decided(**{field.name: getattr(difference, field.name) for field in dataclasses.fields(difference)})
+
+    assert marked(WithP([0.9, 0.2], 0.05)) == found
+
+
+def test_a_lead_that_turns_on_the_shared_seeds_is_no_lead():
+    """Means are over each row's own seeds; the difference is over the shared ones."""
+
+    class Turned(FakeStudy):
+        def difference(self, first, second, metric=None):
+            return super().difference(second, first, metric)
+
+    assert marked(Turned([0.9, 0.2], 0.05)) == frozenset()
+
+
+def test_only_complete_rows_are_compared():
+    study = FakeStudy([0.9, 0.2, 0.1], 0.05)
+    study.rows[0].status = "incomplete"
+    assert marked(study) == {"run-1"}
+    study.rows[1].scores["accuracy"] = None
+    assert marked(study) == frozenset()
+
+
+class Given(FakeStudy):
+    """Differences of named pairs of runs, where the shared seeds say something else than the means."""
+
+    given: dict[tuple[str, str], float]
+
+    def difference(self, first, second, metric=None):
+        effect = self.given.get((first.name, second.name))
+        if effect is None:
+            effect = -self.given[second.name, first.name]
+        return super().difference(SimpleNamespace(mean=effect), SimpleNamespace(mean=0.0), metric)
+
+
+def test_equal_means_are_a_tie_whatever_the_shared_seeds_say():
+    study = Given([0.9, 0.9], 0.05)
+    study.given = {("run-0", "run-1"): 0.5}
+    assert marked(study) == frozenset()
+
+
+def test_every_row_in_the_second_place_is_to_be_distinguished():
+    study = Given([0.9, 0.5, 0.5], 0.05)
+    study.given = {("run-0", "run-1"): 0.4, ("run-0", "run-2"): 0.01}
+    assert marked(study) == frozenset()
+    study.given = {("run-0", "run-1"): 0.4, ("run-0", "run-2"): 0.4}
+    assert marked(study) == {"run-0"}

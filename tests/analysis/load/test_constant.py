@@ -77,6 +77,9 @@ def test_empty_texts_are_called_so(quick_runs):
 
     assert writes(" ") == "no text in every seed"
     assert writes("A pub.") == "one text in every seed"
+    texts = {18: "", 52: "A pub.", 1917: ""}
+    found = {seed: [{**row, "prediction": texts[seed]} for row in rows] for seed, rows in lora.predictions.items()}
+    assert constant_mark(dataclasses.replace(lora, predictions=found)) == "one text in every seed"
 
 
 def test_a_trivial_baseline_is_constant_without_a_mark(tasks_module, tmp_path):

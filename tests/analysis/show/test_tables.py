@@ -225,6 +225,18 @@ def test_a_model_that_predicts_one_class_is_marked(task_study, authors):
     assert {(e["experiment"], e["constant_seeds"]) for e in entries} == {("my-cola-lora", "18 52")}
 
 
+def test_the_mark_stands_in_the_first_of_several_columns(study):
+    def silent(experiment):
+        if experiment.name != "lora":
+            return experiment
+        found = {seed: [{**row, "prediction": ""} for row in rows] for seed, rows in experiment.predictions.items()}
+        return dataclasses.replace(experiment, predictions=found)
+
+    block = results_block(Study.of([silent(experiment) for experiment in study.experiments]))
+    marked = [header for header, cell in rows_of(block)["LoRA (r=4)"].items() if "(no text in every seed)" in cell]
+    assert marked == ["BLEU"]
+
+
 def test_tasks_on_one_corpus_have_columns_of_different_names(write_task_runs, tmp_path, authors):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=20)
     longer = []
