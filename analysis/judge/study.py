@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference
+from analysis.load.constant import constant_mark, constant_seeds
 from analysis.load.judgement import Judgement, load_judgement
 from analysis.load.names import BASELINES, backbone_name, method_key, method_label, method_order, task_name
 from analysis.load.runs import GENERATION, Experiment, Status, experiment_labels, questions
@@ -54,7 +55,8 @@ class Row:
 
     `label` is the method with the settings that distinguish variants, `title` distinguishes the experiment from every
     other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may represent the published
-    method (`is_plain`).
+    method (`is_plain`). `constant_seeds` predict the same for every example, and `constant` says so. `task_title`
+    names the task in tables.
     """
 
     profile: str
@@ -89,16 +91,14 @@ class Row:
     score_notes: tuple[str, ...]
     missing: tuple[str, ...]
     plain: bool
+    constant: str = ""
+    constant_seeds: tuple[int, ...] = ()
+    task_title: str = ""
 
     @property
     def setting(self) -> Setting:
         """Backbone and task."""
         return self.backbone, self.task
-
-    @property
-    def task_title(self) -> str:
-        """`CoLA`, or the corpus's own name where it is no whole official corpus."""
-        return task_name(self.corpus or self.task)
 
     @property
     def adapter(self) -> int | None:
@@ -196,7 +196,7 @@ class Study:
         """One row per experiment, in the caller's order; experiments that have not run come from the plan."""
         kinds = [[e for e in self.experiments if (e.form == GENERATION) == generates] for generates in (True, False)]
         titles = {name: title for kind in kinds for name, title in experiment_labels(kind).items()}
-        return [_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments]
+        return _with_task_titles([_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments])
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -537,6 +537,19 @@ def is_plain(record: RunRecord) -> bool:
     )
 
 
+def _with_task_titles(rows: Sequence[Row]) -> list[Row]:
+    """`CoLA`, or a corpus's own name; `CoLA [cola-2000]` where a backbone has several tasks on one corpus."""
+    tasks: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        tasks.setdefault((row.backbone, row.corpus or row.task), set()).add(row.task)
+    names = [
+        task_name(row.corpus or row.task)
+        + (f" [{row.task}]" if len(tasks[row.backbone, row.corpus or row.task]) > 1 else "")
+        for row in rows
+    ]
+    return [replace(row, task_title=name) for row, name in zip(rows, names, strict=True)]
+
+
 def _scored(experiments: Sequence[Experiment], setting: Setting, method: str) -> list[Experiment]:
     found = [
         experiment
@@ -612,4 +625,6 @@ def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], 
         score_notes=metrics.notes if metrics else (),
         missing=metrics.missing if metrics else (),
         plain=record is not None and is_plain(record),
+        constant=constant_mark(experiment),
+        constant_seeds=constant_seeds(experiment),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.load.constant import constant_seeds
 from analysis.load.judgement import load_judgement
 from analysis.load.names import method_key, method_label
 from analysis.load.runs import Experiment, discover
@@ -16,7 +17,7 @@ from replication.errors import DataError
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 COLUMNS = (
     "profile", "backbone", "task", "method", "seed", "metric", "value", "primary", "experiment", "label", "corpus",
-    "form", "rank", "K", "adapter_parameters", "items", "status", "role",
+    "form", "rank", "K", "adapter_parameters", "items", "status", "role", "constant",
 )  # fmt: skip
 
 
@@ -25,8 +26,9 @@ def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
 
     `value` is on the metric scripts' own scale (BLEU 0.72, accuracy 0.86), missing where a metric was not measured.
     `primary` marks the metric that leads its task. `rank` and `K` (kept adapters) are missing for methods without
-    them. `role` is what the runs enter (`paper_results/judgement.yaml`): compared, gate, draws, pilot or earlier. An
-    experiment without scores has no row. For example, the mean of each method on each task:
+    them. `role` is what the runs enter (`paper_results/judgement.yaml`): compared, gate, draws, pilot or earlier.
+    `constant`: this seed predicts the same for every example. An experiment without scores has no row. For example, the
+    mean of each method on each task:
 
     >>> results = frame(profile="quick").query("primary and status == 'complete'")
     >>> results.groupby(["task", "method"])["value"].mean()
@@ -66,10 +68,12 @@ def frame_of(experiments: Iterable[Experiment]) -> pd.DataFrame:
             "status": experiment.status,
             "role": role(experiment.profile, experiment.name),
         }
+        alike = constant_seeds(experiment)
         for seed, scores in metrics.seeds.items():
+            of_seed = {**about, "seed": seed, "constant": seed in alike}
             for metric in metrics.metrics:
                 primary = metric == metrics.primary
-                records.append({**about, "seed": seed, "metric": metric, "value": scores[metric], "primary": primary})
+                records.append({**of_seed, "metric": metric, "value": scores[metric], "primary": primary})
     found = pd.DataFrame(records, columns=list(COLUMNS))
     whole = dict.fromkeys(("seed", "rank", "K", "adapter_parameters", "items"), "Int64")
-    return found.astype({**whole, "value": "float64", "primary": "bool"})
+    return found.astype({**whole, "value": "float64", "primary": "bool", "constant": "bool"})

@@ -32,6 +32,11 @@ BASELINES = ("baseline_majority", "baseline_mean", "baseline_cosine", "baseline_
              "baseline_longest_choice")  # fmt: skip
 METHOD_ORDER = (*BASELINES, "frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus",
                 "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
+ARROW = (
+    "An arrow in a method's name goes from the start of training to its end: with K=6→3, r=8→16 WeightLoRA+ expands 6 "
+    "adapters of rank 8 into 3 of rank 16."
+)
+DEFAULT_EXPANSIONS = 2  # of WeightLoRA+
 SELECTING = ("weight_lora", "weight_lora_plus", "random_lora")  # they keep K adapters and write selection.json
 BACKBONE_NAMES = {
     "gpt2": "GPT-2",
@@ -117,26 +122,51 @@ def method_order(key: str) -> tuple[int, str]:
 
 
 def method_label(method: str, config: Mapping[str, Any]) -> str:
-    """The method with the settings that distinguish variants: `WeightLoRA (r=8, K=3)`."""
+    """The method with the settings that distinguish variants and what trains at the end: `WeightLoRA (r=8, K=3)`,
+    `WeightLoRA+ (K=6→3, r=8→16)`. `config` is a record's or the planned settings.
+    """
     key = method_key(method, config)
     name = METHOD_NAMES.get(key, key.replace("_", " "))
     details = _details(method, config)
     return f"{name} ({', '.join(details)})" if details else name
 
 
+def is_growing(label: str) -> bool:
+    """Whether a label has the arrow that `ARROW` explains; those of links (`links 2→4`) are others."""
+    return "K=" in label and "→" in label
+
+
+def planned_end(method: str, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """K and rank of the adapters that a selecting method trains in its last step, by its settings.
+
+    WeightLoRA+ halves K (rounded down) and doubles the rank in each round. K is None where the method starts from all
+    adapters, both are None where the settings do not say.
+    """
+    keep, rank = config.get("keep"), config.get("rank")
+    rounds = _rounds(config) if method == "weight_lora_plus" else 0
+    if rank is None or rounds is None:
+        return None, None
+    return (None if keep is None else keep >> rounds), rank << rounds
+
+
+def _rounds(config: Mapping[str, Any]) -> int | None:
+    """Expansion rounds of WeightLoRA+; None for a version of the authors' code whose number is not in the settings."""
+    if "expansions" in config or config.get("preset") in (None, "paper"):
+        return int(config.get("expansions", DEFAULT_EXPANSIONS))
+    return None
+
+
 def _details(method: str, config: Mapping[str, Any]) -> list[str]:
     """The settings that distinguish variants: rank, kept adapters, skip length, and non-default values."""
     if method == "peft_baselines":
-        settings = config.get("settings") or {}
-        rank = settings.get("target_r") if config.get("name") == "adalora" else settings.get("r")
-        return [f"r={rank}"] if rank is not None else []
-    details = [f"r={config['rank']}"] if "rank" in config else []
+        return _peft_details(config)
     if method == "solo_connection":
-        return details + _solo_details(config)
-    if method in SELECTING and config.get("keep") is not None:
+        return [*_rank(config), *_solo_details(config)]
+    details = _selected(config) if method == "weight_lora_plus" else _rank(config)
+    if method in SELECTING and method != "weight_lora_plus" and config.get("keep") is not None:
         details.append(f"K={config['keep']}")
     if config.get("preset") not in (None, "paper"):
-        return [*details, str(config["preset"])]
+        details.append(str(config["preset"]))
     if config.get("rank_by", "signed") != "signed":
         details.append(f"by {config['rank_by']}")
     if config.get("remove_losers") is False:
@@ -146,6 +176,30 @@ def _details(method: str, config: Mapping[str, Any]) -> list[str]:
     if method == "weight_lora_plus" and config.get("expansion") not in (None, "qr"):
         details.append(f"{config['expansion']} expansion")
     return details
+
+
+def _rank(config: Mapping[str, Any]) -> list[str]:
+    return [f"r={config['rank']}"] if "rank" in config else []
+
+
+def _selected(config: Mapping[str, Any]) -> list[str]:
+    """WeightLoRA+ before and after its rounds: `K=6→3`, `r=8→16`; without a K from all adapters to a part of them."""
+    keep, rank, rounds = config.get("keep"), config.get("rank"), _rounds(config)
+    if rank is None or rounds is None:
+        return [*_rank(config), *([] if keep is None else [f"K={keep}"])]
+    end = f"1/{2**rounds}" if keep is None else keep >> rounds
+    return [f"K={'all' if keep is None else keep}→{end}", f"r={rank}→{rank << rounds}"]
+
+
+def _peft_details(config: Mapping[str, Any]) -> list[str]:
+    """The rank by PEFT's own `r`; AdaLoRA starts at `init_r` and ends at `target_r` on average over its adapters."""
+    settings = config.get("settings") or {}
+    if config.get("name") != "adalora":
+        return [f"r={settings['r']}"] if settings.get("r") is not None else []
+    first, last = settings.get("init_r"), settings.get("target_r")
+    if last is None:
+        return [] if first is None else [f"r={first}"]
+    return [f"r={last} on average" if first is None else f"r={first}→{last} on average"]
 
 
 def _solo_details(config: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ class Block:
     """A table ready to be shown: a caption, headers and rows of text.
 
     `key` names its files (`tables/<key>.csv`) and anchor on the page; `command` makes it; `records` are the files it
-    was made from.
+    was made from. `rules` explain marks that several tables share, so a document states each once.
     """
 
     caption: str
@@ -58,6 +58,7 @@ class Block:
     key: str = ""
     command: str = ""
     records: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
     def named(self, key: str, command: str = "", records: Sequence[str] = ()) -> Block:
         """The same table with its key, its command and the files it was made from."""
@@ -71,41 +72,26 @@ class Block:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """The meaning of the cells' marks, as lines below the table in every format."""
-        lines = []
-        if any(isinstance(cell, Cell) and cell.best for row in self.rows for cell in row):
-            lines.append("Best of its column: bold and underlined. It marks only the mean, not a proven difference.")
-        if self.standings:
-            lines.append(
-                "Standing of a published figure: "
-                + "; ".join(f"{letter(name)} = {meaning(name)}" for name in self.standings)
-                + "."
-            )
-        return tuple(lines)
+        """The standings of its figures, as lines below the table in every format."""
+        if not self.standings:
+            return ()
+        named = "; ".join(f"{letter(name)} = {meaning(name)}" for name in self.standings)
+        return (f"Standing of a published figure: {named}.",)
+
+    @property
+    def lines_below(self) -> tuple[str, ...]:
+        """Notes, rules and legend: everything that a table needs on its own."""
+        return (*self.notes, *self.rules, *self.legend)
 
 
-def with_best(
-    rows: Sequence[tuple[str, ...]], columns: Mapping[int, bool], eligible: Sequence[bool] | None = None
-) -> tuple[tuple[str, ...], ...]:
-    """Mark the best number of each column: `columns` maps an index to whether more is better. Ties are all marked.
-
-    A column with fewer than two numbers has no best; `eligible` leaves rows out of it.
-    """
-    marked = [list(row) for row in rows]
-    for column, more in columns.items():
-        numbers = {
-            index: value
-            for index, row in enumerate(rows)
-            if (eligible is None or eligible[index]) and (value := sort_value(row[column])) is not None
-        }
-        if len(numbers) < 2:
-            continue
-        best = (max if more else min)(numbers.values())
-        for index, value in numbers.items():
-            if value == best:
-                text = marked[index][column]
-                marked[index][column] = Cell(text, best=True, standing=getattr(text, "standing", None))
-    return tuple(tuple(row) for row in marked)
+def told_once(blocks: Sequence[Block]) -> list[Block]:
+    """The tables, each rule only under the first that has it."""
+    seen: set[str] = set()
+    kept = []
+    for block in blocks:
+        kept.append(replace(block, rules=tuple(rule for rule in block.rules if rule not in seen)))
+        seen.update(block.rules)
+    return kept
 
 
 def sort_value(text: str) -> float | None:
@@ -119,8 +105,8 @@ def sort_value(text: str) -> float | None:
 
 
 def is_numeric(block: Block, column: int) -> bool:
-    """Whether most non-empty cells of a column begin with a number and are short."""
-    cells = [row[column] for row in block.rows]
+    """Whether most non-empty cells of a column begin with a number and are short, marks in brackets apart."""
+    cells = [row[column].partition(" (")[0] for row in block.rows]
     numbers = sum(sort_value(cell) is not None and len(cell) <= LONG for cell in cells)
     words = [cell for cell in cells if cell not in ("not run", "not measured", "unknown", "none", "one seed", "")]
     return numbers > 0 and numbers >= len(words) / 2
@@ -145,12 +131,11 @@ def to_csv(block: Block) -> str:
 def to_markdown(blocks: Sequence[Block]) -> str:
     """Blocks one below the other, each under its caption."""
     parts = []
-    for block in blocks:
+    for block in told_once(blocks):
         lines = [f"**{_md(block.caption)}**", "", _md_row(block.headers), "|" + " --- |" * len(block.headers)]
         lines += [_md_row(row) for row in block.rows]
-        notes = (*block.notes, *block.legend)
-        if notes:
-            lines += ["", *(f"- {_md(note)}" for note in notes)]
+        if block.lines_below:
+            lines += ["", *(f"- {_md(note)}" for note in block.lines_below)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -158,15 +143,14 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def to_latex(blocks: Sequence[Block]) -> str:
     r"""One `table` per block, no wider than the text; needs booktabs, graphicx and \usepackage[T1]{fontenc}."""
     parts = ["% needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage[T1]{fontenc}"]
-    for block in blocks:
+    for block in told_once(blocks):
         columns = "".join(_tex_column(block, index) for index in range(len(block.headers)))
         lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{escape_latex(block.caption)}}}"]
         lines += [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
         lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _tex_row(block.headers), r"\midrule"]
         lines += [_tex_row(row) for row in block.rows]
         lines += [r"\bottomrule", r"\end{tabular}}"]
-        notes = (*block.notes, *block.legend)
-        lines += [rf"\par\smallskip\footnotesize\raggedright {escape_latex(note)}" for note in notes]
+        lines += [rf"\par\smallskip\footnotesize\raggedright {escape_latex(note)}" for note in block.lines_below]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 

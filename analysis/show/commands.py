@@ -60,6 +60,8 @@ def runs(
 
 def summary(experiment: Any) -> dict[str, Any]:
     """One experiment as a JSON value; scores are means over seeds on the metric scripts' own scale."""
+    from analysis.load.constant import constant_mark, constant_seeds
+    from analysis.load.names import method_label
     from analysis.load.runs import disk_use
 
     record, metrics = experiment.record, experiment.metrics
@@ -70,6 +72,7 @@ def summary(experiment: Any) -> dict[str, Any]:
         "problems": list(experiment.problems),
         "seeds": list(experiment.seeds),
         "method": record.method if record else None,
+        "label": method_label(record.method, record.method_config) if record else None,
         "backbone": record.backbone if record else None,
         "corpus": record.corpus.label if record else None,
         "adapter_parameters": record.counts.adapter if record else None,
@@ -78,6 +81,8 @@ def summary(experiment: Any) -> dict[str, Any]:
         "scores": dict(metrics.means) if metrics else None,
         "spread": dict(metrics.spread) if metrics else None,
         "items": metrics.items if metrics else None,
+        "constant_seeds": list(constant_seeds(experiment)),
+        "constant": constant_mark(experiment),
         "bytes": disk_use(experiment.directory),
         "directory": experiment.directory.as_posix(),
     }
@@ -117,6 +122,9 @@ def show(listed: list[dict[str, Any]]) -> None:
         ]
         console.print(_table(["Metric", "Score"], rows))
     for run in listed:
+        if run["constant"]:
+            text = f"{run['profile']}/{run['experiment']}: predicts {run['constant']}"
+            console.print(text, markup=False, soft_wrap=True)
         for problem in run["problems"]:
             console.print(f"{run['profile']}/{run['experiment']}: {problem}", markup=False, soft_wrap=True)
 

@@ -53,10 +53,11 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
     seen: set[str] = set()
 
     def told_once(block: Block) -> Block:
-        """Without the notes of an earlier table, which most tables share; the explanation of a mark stays with it."""
+        """Without the notes of an earlier table, which most tables share; the explanation of † stays with it."""
         new = tuple(note for note in block.notes if note not in seen or note.startswith(DAGGER))
-        seen.update(new)
-        return replace(block, notes=new)
+        rules = tuple(rule for rule in block.rules if rule not in seen)
+        seen.update((*new, *rules))
+        return replace(block, notes=new, rules=rules)
 
     def table(found: re.Match[str]) -> str:
         profile, _, name = found["name"].partition(":")

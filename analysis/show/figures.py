@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import matplotlib as mpl
 import numpy as np
@@ -248,6 +249,7 @@ def _source(files: str, profiles: Sequence[str], corpora: Sequence[str], seeds: 
 
 
 LABEL_SIZE = 7.5
+TITLE_CHARACTERS = 34  # of a line above one of two panels
 DODGE = 1.12  # between points of nearly equal parameters
 LEAST_SPAN = 0.1  # of a score axis: a difference of thousandths is not to fill the panel
 RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
@@ -268,7 +270,7 @@ def score_against_parameters(study: Study) -> Drawing | None:
     for axes, setting in zip(panels, settings, strict=False):
         points = _points(study, setting)
         _scatter(axes, points)
-        axes.set_title(setting_title(study.experiments, setting))
+        axes.set_title(fill(setting_title(study.experiments, setting), TITLE_CHARACTERS))
         axes.set_ylabel(score_name(points[0].primary or ""))
         axes.set_xlabel("trained parameters, head apart")
     for axes in panels[len(settings) :]:
@@ -282,7 +284,8 @@ def score_against_parameters(study: Study) -> Drawing | None:
         "method "
         "trains, is left out), against the task's primary metric. Bars: sample standard deviation over seeds, none "
         "with one "
-        "seed. Points of equal counts are moved apart. Dashed: no adapter parameters. The bars do not show the "
+        "seed. Points of equal counts are moved apart. Dashed: no adapter parameters. Hollow: some "
+        "seed predicts the same for every example. The bars do not show the "
         "uncertainty over test items, which the verdicts "
         "include. "
         f"An axis spans at least {LEAST_SPAN:g}. "
@@ -360,7 +363,9 @@ def _scatter(axes: Axes, points: Sequence[Row]) -> None:
         if position == 0:
             axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.4)
         else:
-            axes.errorbar(position, summary.mean, spread, fmt=marker, color=colour, ms=5.5, capsize=3, elinewidth=1.2)
+            filled = "none" if row.constant else "full"
+            axes.errorbar(position, summary.mean, spread, fmt=marker, color=colour, ms=5.5, capsize=3, elinewidth=1.2,
+                          fillstyle=filled)  # fmt: skip
         names.append((position or upper, summary.mean, row.label, colour))
         ends += [summary.mean - (spread or 0.0), summary.mean + (spread or 0.0)]
     axes.set_xscale("log")

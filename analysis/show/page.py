@@ -16,11 +16,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from analysis.judge.best import RULE
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, MEANING, POWER, VERDICTS, verdict_text
 from analysis.judge.number_format import format_score, percent
 from analysis.judge.published_vs_measured import CellVerdict
 from analysis.judge.study import Row, Study, learned_rule
-from analysis.load.names import backbone_name, score_name
+from analysis.load.names import ARROW, backbone_name, score_name
 from analysis.load.paper_files import Source, letter, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable
@@ -180,6 +181,10 @@ def reading(why_not: str | None) -> list[str]:
         "not shown for one seed.",
         "“95 % over items” resamples the test items: would other items give a similar score? The two "
         "uncertainties are separate; the rule for differences uses both.",
+        RULE,
+        ARROW,
+        "“One class in 2 of 3 seeds” (or one choice, one text, one number): in these seeds the model gives the same "
+        "prediction for every example.",
         "“Adapter parameters” are what a method adds and trains, without a task head. Both ratios are of "
         "adapter "
         "parameters, to LoRA's on the same backbone and to full fine-tuning's.",

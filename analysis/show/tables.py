@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.judge.best import RULE, best, unbeaten_baselines
 from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
 from analysis.judge.number_format import (
     LEVEL,
@@ -24,18 +25,27 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import Row, Study, learned_rule, setting_of, setting_title
+from analysis.judge.study import Row, Setting, Study, learned_rule, setting_of, setting_title
 from analysis.load.authors import Authors
-from analysis.load.names import BASELINES, backbone_name, method_label, method_order, score_name
+from analysis.load.names import (
+    ARROW,
+    BASELINES,
+    SELECTING,
+    backbone_name,
+    is_growing,
+    method_label,
+    method_order,
+    planned_end,
+    score_name,
+)
 from analysis.load.paper_files import METRICS, Figure
 from analysis.load.published import PublishedTable, reduction
 from analysis.load.runs import GENERATION, Experiment, experiment_labels
 from analysis.load.selection import Selection, agreement_of_seeds, short_names
-from analysis.show.blocks import Block, Cell, csv_text, with_best
+from analysis.show.blocks import Block, Cell, csv_text
 from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
 from analysis.stats.bootstrap import Interval
-from analysis.stats.seeds import SeedSummary, stratified_bootstrap
-from replication.metrics import named
+from analysis.stats.seeds import SeedSummary, interquartile_mean, stratified_bootstrap
 
 
 def measured_metrics(rows: Sequence[Row]) -> list[str]:
@@ -68,18 +78,40 @@ def results_block(study: Study) -> Block:
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test examples" if items else ""
     metrics = measured_metrics(rows)
-    headers = table_headers(metrics)
-    scored = {headers.index(score_name(name)): named(name, GENERATION).higher_is_better for name in metrics}
-    lines = with_best([_result_cells(study, row, metrics, costs[row.experiment]) for row in rows], scored)
-    fewest = {headers.index("Adapter parameters"): False, headers.index(COST_HEADER): False}
+    marks = {metric: marks_of(study.generation, rows, metric) for metric in metrics}
     return Block(
         caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
-        headers=headers,
-        rows=with_best(lines, fewest, [bool(row.adapter) for row in rows]),
+        headers=table_headers(metrics),
+        rows=tuple(_result_cells(study, row, metrics, costs[row.experiment], marks) for row in rows),
         notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
         key="results",
         records=record_paths(study.generation.experiments),
+        rules=_rules(rows),
     )
+
+
+def _rules(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The explanations that the tables of scores share."""
+    return (RULE, *([ARROW] if any(is_growing(row.label) for row in rows) else [])) if rows else ()
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What one column of scores says beside its numbers, by experiment."""
+
+    best: frozenset[str]
+    unbeaten: frozenset[str]
+
+    def cell(self, row: Row, text: str, first: bool = True) -> Cell:
+        """The cell; the first column of a row's task also names predictions that are all alike."""
+        words = [row.constant] if first and row.constant else []
+        words += ["unbeaten"] if row.experiment in self.unbeaten else []
+        return Cell(f"{text} ({', '.join(words)})" if words else text, best=row.experiment in self.best)
+
+
+def marks_of(study: Study, rows: Sequence[Row], metric: str) -> Marks:
+    """The marks of the scores of these rows in one metric."""
+    return Marks(best(study, rows, metric), unbeaten_baselines(rows, metric))
 
 
 def published_csv(tables: Sequence[PublishedTable]) -> str:
@@ -106,8 +138,10 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
     return csv_text(records)
 
 
-def _result_cells(study: Study, row: Row, metrics: Sequence[str], cost: str) -> tuple[str, ...]:
-    first, *others = (_marked(row, metric) for metric in metrics)
+def _result_cells(
+    study: Study, row: Row, metrics: Sequence[str], cost: str, marks: Mapping[str, Marks]
+) -> tuple[str, ...]:
+    first, *others = (marks[metric].cell(row, _approximated(row, metric), metric == metrics[0]) for metric in metrics)
     return (
         row.title if row.status == "complete" else f"{row.title} ({row.status})",
         first,
@@ -127,7 +161,7 @@ def _over_items(study: Study, row: Row) -> Interval | None:
     return study.over_items(experiment) if experiment is not None and row.scores else None
 
 
-def _marked(row: Row, metric: str) -> str:
+def _approximated(row: Row, metric: str) -> str:
     summary = row.scores.get(metric)
     return f"≈ {format_score(summary)}" if metric in row.approximate and summary else format_score(summary)
 
@@ -187,16 +221,17 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
     columns = [(task, metric) for task in tasks for metric in _metrics(rows, task, every_metric)]
     headers = tuple(_header(study, rows, task, metric, every_metric) for task, metric in columns)
     costs = training_costs(study.experiments)
+    marks = {
+        (task, metric): marks_of(study, [row for row in rows if row.task == task], metric) for task, metric in columns
+    }
     lines = []
     for label, found in grouped(rows).items():
-        scores = [_score(found.get(task), metric) for task, metric in columns]
+        scores = [
+            _score(found.get(task), metric, marks[task, metric], metric == _metrics(rows, task, every_metric)[0])
+            for task, metric in columns
+        ]
         cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
         lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
-    scored = {
-        number: direction
-        for number, (task, metric) in enumerate(columns, start=1)
-        if (direction := _higher_is_better(rows, task, metric)) is not None
-    }
     profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
     caption = f"Measured here: {profile} profile, {backbone}, {title}"
     if why := authors.facts.why_not_comparable(profile):
@@ -205,9 +240,10 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
         caption,
         ("Method", *headers, "Adapter parameters", "Importance weights", "Head parameters", COST_HEADER,
          "Seeds", "Steps", "Learning rate", "How the rate was found"),
-        with_best(lines, scored),
+        tuple(lines),
         (*_task_notes(study, rows, tasks), cost_note(profile)),
         records=record_paths([e for e in study.experiments if e.name in {row.experiment for row in rows}]),
+        rules=_rules(rows),
     )  # fmt: skip
 
 
@@ -296,8 +332,11 @@ def scores_csv(study: Study) -> str:
     """One line per experiment and metric, of every form: numbers as they are (six decimals), blanks where none is.
 
     `items_low` and `items_high` are the ends of the interval over test items, of a generation task's primary metric.
+    `best` and `unbeaten` are the marks of the tables, `constant_seeds` the seeds that predict the same for every
+    example.
     """
     records: list[Mapping[str, Any]] = []
+    marks = _all_marks(study)
     learned = {row.setting: study.learned(row.setting).verdict for row in study.rows}
     for row in study.rows:
         for metric in row.metrics or ("",):
@@ -321,9 +360,22 @@ def scores_csv(study: Study) -> str:
                     "head": row.counts.get("head"), "trainable": row.counts.get("trainable"),
                     "adapter_in_phase_1": (row.counts_at_start or row.counts).get("adapter"), "steps": row.steps,
                     "learning_rate": row.learning_rate, "rate_found": row.rate_found, "learned": learned[row.setting],
+                    "best": str(row.experiment in marks[row.setting, metric].best).lower(),
+                    "unbeaten": str(row.experiment in marks[row.setting, metric].unbeaten).lower(),
+                    "constant_seeds": " ".join(map(str, row.constant_seeds)),
                 }
             )  # fmt: skip
     return csv_text(records)
+
+
+def _all_marks(study: Study) -> dict[tuple[Setting, str], Marks]:
+    """Backbone and task, metric -> marks."""
+    found = {}
+    for setting in dict.fromkeys(row.setting for row in study.rows):
+        rows = [row for row in study.rows if row.setting == setting]
+        for metric in dict.fromkeys(metric for row in rows for metric in row.metrics or ("",)):
+            found[setting, metric] = marks_of(study, rows, metric)
+    return found
 
 
 def grouped(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
@@ -350,24 +402,18 @@ def _metrics(rows: Sequence[Row], task: str, every: bool) -> tuple[str, ...]:
     return scored.metrics if every else (scored.primary,)
 
 
-def _higher_is_better(rows: Sequence[Row], task: str, metric: str) -> bool | None:
-    """None if the task was not scored."""
-    row = next((row for row in rows if row.task == task and metric in row.metrics), None)
-    return named(metric, row.form, row.protocol).higher_is_better if row else None
-
-
 def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bool) -> str:
     row = next((row for row in rows if row.task == task and row.corpus), rows[0])
     mark = f" {DAGGER}" if study.learned((row.backbone, task)).verdict != "learned" else ""
     return f"{row.task_title}{mark}, {score_name(metric)}" if metric else f"{row.task_title}{mark}"
 
 
-def _score(row: Row | None, metric: str) -> str:
+def _score(row: Row | None, metric: str, marks: Marks, first: bool) -> str:
     if row is None or row.status == "missing":
         return "not run"
     summary: SeedSummary | None = row.scores.get(metric)
     text = format_score(summary)
-    return text if row.status == "complete" else f"{text} ({row.status})"
+    return marks.cell(row, text if row.status == "complete" else f"{text} ({row.status})", first)
 
 
 def _counts(found: Mapping[str, Row]) -> tuple[str, str, str]:
@@ -420,12 +466,29 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
             notes.append(
                 f"{row.task_title}: UNEQUAL steps, {', '.join(map(str, sorted(steps)))}; those runs are not compared."
             )
+    notes += [note for row in rows if (run := study.named(row.experiment)) for note in unplanned_ends(run)]
     if any(study.learned((rows[0].backbone, task)).verdict != "learned" for task in tasks):
         notes.append(
             f"{DAGGER} LoRA does not clearly beat the frozen backbone there, or that is not known: it tests no claim."
         )
     if any(len(row.seeds) > 1 for row in rows):
         notes.append("Mean ± sample standard deviation over seeds; fractions and correlations. One seed has no spread.")
+    return notes
+
+
+def unplanned_ends(experiment: Experiment) -> list[str]:
+    """A note on each seed whose adapters at the end are not those of its label: a survivor with weight zero leaves."""
+    record = experiment.record
+    if record is None or record.method not in SELECTING:
+        return []
+    keep, rank = planned_end(record.method, record.method_config)
+    notes = []
+    for seed, selection in experiment.selections.items():
+        count, ranks = len(selection.survivors), {selection.final_ranks[index] for index in selection.survivors
+                                                  if index in selection.final_ranks}  # fmt: skip
+        if (keep is not None and count != keep) or (rank is not None and ranks - {rank}):
+            found = " and ".join(f"r={rank}" for rank in sorted(ranks)) or "unknown rank"
+            notes.append(f"{experiment.name}, seed {seed}: {count} adapters at {found} are left at the end.")
     return notes
 
 
@@ -494,7 +557,9 @@ class Aggregate:
 
 
 def aggregates(study: Study) -> list[Aggregate]:
-    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several."""
+    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several; and
+    the best trivial baseline of each, where every task has one.
+    """
     found = []
     for backbone in dict.fromkeys(setting[0] for setting in study.settings):
         tasks = tuple(setting[1] for setting in study.settings if setting[0] == backbone and study.at(setting, "lora"))
@@ -508,6 +573,8 @@ def aggregates(study: Study) -> list[Aggregate]:
             if len(tasks) >= LEAST_TASKS and all(task in by_task for task in tasks):
                 entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
                 found += [entry] if entry else []
+        baselines = _baselines_over_tasks(study, backbone, tasks)
+        found += [baselines] if baselines else []
     return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
 
 
@@ -522,9 +589,9 @@ def aggregates_block(study: Study) -> Block:
             entry.label,
             backbone_name(entry.backbone),
             f"{entry.over_tasks.estimate:.4f}",
-            format_interval(entry.over_tasks),
+            format_interval(entry.over_tasks) if len(entry.seeds) > 1 else "not measured",
             ", ".join(titles[entry.backbone, task] for task in entry.tasks),
-            str(len(entry.seeds)),
+            "one seed" if len(entry.seeds) == 1 else str(len(entry.seeds)),
         )
         for entry in entries
     )
@@ -538,6 +605,22 @@ def aggregates_block(study: Study) -> Block:
     )
     return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
                  records=record_paths(study.experiments) if rows else ())  # fmt: skip
+
+
+def _baselines_over_tasks(study: Study, backbone: str, tasks: tuple[str, ...]) -> Aggregate | None:
+    """The best trivial baseline of each task; nothing is drawn, so that its interval is a point."""
+    found = [
+        [(row, row.scores.get(row.primary or "")) for row in study.rows if row.setting == (backbone, task)]
+        for task in tasks
+    ]
+    scores = [
+        [summary.mean for row, summary in rows if row.method in BASELINES and row.status == "complete" and summary]
+        for rows in found
+    ]
+    if len(tasks) < LEAST_TASKS or not all(scores):
+        return None
+    mean = float(interquartile_mean(np.array([[max(values) for values in scores]])))
+    return Aggregate(backbone, BASELINES[0], "Best trivial baseline", tasks, (0,), Interval(mean, mean, mean))
 
 
 def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:

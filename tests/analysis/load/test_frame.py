@@ -34,6 +34,13 @@ def test_the_frame_tells_methods_with_k_adapters_apart(task_runs):
     assert set(found["status"]) == {"complete"}
 
 
+def test_seeds_that_predict_one_class_are_named(project_root):
+    found = frame(project_root / "runs", "cpu").query("experiment == 'cola-2000-weight-lora-plus'")
+    assert found.set_index("seed")["constant"].to_dict() == {
+        seed: seed != 7 for seed in (18, 52, 1917, 7, 101, 404, 2718, 31415)
+    }
+
+
 def test_a_metric_that_was_not_measured_has_no_value(write_runs, tmp_path):
     found = frame(write_runs(tmp_path, java=False, items=6).parent)
     assert found.query("metric == 'METEOR'")["value"].isna().all()

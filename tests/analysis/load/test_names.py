@@ -1,8 +1,10 @@
 import pytest
 
 from analysis.load import names
-from analysis.load.names import BASELINES, METHOD_NAMES, method_key, method_label, method_order
+from analysis.load.names import BASELINES, METHOD_NAMES, method_key, method_label, method_order, planned_end
+from analysis.load.runs import load_profile
 from replication.corpora.registry import CORPORA, describe
+from replication.methods import method_config
 from replication.methods.baseline import FORMS
 
 
@@ -29,15 +31,24 @@ def test_every_task_corpus_has_a_name_and_a_part_is_called_one():
         ("lora", {"rank": 8}, "LoRA (r=8)"),
         ("weight_lora", {"rank": 8, "keep": 3, "selection_steps": 40}, "WeightLoRA (r=8, K=3)"),
         ("weight_lora", {"rank": 8, "keep": 3, "preset": "code_2025_02", "remove_losers": False},
-         "WeightLoRA (r=8, K=3, code_2025_02)"),
+         "WeightLoRA (r=8, K=3, code_2025_02, losers kept)"),
         ("weight_lora", {"rank": 8, "keep": 3, "preset": "paper", "rank_by": "magnitude"},
          "WeightLoRA (r=8, K=3, by magnitude)"),
         ("weight_lora", {"rank": 8, "keep": 3, "selection_steps": None, "remove_losers": False},
          "WeightLoRA (r=8, K=3, losers kept, selection without end)"),
-        ("weight_lora_plus", {"rank": 4, "keep": None, "expansion": "restart"}, "WeightLoRA+ (r=4, restart expansion)"),
+        ("weight_lora_plus", {"rank": 4, "keep": None, "expansion": "restart"},
+         "WeightLoRA+ (K=all→1/4, r=4→16, restart expansion)"),
+        ("weight_lora_plus", {"rank": 8, "keep": 6, "expansions": 1}, "WeightLoRA+ (K=6→3, r=8→16)"),
+        ("weight_lora_plus", {"rank": 2, "keep": 25, "expansions": 3}, "WeightLoRA+ (K=25→3, r=2→16)"),
+        ("weight_lora_plus", {"rank": 4, "preset": "code_2025_02", "remove_losers": False},
+         "WeightLoRA+ (r=4, code_2025_02, losers kept)"),  # its rounds are not among the settings
+        ("weight_lora_plus", {"keep": 6}, "WeightLoRA+ (K=6)"),
         ("random_lora", {"rank": 8, "keep": 6}, "Random LoRA (r=8, K=6)"),
         ("peft_baselines", {"name": "dora", "settings": {"r": 8}}, "DoRA (r=8)"),
-        ("peft_baselines", {"name": "adalora", "settings": {"r": 8, "target_r": 4}}, "AdaLoRA (r=4)"),
+        ("peft_baselines", {"name": "adalora", "settings": {"target_r": 4}}, "AdaLoRA (r=4 on average)"),
+        ("peft_baselines", {"name": "adalora", "settings": {"init_r": 12, "target_r": 8}},
+         "AdaLoRA (r=12→8 on average)"),
+        ("peft_baselines", {"name": "vera", "settings": {"r": 64}}, "VeRA (r=64)"),
         ("peft_baselines", {"name": "boft", "settings": {}}, "boft"),
         ("frozen", {}, "Frozen backbone"),
         ("baseline", {"kind": "majority"}, "Majority class"),
@@ -60,3 +71,44 @@ def test_every_kind_of_baseline_has_a_name_and_stands_before_all_methods():
     assert tuple(keys) == BASELINES
     assert set(keys) <= set(METHOD_NAMES)
     assert max(map(method_order, keys)) < min(method_order(key) for key in METHOD_NAMES if key not in keys)
+
+
+@pytest.mark.parametrize("keep", [None, 5, 6, 24])
+@pytest.mark.parametrize("expansions", [1, 2])
+def test_the_end_is_the_last_milestone_of_the_method(keep, expansions):
+    """The label's arithmetic is that of the method, which halves K and doubles the rank."""
+    config = method_config("weight_lora_plus", rank=4, keep=keep, expansions=expansions)
+    last = config.milestones(24)[-1]
+    known = {"rank": 4, "keep": keep, "expansions": expansions}
+    end, rank = planned_end("weight_lora_plus", known)
+    assert rank == last.rank
+    assert end == (None if keep is None else last.keep)
+    label = method_label("weight_lora_plus", known)
+    assert f"r=4→{last.rank}" in label
+    if keep is None:
+        assert 24 // int(label.split("1/")[1].split(",")[0]) == last.keep
+    else:
+        assert f"K={keep}→{last.keep}," in label
+    assert len(label) <= 32  # of a phone's line
+
+
+def test_settings_left_out_are_the_methods_own():
+    config = method_config("weight_lora_plus")
+    assert config.expansions == names.DEFAULT_EXPANSIONS
+    assert method_label("weight_lora_plus", {"rank": 8, "keep": 20}) == "WeightLoRA+ (K=20→5, r=8→32)"
+
+
+def test_labels_say_what_the_committed_runs_trained_at_the_end(project_root):
+    seen = 0
+    for profile in ("quick", "cpu"):
+        for experiment in load_profile(project_root / "runs" / profile):
+            for selection in experiment.selections.values():
+                record = experiment.record
+                keep, rank = planned_end(record.method, record.method_config)
+                label = method_label(record.method, record.method_config)
+                assert len(selection.survivors) == keep, experiment.name
+                assert set(selection.final_ranks.values()) == {rank}, experiment.name
+                assert f"r={rank}" in label or f"→{rank}" in label
+                assert f"K={keep}" in label or f"→{keep}" in label
+                seen += 1
+    assert seen > 50

@@ -34,7 +34,7 @@ def test_ours_is_the_study_s_difference_with_its_intervals(rows, study):
     difference = study.difference(first, second)
     text = rows["CoLA", "K=5 − K=10", "K=3 − K=6"][6]
     assert text.startswith(f"{difference.effect:+.3f}".replace("-", "−"))
-    assert "95 % over items" in text
+    assert "(95 % " in text
     assert "seeds" in text
 
 

@@ -18,7 +18,7 @@ from analysis.show.blocks import (
     to_csv,
     to_latex,
     to_markdown,
-    with_best,
+    told_once,
 )
 from analysis.stats.seeds import SeedSummary
 
@@ -61,21 +61,16 @@ def test_a_cell_sorts_by_its_first_number_in_its_unit(text, value):
     assert sort_value(text) == value
 
 
-@given(st.lists(st.one_of(st.integers(0, 50), st.none()), min_size=1, max_size=8), st.booleans())
-def test_the_best_is_the_extreme_of_the_numbers_and_every_tie_is_marked(values, more):
-    rows = [("x", "not run" if value is None else str(value)) for value in values]
-    marked = [getattr(row[1], "best", False) for row in with_best(rows, {1: more})]
-    numbers = [value for value in values if value is not None]
-    if len(numbers) < 2:
-        assert not any(marked)
-    else:
-        assert marked == [value == (max if more else min)(numbers) for value in values]
-    assert [tuple(map(str, row)) for row in with_best(rows, {1: more})] == rows
-
-
-def test_rows_that_do_not_compete_are_never_best():
-    rows = with_best([("frozen", "0"), ("a", "5"), ("b", "7")], {1: False}, [False, True, True])
-    assert [getattr(row[1], "best", False) for row in rows] == [False, True, False]
+@given(st.lists(st.sampled_from(["", "rule a", "rule b"]), max_size=6))
+def test_a_rule_stands_under_the_first_table_that_has_it(rules):
+    blocks = [
+        Block(f"t{number}", ("a",), (("1",),), rules=tuple(filter(None, [rule]))) for number, rule in enumerate(rules)
+    ]
+    shown = [rule for block in told_once(blocks) for rule in block.rules]
+    assert shown == [rule for rule in dict.fromkeys(rules) if rule]
+    text = to_markdown(blocks)
+    assert all(text.count(f"- {rule}") == 1 for rule in shown)
+    assert [to_markdown([block]).count("- rule") for block in blocks] == [int(bool(rule)) for rule in rules]
 
 
 def test_columns_of_numbers_are_told_from_text():
@@ -83,6 +78,8 @@ def test_columns_of_numbers_are_told_from_text():
         "x", ("a", "b", "c"), (("m", "1", "first"), ("n", "not run", "2 seeds of 3 that were run twice each"))
     )
     assert [is_numeric(block, index) for index in range(3)] == [False, True, False]
+    marked = Block("x", ("a", "b"), (("m", "0.000 ± 0.000 (one class in every seed)"), ("n", "not run")))
+    assert is_numeric(marked, 1)
 
 
 def test_standings_and_bests_are_seen_in_every_form():

@@ -56,6 +56,20 @@ def test_json_holds_the_same_and_more(runs_command, root):
     assert solo["bytes"] > 1000
 
 
+def test_runs_that_predict_one_class_are_named_in_both_forms(runs_command, project_root):
+    root = project_root / "runs"
+    name = "cola-2000-weight-lora-plus"
+    listed = {run["experiment"]: run for run in json.loads(runs_command("--root", root, "--json").output)}
+    assert listed[name]["label"] == "WeightLoRA+ (K=6→3, r=8→16)"
+    assert listed[name]["constant"] == "one class in 7 of 8 seeds"
+    assert sorted(listed[name]["constant_seeds"]) == sorted({18, 52, 1917, 101, 404, 2718, 31415})
+    assert (listed["cola-2000-majority"]["label"], listed["cola-2000-majority"]["constant"]) == ("Majority class", "")
+    assert (listed["sst2-1000-lora"]["constant"], listed["sst2-1000-lora"]["constant_seeds"]) == ("", [])
+    text = runs_command("--root", root, "--profile", "cpu").output
+    assert f"cpu/{name}: predicts one class in 7 of 8 seeds" in text.splitlines()
+    assert "cola-2000-majority: predicts" not in text
+
+
 def test_one_profile_only(runs_command, root):
     assert "quick/lora" in runs_command("--root", root, "--profile", "quick").output
     assert json.loads(runs_command("--root", root, "--profile", "cpu", "--json").output) == []

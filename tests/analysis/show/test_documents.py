@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.judge.best import RULE
 from analysis.judge.claims import load_bench
+from analysis.load.names import ARROW
 from analysis.load.runs import load_profile
 from analysis.show.documents import ABLATION_TABLE as MARKED
 from analysis.show.documents import (
@@ -137,6 +139,12 @@ def test_a_weightlora_table_has_a_marker_of_its_own(task_runs, name, words):
     assert words in new
     assert "stale" not in new
     assert with_result_tables(new, task_runs.parents[1]) == new
+
+
+def test_the_rules_of_the_marks_stand_once_in_a_document(task_runs):
+    new = with_result_tables(marked("cpu:glue") + marked("cpu:parameters") + marked("cpu:glue"), task_runs.parents[1])
+    assert new.count("| WeightLoRA+ (K=12→3, r=4→16) |") == 2
+    assert [new.count(f"- {rule[:40]}") for rule in (RULE, ARROW)] == [1, 1]
 
 
 def test_an_unknown_table_is_named(task_runs):

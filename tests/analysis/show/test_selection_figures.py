@@ -1,5 +1,6 @@
 """Importance weights, map, overlap, score against parameters, memory, rank growth."""
 
+import dataclasses
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -32,7 +33,7 @@ def memory(tasks_module, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawings(task_study, found, authors, memory):
-    plus = [found["WeightLoRA+ (r=4, K=12)"]]
+    plus = [found["WeightLoRA+ (K=12→3, r=4→16)"]]
     drawn = [
         *(importance_weights(variant) for variant in found.values()),
         selected_map(list(found.values()), authors),
@@ -49,9 +50,9 @@ def texts(axes):
 
 
 def test_variants_gather_the_tasks_of_one_method(found):
-    assert list(found) == ["WeightLoRA (r=8, K=3)", "WeightLoRA+ (r=4, K=12)"]
+    assert list(found) == ["WeightLoRA (r=8, K=3)", "WeightLoRA+ (K=12→3, r=4→16)"]
     assert len(found["WeightLoRA (r=8, K=3)"].experiments) == 2
-    assert found["WeightLoRA+ (r=4, K=12)"].name == "minilm_l6_weightlora_plus_r_4_k_12"
+    assert found["WeightLoRA+ (K=12→3, r=4→16)"].name == "minilm_l6_weightlora_plus_k_12_3_r_4_16"
 
 
 def test_every_figure_has_a_source_and_words_for_those_who_do_not_see_it(drawings):
@@ -152,6 +153,32 @@ def test_overlap_shows_sets_beside_positions_and_says_why_they_differ(drawings):
     assert len(texts(ours)) == 4
 
 
+def test_a_model_that_predicts_one_class_is_a_hollow_point(task_study):
+    def markers(study):
+        axes = score_against_parameters(study).figure.axes[0]
+        return [bars[0].get_fillstyle() for bars in axes.containers]
+
+    changed = []
+    for experiment in task_study.experiments:
+        if experiment.name == "my-cola-lora":
+            found = {seed: [{**r, "prediction": 1} for r in rows] for seed, rows in experiment.predictions.items()}
+            experiment = dataclasses.replace(experiment, predictions=found)
+        changed.append(experiment)
+    assert set(markers(task_study)) == {"full"}
+    assert markers(Study.of(changed)).count("none") == 1
+
+
+def test_a_long_title_above_a_panel_is_broken(write_task_runs, tmp_path):
+    runs = write_task_runs(
+        tmp_path, backbone="microworld-deberta", tasks={"microworld_qa_unanswerable": "squad_v1"},
+        methods=("frozen", "lora"), items=12, seeds=(18, 52, 1917),
+    )  # fmt: skip
+    axes = score_against_parameters(Study.of(load_profile(runs))).figure.axes[0]
+    lines = axes.get_title(loc="left").split("\n")
+    assert " ".join(lines) == "restaurant questions, some unanswerable on small DeBERTa"
+    assert max(map(len, lines)) <= 34
+
+
 def test_points_are_named_and_frozen_is_a_level(task_study, drawings):
     axes = drawings["task_parameters_score"].figure.axes[0]
     assert set(texts(axes)) == {row.label for row in task_study.rows}
@@ -183,7 +210,7 @@ def test_memory_is_ours_beside_the_authors_without_the_constant(drawings, author
 
 
 def test_rank_growth_follows_the_expansions(found):
-    drawing = rank_growth([found["WeightLoRA+ (r=4, K=12)"]], {"minilm-l6": 110_592})
+    drawing = rank_growth([found["WeightLoRA+ (K=12→3, r=4→16)"]], {"minilm-l6": 110_592})
     left, right = drawing.figure.axes
     assert list(left.lines[0].get_xdata()) == [0, 60, 90, 120, 200]
     assert list(left.lines[0].get_ydata()) == [4, 4, 8, 16, 16]
