@@ -29,6 +29,7 @@ from analysis.load.published import PaperName
 from analysis.load.runs import GENERATION, Experiment, Plan, load_profile
 from analysis.show import page, run_tables
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
+from analysis.show.claim_figures import design_sections, detectable, draw_judged, write_judged_plots
 from analysis.show.claim_tables import (
     PAPERS,
     ClaimRow,
@@ -309,8 +310,11 @@ def build_report(
     loaded = load_profile(runs, experiments)
     found = _Found(loaded, load_bench(profile, loaded, searches, measurements, published))
     blocks = {name: replace(block, command=page_command(profile)) for name, block in _blocks(found).items()}
-    added = further_sections(profile) if sections is None else list(sections)
-    drawings = draw_all(found.bench.study), found.weightlora.drawings()
+    designs = detectable(found.bench)
+    added = list(sections or ())
+    if sections is None:
+        added = [*design_sections(designs, profile), *further_sections(profile)]
+    drawings = [*draw_all(found.bench.study), *draw_judged(found.bench)], found.weightlora.drawings()
     every = [*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)]
     print_all(every, processes)
     warnings = [
@@ -330,6 +334,7 @@ def build_report(
         for drawing in every:
             drawing.write(aside / "figures")
         write_plots(aside, found.experiments, found.bench.study)
+        write_judged_plots(aside / "plots", designs, found.bench)
         _write_costs(aside, profile, found.experiments)
         write_text(aside / "index.html", text)
     if runs.parent.name == "runs" and Path(published) == DIRECTORY:
