@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from analysis.show.drawing import Drawing
     from analysis.stats.power import Spread
 
@@ -190,7 +192,7 @@ def power(
         return
     show(design, rows)
     if drawing is not None:
-        _say(f"Curve: {curve}. {drawing.alternative}")
+        _say(_console(), f"Curve: {curve}. {drawing.alternative}")
 
 
 def from_numbers(
@@ -325,19 +327,14 @@ def _refuse(message: str) -> NoReturn:
 
 def show(design: Design, rows: Sequence[Row]) -> None:
     """Print the table and what it means, for a terminal of 80 columns or more."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
-    for line in spread_lines(design):
-        console.print(line, markup=False)
-    console.print(rule_line(design), markup=False)
+    console = _console()
+    for line in [*spread_lines(design), rule_line(design)]:
+        _say(console, line)
     console.print()
     console.print(_table(design, rows))
     console.print()
     for line in notes(design, rows):
-        console.print(line, markup=False)
+        _say(console, line)
 
 
 def rule_line(design: Design) -> str:
@@ -360,8 +357,8 @@ def spread_lines(design: Design) -> list[str]:
     examples = "" if spread.items is None else f", {spread.items:,} examples"
     return [
         *lines,
-        f"Seeds:    {spread.seed_deviation():.4f}, standard deviation of one seed's difference ({design.seeds} seeds)",
-        f"Examples: {spread.item_error(design.seeds):.4f}, standard error of the mean difference{examples}",
+        f"Seeds:    {spread.seed_deviation():.3g}, standard deviation of one seed's difference ({design.seeds} seeds)",
+        f"Examples: {spread.item_error(design.seeds):.3g}, standard error of the mean difference{examples}",
     ]
 
 
@@ -436,13 +433,20 @@ def _decimals(value: float) -> int:
     return len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
-def _say(text: str) -> None:
+def _console() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    console.print(text, markup=False)
+    return console
+
+
+def _say(console: Console, text: str) -> None:
+    """A sentence or more, folded between words."""
+    import textwrap
+
+    console.print(textwrap.fill(text, console.width, break_on_hyphens=False), markup=False, soft_wrap=True)
 
 
 def _write_curve(design: Design, path: Path) -> Drawing:
