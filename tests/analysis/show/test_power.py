@@ -61,8 +61,10 @@ designs = st.builds(Design, spreads, st.integers(3, 12), st.integers(1, 20))
 
 @given(designs, st.floats(0.001, 0.2))
 def test_more_seeds_never_lower_power(design, difference):
+    """Below a tenth most of what is found is noise, of which more seeds find a little less: a thousandth or two."""
     chances = list(design.row(difference).power.values())
-    assert all(later >= earlier - 1e-3 for earlier, later in pairwise(chances))
+    for earlier, later in pairwise(chances):
+        assert later >= earlier - (1e-9 if earlier >= 0.1 else 3e-3)
     assert all(0 <= chance <= 1 for chance in chances)
 
 
