@@ -25,6 +25,7 @@ from analysis.show.claim_tables import PAPERS
 from analysis.show.drawing import COLOURS, CYCLE, INK, Drawing, add_legend, new_figure, new_grid, styled
 from analysis.show.page import Section
 from analysis.show.power import SEED_COUNTS, needed, power_text
+from analysis.show.run_tables import page_command
 from analysis.stats.bootstrap import Interval
 from analysis.stats.power import MOST, Spread, items_needed, power, seeds_needed, smallest_detectable
 from replication.fileio import write_text
@@ -122,8 +123,9 @@ def detectable_differences(found: Sequence[Detectable], profile: str) -> Drawing
         f"The smallest true difference (logarithmic) that the rule finds with {percent(POWER, 0)} probability, against "
         "the number of seeds, from the spread over this profile's seeds and test examples. A true difference below "
         "the curve would probably be missed. Dot: the seeds there are. Dashed: the difference that matters, the "
-        "published one or else the margin fixed before the runs; where it lies below the dot, "
-        "“cannot tell” is the likely verdict even if the method is that much better. Dotted: what no number of seeds "
+        "published one or else the margin fixed before the runs (of “keeps the metric”: how far no loss lies from the "
+        "loss allowed); where it lies below the dot, “cannot tell” is the likely verdict even if the true "
+        "difference is that large. Dotted: what no number of seeds "
         "gets below on these test examples, whose noise is common to all seeds. Each primary comparison at the level "
         "of its family; where nothing was tested, as a single test. The spread is itself an estimate from few seeds. "
         f"Source: scores.json and predictions of the {profile} profile; plots/detectable.csv.",
@@ -136,15 +138,15 @@ def detectable_block(found: Sequence[Detectable], profile: str) -> Block:
     """The power for the difference that matters by number of seeds, and the seeds and examples that it needs."""
     rows = tuple(_needs(one) for one in found if one.target)
     headers = ("Comparison", "Difference that matters", *(f"{count} seeds" for count in SEED_COUNTS),
-               "Seeds needed", "Examples needed")  # fmt: skip
+               "Seeds needed", "Examples needed (now)")  # fmt: skip
     notes = (
         f"Power (rounded down) to find the published difference or else the margin, by number of seeds; then what "
         f"{percent(POWER, 0)} needs: seeds on these test examples, or test examples with these seeds. None: no number "
         "suffices, for the noise of the test examples is common to all seeds, and the spread of training is the same "
-        "on any examples. `replicate power` answers for other differences.",
+        "on any examples. For other differences: replicate power.",
     )
     title = f"Seeds and test examples that a difference needs, {profile} profile"
-    return Block(title, headers, rows, notes if rows else (), key="power")
+    return Block(title, headers, rows, notes if rows else (), command=page_command(profile), key="power")
 
 
 def _needs(one: Detectable) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ def _needs(one: Detectable) -> tuple[str, ...]:
         f"{one.target:.2g} {score_name(one.finding.difference.metric)}",
         *(power_text(power(one.target, spread, count, level)) for count in SEED_COUNTS),
         needed(seeds_needed(one.target, spread, level, POWER, LEAST_SEEDS)),
-        f"{examples} (has {spread.items:,})" if spread.items is not None else examples,
+        f"{examples} ({spread.items:,})" if spread.items is not None else examples,
     )
 
 
