@@ -124,8 +124,8 @@ def detectable_differences(found: Sequence[Detectable], profile: str) -> Drawing
         "the number of seeds, from the spread over this profile's seeds and test examples. A true difference below "
         "the curve would probably be missed. Dot: the seeds there are. Dashed: the difference that matters, the "
         "published one or else the margin fixed before the runs (where a claim says that a method keeps the "
-        "metric, the loss it may have); where it lies below the dot, “cannot tell” is the likely verdict even if the true "
-        "difference is that large. Dotted: what no number of seeds "
+        "metric, the loss it may have); where it lies below the dot, “cannot tell” is the likely verdict even if the "
+        "true difference is that large. Dotted: what no number of seeds "
         "gets below on these test examples, whose noise is common to all seeds. Each primary comparison at the level "
         "of its family; where nothing was tested, as a single test. The spread is itself an estimate from few seeds. "
         f"Source: scores.json and predictions of the {profile} profile; plots/detectable.csv.",
