@@ -20,12 +20,13 @@ NAMES = (
     "03_choosing_adapters",
     "04_reading_a_results_table",
     "05_bring_your_own_method",
+    "06_how_many_seeds",
 )
 TEACHING = [FOLDER / f"{name}.ipynb" for name in NAMES]
 SOLUTIONS = [FOLDER / "solutions" / f"{name}.ipynb" for name in NAMES]
 EVERY = TEACHING + SOLUTIONS
-QUICK = [path for path in TEACHING if path.name[:2] in ("02", "04", "05")]
-"""Run by `make test`: counting, reading a table, and a method through every stage; the others train for longer."""
+QUICK = [path for path in TEACHING if path.name[:2] in ("02", "04", "05", "06")]
+"""Run by `make test`: the others train for longer."""
 PACKAGES = ("analysis", "pipelines", "replication", "studies")
 
 
@@ -52,7 +53,7 @@ def tool(monkeypatch):
 # --- as committed ------------------------------------------------------------
 
 
-def test_there_are_five_and_their_solutions_and_nothing_else():
+def test_there_are_six_and_their_solutions_and_nothing_else():
     assert sorted(FOLDER.rglob("*.ipynb")) == sorted(EVERY)
 
 
@@ -169,8 +170,14 @@ EXPECTED = {
         "equal to reports/cpu/tables/results.csv",
         "seed 52 alone",
         "not_tested",
+        "the rule: wider of two",
     ),
     "05_bring_your_own_method": ("kept: 39 of 39", "starts as the base", "bottleneck (r=8)"),
+    "06_how_many_seeds": (
+        "false verdicts with",
+        "with Holm's method",
+        "no number of seeds suffices on these 872 examples",
+    ),
 }
 
 

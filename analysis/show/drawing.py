@@ -183,15 +183,19 @@ def _rendered(index: int) -> tuple[str, bytes]:
 
 
 def tidy_svg(text: str) -> str:
-    """SVG as matplotlib wrote it with two decimals, fonts to fall back on, and no comments."""
+    """SVG as matplotlib wrote it with coordinates of two decimals, fonts to fall back on, and no comments."""
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
     text = text.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"|<g id="[^"]*"/>', "", text)
     text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), text)
-    text = _LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip(".") or "0", text)
+    text = re.sub(r"<[^>]*>", lambda tag: _LONG_NUMBER.sub(_two_decimals, tag[0]), text)  # labels stay as they are
     text = number_ids(text)
     return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def _two_decimals(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".") or "0"
 
 
 def number_ids(svg: str) -> str:

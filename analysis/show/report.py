@@ -31,6 +31,7 @@ from analysis.show import page, run_tables
 from analysis.show.authors_logs import differences_block
 from analysis.show.authors_settings import rates_block, settings_block
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
+from analysis.show.claim_figures import design_sections, detectable, draw_judged, write_judged_plots
 from analysis.show.claim_tables import (
     PAPERS,
     ClaimRow,
@@ -301,8 +302,8 @@ def build_report(
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
     searches and memory measurements; without them the page states that nothing was searched or measured. `sections` are
-    below the papers; by default those of `further_sections.FURTHER`. `processes` draw the figures. DataError only for a
-    folder of another profile or broken published figures, and then `output` is unchanged.
+    below the papers; by default what the design can detect and those of `page.FURTHER`. `processes` draw the figures.
+    DataError only for a folder of another profile or broken published figures, and then `output` is unchanged.
     """
     runs, output = Path(runs), Path(output)
     folders = (runs, searches, measurements)
@@ -314,8 +315,10 @@ def build_report(
     loaded = load_profile(runs, experiments)
     found = _Found(loaded, load_bench(profile, loaded, searches, measurements, published))
     blocks = {name: replace(block, command=page_command(profile)) for name, block in _blocks(found).items()}
-    added = further_sections(profile) if sections is None else list(sections)
-    drawings = draw_all(found.bench.study), found.weightlora.drawings()
+    designs = detectable(found.bench) if sections is None else []
+    further = further_sections(profile) if sections is None else list(sections)
+    added = [*design_sections(designs, profile), *further]
+    drawings = [*draw_all(found.bench.study), *draw_judged(found.bench)], found.weightlora.drawings()
     every = [*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)]
     print_all(every, processes)
     warnings = [
@@ -335,6 +338,7 @@ def build_report(
         for drawing in every:
             drawing.write(aside / "figures")
         write_plots(aside, found.experiments, found.bench.study)
+        write_judged_plots(aside / "plots", designs, found.bench)
         _write_costs(aside, profile, found.experiments)
         write_text(aside / "index.html", text)
     if runs.parent.name == "runs" and Path(published) == DIRECTORY:

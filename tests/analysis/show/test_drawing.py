@@ -107,3 +107,12 @@ def test_an_axis_without_a_label_is_refused():
     axes[1].set_title("Loss")
     with pytest.raises(ValueError, match="'Loss': both axes need a label"):
         show(figure, "A line.")
+
+
+def test_labels_keep_their_decimals_while_coordinates_are_rounded():
+    figure, (axes,) = new_figure(1, (4, 3))
+    axes.plot([0, 1], [0.0025, 0.0175])
+    axes.set_yticks([0.0025, 0.0175], ["0.0025", "0.0175"])
+    svg = Drawing("small", "", "", "", figure).svg
+    assert {"0.0025", "0.0175"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    assert not re.search(r'd="[^"]*\.\d{3}', svg)
