@@ -38,7 +38,7 @@ _HEX = re.compile(r"[0-9a-f]{32,}(\.dir)?")
 
 @dataclass(frozen=True)
 class Difference:
-    """`file` has `found` in `field`, where `expected` should be; `source`: who says so, with its verb; `fix`: what to do."""
+    """`file` has `found` in `field` where `expected` should be. `source`: who says so, with its verb."""
 
     file: Path
     field: str
@@ -150,7 +150,7 @@ def _score_differences(directory: Path, metrics: Metrics | None) -> list[Differe
 
 @dataclass(frozen=True)
 class Lock:
-    """Stage -> path from the project's root -> md5 of what it wrote (`outs`) and read (`deps`) under runs/ and gold/."""
+    """Stage -> path from the project's root -> md5 of what it wrote (`outs`) and of the runs and gold files it read."""
 
     path: Path
     root: Path
@@ -249,7 +249,8 @@ def lock_differences(directory: Path, lock: Lock) -> list[Difference]:
             wanted = lock.outs.get(entries[stage], {}).get(f"{inside}/{name}")
             if wanted and (now := content_md5(directory / name)) not in (None, wanted):
                 command = repro(directory, stage)
-                fix = f"`{command}` makes it again; if the change is meant, `{command.replace('repro', 'commit')}`"
+                keep = command.replace("repro", "commit")
+                fix = f"it was edited or made outside DVC: `{command}` makes it again, `{keep}` keeps it"
                 found.append(Difference(_shown(directory / name), "md5", wanted, now, source, fix))
     for name, writer, reader in LINKS:
         wrote = lock.outs.get(entries[writer], {}).get(f"{inside}/{name}")

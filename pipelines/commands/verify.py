@@ -1,10 +1,10 @@
 """`replicate verify`: whether the results of a profile follow from their files.
 
-For each experiment: adapter, record, predictions, answers, scores and dvc.lock belong together (`analysis.load.evidence`);
-every score, mean and spread is recomputed from the predictions; every parameter count is recomputed from the backbone's
-architecture. A recomputed score agrees if it equals the written one to 9 significant digits: another processor may
-add floats in another order. Needs no weights and no network; METEOR, and ROUGE-L and CIDEr on the official tokens, need
-Java. What cannot be recomputed is listed and counted, and is no mismatch.
+For each experiment: adapter, record, predictions, answers, scores and dvc.lock belong together
+(`analysis.load.evidence`); every score, mean and spread is recomputed from the predictions; every parameter count is
+recomputed from the backbone's architecture. A recomputed score agrees if it equals the written one to 9 significant
+digits: another processor may add floats in another order. Needs no weights and no network; METEOR, and ROUGE-L and
+CIDEr on the official tokens, need Java. What cannot be recomputed is listed and counted, and is no mismatch.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,13 +48,13 @@ def verify(
     """Recompute every score from the predictions and every count from the architecture; exit code 1 on a mismatch."""
     from pipelines.commands.sweep import settings_of
 
-    tell = _quiet if as_json else _progress
     found = []
-    for name in dict.fromkeys(profile or ["quick"]):
-        for one in verified(settings_of(name, None), only or [], tell):
-            found.append(one)
-            if not as_json:
-                print("\n".join(one.lines()), flush=True)
+    with _progress(as_json) as tell:
+        for name in dict.fromkeys(profile or ["quick"]):
+            for one in verified(settings_of(name, None), only or [], tell):
+                found.append(one)
+                if not as_json:
+                    print("\n".join(one.lines()), flush=True)
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, **totals(found)}, indent=2, ensure_ascii=False))
     else:
@@ -67,8 +66,18 @@ def _quiet(text: str) -> None:
     """No progress."""
 
 
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+@contextmanager
+def _progress(silent: bool) -> Iterator[Tell]:
+    """A function that shows the step under way, on a terminal: elsewhere the line of each experiment has to do."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False)
+    if silent or not console.is_terminal:
+        yield _quiet
+        return
+    with console.status("reading") as status:
+        yield lambda text: status.update(escape(text))
 
 
 @dataclass
@@ -174,7 +183,6 @@ def check(experiment: Experiment, recount: Recount, tell: Tell) -> Verified:
     if experiment.status == "missing":
         found.state = "not run"
         return found
-    started = time.monotonic()
     found.differences += experiment.differences
     check_files(experiment, found)
     if experiment.status == "failed":
@@ -189,7 +197,6 @@ def check(experiment: Experiment, recount: Recount, tell: Tell) -> Verified:
         check_counts(experiment, seed, recount, found)
     wrong = found.differences or experiment.status == "failed"
     found.state = "mismatch" if wrong else "incomplete" if experiment.status == "incomplete" else "ok"
-    tell(f"{experiment.profile}/{experiment.name}: {time.monotonic() - started:.1f} s")
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ class Recount:
         self._counted: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
 
     def differences(self, experiment: Experiment, seed: int) -> list[Difference]:
-        """Counts of one seed's record that the architecture does not give; NotRecomputedError says why it cannot tell."""
+        """Counts of one seed's record that the architecture does not give; NotRecomputedError if it cannot tell."""
         record, selection = experiment.records[seed], experiment.selections.get(seed)
         folder = experiment.directory / "training" / f"seed-{seed}"
         fix = f"`{repro(experiment.directory, 'finetune')}` trains it again"
@@ -75,12 +74,6 @@ class Recount:
         from replication.methods import attach, config_from_dict
         from replication.methods.shared.registry import method_class
 
-        model = self._backbone(record)
-        if record.method == BASELINE:
-            none = Counts(adapter=0, importance=0, head=0, trainable=0, total=0)
-            if record.method_config.get("kind") == "cosine":
-                none = replace(none, total=sum(parameter.numel() for parameter in model.base_model.parameters()))
-            return none.to_dict(), none.to_dict()
         try:
             method_class(record.method)
         except ConfigError as error:
@@ -89,6 +82,11 @@ class Recount:
             config: Any = config_from_dict({"method": record.method, **record.method_config})
         except (ConfigError, TypeError) as error:
             raise AdapterError(str(error)) from error
+        model = self._backbone(record)
+        if record.method == BASELINE:
+            read = sum(parameter.numel() for parameter in model.base_model.parameters()) if config.uses_backbone else 0
+            counts = Counts(adapter=0, importance=0, head=0, trainable=0, total=read).to_dict()
+            return counts, counts
         attach(model, config)
         start = parameter_counts(model).to_dict()
         if selection is None:
@@ -160,7 +158,9 @@ def vocabulary(settings: Settings, backbone: str) -> int:
         if isinstance(content, Mapping) and isinstance(content.get("vocab_size"), int):
             return int(content["vocab_size"])
     if backbone not in settings.backbones:
-        raise NotRecomputedError(f"{settings.params_file} has no backbone {backbone}, whose vocabulary decides the count")
+        raise NotRecomputedError(
+            f"{settings.params_file} has no backbone {backbone}, whose vocabulary decides the count"
+        )
     return _trained_vocabulary(settings.params_file, backbone)
 
 
