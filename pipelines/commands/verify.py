@@ -304,11 +304,24 @@ def same(expected: object, written: object) -> bool:
 
 def check_counts(experiment: Experiment, seed: int, recount: Recount, found: Verified) -> None:
     """Every parameter count of one seed's record, from the architecture."""
-    from pipelines.commands.verify_counts import FIELDS, NotRecomputedError
+    from analysis.load.evidence import Difference, repro
+    from pipelines.commands.verify_counts import FIELDS, NotRecomputedError, differences
+    from replication.errors import AdapterError
 
+    record, selection = experiment.records[seed], experiment.selections.get(seed)
     try:
-        found.differences += recount.differences(experiment, seed)
+        counted = recount.counted(record, selection)
     except NotRecomputedError as error:
         found.not_recomputed.append((f"counts of seed {seed}", str(error)))
         return
-    found.counts += len(FIELDS) * (2 if experiment.records[seed].counts_at_start is not None else 1)
+    except AdapterError as error:
+        file = experiment.directory / "training" / f"seed-{seed}" / ("selection.json" if selection else "record.json")
+        name, source = ("survivors" if selection else "method_config"), f"{record.method} on {record.backbone} has"
+        fix = f"`{repro(experiment.directory, 'finetune')}` trains it again"
+        found.differences.append(Difference(file, name, "others", str(error), source, fix))
+        return
+    found.differences += differences(experiment, seed, counted)
+    if counted.unknown:
+        names = ", ".join(name for name in FIELDS if name in counted.unknown)
+        found.not_recomputed.append((f"{names} of seed {seed}", counted.why))
+    found.counts += (len(FIELDS) - len(counted.unknown)) * (2 if record.counts_at_start is not None else 1)
