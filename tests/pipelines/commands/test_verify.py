@@ -16,6 +16,7 @@ from pipelines.commands.verify_counts import check_adapters, final_structure, vo
 from pipelines.shared.settings import load_settings
 from replication.errors import AdapterError
 from replication.fileio import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
+from replication.methods.weight_lora import WEIGHT_LORA, WEIGHT_LORA_PLUS
 
 RUNS = ("lora", "sentiment-lora", "sentiment-weight-lora-plus", "llama-sentiment-random-lora",
         "sentiment-baseline-majority", "sentiment-adalora")  # fmt: skip
@@ -276,10 +277,14 @@ def test_numbers_agree_to_nine_digits(value, change):
 # --- the end of a training, from the settings and selection.json
 
 
-@pytest.mark.parametrize("method", ["weight_lora", "weight_lora_plus", "random_lora"])
-@pytest.mark.parametrize(
-    "preset", [None, "paper", "code_2025_02", "code_2025_02_second", "code_2025_08", "code_2025_11"]
-)
+PRESETS = [
+    ("random_lora", None),
+    *(("weight_lora", name) for name in (None, *WEIGHT_LORA)),
+    *(("weight_lora_plus", name) for name in (None, *WEIGHT_LORA_PLUS)),
+]
+
+
+@pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_the_structure_after_training_follows_from_the_selection(method, preset):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -290,10 +295,6 @@ def test_the_structure_after_training_follows_from_the_selection(method, preset)
     from replication.training.config import TrainingConfig
     from replication.training.loop import train
 
-    if preset is not None and method == "random_lora":
-        pytest.skip("random_lora has no presets")
-    if method == "weight_lora_plus" and preset in ("code_2025_08", "code_2025_11"):
-        pytest.skip("no such preset of weight_lora_plus")
     settings = {} if preset is None else {"preset": preset, "targets": ("query", "key", "value")}
     if method == "weight_lora":
         settings |= {"keep": 2, "weight_learning_rate": 5.0}
