@@ -287,10 +287,12 @@ for output, arguments in json.loads(sys.argv[1]):
 """
 # Opened by stages and yet no `deps`: the sections of params.yaml are `params`; dvc.yaml and accepted_code.json only
 # decide which hash of the code a record carries, the egg-info which versions; a stage reads back its own scratch, whose
-# names are hashes of what made it.
+# names are hashes of what made it; the report compares the runs, which are dependencies, with dvc.lock, which DVC writes
+# after every stage: as a dependency it would make the report stale as soon as the report has run.
 NOT_DEPENDENCIES = (
     "params.yaml",
     "dvc.yaml",
+    "dvc.lock",
     "accepted_code.json",
     "peft_replication.egg-info",
     "checkpoints",
