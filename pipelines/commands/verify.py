@@ -171,7 +171,7 @@ def verified(settings: Settings, patterns: Sequence[str], tell: Tell = _quiet) -
         names += [name for name in folders if name not in plan and not name.startswith(".")]
     tell(f"{settings.profile}: reading {len(names)} experiments")
     recount = Recount(settings)
-    loaded = {one.name: one for one in load_profile(runs, plan)}
+    loaded = {one.name: one for one in load_profile(runs, {name: plan[name] for name in names if name in plan})}
     loaded |= {one.name: one for one in load_profile(runs, [name for name in names if name not in plan])}
     for name in names:
         yield check(loaded[name], recount, tell)
