@@ -126,7 +126,8 @@ def test_every_part_is_there(built):
         *(f"tables/weightlora{name}" for name in (".md", "_selected.csv", "_authors.csv")),
         "tables/scores.csv", "plots/losses.csv", "plots/task_losses.csv", "plots/homotopy.csv", "plots/scores.csv",
         *(f"figures/{name}.{kind}" for kind in ("svg", "png") for name in (
-            "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap", "memory_adapters"
+            "forest", "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap",
+            "memory_adapters",
         )),
     }  # fmt: skip
 
