@@ -170,9 +170,7 @@ def check_adapter_dtype(config: MethodConfig) -> None:
     """ConfigError unless the field `adapter_dtype` is one of `ADAPTER_DTYPES`."""
     value = getattr(config, "adapter_dtype", FLOAT32)
     if value not in ADAPTER_DTYPES:
-        raise ConfigError(
-            f"{config.method}: adapter_dtype={value!r}: must be {' or '.join(map(repr, ADAPTER_DTYPES))}"
-        )
+        raise ConfigError(f"{config.method}: adapter_dtype={value!r}: must be {' or '.join(map(repr, ADAPTER_DTYPES))}")
 
 
 def check_number(config: MethodConfig, field: str, valid: str, low: float = -math.inf, high: float = math.inf) -> None:
@@ -334,7 +332,7 @@ def is_narrow(tensor: torch.Tensor) -> bool:
 
 
 def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> tuple[str, ...]:
-    """Make half-precision parameters of a task head float32, in place, unless the configuration wants the model's dtype.
+    """Make half-precision parameters of a task head float32, in place, unless the configuration wants them so.
 
     Their modules cast their inputs from then on. Returns the names.
     """

@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from replication import records
 from replication.records import machine_conditions
 from replication.testing.tiny_models import tiny_bart, tiny_gpt2, tiny_llama
-from replication.testing.tiny_models import tiny_llama
 from replication.training.bfloat16 import FloatProducts, fast_bfloat16_products, narrow_weights
 
 SIZES = st.integers(1, 9)

@@ -18,8 +18,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from replication.errors import CheckpointError
 from replication.examples import Encoded
-from replication.records import write_curves
 from replication.methods import adapter_parameters, attach, method_config, report_state
+from replication.records import write_curves
 from replication.training import checkpoints
 from replication.training.bfloat16 import narrow_weights
 from replication.training.callbacks import Callback

@@ -257,7 +257,11 @@ def test_heads_of_float32_models_get_no_hook():
 @pytest.mark.parametrize("kind", ["llama", "deberta", "bert"])
 def test_casting_after_attaching_casts_adapters_and_head(kind):
     """As always in torch; the model still computes, and a later detach leaves one dtype."""
-    for first, then in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32)):
+    for first, then in (
+        (torch.float32, torch.bfloat16),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+    ):
         model = attach(classifier(kind, first), LoraConfig()).to(then)
         assert {parameter.dtype for parameter in model.parameters()} == {then}
         model(**sentences()).loss.backward()
