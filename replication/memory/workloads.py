@@ -117,6 +117,8 @@ def _model(workload: Workload) -> nn.Module:
     config = backbone_config(workload.backbone, **workload.changes)
     if workload.form == "sequence_classification":
         config.num_labels = workload.labels
+        if config.pad_token_id is None:  # Llama's classifier looks for the last token that is not padding
+            config.pad_token_id = 0
     more: dict[str, Any] = {} if workload.attention is None else {"attn_implementation": workload.attention}
     more["dtype"] = torch.bfloat16 if workload.precision == BF16_WEIGHTS else torch.float32
     model: nn.Module = getattr(transformers, _AUTO_CLASSES[workload.form]).from_config(config, **more)
