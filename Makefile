@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help accept gpu-check verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+
+gpu-check: $(VENV)/.installed ## does this GPU do all that the paper profile needs? 8 minutes, no network: gpu-check.json
+	python benchmarks/gpu_check.py --output gpu-check.json
 
 bench: $(VENV)/.installed-dev ## speed and memory benchmarks
 	python benchmarks/adapter_step.py

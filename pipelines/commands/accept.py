@@ -237,6 +237,8 @@ def _but_code(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def record_differences(settings: Settings, key: str) -> list[str]:
     """Fields of the experiment's committed records that differ from what its settings resolve to now."""
+    from replication.methods.shared.base import config_settings
+
     experiment = resolve(settings, key)
     records = experiment.run.glob("training/*/record.json")
     folders = {int(path.parent.name.removeprefix("seed-")): path for path in records}
@@ -249,7 +251,7 @@ def record_differences(settings: Settings, key: str) -> list[str]:
             "backbone": experiment.backbone.name,
             "task": experiment.task,
             "method": experiment.method,
-            "method_config": json.loads(json.dumps(asdict(experiment.methods[seed]))),
+            "method_config": config_settings(experiment.methods[seed]),
         }
         if experiment.baseline is None:
             now["training"] = json.loads(json.dumps(asdict(experiment.training)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.shared.experiment import Experiment
 from pipelines.shared.paths import Rows
 from replication.counting import Counts, parameter_counts
+from replication.training.config import BF16_WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,7 @@ def fit(
     form.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
-    with fast_bfloat16_products(enabled=training.mixed_precision == "bf16"):
+    with fast_bfloat16_products(enabled=training.mixed_precision != "no"):
         result = train(
             model,
             form.encode(tokenizer, train_rows, options),
@@ -70,17 +71,21 @@ def fit(
 
 
 def load_base(experiment: Experiment, seed: int) -> Any:
-    """The backbone for the experiment's task; a head missing in the weights is initialised from `seed`."""
+    """The backbone for the experiment's task, in bfloat16 if its training says so; a head missing in the weights is
+    initialised from `seed`.
+    """
     from replication.backbones import load_model
+    from replication.training.bfloat16 import narrow_weights
     from replication.training.determinism import seed_everything
 
     seed_everything(seed)
-    return load_model(
+    model = load_model(
         experiment.backbone.name,
         experiment.weights,
         task=experiment.form.model_task,
         num_labels=experiment.num_labels,
     )
+    return narrow_weights(model) if experiment.training.mixed_precision == BF16_WEIGHTS else model
 
 
 def describe(experiment: Experiment) -> str:

@@ -25,6 +25,8 @@ def training_record(
     experiment: Experiment, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]
 ) -> RunRecord:
     """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
+    from replication.methods.shared.base import config_settings
+
     weights = adapter / adapter_file(experiment.method)
     return RunRecord.model_validate(
         {
@@ -35,7 +37,7 @@ def training_record(
             "backbone_sha256": sha256_file(experiment.weights / "model.safetensors"),
             "task": experiment.task,
             "method": experiment.method,
-            "method_config": asdict(experiment.methods[seed]),
+            "method_config": config_settings(experiment.methods[seed]),
             "training": asdict(experiment.training),
             "decoding": None,
             "seed": seed,

@@ -37,10 +37,11 @@ def predict(
     task: Annotated[str | None, typer.Option(help="Task of the head; left out: the backbone's usual one.")] = None,
     labels: Annotated[int, typer.Option(help="Classes of a classification head.")] = 2,
     attention: Annotated[str, typer.Option(help="eager or sdpa.")] = "eager",
+    precision: Annotated[str, typer.Option(help="no (fp32), bf16 (autocast) or bf16_weights.")] = "no",
     cpu_masks: Annotated[bool, typer.Option(help="Dropout masks as a CPU keeps them: floats.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the peak of one training step (fp32, AdamW) on the real architecture of a backbone."""
+    """Predict the peak of one training step (AdamW) on the real architecture of a backbone."""
     _quiet()
     from replication.memory.workloads import Workload, method_of
     from replication.memory.workloads import predict as predict_workload
@@ -48,7 +49,7 @@ def predict(
     config = method_of(method, parse_settings(settings or []))
     workload = Workload(
         backbone, config, batch, length, adapters, order, task, labels,
-        attention=attention, fused_dropout=not cpu_masks,
+        attention=attention, fused_dropout=not cpu_masks, precision=precision,
     )  # fmt: skip
     result = predict_workload(workload).to_dict()
     if as_json:

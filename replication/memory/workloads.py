@@ -19,6 +19,7 @@ from replication.methods.lora import LoraConfig, LowRankUpdate, lora_layers
 from replication.methods.shared.base import IMPORTANCE_NAME
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import replace_module
+from replication.training.config import BF16_WEIGHTS, PRECISIONS
 
 ORDERS = ("bottom", "top")
 ATTENTIONS = (None, "eager", "sdpa")
@@ -31,13 +32,14 @@ _AUTO_CLASSES = {
 
 @dataclass(frozen=True)
 class Workload:
-    """One training step in fp32 with AdamW.
+    """One training step with AdamW: in fp32, or in another `precision` of `TrainingConfig.mixed_precision`.
 
     `adapters`: how many of a LoRA-like method's adapters stay, counted from block 0 upwards (`order` "bottom") or
     from the last block downwards ("top"); None: all. `train_head` False freezes a task head too. `attention` None
     leaves the choice to the library. `changes` alter the backbone's configuration. `fused_dropout`: masks as on a
     GPU. A causal model's loss is taken over every position, a sequence-to-sequence model's over every position of
-    a target as long as its source.
+    a target as long as its source. With precision "bf16" autocast computes in bfloat16; with "bf16_weights" the
+    backbone is bfloat16 too, beside float32 adapters and head, their float32 gradients and Adam's float32 state.
     """
 
     backbone: str
@@ -52,6 +54,7 @@ class Workload:
     attention: str | None = "eager"
     fused_dropout: bool = True
     changes: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "no"
 
     def __post_init__(self) -> None:
         for name in ("batch", "length", "labels"):
@@ -59,7 +62,7 @@ class Workload:
                 raise ConfigError(f"workload: {name}={getattr(self, name)!r}: must be at least 1")
         if self.adapters is not None and self.adapters < 1:
             raise ConfigError(f"workload: adapters={self.adapters}: must be at least 1, or left out for all")
-        for name, valid in (("order", ORDERS), ("attention", ATTENTIONS)):
+        for name, valid in (("order", ORDERS), ("attention", ATTENTIONS), ("precision", PRECISIONS)):
             if getattr(self, name) not in valid:
                 listed = ", ".join(map(str, valid))
                 raise ConfigError(f"workload: {name}={getattr(self, name)!r}: must be one of {listed}")
@@ -70,18 +73,28 @@ class Workload:
         return self.task or get_backbone(self.backbone).task_class
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """JSON values; the precision only if it is not fp32."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.precision == "no":
+            del fields["precision"]
         return {**fields, "method": config_to_dict(self.method), "task": self.form, "changes": dict(self.changes)}
 
 
-def predict(workload: Workload) -> MemoryPrediction:
-    """Predicted peak of the workload's training step; ConfigError or AdapterError for what cannot be built."""
-    return predict_step(lambda: training_step(workload), fused_dropout=workload.fused_dropout)
+def predict(workload: Workload, device: str = "cpu") -> MemoryPrediction:
+    """Predicted peak of the workload's training step; ConfigError or AdapterError for what cannot be built.
+
+    `device` "cuda" predicts with that device's rules of autocast; torch needs to be built with CUDA for it.
+    """
+    return predict_step(lambda: training_step(workload, device), fused_dropout=workload.fused_dropout)
 
 
-def training_step(workload: Workload) -> TrainingStep:
+def training_step(workload: Workload, device: str = "cpu") -> TrainingStep:
     """Model with method, batch, loss and optimizer: fake under `FakeTensorMode`, else with random weights."""
+    with torch.device(device):
+        return _training_step(workload, torch.device(device).type)
+
+
+def _training_step(workload: Workload, device_type: str) -> TrainingStep:
     model = _model(workload)
     attach(model, workload.method)
     if workload.adapters is not None:
@@ -90,7 +103,10 @@ def training_step(workload: Workload) -> TrainingStep:
         for parameter in head_parameters(model).values():
             parameter.requires_grad_(False)
     optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=1e-4, foreach=False)
-    return TrainingStep(model.train(), _batch(model, workload), _LOSSES[workload.form], optimizer)
+    loss = _LOSSES[workload.form]
+    if workload.precision != "no":  # entered for the loss alone, as in training/loop.py
+        loss = torch.autocast(device_type, torch.bfloat16)(loss)
+    return TrainingStep(model.train(), _batch(model, workload), loss, optimizer)
 
 
 def _model(workload: Workload) -> nn.Module:
@@ -101,7 +117,10 @@ def _model(workload: Workload) -> nn.Module:
     config = backbone_config(workload.backbone, **workload.changes)
     if workload.form == "sequence_classification":
         config.num_labels = workload.labels
-    more = {} if workload.attention is None else {"attn_implementation": workload.attention}
+        if config.pad_token_id is None:  # Llama's classifier looks for the last token that is not padding
+            config.pad_token_id = 0
+    more: dict[str, Any] = {} if workload.attention is None else {"attn_implementation": workload.attention}
+    more["dtype"] = torch.bfloat16 if workload.precision == BF16_WEIGHTS else torch.float32
     model: nn.Module = getattr(transformers, _AUTO_CLASSES[workload.form]).from_config(config, **more)
     return model
 
@@ -187,7 +206,7 @@ class _OutputWeighted(LowRankUpdate):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out)."""
-        return self.weight * F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return self.weight * F.linear(F.linear(x.to(self.lora_A.dtype), self.lora_A), self.lora_B)
 
 
 def method_of(name: str, settings: Mapping[str, Any]) -> MethodConfig:

@@ -10,14 +10,17 @@ Implementation details:
    output (examples/NLG: enable_lora=[True, False, True]). One pair of rank r on the whole `c_attn` has the
    same count and is another model: name `c_attn` as the target to get it.
 5. Merging keeps the original weight aside, so that `unmerge` restores it bit for bit and tied weights stay
-   untouched; it costs one copy of each target weight.
+   untouched; it costs one copy of each target weight. The sum is taken in float32 and rounded once to the
+   weight's dtype.
+6. A and B are float32 in a model of half precision too (`adapter_dtype`): the input is cast before A, the update
+   after B.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -27,8 +30,10 @@ from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
 from replication.methods.shared.base import (
+    FLOAT32,
     AdapterModule,
     MethodConfig,
+    check_adapter_dtype,
     check_integer,
     check_number,
     fill,
@@ -49,6 +54,7 @@ class LoraConfig(MethodConfig):
     dropout: float = 0.1
     targets: tuple[str, ...] = ("query", "value")
     init_seed: int = 0
+    adapter_dtype: str = field(default=FLOAT32, kw_only=True)
 
     method: ClassVar[str] = "lora"
 
@@ -66,6 +72,7 @@ class LoraConfig(MethodConfig):
         largest = torch.finfo(torch.float32).max
         check_number(self, "alpha", "a finite number above 0", low=math.ulp(0.0), high=largest)
         check_number(self, "dropout", "at least 0 and below 1", low=0, high=1)
+        check_adapter_dtype(self)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
         """2 r d per target and block: roles only, square projections, one attention per block (GPT-2,
@@ -86,7 +93,7 @@ class LoraConfig(MethodConfig):
             replace_module(model, modules[name], LoraLinear(modules[name], slices, self, generator))
 
     def new_update(self, inputs: int, outputs: int, like: torch.Tensor, generator: torch.Generator) -> LowRankUpdate:
-        """The pair of one projection (slice) with the weight `like`."""
+        """The pair of one projection (slice), in the dtype and device of `like`."""
         return LowRankUpdate(inputs, outputs, self, like, generator)
 
     def draw_start(self, value: torch.Tensor, generator: torch.Generator) -> None:
@@ -167,7 +174,7 @@ class LoraLinear(nn.Module):
         self.slices = tuple(slices)
         self.dropout = nn.Dropout(config.input_dropout())
         for piece in slices:
-            update = config.new_update(shape[0], piece.stop - piece.start, self.weight, generator)
+            update = config.new_update(shape[0], piece.stop - piece.start, config.like(self.weight), generator)
             self.add_module(piece.label, update)
         self.train(base_layer.training)
         # The weight before merging, in a tuple so that it is neither a parameter nor part of the state.

@@ -15,7 +15,9 @@ Implementation details:
    arXiv 2205.05638, section 3.3); where GPT-2 fuses query, key and value, the whole output, as PEFT does.
 6. Attached, the model computes what the base does, up to rounding, with PEFT's default start values of all rivals
    but `fourierft` and, less so, `c3a`, `vblora` and `unilora`; and of LoKr and LoHa by default.
-7. PiSSA and its like (`init_lora_weights`) take the start values out of the base weight; `detach` puts them back.
+7. In a model of half precision PEFT's own `autocast_adapter_dtype` makes the adapters float32; adapter_dtype="model"
+   switches it off. Merging sums in float32 and rounds once.
+8. PiSSA and its like (`init_lora_weights`) take the start values out of the base weight; `detach` puts them back.
 
 A rival is the lower-case name of a PEFT tuner type (`adalora`, `boft`, `ia3`, ...) or one of two names for a
 switch of PEFT's LoRA (`dora`, `rslora`). Its settings are the keyword arguments of PEFT's own configuration
@@ -45,7 +47,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.base import MethodConfig, check_integer
+from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
 from replication.methods.shared.registry import register_method
@@ -75,12 +77,14 @@ class PeftBaselineConfig(MethodConfig):
     settings: dict[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     init_seed: int = 0
+    adapter_dtype: str = field(default=FLOAT32, kw_only=True)
 
     method: ClassVar[str] = PREFIX
 
     def __post_init__(self) -> None:
         """Check every field, the settings with PEFT's own configuration class; imports peft."""
         check_integer(self, "init_seed", minimum=0)
+        check_adapter_dtype(self)
         if self.init_seed >= 2**32:
             raise ConfigError(f"{PREFIX}: init_seed={self.init_seed!r}: must be below 2**32")
         object.__setattr__(self, "settings", complete_settings(self.name, self.settings))
@@ -130,7 +134,8 @@ class PeftBaselineConfig(MethodConfig):
         originals = {name: copies(module) for name, module in plain.items() if self._changes_base()}
         try:
             with drawn_from(self.init_seed), without_warnings():
-                tuner_class(self.name)(model, config, adapter_name=ADAPTER)
+                tuner = tuner_class(self.name)(model, config, adapter_name=ADAPTER)
+                tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=self.adapter_dtype == FLOAT32)
         except (*_PEFT_ERRORS, AttributeError, AssertionError, ImportError, KeyError) as error:
             self.uninstall(model)
             for name, kept in originals.items():
@@ -448,8 +453,13 @@ def merge_layer(layer: Any) -> None:
     originals = _parameters(base)
     setattr(layer, _UNMERGED, originals)
     for name, parameter in originals.items():  # a separate copy: a tied weight stays unchanged in its other uses
-        setattr(base, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-    layer.merge()
+        wide = torch.float32 if is_narrow(parameter) else parameter.dtype
+        setattr(base, name, nn.Parameter(parameter.detach().to(wide, copy=True), requires_grad=False))
+    try:
+        layer.merge()
+    finally:
+        for name, parameter in originals.items():
+            getattr(base, name).data = getattr(base, name).detach().to(parameter.dtype)
     if layer.get_base_layer() is not base:
         layer.unmerge()
         raise NotImplementedError("PEFT swaps modules there, no weight takes up the update")

@@ -27,7 +27,10 @@ Implementation details:
    exist as a parameter, and they keep their N(0, 0.02) start; there is no rescaling.
 8. Where v is zero, a y that is not finite counts as 0, so that the start is the base model even if E or D
    overflow; where v is not zero nothing is hidden.
-9. The branch acts on each position separately, so caching and padding need no special handling. It is a forward
+9. E, D, e, v and a are float32 in a model of half precision too (`adapter_dtype`): in bfloat16 the distance between
+   two numbers near 0.1 is 5e-4, so steps of 1e-4 would never move a. The branch is computed in their dtype and cast
+   where it is added.
+10. The branch acts on each position separately, so caching and padding need no special handling. It is a forward
    hook on the block; checkpointing wraps `forward`, so the hook runs once. States are dropped when the
    decoder's forward ends, also by an exception. A start block that LayerDrop skips adds nothing.
 
@@ -56,9 +59,11 @@ from torch.utils.hooks import RemovableHandle
 from replication.errors import AdapterError, ConfigError
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.base import (
+    FLOAT32,
     AdapterModule,
     MethodConfig,
     build_config,
+    check_adapter_dtype,
     check_boolean,
     check_integer,
     check_number,
@@ -78,7 +83,7 @@ class SoloConnectionConfig(MethodConfig):
 
     links: None for the rule of `skip_length`, pairs (start, end), or "all_to_last". dropout: None for 0.1,
     or 0.01 when sparse. train_autoencoder=False: E and D stay as drawn, only e, v and a train. lora: LoRA
-    in addition to the connections.
+    in addition to the connections, with its own adapter_dtype.
     """
 
     rank: int = 120
@@ -92,6 +97,7 @@ class SoloConnectionConfig(MethodConfig):
     layer_norm: bool = False
     lora: LoraConfig | None = None
     init_seed: int = 0
+    adapter_dtype: str = field(default=FLOAT32, kw_only=True)
 
     method: ClassVar[str] = "solo_connection"
 
@@ -100,6 +106,7 @@ class SoloConnectionConfig(MethodConfig):
         check_integer(self, "rank", minimum=1)
         check_integer(self, "skip_length", minimum=1)
         check_integer(self, "init_seed", minimum=0)
+        check_adapter_dtype(self)
         check_number(self, "sparsity", "at least 0 and below 1", low=0, high=1)
         if self.dropout is None:
             object.__setattr__(self, "dropout", 0.01 if self.sparsity else 0.1)
@@ -161,10 +168,10 @@ class SoloConnectionConfig(MethodConfig):
                 f"solo_connection: rank={self.rank} exceeds the model's width {stack.width}; use a rank "
                 f"of at most {stack.width}"
             )
-        like = next(p for p in stack.blocks[0].parameters() if p.is_floating_point())
+        like = self.like(next(p for p in stack.blocks[0].parameters() if p.is_floating_point()))
         if abs(self.homotopy_parameter or 0.0) > torch.finfo(like.dtype).max:
             raise AdapterError(
-                f"solo_connection: homotopy_parameter={self.homotopy_parameter} is not finite in the model's "
+                f"solo_connection: homotopy_parameter={self.homotopy_parameter} is not finite in "
                 f"{like.dtype}; use a value within +-{torch.finfo(like.dtype).max:.3g}"
             )
         module = SoloConnection(self, stack, like)

@@ -173,7 +173,7 @@ class HasPresets:
     def __new__(cls: type[Config], *values: Any, **settings: Any) -> Config:
         """Note which fields are given: a field given at its default value still overrides the preset."""
         self = super().__new__(cls)
-        by_place = [field.name for field in fields(cls)][: len(values)]  # type: ignore[arg-type]
+        by_place = [field.name for field in fields(cls) if not field.kw_only][: len(values)]  # type: ignore[arg-type]
         object.__setattr__(self, "_given", {*by_place, *settings})
         return self
 

@@ -195,11 +195,17 @@ def checkpoints_the_same_gradients(model: nn.Module, config: MethodConfig, reent
 
 
 def keeps_bfloat16(model: nn.Module, config: MethodConfig, before: bool = True, directory: Path | None = None) -> None:
-    """Attached to a bfloat16 model (or cast to it after attaching) it stays bfloat16, trains, saves and loads."""
+    """Attached to a bfloat16 model (or cast to it after attaching) its logits stay bfloat16; it trains, saves, loads.
+
+    Adapters are float32 in the first case, and bfloat16 in the second: `model.to` casts every parameter.
+    """
     twin = copy.deepcopy(model).to(torch.bfloat16)
     untouched = logits_of(twin, some_ids())
     model = attach(twin, config) if before else attach(model, config).to(torch.bfloat16)
-    _hold({parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}, "other dtypes appear")
+    own = {} if config.trains_base else adapter_parameters(model)
+    foreign = {parameter.dtype for name, parameter in model.named_parameters() if name not in own}
+    _hold(foreign == {torch.bfloat16}, f"the model's own parameters are {foreign}")
+    _hold({p.dtype for p in own.values()} <= {torch.float32 if before else torch.bfloat16}, "other dtypes appear")
     _hold(torch.equal(logits_of(model, some_ids()), untouched), "the untrained method changes the logits")
     after = logits_of(stir(train_steps(model), size=0.5), some_ids())
     _hold(bool(after.isfinite().all()) and after.dtype == torch.bfloat16, f"logits are {after.dtype} or not finite")
@@ -207,7 +213,26 @@ def keeps_bfloat16(model: nn.Module, config: MethodConfig, before: bool = True, 
     with tempfile.TemporaryDirectory() as scratch:
         folder = save(model, directory or Path(scratch) / "adapter")
         loaded = load(detach(copy.deepcopy(model)), folder)  # trained weights of `full` are overwritten by loading
+    loaded = loaded if before else loaded.to(torch.bfloat16)
     _hold(torch.equal(logits_of(loaded, some_ids()), after), "loaded logits differ")
+
+
+def trains_in_float32(model: nn.Module, config: MethodConfig) -> None:
+    """In bfloat16 and float16 models what the method adds is float32: 20 updates of AdamW at 1e-4 move every trained
+    tensor, and torch.amp.GradScaler can unscale its gradients. Methods that train the base's own weights are exempt.
+    """
+    for dtype in () if config.trains_base else (torch.bfloat16, torch.float16):
+        half = attach(copy.deepcopy(model).to(dtype), config)
+        trained = trainable_parameters(half)
+        narrow = [name for name, parameter in trained.items() if parameter.dtype != torch.float32]
+        _hold(not narrow, f"trained in half precision in a {dtype} model: {narrow}")
+        if not trained:
+            continue
+        before = state_of(half)
+        train_steps(half, steps=20, learning_rate=1e-4, scaler=torch.amp.GradScaler("cpu", init_scale=2.0**8))
+        still = [name for name, parameter in trained.items() if torch.equal(parameter, before[name])]
+        _hold(not still, f"20 updates at 1e-4 do not move, in a {dtype} model: {still}")
+        _hold(all(bool(p.isfinite().all()) for p in trained.values()), f"not finite in a {dtype} model")
 
 
 def works_under_autocast(model: nn.Module, config: MethodConfig) -> None:
@@ -300,6 +325,7 @@ LAWS: dict[str, Callable[..., None]] = {
         copies_independently,
         checkpoints_the_same_gradients,
         keeps_bfloat16,
+        trains_in_float32,
         works_under_autocast,
         detaches_completely,
         attaches_repeatably,
@@ -365,16 +391,24 @@ def stir(model: nn.Module, seed: int = 1, size: float = 0.1) -> nn.Module:
     return model
 
 
-def train_steps(model: nn.Module, steps: int = 3, seed: int = 5) -> nn.Module:
-    """A few updates of AdamW; nothing if nothing trains."""
+def train_steps(
+    model: nn.Module,
+    steps: int = 3,
+    seed: int = 5,
+    learning_rate: float = 1e-2,
+    scaler: torch.amp.GradScaler | None = None,
+) -> nn.Module:
+    """A few updates of AdamW, through a GradScaler if one is given; nothing if nothing trains."""
     parameters = trainable_parameters(model)
     if not parameters:
         return model
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.01)
+    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=0.01)
     model.train()
     for step in range(steps):
-        loss_of(model, some_ids(seed=seed + step)).backward()
-        optimizer.step()
+        scaler.scale(loss_of(model, some_ids(seed=seed + step))).backward()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
     return model.eval()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from replication.errors import ConfigError
 
-PRECISIONS = ("no", "bf16")
+BF16, BF16_WEIGHTS = "bf16", "bf16_weights"
+PRECISIONS = ("no", BF16, BF16_WEIGHTS)
 BATCHINGS = ("random", "bucketed")
 
 
@@ -20,8 +21,10 @@ class TrainingConfig:
     One step is one update of the weights, on `batch_size * accumulation_steps` examples. `log_every`,
     `eval_every` and `checkpoint_every` count steps; None means only at the start and the end
     (`eval_every`), or only at the end (`checkpoint_every`). `threads` None leaves torch's number of CPU
-    threads as it is. `batching`: how an epoch is cut into batches (`replication.examples.indices_of_step`); a
-    record without the field was made with "random".
+    threads as it is. `mixed_precision`: "bf16" computes in bfloat16 (autocast) over float32 weights, "bf16_weights"
+    over a backbone whose weights are bfloat16 (`narrow_weights` of replication/training/bfloat16.py, before a method
+    is attached), while adapters, head and optimizer stay float32. `batching`: how an epoch is cut into batches
+    (`replication.examples.indices_of_step`); a record without the field was made with "random".
     """
 
     steps: int

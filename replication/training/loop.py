@@ -116,7 +116,7 @@ def train(
         mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
     )
     device, rank, processes = accelerator.device, accelerator.process_index, accelerator.num_processes
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16")
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision != "no")
     train_loss = precision(loss_function or partial(token_loss, label_smoothing=config.label_smoothing))
     window = config.batch_size * config.accumulation_steps
     callback = callback or Callback()

@@ -4,6 +4,13 @@ A method is a frozen `MethodConfig` that knows how to `install` its modules in a
 them. New parameters live in `AdapterModule`s, which is how counting and saving recognise them. What `attach`
 did is recorded on the model as plain names, so that `copy.deepcopy` of the model gives an independent,
 complete copy.
+
+Precision: in a model of half precision (bfloat16, float16) adapters and a task head that trains are float32, because
+an update of AdamW at 1e-4 is smaller than half the distance between two bfloat16 numbers near most weights, and
+torch.amp.GradScaler refuses float16 gradients. Activations are cast where they enter an adapter or a head; an
+adapter's output is cast back, the logits of a head stay float32. `adapter_dtype="model"` gives the adapters and the
+head the model's own dtype instead. `full` trains the model's weights in the dtype that they have. As always in torch,
+`model.to(dtype)` after `attach` casts every parameter, adapters too: cast first, then attach.
 """
 
 from __future__ import annotations
@@ -26,6 +33,9 @@ from replication.training.config import TrainingConfig
 IMPORTANCE_NAME = "importance_weight"
 """Suffix of a learned importance weight's name: counted separately, and trained at its own learning rate."""
 _RECORD = "_replication_attachment"
+FLOAT32, OF_MODEL = "float32", "model"
+ADAPTER_DTYPES = (FLOAT32, OF_MODEL)
+"""Values of a method's setting `adapter_dtype`; a configuration in JSON leaves it out at the first, the default."""
 
 
 class AdapterModule(nn.Module):
@@ -43,6 +53,14 @@ class MethodConfig:
         """Add this method's modules to a frozen `model`; AdapterError, raised before any change, if it does
         not fit.
         """
+
+    def like(self, weight: torch.Tensor) -> torch.Tensor:
+        """A tensor with the device and dtype of new parameters beside `weight`, to be passed to `fill`: float32 where
+        the weight is narrower, unless adapter_dtype is "model".
+        """
+        if is_narrow(weight) and getattr(self, "adapter_dtype", FLOAT32) == FLOAT32:
+            return torch.empty(0, dtype=torch.float32, device=weight.device)
+        return weight
 
     def uninstall(self, model: nn.Module) -> None:
         """Take this method's modules out again and leave the base model as it was."""
@@ -78,11 +96,14 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class Attachment:
-    """The effects of `attach`: parameter names of the task head, and of what was trainable before."""
+    """The effects of `attach`: parameter names of the task head, of those made float32, and of what was trainable
+    before.
+    """
 
     config: MethodConfig
     head: tuple[str, ...]
     trainable_before: frozenset[str]
+    widened: tuple[str, ...] = ()
 
 
 # --- configurations ------------------------------------------------------------
@@ -104,8 +125,16 @@ def build_config(config_class: type[MethodConfig], settings: Mapping[str, Any]) 
 
 
 def config_to_dict(config: MethodConfig) -> dict[str, Any]:
-    """JSON form: {"method": name, field: value, ...}; tuples become lists, a nested configuration a dict."""
-    return {"method": config.method, **_plain(dataclasses.asdict(config))}
+    """JSON form: {"method": name, field: value, ...}; tuples become lists, a nested configuration a dict.
+
+    `adapter_dtype` is left out at its default, as in configurations that were written before it existed.
+    """
+    return {"method": config.method, **config_settings(config)}
+
+
+def config_settings(config: MethodConfig) -> dict[str, Any]:
+    """`config_to_dict` without the method's name."""
+    return _plain(dataclasses.asdict(config))
 
 
 def config_from_dict(data: Mapping[str, Any]) -> MethodConfig:
@@ -118,7 +147,8 @@ def config_from_dict(data: Mapping[str, Any]) -> MethodConfig:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        default = ("adapter_dtype", FLOAT32)
+        return {key: _plain(item) for key, item in value.items() if (key, item) != default}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -136,6 +166,13 @@ def check_boolean(config: MethodConfig, field: str) -> None:
         raise ConfigError(f"{config.method}: {field}={value!r}: must be true or false")
 
 
+def check_adapter_dtype(config: MethodConfig) -> None:
+    """ConfigError unless the field `adapter_dtype` is one of `ADAPTER_DTYPES`."""
+    value = getattr(config, "adapter_dtype", FLOAT32)
+    if value not in ADAPTER_DTYPES:
+        raise ConfigError(f"{config.method}: adapter_dtype={value!r}: must be {' or '.join(map(repr, ADAPTER_DTYPES))}")
+
+
 def check_number(config: MethodConfig, field: str, valid: str, low: float = -math.inf, high: float = math.inf) -> None:
     """ConfigError unless the field is a finite number with low <= value < high; `valid` describes the range."""
     value = getattr(config, field)
@@ -150,9 +187,10 @@ def check_number(config: MethodConfig, field: str, valid: str, low: float = -mat
 def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     """Put a method on `model`, in place, and freeze all but the method's parameters and a task head.
 
-    Works on the meta device. New parameters take the dtype and device of the weights next to them, and are
-    drawn from `config.init_seed`, never from torch's global generator. Raises AdapterError, with the model
-    unchanged, when another method is attached or the method does not fit the model.
+    Works on the meta device. New parameters take the device of the weights next to them and their dtype, but float32
+    where that is narrower (see above), as does a task head; they are drawn from `config.init_seed`, never from
+    torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached or the
+    method does not fit the model.
     """
     if not isinstance(config, MethodConfig):
         raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
@@ -174,7 +212,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     for name in head:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
-    setattr(model, _RECORD, Attachment(config, head, trainable_before))
+    setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
     return model
 
 
@@ -182,11 +220,13 @@ def detach(model: nn.Module) -> nn.Module:
     """Take the attached method off, in place: the base model, unmerged, trainable where it was before
     `attach`.
 
-    A trained task head and weights trained by `full` stay as they are. AdapterError if nothing is attached.
+    A trained task head and weights trained by `full` stay as they are, a head that `attach` made float32 rounded to
+    the model's dtype. AdapterError if nothing is attached.
     """
     record = attachment(model)
     record.config.unmerge(model)
     record.config.uninstall(model)
+    narrow_head(model, record)
     delattr(model, _RECORD)
     _set_trainable(model, record.trainable_before)
     return model
@@ -281,6 +321,57 @@ def fill(shape: tuple[int, ...], like: torch.Tensor, draw: Any = None) -> nn.Par
     if draw is not None:
         draw(value)
     return nn.Parameter(value.to(device=like.device, dtype=_float_type(like)))
+
+
+def is_narrow(tensor: torch.Tensor) -> bool:
+    """Whether it holds floats of less than 32 bits."""
+    return tensor.is_floating_point() and tensor.dtype.itemsize < 4
+
+
+# --- a task head in a model of half precision ------------------------------------------------------------
+
+
+def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> tuple[str, ...]:
+    """Make half-precision parameters of a task head float32, in place, unless the configuration wants them so.
+
+    Their modules cast their inputs from then on. Returns the names.
+    """
+    named = dict(model.named_parameters())
+    names = tuple(name for name in head if config.like(named[name]) is not named[name])
+    for name in names:
+        named[name].data = named[name].detach().float()
+        named[name].grad = None
+    for module in _holders(model, names):
+        module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+    return names
+
+
+def narrow_head(model: nn.Module, record: Attachment) -> None:
+    """Undo `widen_head`: the head takes the dtype of the model's other weights, as it is now."""
+    if not record.widened:
+        return
+    named = dict(model.named_parameters())
+    dtype = next(p.dtype for name, p in named.items() if name not in record.head and p.is_floating_point())
+    for name in record.widened:
+        named[name].data = named[name].detach().to(dtype)
+        named[name].grad = None
+    for module in _holders(model, record.widened):
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _cast_inputs]:
+            del module._forward_pre_hooks[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
+def _holders(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
+    return [model.get_submodule(name) for name in dict.fromkeys(name.rpartition(".")[0] for name in names)]
+
+
+def _cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    dtype = next(p.dtype for p in module.parameters(recurse=False) if p.is_floating_point())
+
+    def cast(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
 def _float_type(like: torch.Tensor) -> torch.dtype:

@@ -4,7 +4,8 @@ A folder holds `adapter_config.json` (format_version, method, config, base, para
 and the `structure` of a method whose modules change during training) and
 `adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
-weights once; `frozen` saves no tensor. Base weights are not saved otherwise: the same base must be given to
+weights once; `frozen` saves no tensor. Tensors keep their dtype: float32 adapters of a bfloat16 model are saved and
+loaded as float32. Base weights are not saved otherwise: the same base must be given to
 `load`. No pickle is read or written.
 """
 
@@ -25,7 +26,7 @@ from replication.methods.shared.base import (
     attach,
     attachment,
     config_from_dict,
-    config_to_dict,
+    config_settings,
     detach,
     owned_ids,
 )
@@ -62,7 +63,7 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     description = {
         "format_version": FORMAT_VERSION,
         "method": config.method,
-        "config": {key: value for key, value in config_to_dict(config).items() if key != "method"},
+        "config": config_settings(config),
         "base": describe_base(model),
         "parameter_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }

@@ -113,6 +113,23 @@ METHODS = {
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("precision", ["bf16", "bf16_weights"])
+@pytest.mark.parametrize("backbone", SMALL)
+@pytest.mark.parametrize("name", ["lora", "solo", "two_left"])
+def test_half_precision_as_the_profiler_sees_it(backbone, name, precision):
+    if name == "solo" and backbone == "microworld-deberta":
+        pytest.skip("an encoder has no decoder blocks to connect")
+    method, more = METHODS[name]
+    workload = Workload(
+        backbone, method, 8, 32, fused_dropout=False, attention="eager", changes=SMALL[backbone], precision=precision,
+        **more,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    measured = measured_peak(lambda: training_step(workload))
+    assert predict(workload).above_start == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("backbone", SMALL)
 @pytest.mark.parametrize("name", METHODS)
 def test_within_ten_per_cent_of_the_profiler(backbone, name):

@@ -5,13 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
-from replication.backbones import build_empty
+from replication.backbones import backbone_config, build_empty
 from replication.errors import ConfigError
 from replication.memory import workloads
 from replication.memory.workloads import OutputWeightedLoraConfig, Workload, keep_adapters, method_of, predict
 from replication.methods import attach, method_config
 from replication.methods.lora import lora_layers
+from replication.methods.shared.blocks import head_parameters
 
 WIDTH, BLOCKS = 32, 3
 CHANGES = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "intermediate_size": 64, "pooler_hidden_size": WIDTH}
@@ -60,6 +62,29 @@ def test_optimizer_state_and_parameters_by_formula(rank, adapters):
     trained = adapters * (2 * WIDTH * rank + 1)
     assert found.all_gradients == 4 * trained
     assert found.optimizer_state == 2 * 4 * trained + 4 * (3 * adapters)  # two moments, and a step for each tensor
+
+
+@pytest.mark.parametrize(("adapter_dtype", "size"), [("float32", 4), ("model", 2)])
+def test_adapters_are_counted_in_float32_beside_bfloat16_weights(adapter_dtype, size):
+    method = method_config("lora", rank=4, targets=("query", "key", "value"), adapter_dtype=adapter_dtype)
+    found = predict(workload(method, None, train_head=False, precision="bf16_weights"))
+    trained, tensors = ALL * 2 * WIDTH * 4, ALL * 2
+    assert found.all_gradients == size * trained
+    assert found.optimizer_state == 2 * size * trained + 4 * tensors
+    base = sum(p.numel() for p in backbone().parameters())
+    head = sum(p.numel() for p in head_parameters(backbone()).values())
+    assert found.parameters == 2 * (base - head) + size * (head + trained)
+
+
+def backbone():
+    config = backbone_config("microworld-deberta", **CHANGES)
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16_weights"])
+def test_the_precision_is_in_json_only_if_it_is_not_the_usual_one(precision):
+    usual, other = (workload(method_config("lora"), None, **more) for more in ({}, {"precision": precision}))
+    assert other.to_dict() == {**usual.to_dict(), "precision": precision}
 
 
 def test_shared_keys_save_twice():
@@ -122,6 +147,7 @@ def test_which_adapters_stay(order, expected):
         ({"adapters": 99}, "only 9"),
         ({"order": "middle"}, "bottom, top"),
         ({"attention": "flash"}, "attention='flash'"),
+        ({"precision": "fp16"}, "precision='fp16'.* no, bf16, bf16_weights"),
         ({"task": "masked_lm"}, "task='masked_lm'"),
     ],
 )

@@ -111,6 +111,11 @@ def test_a_bfloat16_model(model, name, order, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_adapters_are_float32_and_move_in_models_of_half_precision(model, name):
+    laws.trains_in_float32(model, CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_autocast(model, name):
     laws.works_under_autocast(model, CONFIGS[name])
 

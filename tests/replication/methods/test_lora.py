@@ -164,6 +164,90 @@ def test_unmerging_after_a_change_of_dtype_keeps_the_new_one(tiny_gpt2):
     assert {parameter.dtype for parameter in tiny_gpt2.parameters()} == {torch.bfloat16}
 
 
+# --- half precision ---------------------------------------------------------------------
+
+
+def moved(parameters, before):
+    """Share of the entries that are not what they were."""
+    changed = sum(int((p != before[name]).sum()) for name, p in parameters.items())
+    return changed / sum(p.numel() for p in parameters.values())
+
+
+def twenty_updates(model, parameters):
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    for step in range(20):
+        ids = torch.randint(3, 97, (4, 9), generator=torch.Generator().manual_seed(step))
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return moved(parameters, before)
+
+
+def test_as_much_of_A_moves_in_a_bfloat16_model_as_with_stock_peft(tiny_llama):
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    base = tiny_llama.to(torch.bfloat16)
+
+    def of_A(model):
+        return {name: p for name, p in model.named_parameters() if "lora_A" in name}
+
+    theirs = get_peft_model(copy.deepcopy(base), PeftLora(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"]))
+    ours = attach(copy.deepcopy(base), LoraConfig(rank=4, dropout=0.0))
+    narrow = attach(copy.deepcopy(base), LoraConfig(rank=4, dropout=0.0, adapter_dtype="model"))
+    assert twenty_updates(ours, of_A(ours)) == twenty_updates(theirs, of_A(theirs)) == 1.0
+    assert twenty_updates(narrow, of_A(narrow)) < 0.9
+
+
+@pytest.mark.parametrize("wanted", ["float32", "model"])
+def test_float16_with_a_gradient_scaler(tiny_gpt2, wanted):
+    model = attach(tiny_gpt2.to(torch.float16), LoraConfig(rank=2, adapter_dtype=wanted))
+    parameters = trainable_parameters(model)
+    optimizer, scaler = torch.optim.AdamW(parameters.values(), lr=1e-3), torch.amp.GradScaler("cpu")
+    ids = torch.randint(3, 97, (2, 7), generator=torch.Generator().manual_seed(0))
+    scaler.scale(model(input_ids=ids, labels=ids).loss).backward()
+    if wanted == "model":
+        with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+            scaler.unscale_(optimizer)
+        return
+    scaler.unscale_(optimizer)
+    assert all(p.grad.dtype == torch.float32 for p in parameters.values())
+
+
+@settings(max_examples=10)
+@given(dtype=st.sampled_from([torch.bfloat16, torch.float16]), seed=st.integers(0, 2**31), size=st.floats(1e-4, 1.0))
+def test_merging_into_half_precision_rounds_once(tiny_gpt2, dtype, seed, size):
+    model = copy.deepcopy(tiny_gpt2).to(dtype)
+    stir(attach(model, LoraConfig(rank=2)), seed, size)
+    expected = {}
+    for name, layer in lora_layers(model).items():
+        weight = layer.weight.detach().float().T.contiguous()  # Conv1D stores it transposed
+        for piece, update in layer.updates():
+            weight[piece.start : piece.stop] += update.delta()
+        expected[name] = weight.T.to(dtype)
+    before = {name: layer.weight.detach().clone() for name, layer in lora_layers(model).items()}
+    merge(model)
+    for name, layer in lora_layers(model).items():
+        assert torch.equal(layer.weight, expected[name])
+    unmerge(model)
+    for name, layer in lora_layers(model).items():
+        assert torch.equal(layer.weight, before[name])
+
+
+def test_the_file_of_a_bfloat16_models_adapter_holds_float32(tiny_gpt2, tmp_path):
+    from safetensors.torch import load_file
+
+    base = tiny_gpt2.to(torch.bfloat16)
+    model = stir(attach(copy.deepcopy(base), LoraConfig(rank=2)))
+    tensors = load_file(save(model, tmp_path) / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    loaded = load(copy.deepcopy(base), tmp_path)
+    for name, parameter in trainable_parameters(model).items():
+        assert torch.equal(loaded.get_parameter(name), parameter)
+        assert not torch.equal(parameter, parameter.bfloat16().float())  # it would not survive rounding
+
+
 # --- oracle --------------------------------------------------------------------------
 
 

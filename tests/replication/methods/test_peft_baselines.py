@@ -252,8 +252,50 @@ def test_counts_are_the_same_on_the_meta_device_and_in_bfloat16(name):
     half = attach(made("llama").to(torch.bfloat16), rival(name))
     counts.append(parameter_counts(half))
     assert counts[0] == counts[1] == counts[2]
-    assert {tensor.dtype for tensor in saved_state(half).values()} == {torch.bfloat16}
-    assert logits_of(stir(half)).dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in saved_state(half).values()} == {torch.float32}
+    assert logits_of(stir(half)).dtype == torch.float32  # the head's
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_adapters_in_the_models_dtype_if_asked_for(name):
+    half = attach(made("llama").to(torch.bfloat16), rival(name, adapter_dtype="model"))
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    assert config_to_dict(rival(name, adapter_dtype="model"))["adapter_dtype"] == "model"
+    assert "adapter_dtype" not in config_to_dict(rival(name))
+    with pytest.raises(ConfigError, match="adapter_dtype='half'"):
+        rival(name, adapter_dtype="half")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_merging_into_half_precision_rounds_once(name, dtype):
+    """The merged weight is PEFT's own merge into the same weight in float32, rounded; unmerging gives the bits back."""
+    half = made("llama").to(dtype)
+    wide = copy.deepcopy(half).float()
+    for one in (half, wide):
+        stir(attach(one, rival(name)))
+    with torch.no_grad():
+        for mine, theirs in zip(saved_state(half).values(), saved_state(wide).values(), strict=True):
+            theirs.copy_(mine)
+    before = {key: layer.get_base_layer().weight.detach().clone() for key, layer in tuner_layers(half).items()}
+    merge(half)
+    merge(wide)
+    for key, layer in tuner_layers(half).items():
+        merged = layer.get_base_layer().weight
+        assert merged.dtype == dtype
+        assert torch.equal(merged, wide.get_submodule(key).get_base_layer().weight.to(dtype))
+    unmerge(half)
+    for key, layer in tuner_layers(half).items():
+        assert torch.equal(layer.get_base_layer().weight, before[key])
+
+
+def test_a_merge_that_fails_leaves_the_dtype():
+    half = attach(made("llama").to(torch.bfloat16), rival("lora"))
+    layer = next(iter(tuner_layers(half).values()))
+    layer.merge = lambda: (_ for _ in ()).throw(NotImplementedError("no"))
+    with pytest.raises(AdapterError, match="cannot be merged: no"):
+        merge(half)
+    assert {layer.get_base_layer().weight.dtype for layer in tuner_layers(half).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("name", OTHERS)

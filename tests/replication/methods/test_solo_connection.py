@@ -546,3 +546,21 @@ def test_lists_and_dicts_as_json_gives_them_are_accepted():
     assert config.links == ((14, 18),)
     assert config.lora == LoraConfig(rank=2, targets=("query",))
     assert dataclasses.replace(config, rank=3).lora == config.lora
+
+
+# --- half precision ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "leaves"), [("float32", True), ("model", False)])
+def test_the_homotopy_parameter_leaves_its_start_in_a_bfloat16_model(model, wanted, leaves):
+    attach(model.to(torch.bfloat16), SoloConnectionConfig(rank=4, adapter_dtype=wanted))
+    parameters = trainable_parameters(model)
+    scalars = [p for name, p in parameters.items() if name.endswith("homotopy_parameter")]
+    start = torch.tensor(0.1).to(scalars[0].dtype)
+    assert all(torch.equal(scalar, start) for scalar in scalars)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4)
+    for seed in range(20):
+        model(input_ids=some_ids(seed=seed), labels=some_ids(seed=seed)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(torch.equal(scalar, start) != leaves for scalar in scalars)

@@ -40,6 +40,7 @@ class ShiftConfig(MethodConfig):
     def install(self, model):
         stack = find_decoder(model)
         like = next(stack.blocks[0].parameters())
+        like = like if self.fault == "half precision" else self.like(like)
         start = 0.5 if self.fault == "start" else torch.randn(()).item() if self.fault == "global draw" else 0.0
         shifts = nn.ModuleList(Shift(stack.width, like, start) for _ in stack.blocks)
         if self.fault == "unused":
@@ -101,6 +102,8 @@ def test_methods_of_the_package_keep_them_too(config):
         ("base trains", "trains its own parameters only"),
         ("own device", "attaches without memory"),
         ("global draw", "attaches repeatably"),
+        ("half precision", "trains in float32"),
+        ("half precision", "keeps bfloat16"),
         ("closure", "copies independently"),
         ("looks around", "decodes with a cache"),
         ("looks around", "ignores padding"),

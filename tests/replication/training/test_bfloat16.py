@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from replication import records
 from replication.records import machine_conditions
 from replication.testing.tiny_models import tiny_bart, tiny_gpt2, tiny_llama
-from replication.training.bfloat16 import FloatProducts, fast_bfloat16_products
+from replication.training.bfloat16 import FloatProducts, fast_bfloat16_products, narrow_weights
 
 SIZES = st.integers(1, 9)
 
@@ -105,3 +105,15 @@ def test_only_processors_without_kernels_take_the_way_round(own, monkeypatch):
     assert isinstance(fast_bfloat16_products(), FloatProducts) != own
     assert not isinstance(fast_bfloat16_products(enabled=False), FloatProducts)
     assert ("bfloat16 products in float32" in machine_conditions().torch_build) != own
+
+
+def test_narrow_weights_leaves_buffers_alone():
+    model, wide = tiny_llama(), tiny_llama()
+    assert narrow_weights(model) is model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, wide.get_parameter(name).bfloat16())
+    buffers = dict(model.named_buffers())
+    assert any("inv_freq" in name for name in buffers)
+    assert all(torch.equal(buffer, dict(wide.named_buffers())[name]) for name, buffer in buffers.items())
+    assert dict(tiny_llama().to(torch.bfloat16).named_buffers())["model.rotary_emb.inv_freq"].dtype == torch.bfloat16

@@ -18,8 +18,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from replication.errors import CheckpointError
 from replication.examples import Encoded
+from replication.methods import adapter_parameters, attach, method_config, report_state
 from replication.records import write_curves
 from replication.training import checkpoints
+from replication.training.bfloat16 import narrow_weights
 from replication.training.callbacks import Callback
 from replication.training.checkpoints import (
     Checkpoint,
@@ -263,6 +265,30 @@ def test_how_often_checkpoints_are_written_may_change(tmp_path):
     outcome = run(tmp_path, config=replace(CONFIG, checkpoint_every=None))
     assert outcome[1].resumed_from == 4
     assert_same_outcome(outcome, run())
+
+
+@pytest.mark.parametrize("name", ["lora", "solo_connection"])
+def test_a_resumed_run_keeps_float32_adapters_in_a_bfloat16_model(tmp_path, name):
+    settings = {"rank": 2} if name == "lora" else {"rank": 4, "skip_length": 1, "links": [[1, 2]]}
+    config, more = replace(CONFIG, mixed_precision="bf16_weights"), {"report_state": report_state}
+
+    def fresh():
+        return attach(narrow_weights(tiny()), method_config(name, **settings))
+
+    def end():
+        raise Interruption
+
+    reference = run(None, fresh(), config, **more)
+    with pytest.raises(Interruption):
+        run(tmp_path, fresh(), config, callback=Stop(5, end), **more)
+    held = load_file(next(tmp_path.glob("step-*")) / checkpoints.TENSORS)
+    assert {tensor.dtype for tensor in held.values()} == {torch.float32}
+    assert any(key.endswith("/exp_avg") for key in held)
+    resumed = run(tmp_path, fresh(), config, **more)
+    assert resumed[1].resumed_from == 4
+    assert_same_outcome(resumed, reference)
+    assert {p.dtype for p in adapter_parameters(resumed[0]).values()} == {torch.float32}
+    assert resumed[0].transformer.wte.weight.dtype == torch.bfloat16
 
 
 class FreezeAfter(Callback):

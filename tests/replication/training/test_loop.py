@@ -20,6 +20,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, get_linear_schedule_with_w
 
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import Encoded, collate, indices_of_step
+from replication.methods import attach, trainable_parameters
+from replication.methods.lora import LoraConfig
+from replication.training.bfloat16 import narrow_weights
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig, learning_rate_at
 from replication.training.loop import train
@@ -292,6 +295,18 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_weights():
     assert result.dev_loss == pytest.approx(reference.dev_loss, rel=0.02)
     # and a float32 run afterwards in the same process is a float32 run
     assert train(tiny(), TRAIN, DEV, CONFIG, seed=1, pad_id=0).steps == CONFIG.steps
+
+
+def test_bfloat16_weights_give_nearly_the_losses_of_bfloat16_over_float32_weights():
+    losses = {}
+    for precision in ("bf16", "bf16_weights"):
+        model = tiny(dropout=0)
+        attach(narrow_weights(model) if precision == "bf16_weights" else model, LoraConfig(rank=2, dropout=0.0))
+        config = replace(CONFIG, mixed_precision=precision)
+        losses[precision] = train(model, TRAIN, DEV, config, seed=1, pad_id=0).dev_loss
+        assert {p.dtype for p in trainable_parameters(model).values()} == {torch.float32}
+    assert losses["bf16_weights"] == pytest.approx(losses["bf16"], rel=0.02)
+    assert losses["bf16_weights"] != losses["bf16"]
 
 
 # --- refusals

@@ -1,28 +1,46 @@
 """Configurations by name and as JSON, and what attach and detach promise."""
 
+import copy
 import json
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+)
 
 from replication.errors import AdapterError, ConfigError
 from replication.methods import (
+    adapter_parameters,
     attach,
     attached_config,
     config_from_dict,
     config_to_dict,
     detach,
+    load,
     method_class,
     method_config,
     report_state,
+    save,
     trainable_parameters,
 )
 from replication.methods.frozen import FrozenConfig
 from replication.methods.full import FullConfig
 from replication.methods.lora import LoraConfig
+from replication.methods.shared.base import ADAPTER_DTYPES
+from replication.methods.shared.blocks import head_parameters
 from replication.methods.solo_connection import SoloConnectionConfig
+from replication.methods.weight_lora import WeightLoraConfig
+from replication.testing.laws import some_ids
 
 lora_configs = st.builds(
     LoraConfig,
@@ -31,6 +49,7 @@ lora_configs = st.builds(
     dropout=st.floats(0, 0.9),
     targets=st.lists(st.sampled_from(["query", "key", "value", "mlp.c_fc"]), min_size=1),
     init_seed=st.integers(0, 2**40),
+    adapter_dtype=st.sampled_from(ADAPTER_DTYPES),
 )
 solo_configs = st.builds(
     SoloConnectionConfig,
@@ -123,6 +142,136 @@ def test_trainable_parameters_come_in_module_order(tiny_gpt2):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_new_parameters_take_the_dtype_of_the_weights(tiny_gpt2, dtype):
-    attach(tiny_gpt2.to(dtype), SoloConnectionConfig(rank=4, layer_norm=True, lora=LoraConfig(rank=2)))
-    assert {parameter.dtype for parameter in tiny_gpt2.parameters()} == {dtype}
+@pytest.mark.parametrize("wanted", ["float32", "model"])
+def test_new_parameters_take_the_dtype_of_the_weights_or_float32_where_it_is_narrower(tiny_gpt2, dtype, wanted):
+    config = SoloConnectionConfig(
+        rank=4, layer_norm=True, lora=LoraConfig(rank=2, adapter_dtype=wanted), adapter_dtype=wanted
+    )
+    attach(tiny_gpt2.to(dtype), config)
+    own = adapter_parameters(tiny_gpt2)
+    expected = torch.promote_types(dtype, torch.float32) if wanted == "float32" else dtype
+    assert {parameter.dtype for parameter in own.values()} == {expected}
+    assert {p.dtype for name, p in tiny_gpt2.named_parameters() if name not in own} == {dtype}
+
+
+@given(
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    wanted=st.sampled_from(ADAPTER_DTYPES),
+)
+def test_like_is_the_weight_itself_or_float32(dtype, wanted):
+    weight = torch.ones(3, dtype=dtype)
+    like = LoraConfig(adapter_dtype=wanted).like(weight)
+    widened = dtype.itemsize < 4 and wanted == "float32"
+    assert (like is weight) != widened
+    assert like.dtype == (torch.float32 if widened else dtype)
+
+
+@pytest.mark.parametrize("name", ["lora", "weight_lora", "weight_lora_plus", "random_lora", "solo_connection"])
+def test_the_default_adapter_dtype_is_in_no_json(name):
+    """Records and adapters that were written before the setting existed stay equal, byte by byte."""
+    more = {"lora": {}} if name == "solo_connection" else {}
+    data = config_to_dict(method_config(name, **more))
+    assert "adapter_dtype" not in json.dumps(data)
+    changed = method_config(name, adapter_dtype="model", **more)
+    assert config_to_dict(changed) == {**data, "adapter_dtype": "model"}
+    assert config_from_dict(config_to_dict(changed)) == changed
+    with pytest.raises(ConfigError, match=rf"{name}: adapter_dtype='bfloat16': must be 'float32' or 'model'"):
+        method_config(name, adapter_dtype="bfloat16")
+
+
+def test_a_preset_keeps_its_values_beside_positional_settings():
+    """`adapter_dtype` is given by name only and shifts no other field."""
+    assert method_config("weight_lora", preset="code_2025_08", keep=3).adam_epsilon == 1e-6
+    assert WeightLoraConfig(4, 32, 0.0, ("query",), 1, 7, preset="code_2025_08").keep == 7
+
+
+# --- a task head in a model of half precision ---------------------------------------------------
+
+
+def classifier(kind, dtype=torch.float32):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 97, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    if kind == "llama":
+        model = LlamaForSequenceClassification(LlamaConfig(**sizes, num_hidden_layers=2, pad_token_id=0))
+    elif kind == "deberta":
+        sizes |= {"pooler_hidden_size": 32, "num_hidden_layers": 2}
+        model = DebertaV2ForSequenceClassification(DebertaV2Config(**sizes))
+    elif kind == "bart":
+        model = BartForSequenceClassification(
+            BartConfig(vocab_size=97, d_model=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64,
+                       decoder_ffn_dim=64, encoder_attention_heads=2, decoder_attention_heads=2, eos_token_id=2,
+                       pad_token_id=1, num_labels=2)
+        )  # fmt: skip
+    else:
+        model = BertForSequenceClassification(BertConfig(**sizes, num_hidden_layers=2))
+    return model.to(dtype).eval()
+
+
+def sentences(seed=0):
+    ids = some_ids(4, 8, seed=seed)
+    ids[:, -1] = 2
+    return {"input_ids": ids, "labels": torch.tensor([0, 1, 1, 0])}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["frozen", "full", "lora", "peft_baselines"])
+@pytest.mark.parametrize("kind", ["llama", "deberta", "bart", "bert"])
+def test_a_head_trains_in_float32_and_goes_back_at_detach(kind, name, dtype, tmp_path):
+    base = classifier(kind, dtype)
+    structure = str(base)
+    config = method_config(name, **({"targets": ["query", "value"]} if name == "peft_baselines" else {}))
+    model = attach(copy.deepcopy(base), config)
+    head = {name: parameter for name, parameter in model.named_parameters() if name in head_parameters(model)}
+    assert {parameter.dtype for parameter in head.values()} == {torch.float32}
+    assert model(**sentences()).logits.dtype == torch.float32
+    start = {name: parameter.detach().clone() for name, parameter in head.items()}
+    optimizer = torch.optim.AdamW(head.values(), lr=1e-4)
+    for seed in range(20):
+        model(**sentences(seed)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(not torch.equal(parameter, start[name]) for name, parameter in head.items())
+    copied = copy.deepcopy(model)
+    loaded = load(copy.deepcopy(base), save(model, tmp_path))
+    for name, parameter in head.items():
+        assert torch.equal(loaded.get_parameter(name), parameter)
+    assert torch.equal(loaded(**sentences()).logits, model(**sentences()).logits)
+    for one in (detach(model), detach(copied)):
+        assert {parameter.dtype for parameter in one.parameters()} == {dtype}
+        assert str(one) == structure
+        assert not [module for module in one.modules() if module._forward_pre_hooks]
+        assert one(**sentences()).logits.dtype == dtype
+
+
+def test_a_head_in_the_models_dtype_if_asked_for():
+    model = attach(classifier("bert", torch.bfloat16), LoraConfig(adapter_dtype="model"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert not [module for module in model.modules() if module._forward_pre_hooks]
+
+
+def test_heads_of_float32_models_get_no_hook():
+    model = attach(classifier("bert"), LoraConfig())
+    assert not [module for module in model.modules() if module._forward_pre_hooks]
+
+
+@pytest.mark.parametrize("kind", ["llama", "deberta", "bert"])
+def test_casting_after_attaching_casts_adapters_and_head(kind):
+    """As always in torch; the model still computes, and a later detach leaves one dtype."""
+    for first, then in (
+        (torch.float32, torch.bfloat16),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+    ):
+        model = attach(classifier(kind, first), LoraConfig()).to(then)
+        assert {parameter.dtype for parameter in model.parameters()} == {then}
+        model(**sentences()).loss.backward()
+        assert {p.grad.dtype for p in trainable_parameters(model).values()} == {then}
+        assert {parameter.dtype for parameter in detach(model).parameters()} == {then}
+
+
+def test_a_head_on_the_meta_device():
+    with torch.device("meta"):
+        model = classifier("bert", torch.bfloat16)
+    attach(model, LoraConfig())
+    assert {p.dtype for p in trainable_parameters(model).values()} == {torch.float32}
+    assert all(p.is_meta for p in model.parameters())
