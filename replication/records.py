@@ -18,7 +18,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from replication.errors import DataError
 from replication.fileio import read_json, write_json, write_text
@@ -101,6 +109,11 @@ class Conditions(_Strict):
     blas: str
     threads: Annotated[int, Field(ge=1)]
     torch_build: str
+    processes: Annotated[int, Field(ge=2)] | None = None  # that shared every batch, where there were several
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class RunRecord(_Strict):

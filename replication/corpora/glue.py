@@ -135,8 +135,8 @@ def _label(task: str, value: Any, where: str) -> int | float:
 
 
 _NOTES = {
-    "mnli": "Dev is matched and mismatched, each with its own accuracy; the authors report mismatched alone. Test labels "
-    "are not public.",
+    "mnli": "Dev is matched and mismatched, each with its own accuracy; the authors report mismatched alone. Test "
+    "labels are not public.",
     "qqp": "Scored on the dev split: the test labels are not public. Pairs with one empty question are kept.",
 }
 

@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 SUBSETS = ("matched", "mismatched")
 UNLABELLED = -1
-"""A class that is not published (GLUE's test splits): allowed only in a split that is neither learned from nor scored."""
+"""The class where it is not published (GLUE's test splits): only in a split that is neither learned from nor scored."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def _classification(row: Row, labels: Labels) -> str | None:
         return _text(row, "label")
     label = row["label"]
     whole = isinstance(label, int) and not isinstance(label, bool)
-    if not whole or label < 0 or (labels.classes is not None and label >= labels.classes):
-        if not (whole and label == UNLABELLED and not labels.published):
-            upper = "" if labels.classes is None else f", 0 to {labels.classes - 1}"
-            note = "; -1 marks the unpublished labels of a test split" if label == UNLABELLED else ""
-            return f"field 'label' must be a class's index{upper}, found {label!r}{note}"
+    known = whole and label >= 0 and (labels.classes is None or label < labels.classes)
+    if not known and (labels.published or not whole or label != UNLABELLED):
+        upper = "" if labels.classes is None else f", 0 to {labels.classes - 1}"
+        note = "; -1 marks the unpublished labels of a test split" if label == UNLABELLED else ""
+        return f"field 'label' must be a class's index{upper}, found {label!r}{note}"
     if row.get("subset") not in (None, *SUBSETS):
         return f"field 'subset' is {row['subset']!r}; expected {' or '.join(SUBSETS)}, or no such field"
     return _texts_to_judge(row)

@@ -90,8 +90,7 @@ class TaskCorpus(CorpusCard):
                     "digits) or a repository's commit (40), as the run's record will; load the corpus again"
                 )
         for split, rows in self.splits.items():
-            published = split in ("train", "dev", self.reported_split)
-            check_rows(self, rows, f"{self.name}, split {split!r}", published=published)
+            check_rows(self, rows, f"{self.name}, split {split!r}", split)
 
     def source(self, *, whole: bool) -> dict[str, Any]:
         """The corpus in a run's record; `whole`: all of the reported split was used.
@@ -110,11 +109,9 @@ def corpus_of(card: CorpusCard, splits: dict[str, list[Row]], sha256: Mapping[st
     return TaskCorpus(**asdict(card), splits=splits, sha256=dict(sha256))
 
 
-def check_rows(card: CorpusCard, rows: list[Row], where: str, *, published: bool = True) -> None:
-    """DataError names `where`, the row (the first is 1) and the field that breaks the contract of the card's form.
-
-    `published`: whether the split has labels that are public (see `rows`).
-    """
+def check_rows(card: CorpusCard, rows: list[Row], where: str, split: str = "train") -> None:
+    """DataError names `where`, the row (the first is 1) and the field that breaks the contract of the card's form."""
+    published = split in ("train", "dev", card.reported_split)
     classes = len(card.labels) if card.labels else None
     labels, seen = Labels(classes, SCALES.get(card.metric), published), set()
     for number, row in enumerate(rows, start=1):

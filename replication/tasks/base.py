@@ -71,19 +71,25 @@ class Options:
 class Fit:
     """How the rows of a split fit the settings of a run.
 
-    `examples`: what is made of them (windows, choices); `longest`: tokens of the longest; `truncated`: rows that lose
-    text, or of which no window holds the answer.
+    `lengths`: tokens of each training example that the rows give, or of each input of `predict`; `truncated`: how many
+    rows lose text, or have an answer that no window holds whole.
     """
 
     rows: int
-    examples: int
-    longest: int
+    lengths: tuple[int, ...]
     truncated: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example; 0 without any."""
+        return max(self.lengths, default=0)
 
 
 class TaskForm(ABC):
-    """One form of task. Every method returns results in the order of its rows or examples. Rows keep the row contract of
-    replication.corpora.rows; any other is a DataError that names it. No rows give no examples and no predictions.
+    """One form of task. Every method returns results in the order of its rows or examples.
+
+    Rows keep the row contract (replication.corpora.rows); any other is a DataError that names it. No rows give no
+    examples and no predictions.
     """
 
     name: ClassVar[str]
@@ -143,7 +149,7 @@ class TaskForm(ABC):
 
     @abstractmethod
     def fit(self, tokenizer: Any, rows: Sequence[Row], options: Any) -> Fit:
-        """How rows fit, as `encode` or, for reported rows, `predict` reads them; every one is tokenised."""
+        """How rows to learn from or rows to report on fit; every one is tokenised. Errors are those of `encode`."""
 
     @abstractmethod
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -178,7 +184,7 @@ def location(row: Row, number: int) -> str:
 
 
 def check_rows(form: str, rows: Sequence[Row], labels: Labels | None = None) -> None:
-    """DataError names the first row, and its field, that breaks the row contract of `form` (replication.corpora.rows)."""
+    """DataError names the first row, and its field, that breaks the row contract of `form`."""
     for number, row in enumerate(rows, start=1):
         where = location(row, number)
         if problem := row_problem(form, row, labels):

@@ -122,8 +122,7 @@ class Classification(TaskForm):
     def fit(self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions) -> Fit:
         """One example a row; `truncated`: those whose text or pair is cut."""
         examples = self.encode(tokenizer, rows, options)
-        longest = max(map(len, examples), default=0)
-        return Fit(len(rows), len(examples), longest, sum(example.truncated for example in examples))
+        return Fit(len(rows), tuple(map(len, examples)), sum(example.truncated for example in examples))
 
     def collate(self, batch: Sequence[ClassificationExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, perhaps `token_type_ids`: (rows, longest); `labels`: (rows,)."""

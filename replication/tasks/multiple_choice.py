@@ -82,12 +82,11 @@ class MultipleChoice(TaskForm):
         return [examples[row["answer"]] for row, examples in zip(rows, encoded, strict=True)]
 
     def fit(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> Fit:
-        """Every choice is an example; `truncated`: rows whose prompt is cut."""
+        """The longest choice of a row counts; `truncated`: rows whose prompt is cut."""
         check_rows(self.name, rows)
         encoded = [_encode_choices(tokenizer, row, number, options) for number, row in enumerate(rows, start=1)]
-        lengths = [len(example) for examples in encoded for example in examples]
         cut = sum(bool(examples[0].dropped_tokens) for examples in encoded)
-        return Fit(len(rows), len(lengths), max(lengths, default=0), cut)
+        return Fit(len(rows), tuple(max(map(len, examples)) for examples in encoded), cut)
 
     def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, `loss_mask` (1 on the choice's tokens): (examples, longest)."""
@@ -162,4 +161,3 @@ def _opening(tokenizer: Any) -> list[int]:
     """The tokenizer's prefix of every text: its bos token, or nothing."""
     bare, wrapped = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
     return wrapped[: wrapped.index(bare[0])]
-

@@ -124,9 +124,10 @@ class QuestionAnswering(TaskForm):
     def fit(self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions) -> Fit:
         """Every window is an example; `truncated`: rows with an answer that no window holds whole."""
         check_rows(self.name, rows)
-        count = longest = lost = 0
+        lengths: list[int] = []
+        lost = 0
         for windows in _windows(tokenizer, rows, options):
-            count, longest = count + len(windows), max(longest, *map(len, windows))
+            lengths += map(len, windows)
             if answers := _answers(rows[windows[0].row]):
                 start, text = answers[0]
                 tokens = answer_tokens(windows, start, start + len(text))
@@ -134,7 +135,7 @@ class QuestionAnswering(TaskForm):
                     index = windows[0].row
                     raise DataError(f"{location(rows[index], index + 1)}: field 'answers': {text!r} has no token")
                 lost += all(positions_in(window, tokens) == (window.cls, window.cls) for window in windows)
-        return Fit(len(rows), count, longest, lost)
+        return Fit(len(rows), tuple(lengths), lost)
 
     def collate(self, batch: Sequence[QuestionAnsweringExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, perhaps `token_type_ids`: (windows, longest); `starts`, `ends`: (windows,)."""

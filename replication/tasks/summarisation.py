@@ -120,7 +120,7 @@ class Summarisation(TaskForm):
         for field, limit in (("document", options.max_source_length), ("summary", options.max_target_length)):
             whole = _token_ids(tokenizer, [row[field] for row in rows], None)
             cut |= {index for index, ids in enumerate(whole) if len(ids) > limit}
-        return Fit(len(rows), len(examples), max(map(len, examples), default=0), len(cut))
+        return Fit(len(rows), tuple(map(len, examples)), len(cut))
 
     def collate(self, batch: Sequence[SummarisationExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`: (examples, longest document); `labels`: (examples, longest summary).

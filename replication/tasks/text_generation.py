@@ -76,14 +76,14 @@ class TextGeneration(TaskForm):
         return encode_pairs(tokenizer, pairs, self.pad_id(tokenizer, options), options.max_length)
 
     def fit(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> Fit:
-        """Pairs are examples, and references that are scored; `truncated`: pairs whose context is cut.
+        """Pairs to learn from, or contexts and the references that are scored; `truncated`: pairs whose context is cut.
 
         A reported row has its context, the separator and room for one token.
         """
         if not rows or "references" not in rows[0]:
             examples = self.encode(tokenizer, rows, options)
             cut = sum(bool(example.dropped_tokens) for example in examples)
-            return Fit(len(rows), len(examples), max(map(len, examples), default=0), cut)
+            return Fit(len(rows), tuple(map(len, examples)), cut)
         check_rows(self.name, rows)
         separator = self.pad_id(tokenizer, options)
         lengths = []
@@ -93,7 +93,7 @@ class TextGeneration(TaskForm):
             for reference in row["references"][: options.references_scored]:
                 pair = TextPair(row["context"], reference)
                 lengths.append(len(encode_pair(tokenizer, pair, separator, sys.maxsize)))
-        return Fit(len(rows), len(lengths), max(lengths), 0)
+        return Fit(len(rows), tuple(lengths), 0)
 
     def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, `loss_mask` (1 on the completion and its end): (examples, longest)."""

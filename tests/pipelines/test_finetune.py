@@ -45,6 +45,7 @@ def test_every_seed_learns_from_the_training_rows_alone(home, monkeypatch):
 
     monkeypatch.setattr(finetune, "fit", fit)
     monkeypatch.setattr(finetune, "keep", lambda *_, **__: None)
+    monkeypatch.setattr(finetune, "complete", lambda *_, **__: None)
     plan = resolve(load_settings(PARAMS), KEY)
     for seed in plan.seeds:
         finetune.finished_seed(plan, seed)

@@ -34,7 +34,9 @@ def test_each_odd_value_is_allowed_counted_and_explained(project_root, name):
     assert row_problem(form, row, Labels(published=name != "unpublished label")) is None
     assert odd_rows(form, [row, row]) == {name: 2}
     written = (project_root / "docs/rows.md").read_text()
-    assert re.search(rf"^\| {re.escape(name)} \|", written, re.MULTILINE), "docs/rows.md says what the stages do with it"
+    assert re.search(rf"^\| {re.escape(name)} \|", written, re.MULTILINE), (
+        "docs/rows.md says what the stages do with it"
+    )
 
 
 def test_an_ordinary_row_is_not_odd():
