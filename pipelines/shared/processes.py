@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from replication.errors import ConfigError
+
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -40,16 +42,30 @@ def agreed(value: Any) -> Any:
     """Rank 0's value in every process, which wait for each other here."""
     if count() == 1:
         return value
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()
+    join()
     return broadcast_object_list([value])[0]
+
+
+def join() -> None:
+    """Make the group of processes, on gloo where there is no accelerator; ConfigError if they do not find each other.
+
+    Accelerate, which the training loop uses, takes this group; alone it would train each process by itself on a CPU.
+    """
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.num_processes != count():
+        raise ConfigError(
+            f"WORLD_SIZE={count()}, but {state.num_processes} process takes part in training: every process would train "
+            "alone; start one process, or several with torchrun"
+        )
 
 
 def leave() -> None:
     """End the group of processes, if there is one."""
-    if count() > 1:
-        from accelerate import PartialState
-
-        PartialState().destroy_process_group()
+    torch = sys.modules.get("torch")
+    if count() > 1 and torch is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
