@@ -114,7 +114,7 @@ FAULTS = {
         lambda: write_jsonl(
             "prepared/quick/sentiment/train.jsonl", read_jsonl("prepared/quick/sentiment/train.jsonl")[:3]
         ),
-        r"train\.jsonl, params\.yaml: experiments\.sentiment-lora: batch_size .* is 4, more than the 3 training examples",
+        r"train\.jsonl, params\.yaml: experiments\.sentiment-lora: batch_size .* is 4, more than the 3 training",
     ),
     "no weights": (
         lambda: Path("weights/microworld-deberta/model.safetensors").unlink(),

@@ -127,9 +127,9 @@ def test_a_split_without_published_labels_is_predicted_and_not_scored(model_of):
     assert [row["label"] for row in said] == [-1, -1]
     with pytest.raises(DataError, match="label"):
         score_systems("accuracy", {"one": said})
-    with pytest.raises(DataError, match="row 't0': field 'label'.*-1 marks the unpublished labels"):
+    with pytest.raises(DataError, match=r"row 't0': field 'label'.*-1 marks the unpublished labels"):
         form.encode(tokenizer, rows, options)
-    with pytest.raises(DataError, match="row 't0': field 'label'.*-1 marks the unpublished labels"):
+    with pytest.raises(DataError, match=r"row 't0': field 'label'.*-1 marks the unpublished labels"):
         form.predict(model, tokenizer, [*rows, {**rows[0], "id": "t3", "label": 1}], options)
 
 
