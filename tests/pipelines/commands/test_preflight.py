@@ -36,8 +36,8 @@ def test_a_line_for_each_experiment_that_can_train(replicate):
 def test_json_holds_what_was_found(replicate):
     result = replicate("--only", "*-weight-lora", "--only", "headlines-*", "--json")
     found = json.loads(result.output)
-    assert [one["experiment"] for one in found] == ["sentiment-weight-lora", "headlines-lora"]
-    assert found[1]["splits"]["dev"] == {"rows": 0, "examples": 0, "longest": 0, "truncated": 0, "odd": {}}
+    assert [one["experiment"] for one in found] == ["headlines-lora", "sentiment-weight-lora"]
+    assert found[0]["splits"]["dev"] == {"rows": 0, "examples": 0, "longest": 0, "truncated": 0, "odd": {}}
     assert all(one["adapter_bytes"] > 0 and one["problems"] == [] for one in found)
 
 
@@ -46,9 +46,8 @@ def test_a_problem_is_named_and_the_others_are_checked_all_the_same(replicate):
     write_json(path, {**read_json(path), "sha256": {"EdinburghNLP/xsum": "main"}})
     result = replicate("--params", "params.yaml")
     assert result.exit_code == 1
-    assert (
-        "problem headlines-lora: runs/quick/headlines-lora/training/seed-18/record.json: corpus.sha256" in result.output
-    )
+    named = "headlines-lora: runs/quick/headlines-lora/training/seed-18/record.json: corpus.sha256"
+    assert f"problem {named}" in result.output
     assert "quick: 2 of 3 experiments can train" in result.output
 
 
