@@ -59,8 +59,8 @@ def join() -> None:
     state = PartialState(cpu=not torch.accelerator.is_available())
     if state.num_processes != count():
         raise ConfigError(
-            f"WORLD_SIZE={count()}, but {state.num_processes} process takes part in training: every process would train "
-            "alone; start one process, or several with torchrun"
+            f"WORLD_SIZE={count()}, but {state.num_processes} process takes part in training: every process would "
+            "train alone; start one process, or several with torchrun"
         )
 
 
