@@ -22,6 +22,7 @@ import typer
 
 from pipelines.shared.experiment import Experiment, resolve_search
 from pipelines.shared.paths import Rows, read_rows
+from pipelines.shared.preflight import require
 from pipelines.shared.settings import Search, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import ConfigError, TrainingError
@@ -45,6 +46,7 @@ def main(
     if dry_run:
         say(f"would try learning rates {list(search.learning_rates)} for {case}, {search.steps} steps each")
         return
+    require(chosen)
     result = search_learning_rate(chosen, search)
     say(f"{case}: best learning rate {result['best']:g}")
     described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}

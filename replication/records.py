@@ -18,7 +18,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from replication.errors import DataError
 from replication.fileio import read_json, write_json, write_text
@@ -26,6 +34,8 @@ from replication.fileio import read_json, write_json, write_text
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "peft", "peft-replication")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+"""A git commit: the revision of a hub repository."""
 Count = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,7 +48,8 @@ class Corpus(_Strict):
     """Which rows a run was trained and evaluated on.
 
     `reported_split` is the split of the corpus that test_items were taken from; `comparable`: whether it is the
-    whole official one, a condition for comparison with a published figure (None: the profile decides).
+    whole official one, a condition for comparison with a published figure (None: the profile decides). `sha256` says
+    what the rows were read from: a file by its hash, a repository of the hub by its commit (`files`, `revisions`).
     """
 
     name: str
@@ -52,7 +63,17 @@ class Corpus(_Strict):
     train_examples: Count
     dev_examples: Count
     test_items: Count
-    sha256: dict[str, Sha256] = Field(min_length=1)
+    sha256: dict[str, Sha256 | Commit] = Field(min_length=1)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """sha256 of each source file."""
+        return {name: identity for name, identity in self.sha256.items() if len(identity) == 64}
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """Commit of each source repository of the hub."""
+        return {name: identity for name, identity in self.sha256.items() if len(identity) == 40}
 
 
 class ParameterCounts(_Strict):
@@ -88,6 +109,11 @@ class Conditions(_Strict):
     blas: str
     threads: Annotated[int, Field(ge=1)]
     torch_build: str
+    processes: Annotated[int, Field(ge=2)] | None = None  # that shared every batch, where there were several
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class RunRecord(_Strict):

@@ -181,7 +181,7 @@ FORMS = {
 
 
 def corpora_block(experiments: Sequence[Experiment]) -> Block:
-    """One line per corpus: its label, the rows used, the split measured, its licence and its sha256."""
+    """One line per corpus: its label, the rows used, the split measured, its licence and its sha256 or commit."""
     found: dict[tuple[str, int, int, int], Corpus] = {}
     for experiment in experiments:
         if experiment.record is not None:
@@ -198,7 +198,10 @@ def corpora_block(experiments: Sequence[Experiment]) -> Block:
             f"{corpus.test_items:,}",
             corpus.reported_split,
             licence_of(corpus),
-            "; ".join(f"{name} {digest[:12]}" for name, digest in corpus.sha256.items()),
+            "; ".join(
+                f"{name} {'commit ' if name in corpus.revisions else ''}{identity[:12]}"
+                for name, identity in corpus.sha256.items()
+            ),
         )
         for corpus in found.values()
     )
@@ -322,7 +325,7 @@ def conditions(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
             values["sha256 of the tolerances"] = record.tolerances_sha256
             for name, digest in record.corpus.sha256.items():
                 of = f"{record.corpus.name}: {name}" if len(corpora) > 1 else name
-                values[f"sha256 of {of}"] = digest
+                values[f"{'commit' if name in record.corpus.revisions else 'sha256'} of {of}"] = digest
             for name, value in values.items():
                 found.setdefault(name.replace("_", " "), set()).add(str(value))
     return [(name, "; ".join(sorted(values))) for name, values in found.items()]

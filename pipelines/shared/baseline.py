@@ -30,8 +30,8 @@ def config_of(experiment: Experiment) -> BaselineConfig:
 
 
 def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
-    """Write one seed's adapter, record, curves and cost, as `finetune.keep` does; complete or not at all."""
-    from pipelines.shared.records import training_record
+    """Write one seed's adapter, record, curves and cost, as `finetune.finished_seed` does; complete or not at all."""
+    from pipelines.shared.records import outcome, saved_adapter, training_record
     from replication.methods.baseline import learn
     from replication.records import write_curves, write_record
 
@@ -41,7 +41,8 @@ def learn_baseline(experiment: Experiment, seed: int, finished: Path) -> None:
         write_json(folder / "adapter" / BASELINE_FILE, learned)
         fitted = nothing_fitted(experiment)
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
-        record = training_record(experiment, seed, fitted, folder / "adapter", corpus_of(experiment.prepared))
+        adapter = saved_adapter(experiment, folder / "adapter")
+        record = training_record(experiment, seed, outcome(experiment, fitted), adapter, corpus_of(experiment.prepared))
         write_record(folder / "training" / "record.json", record.model_copy(update={"training": {"steps": 0}}))
         write_json(folder / "cost.json", seed_cost(start))
 

@@ -12,13 +12,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.shared import processes
 from pipelines.shared.code import made_by
-from pipelines.shared.paths import gold_path, prepared_directory, prepared_hashes, weights_directory
+from pipelines.shared.paths import gold_path, prepared_directory, prepared_hashes, weights_directory, weights_sha256
 from pipelines.shared.settings import BASELINE, ExperimentRow, Row, Search, Settings
 from replication.backbones import Backbone, get_backbone
 from replication.corpora.registry import describe
 from replication.errors import AdapterError, ConfigError
-from replication.fileio import sha256_file
 from replication.records import versions
 from replication.tasks import Options, TaskForm, get_form
 from replication.training.config import TrainingConfig
@@ -147,7 +147,7 @@ class Experiment:
             "profile": self.profile,
             "experiment": self.key,
             "backbone": self.backbone.name,
-            "weights": sha256_file(self.weights / "model.safetensors"),
+            "weights": weights_sha256(self.weights),
             "data": prepared_hashes(self.prepared),
             "method": self.method,
             "method_config": dict(self.settings),
@@ -155,6 +155,7 @@ class Experiment:
             "threads": self.threads,
             "seed": seed,
             "training_seed": self.training_seeds[seed],
+            **({"processes": processes.count()} if processes.count() > 1 else {}),
             "code": self.code(stage),
             "versions": versions(),
         }

@@ -34,7 +34,7 @@ def fit(
     dev_rows: Rows,
     *,
     seed: int,
-    title: str,
+    title: str | None,
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
 ) -> Fitted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,20 @@ def gold_path(profile: str, task: str) -> Path:
 def weights_directory(backbone: str) -> Path:
     """Folder the pretrain stage writes for `backbone`."""
     return Path("weights") / backbone
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 of a backbone's weights, read once as long as the file stays the same; DataError names what makes it."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; `dvc repro pretrain@{folder.name}` makes it")
+    state = path.stat()
+    return _sha256(path.resolve(), (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, state: tuple[int, int, int]) -> str:
+    return sha256_file(path)
 
 
 def prepared_hashes(directory: Path) -> dict[str, str]:

@@ -1,60 +1,94 @@
-"""Fill record.json from a finished run."""
+"""The outcome of a training, and record.json filled from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from pipelines.shared import processes
 from pipelines.shared.experiment import Experiment
 from pipelines.shared.fitting import Fitted
-from pipelines.shared.paths import adapter_file
+from pipelines.shared.paths import adapter_file, weights_sha256
+from replication.errors import DataError
 from replication.fileio import sha256_file
 from replication.records import RunRecord, machine_conditions, versions
 
 TOLERANCES = Path("paper_results/tolerances.json")
 
 
-def started(fitted: Fitted) -> dict[str, Any]:
-    """Counts before training, where training changed them."""
+def outcome(experiment: Experiment, fitted: Fitted) -> dict[str, Any]:
+    """The part of a record that only the process that trained knows (JSON values)."""
     before = fitted.counts_at_start
-    return {} if before == fitted.counts else {"counts_at_start": before.to_dict()}
+    result = fitted.result
+    return {
+        "counts": fitted.counts.to_dict(),
+        # where training changed them
+        **({} if before == fitted.counts else {"counts_at_start": before.to_dict()}),
+        "result": {
+            "steps": result.steps,
+            "tokens_seen": result.tokens_seen,
+            "final_loss": result.final_loss,
+            "dev_loss": result.dev_loss,
+        },
+        "code_sha256": experiment.code("finetune"),
+        "versions": versions(),
+        "conditions": conditions(experiment),
+    }
+
+
+def conditions(experiment: Experiment) -> dict[str, Any]:
+    """What else than the code affects the last bits of a float; the number of processes where there are several."""
+    several = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {**machine_conditions(experiment.threads).model_dump(), **several}
+
+
+def saved_adapter(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Size and hash of what was learned."""
+    path = folder / adapter_file(experiment.method)
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def training_record(
-    experiment: Experiment, seed: int, fitted: Fitted, adapter: Path, corpus: dict[str, Any]
+    experiment: Experiment,
+    seed: int,
+    trained: Mapping[str, Any],
+    adapter: Mapping[str, Any],
+    corpus: Mapping[str, Any],
 ) -> RunRecord:
-    """Everything needed to repeat one seed, and nothing that differs between two identical runs."""
+    """Everything needed to repeat one seed, and nothing that differs between two identical runs.
+
+    `trained` is an `outcome`. DataError names each field that a record cannot hold.
+    """
     from replication.methods.shared.base import config_settings
 
-    weights = adapter / adapter_file(experiment.method)
-    return RunRecord.model_validate(
-        {
-            "schema_version": 1,
-            "profile": experiment.profile,
-            "experiment": experiment.key,
-            "backbone": experiment.backbone.name,
-            "backbone_sha256": sha256_file(experiment.weights / "model.safetensors"),
-            "task": experiment.task,
-            "method": experiment.method,
-            "method_config": config_settings(experiment.methods[seed]),
-            "training": asdict(experiment.training),
-            "decoding": None,
-            "seed": seed,
-            **({"training_seed": experiment.training_seeds[seed]} if experiment.separate_training else {}),
-            "corpus": {key: value for key, value in corpus.items() if key != "labels"},
-            "counts": fitted.counts.to_dict(),
-            **started(fitted),
-            "result": {
-                "steps": fitted.result.steps,
-                "tokens_seen": fitted.result.tokens_seen,
-                "final_loss": fitted.result.final_loss,
-                "dev_loss": fitted.result.dev_loss,
-            },
-            "adapter": {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)},
-            "code_sha256": experiment.code("finetune"),
-            "versions": versions(),
-            "conditions": machine_conditions(experiment.threads).model_dump(),
-            "tolerances_sha256": sha256_file(TOLERANCES),
-        }
-    )
+    content = {
+        "schema_version": 1,
+        "profile": experiment.profile,
+        "experiment": experiment.key,
+        "backbone": experiment.backbone.name,
+        "backbone_sha256": weights_sha256(experiment.weights),
+        "task": experiment.task,
+        "method": experiment.method,
+        "method_config": config_settings(experiment.methods[seed]),
+        "training": asdict(experiment.training),
+        "decoding": None,
+        "seed": seed,
+        **({"training_seed": experiment.training_seeds[seed]} if experiment.separate_training else {}),
+        "corpus": {key: value for key, value in corpus.items() if key != "labels"},
+        "adapter": dict(adapter),
+        "tolerances_sha256": sha256_file(TOLERANCES),
+        **trained,
+    }
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors()]
+        source = experiment.prepared / "corpus.json"
+        raise DataError(
+            f"{experiment.run}/training/seed-{seed}/record.json: {'; '.join(faults)}. The fields under corpus come "
+            f"from {source}, the others from {experiment.where} and this machine"
+        ) from error

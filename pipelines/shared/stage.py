@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.shared.processes import leave, run_once, writes
 from replication.errors import ReplicationError
 
 # Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
@@ -22,12 +23,18 @@ DryRun = Annotated[
 
 
 def say(text: str) -> None:
-    """One line of progress, at once."""
-    print(text, flush=True)
+    """One line of progress, at once; of several processes rank 0 speaks."""
+    if writes():
+        print(text, flush=True)
 
 
-def run_stage(main: Callable[..., Any]) -> None:
-    """Run a stage program; an expected error prints its message to stderr and exits with 2."""
+def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
+    """Run a stage program; an expected error prints its message to stderr and exits with 2.
+
+    Started by `torchrun`, a stage that is not `distributed` runs once, in rank 0.
+    """
+    if not distributed:
+        run_once()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:
@@ -35,3 +42,5 @@ def run_stage(main: Callable[..., Any]) -> None:
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+    finally:
+        leave()

@@ -49,7 +49,7 @@ class RealCorpus:
                     "the file or the cached download was cut off: remove it and load again"
                 )
             splits[split] = [{"id": f"{split}-{number}", **row} for number, row in enumerate(rows)]
-            check_rows(self.card, splits[split], f"{origin}, split {split!r} of {self.card.name}")
+            check_rows(self.card, splits[split], f"{origin}, split {split!r} of {self.card.name}", split)
             sha256.update(sources)
         return corpus_of(self.card, splits, sha256)
 

@@ -134,6 +134,13 @@ def _label(task: str, value: Any, where: str) -> int | float:
     raise DataError(f"{where}: {value!r} is no class; expected {', '.join(classes)}, or an index of them")
 
 
+_NOTES = {
+    "mnli": "Dev is matched and mismatched, each with its own accuracy; the authors report mismatched alone. Test "
+    "labels are not public.",
+    "qqp": "Scored on the dev split: the test labels are not public. Pairs with one empty question are kept.",
+}
+
+
 def _card(name: str, task: str, **changed: Any) -> CorpusCard:
     title, labels, licence = _TASKS[task]
     values: dict[str, Any] = {
@@ -149,9 +156,9 @@ def _card(name: str, task: str, **changed: Any) -> CorpusCard:
 def _task(name: str) -> RealCorpus:
     dev = ("validation_matched", "validation_mismatched") if name == "mnli" else ("validation",)
     on_disk = {"qnli": ("dev",), "mnli": (), "qqp": ()}.get(name, ("train", "dev"))
-    note = "Dev is matched and mismatched, each with its own accuracy; the authors report mismatched alone."
+    note = {"note": _NOTES[name]} if name in _NOTES else {}
     return RealCorpus(
-        card=_card(name, name, **({"note": f"{note} Test labels are not public."} if name == "mnli" else {})),
+        card=_card(name, name, **note),
         counts=COUNTS[name],
         files={split: (f"{name}-{split}.tsv", partial(parse_tsv, name)) for split in on_disk},
         hub=HubCorpus(HUB_ID, REVISION, name, {"train": ("train",), "dev": dev}, _TASKS[name][1]),

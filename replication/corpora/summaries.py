@@ -67,7 +67,13 @@ def _card(name: str, label: str, licence: str, note: str, comparable: bool) -> C
 _SPLITS = {"train": ("train",), "test": ("test",)}
 _ALL = (
     RealCorpus(
-        card=_card("xsum", "XSum", XSUM_LICENCE, "One-sentence summaries; the complete test split.", True),
+        card=_card(
+            "xsum",
+            "XSum",
+            XSUM_LICENCE,
+            "One-sentence summaries; the complete test split. Empty documents are kept.",
+            True,
+        ),
         counts={"train": 204_045, "test": 11_334},
         hub=HubCorpus("EdinburghNLP/xsum", None, None, _SPLITS),
         hub_row=_xsum_row,
@@ -78,7 +84,8 @@ _ALL = (
             "cnn_dailymail",
             "CNN/DailyMail 3.0.0",
             CNN_LICENCE,
-            "Highlights, a sentence a line; not anonymised; the complete test split.",
+            "Highlights, a sentence a line; not anonymised; the complete test split. Empty highlights are kept and "
+            "score 0.",
             True,
         ),
         counts={"train": 287_113, "test": 11_490},

@@ -1,22 +1,13 @@
-"""A corpus of one task: its card (what it is) and its rows, checked field by field when it is made.
-
-Rows are plain JSON dicts; the form fixes their fields:
-  classification     {"id", "text", "pair": str|None, "label": int, optional "subset": "matched"|"mismatched"}
-  regression         {"id", "text", "pair": str|None, "label": float}
-  question_answering {"id", "question", "context", "answers": [{"text", "start"}], "impossible": bool}
-  multiple_choice    {"id", "question", "choices": [str, ...], "answer": int}
-  summarisation      {"id", "document", "summary"}
-  generation         {"context", "completion"}; of the reported split {"mr", "context", "references": [str, ...]}
-`start` is a character offset into the context; an impossible question has no answers.
-"""
+"""A corpus of one task: its card (what it is) and its rows, checked by the row contract (rows.py) when it is made."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from replication.corpora.rows import Labels, row_problem
 from replication.errors import ConfigError, DataError
 
 Row = dict[str, Any]
@@ -32,7 +23,9 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
 """Form -> what a card may name in its field `metric`: the official way to score the corpus. Which metrics a protocol
 reports, and which of them leads, is up to the metrics (`replication.metrics.reported`)."""
 FORMS = tuple(PROTOCOLS)
-SUBSETS = ("matched", "mismatched")
+SCALES = {"stsb": (0.0, 5.0)}
+"""Protocol -> least and greatest label of a regression."""
+_IDENTITY = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,9 @@ class CorpusCard:
 class TaskCorpus(CorpusCard):
     """A card with the rows of "train" and of the reported split.
 
-    `sha256` maps source files to their sha256, or hub ids to their pinned revisions. DataError names corpus,
-    split, row (the first is 1) and field of a row that does not have its form.
+    `sha256` maps source files to their sha256 (64 hex digits), and hub ids to the commits read (40). DataError names
+    corpus, split, row (the first is 1) and field of a row that breaks the contract, or the source without identity.
+    Splits besides "train", "dev" and the reported one are neither learned from nor scored: they may lack labels.
     """
 
     splits: dict[str, list[Row]] = field(repr=False)
@@ -89,8 +83,14 @@ class TaskCorpus(CorpusCard):
         for split in dict.fromkeys(("train", self.reported_split)):
             if not self.splits.get(split):
                 raise DataError(f"{self.name}: the split {split!r} has no rows; its splits: {', '.join(self.splits)}")
+        for source, identity in self.sha256.items():
+            if not _IDENTITY.fullmatch(identity):
+                raise DataError(
+                    f"{self.name}: the source {source} has the identity {identity!r}; expected a file's sha256 (64 hex "
+                    "digits) or a repository's commit (40), as the run's record will; load the corpus again"
+                )
         for split, rows in self.splits.items():
-            check_rows(self, rows, f"{self.name}, split {split!r}")
+            check_rows(self, rows, f"{self.name}, split {split!r}", split)
 
     def source(self, *, whole: bool) -> dict[str, Any]:
         """The corpus in a run's record; `whole`: all of the reported split was used.
@@ -109,12 +109,14 @@ def corpus_of(card: CorpusCard, splits: dict[str, list[Row]], sha256: Mapping[st
     return TaskCorpus(**asdict(card), splits=splits, sha256=dict(sha256))
 
 
-def check_rows(card: CorpusCard, rows: list[Row], where: str) -> None:
-    """DataError names `where`, the row (the first is 1) and the field that does not have the card's form."""
-    check, seen = _CHECKS[card.form], set()
+def check_rows(card: CorpusCard, rows: list[Row], where: str, split: str = "train") -> None:
+    """DataError names `where`, the row (the first is 1) and the field that breaks the contract of the card's form."""
+    published = split in ("train", "dev", card.reported_split)
+    classes = len(card.labels) if card.labels else None
+    labels, seen = Labels(classes, SCALES.get(card.metric), published), set()
     for number, row in enumerate(rows, start=1):
         field = _name_field(row, card)
-        problem = (_text_problem(row, (field,)) if field else None) or check(row, card)
+        problem = _id_problem(row, field) or row_problem(card.form, row, labels)
         if problem is None and field and row[field] in seen:
             problem = f"field {field!r} is {row[field]!r}, which an earlier row has; {field}s are unique in a split"
         if problem is not None:
@@ -131,98 +133,7 @@ def _name_field(row: Row, card: CorpusCard) -> str | None:
     return "id"
 
 
-def _text_problem(row: Row, names: tuple[str, ...]) -> str | None:
-    for name in names:
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
-            return f"field {name!r} is {value!r}; expected a text that is not empty"
-    return None
-
-
-def _pair_problem(row: Row) -> str | None:
-    if row.get("pair") is None:
-        return _text_problem(row, ("text",))
-    # QQP has pairs of which one question is empty.
-    for name in ("text", "pair"):
-        if not isinstance(row.get(name), str):
-            return f"field {name!r} is {row.get(name)!r}; expected a text"
-    return None if (row["text"] + row["pair"]).strip() else "fields 'text' and 'pair' are both empty"
-
-
-def _classification(row: Row, card: CorpusCard) -> str | None:
-    if problem := _pair_problem(row):
-        return problem
-    label, classes = row.get("label"), card.labels or ()
-    if type(label) is not int or not 0 <= label < len(classes):
-        return f"field 'label' is {label!r}; expected 0 to {len(classes) - 1} for {', '.join(classes)}"
-    if row.get("subset", SUBSETS[0]) not in SUBSETS:
-        return f"field 'subset' is {row['subset']!r}; expected {' or '.join(SUBSETS)}, or no such field"
-    return None
-
-
-def _regression(row: Row, card: CorpusCard) -> str | None:
-    if problem := _pair_problem(row):
-        return problem
-    label = row.get("label")
-    if type(label) is not float or not math.isfinite(label):
-        return f"field 'label' is {label!r}; expected a finite float"
-    return None
-
-
-def _question_answering(row: Row, card: CorpusCard) -> str | None:
-    if problem := _text_problem(row, ("question", "context")):
-        return problem
-    answers, impossible = row.get("answers"), row.get("impossible")
-    if type(impossible) is not bool:
-        return f"field 'impossible' is {impossible!r}; expected true or false"
-    if not isinstance(answers, list) or bool(answers) == impossible:
-        return f"field 'answers' is {answers!r} with impossible {impossible}; only an impossible question has none"
-    for answer in answers:
-        text, start = answer.get("text"), answer.get("start")
-        if not isinstance(text, str) or not text or type(start) is not int or start < 0:
-            return f"field 'answers' holds {answer!r}; expected a text that is not empty and its start, 0 or more"
-        found = row["context"][start : start + len(text)]
-        if found != text:
-            return (
-                f"field 'answers': {text!r} should start at character {start} of the context, found {found!r}; "
-                "count characters, not bytes, in the text as it is"
-            )
-    return None
-
-
-def _multiple_choice(row: Row, card: CorpusCard) -> str | None:
-    if problem := _text_problem(row, ("question",)):
-        return problem
-    choices, answer = row.get("choices"), row.get("answer")
-    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
-        return f"field 'choices' is {choices!r}; expected two or more texts that are not empty"
-    if type(answer) is not int or not 0 <= answer < len(choices):
-        return f"field 'answer' is {answer!r}; expected 0 to {len(choices) - 1}, the index of the right choice"
-    return None
-
-
-def _summarisation(row: Row, card: CorpusCard) -> str | None:
-    if not isinstance(row.get("document"), str):  # XSum has documents that are empty
-        return f"field 'document' is {row.get('document')!r}; expected a text"
-    return _text_problem(row, ("summary",))
-
-
-def _generation(row: Row, card: CorpusCard) -> str | None:
-    if "completion" in row:
-        return _text_problem(row, ("context", "completion"))
-    if problem := _text_problem(row, ("context",)):
-        return problem
-    references = row.get("references")
-    if not isinstance(references, list) or not references or not all(isinstance(text, str) for text in references):
-        return f"field 'references' is {references!r}; expected one or more texts"
-    return None
-
-
-_CHECKS: dict[str, Callable[[Row, CorpusCard], str | None]] = {
-    "classification": _classification,
-    "regression": _regression,
-    "question_answering": _question_answering,
-    "multiple_choice": _multiple_choice,
-    "summarisation": _summarisation,
-    "generation": _generation,
-}
+def _id_problem(row: Row, field: str | None) -> str | None:
+    if field is None or (isinstance(row.get(field), str) and row[field].strip()):
+        return None
+    return f"field {field!r} is {row.get(field)!r}; expected a text that is not empty"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from replication.corpora.rows import Labels, row_problem
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import Encoded, collate
 
@@ -66,8 +67,30 @@ class Options:
         raise ConfigError(f"task option {name}={getattr(self, name)!r}; valid is {valid}")
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How the rows of a split fit the settings of a run.
+
+    `lengths`: tokens of each training example that the rows give, or of each input of `predict`; `truncated`: how many
+    rows lose text, or have an answer that no window holds whole.
+    """
+
+    rows: int
+    lengths: tuple[int, ...]
+    truncated: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example; 0 without any."""
+        return max(self.lengths, default=0)
+
+
 class TaskForm(ABC):
-    """One form of task. Every method returns results in the order of its rows or examples."""
+    """One form of task. Every method returns results in the order of its rows or examples.
+
+    Rows keep the row contract (replication.corpora.rows); any other is a DataError that names it. No rows give no
+    examples and no predictions.
+    """
 
     name: ClassVar[str]
     model_task: ClassVar[str]
@@ -125,6 +148,10 @@ class TaskForm(ABC):
         """Loss summed over the batch, in float32, and the weight to divide it by."""
 
     @abstractmethod
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: Any) -> Fit:
+        """How rows to learn from or rows to report on fit; every one is tokenised. Errors are those of `encode`."""
+
+    @abstractmethod
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id", ...} for each row, in order: the truth as `predict` puts it into the prediction rows."""
 
@@ -154,6 +181,14 @@ def location(row: Row, number: int) -> str:
     if not isinstance(row, Mapping):
         raise DataError(f"row {number}: expected a mapping, found {type(row).__name__}")
     return f"row {row['id']!r}" if "id" in row else f"row {number} (it has no field 'id')"
+
+
+def check_rows(form: str, rows: Sequence[Row], labels: Labels | None = None) -> None:
+    """DataError names the first row, and its field, that breaks the row contract of `form`."""
+    for number, row in enumerate(rows, start=1):
+        where = location(row, number)
+        if problem := row_problem(form, row, labels):
+            raise DataError(f"{where}: {problem}")
 
 
 def value_of(row: Row, field: str, number: int) -> Any:

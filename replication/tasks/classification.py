@@ -11,20 +11,22 @@ Implementation details:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from replication.corpora.rows import UNLABELLED, Labels
 from replication.errors import ConfigError, DataError
 from replication.tasks.base import (
     Batch,
+    Fit,
     Options,
     Progress,
     Row,
     TaskForm,
     batches_by_length,
     check_positions,
+    check_rows,
     collate_inputs,
     encoder_output,
     evaluating,
@@ -33,9 +35,7 @@ from replication.tasks.base import (
     ids_of,
     location,
     rounded,
-    text_of,
     to_device,
-    value_of,
 )
 
 if TYPE_CHECKING:
@@ -100,9 +100,14 @@ class Classification(TaskForm):
         self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions
     ) -> list[ClassificationExample]:
         """One example per row; DataError names row and field of what cannot be used."""
-        labels = [self._label(row, number) for number, row in enumerate(rows, start=1)]
-        texts = [text_of(row, "text", number) for number, row in enumerate(rows, start=1)]
-        pairs = [_pair(row, number) for number, row in enumerate(rows, start=1)]
+        check_rows(self.name, rows)
+        return self._encoded(tokenizer, rows, options)
+
+    def _encoded(
+        self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions
+    ) -> list[ClassificationExample]:
+        labels = [self._label(row) for row in rows]
+        texts, pairs = [row["text"] for row in rows], [row.get("pair") for row in rows]
         tokenized = _tokenize(tokenizer, texts, pairs, options.max_length)
         examples = []
         for number, (row, label, (ids, types, truncated)) in enumerate(
@@ -113,6 +118,11 @@ class Classification(TaskForm):
             shown = hint(texts[number - 1], pairs[number - 1])
             examples.append(ClassificationExample(ids, types, label, shown, truncated))
         return examples
+
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: ClassificationOptions) -> Fit:
+        """One example a row; `truncated`: those whose text or pair is cut."""
+        examples = self.encode(tokenizer, rows, options)
+        return Fit(len(rows), tuple(map(len, examples)), sum(example.truncated for example in examples))
 
     def collate(self, batch: Sequence[ClassificationExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, perhaps `token_type_ids`: (rows, longest); `labels`: (rows,)."""
@@ -133,7 +143,7 @@ class Classification(TaskForm):
         return loss, logits.new_tensor(len(logits))
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """{"id", "label", "subset" if given}."""
+        """{"id", "label", "subset" if given}; a split whose labels are not published has -1 in every row."""
         return [
             {**truth, **({"subset": row["subset"]} if row.get("subset") is not None else {})}
             for row, truth in zip(rows, self._labelled(rows), strict=True)
@@ -148,10 +158,11 @@ class Classification(TaskForm):
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": int, "label", "logits", "subset" if given}; the first of equally great logits wins."""
+        golden = self.gold(rows)
         outputs = self._outputs(model, tokenizer, rows, options, progress)
         return [
             {**truth, "prediction": first_best(logits), "logits": logits}
-            for truth, logits in zip(self.gold(rows), outputs, strict=True)
+            for truth, logits in zip(golden, outputs, strict=True)
         ]
 
     def _outputs(
@@ -164,7 +175,7 @@ class Classification(TaskForm):
     ) -> list[list[float]]:
         """The model's rounded outputs for each row."""
         names = ids_of(rows)
-        examples = self.encode(tokenizer, rows, options)
+        examples = self._encoded(tokenizer, rows, options)
         check_positions(model, map(len, examples), "max_length")
         outputs: list[list[float]] = [[]] * len(rows)
         with evaluating(model) as device:
@@ -179,18 +190,12 @@ class Classification(TaskForm):
 
     def _labelled(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Id and label of each row; DataError names row and field of what cannot be used."""
-        for number, row in enumerate(rows, start=1):
-            self._label(row, number)
+        published = not rows or not all(isinstance(row, Mapping) and row.get("label") == UNLABELLED for row in rows)
+        check_rows(self.name, rows, Labels(published=published))
         return [{"id": name, "label": row["label"]} for name, row in zip(ids_of(rows), rows, strict=True)]
 
-    def _label(self, row: Row, number: int) -> int | float:
-        label = value_of(row, "label", number)
-        if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-            raise DataError(
-                f"{location(row, number)}: field 'label' must be a class's index, found {label!r}"
-                + ("; -1 marks the unpublished labels of a test split" if label == -1 else "")
-            )
-        return label
+    def _label(self, row: Row) -> int | float:
+        return int(row["label"])
 
     def _label_type(self) -> torch.dtype:
         import torch
@@ -229,23 +234,17 @@ class Regression(Classification):
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": float, "label"}."""
+        golden = self.gold(rows)
         outputs = self._outputs(model, tokenizer, rows, options, progress)
-        return [{**truth, "prediction": values[0]} for truth, values in zip(self.gold(rows), outputs, strict=True)]
+        return [{**truth, "prediction": values[0]} for truth, values in zip(golden, outputs, strict=True)]
 
-    def _label(self, row: Row, number: int) -> float:
-        label = value_of(row, "label", number)
-        if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
-            raise DataError(f"{location(row, number)}: field 'label' must be a finite number, found {label!r}")
-        return float(label)
+    def _label(self, row: Row) -> float:
+        return float(row["label"])
 
     def _label_type(self) -> torch.dtype:
         import torch
 
         return torch.float32
-
-
-def _pair(row: Row, number: int) -> str | None:
-    return None if row.get("pair") is None else text_of(row, "pair", number)
 
 
 def _tokenize(

@@ -21,20 +21,20 @@ from replication.errors import DataError
 from replication.examples import Encoded, collate
 from replication.tasks.base import (
     Batch,
+    Fit,
     Options,
     Progress,
     Row,
     RowsDone,
     TaskForm,
     check_positions,
+    check_rows,
     first_best,
     hint,
     ids_of,
     location,
     log_probabilities,
     rounded,
-    text_of,
-    value_of,
 )
 
 if TYPE_CHECKING:
@@ -77,11 +77,16 @@ class MultipleChoice(TaskForm):
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> list[Encoded]:
         """One example per row, of the right choice; DataError names row and field of what cannot be used."""
-        examples = []
-        for number, row in enumerate(rows, start=1):
-            right = _answer(row, number)
-            examples.append(_encode_choices(tokenizer, row, number, options)[right])
-        return examples
+        check_rows(self.name, rows)
+        encoded = (_encode_choices(tokenizer, row, number, options) for number, row in enumerate(rows, start=1))
+        return [examples[row["answer"]] for row, examples in zip(rows, encoded, strict=True)]
+
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: MultipleChoiceOptions) -> Fit:
+        """The longest choice of a row counts; `truncated`: rows whose prompt is cut."""
+        check_rows(self.name, rows)
+        encoded = [_encode_choices(tokenizer, row, number, options) for number, row in enumerate(rows, start=1)]
+        cut = sum(bool(examples[0].dropped_tokens) for examples in encoded)
+        return Fit(len(rows), tuple(max(map(len, examples)) for examples in encoded), cut)
 
     def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, `loss_mask` (1 on the choice's tokens): (examples, longest)."""
@@ -95,11 +100,8 @@ class MultipleChoice(TaskForm):
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id", "label": int}."""
-        names = ids_of(rows)
-        return [
-            {"id": name, "label": _answer(row, number)}
-            for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
-        ]
+        check_rows(self.name, rows)
+        return [{"id": name, "label": row["answer"]} for name, row in zip(ids_of(rows), rows, strict=True)]
 
     def predict(
         self,
@@ -132,8 +134,7 @@ class MultipleChoice(TaskForm):
 
 def _encode_choices(tokenizer: Any, row: Row, number: int, options: MultipleChoiceOptions) -> list[Encoded]:
     """Prompt and choice for every choice of a row, each after the same tokens of the prompt."""
-    question = text_of(row, "question", number).strip()
-    choices = _choices(row, number)
+    question, choices = row["question"].strip(), [choice.strip() for choice in row["choices"]]
     opening = _opening(tokenizer)
     prompt = tokenizer.encode(options.prompt.replace(QUESTION, question), add_special_tokens=False)
     completions = [tokenizer.encode(" " + choice, add_special_tokens=False) for choice in choices]
@@ -160,25 +161,3 @@ def _opening(tokenizer: Any) -> list[int]:
     """The tokenizer's prefix of every text: its bos token, or nothing."""
     bare, wrapped = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
     return wrapped[: wrapped.index(bare[0])]
-
-
-def _choices(row: Row, number: int) -> list[str]:
-    choices = value_of(row, "choices", number)
-    if isinstance(choices, str) or not isinstance(choices, Sequence) or len(choices) < 2:
-        raise DataError(
-            f"{location(row, number)}: field 'choices' must be a list of at least two texts, found {choices!r}"
-        )
-    for choice in choices:
-        if not isinstance(choice, str) or not choice.strip():
-            raise DataError(f"{location(row, number)}: field 'choices': {choice!r} is not text")
-    return [choice.strip() for choice in choices]
-
-
-def _answer(row: Row, number: int) -> int:
-    answer, choices = value_of(row, "answer", number), _choices(row, number)
-    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise DataError(
-            f"{location(row, number)}: field 'answer' must be an index into its {len(choices)} choices, "
-            f"found {answer!r}"
-        )
-    return answer

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.tasks.base import (
     Batch,
+    Fit,
     Options,
     Progress,
     Row,
@@ -30,6 +31,7 @@ from replication.tasks.base import (
     TaskForm,
     batches_by_length,
     check_positions,
+    check_rows,
     collate_inputs,
     encoder_output,
     evaluating,
@@ -38,7 +40,6 @@ from replication.tasks.base import (
     location,
     rounded,
     to_device,
-    value_of,
 )
 from replication.tasks.windows import Span, Window, answer_tokens, best_span, positions_in, windows_of
 
@@ -103,7 +104,8 @@ class QuestionAnswering(TaskForm):
         self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions
     ) -> list[QuestionAnsweringExample]:
         """One example per window, with the row's first answer; DataError names row and field."""
-        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
+        check_rows(self.name, rows)
+        answers = list(map(_answers, rows))
         examples = []
         for windows in _windows(tokenizer, rows, options):
             index = windows[0].row
@@ -118,6 +120,22 @@ class QuestionAnswering(TaskForm):
                 start, end = positions_in(window, tokens)
                 examples.append(QuestionAnsweringExample(window.input_ids, window.token_type_ids, start, end, shown))
         return examples
+
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: QuestionAnsweringOptions) -> Fit:
+        """Every window is an example; `truncated`: rows with an answer that no window holds whole."""
+        check_rows(self.name, rows)
+        lengths: list[int] = []
+        lost = 0
+        for windows in _windows(tokenizer, rows, options):
+            lengths += map(len, windows)
+            if answers := _answers(rows[windows[0].row]):
+                start, text = answers[0]
+                tokens = answer_tokens(windows, start, start + len(text))
+                if tokens is None:
+                    index = windows[0].row
+                    raise DataError(f"{location(rows[index], index + 1)}: field 'answers': {text!r} has no token")
+                lost += all(positions_in(window, tokens) == (window.cls, window.cls) for window in windows)
+        return Fit(len(rows), tuple(lengths), lost)
 
     def collate(self, batch: Sequence[QuestionAnsweringExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, perhaps `token_type_ids`: (windows, longest); `starts`, `ends`: (windows,)."""
@@ -142,10 +160,11 @@ class QuestionAnswering(TaskForm):
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id", "answers": [str]}; no answer for an impossible question."""
-        names = ids_of(rows)
-        answers = [_answers(row, number) for number, row in enumerate(rows, start=1)]
+        check_rows(self.name, rows)
+        answers = map(_answers, rows)
         return [
-            {"id": name, "answers": [text for _, text in found]} for name, found in zip(names, answers, strict=True)
+            {"id": name, "answers": [text for _, text in found]}
+            for name, found in zip(ids_of(rows), answers, strict=True)
         ]
 
     def predict(
@@ -246,22 +265,10 @@ def _cross_entropy(logits: torch.Tensor, real: torch.Tensor, targets: torch.Tens
     return loss
 
 
-def _answers(row: Row, number: int) -> list[tuple[int, str]]:
-    """Start and text of every answer, each checked against the context; none for an impossible question."""
-    where = location(row, number)
-    context, answers = value_of(row, "context", number), value_of(row, "answers", number)
+def _answers(row: Row) -> list[tuple[int, str]]:
+    """Start and text of every answer, without white space around it; none for an impossible question."""
     found = []
-    for answer in answers:
-        text, start = answer.get("text"), answer.get("start")
-        if not isinstance(text, str) or not text.strip() or isinstance(start, bool) or not isinstance(start, int):
-            raise DataError(f"{where}: field 'answers': expected a text and its start, found {answer!r}")
-        if start < 0 or context[start : start + len(text)] != text:
-            raise DataError(
-                f"{where}: field 'answers': {text!r} is not at character {start} of the context, which has "
-                f"{context[max(start, 0) : max(start, 0) + len(text)]!r} there"
-            )
-        blank = len(text) - len(text.lstrip())
-        found.append((start + blank, text.strip()))
-    if bool(found) == bool(row.get("impossible", False)):
-        raise DataError(f"{where}: fields 'answers' and 'impossible' disagree: {len(found)} answers")
+    for answer in row["answers"]:
+        text, start = answer["text"], answer["start"]
+        found.append((start + len(text) - len(text.lstrip()), text.strip()))
     return found

@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING, Any
 from replication.errors import ConfigError
 from replication.tasks.base import (
     Batch,
+    Fit,
     Options,
     Progress,
     Row,
     TaskForm,
     batches_by_length,
     check_positions,
+    check_rows,
     config_of,
     evaluating,
     hint,
     ids_of,
     pad_right,
-    text_of,
 )
 
 if TYPE_CHECKING:
@@ -103,14 +104,23 @@ class Summarisation(TaskForm):
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: SummarisationOptions) -> list[SummarisationExample]:
         """One example per row; DataError names row and field of what cannot be used."""
-        documents = [text_of(row, "document", number) for number, row in enumerate(rows, start=1)]
-        summaries = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
+        check_rows(self.name, rows)
+        documents, summaries = ([row[field] for row in rows] for field in ("document", "summary"))
         sources = _token_ids(tokenizer, documents, options.max_source_length)
         targets = _token_ids(tokenizer, summaries, options.max_target_length)
         return [
             SummarisationExample(source, target, hint(document, summary))
             for source, target, document, summary in zip(sources, targets, documents, summaries, strict=True)
         ]
+
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: SummarisationOptions) -> Fit:
+        """One example a row; `truncated`: those whose document or summary is cut."""
+        examples = self.encode(tokenizer, rows, options)
+        cut: set[int] = set()
+        for field, limit in (("document", options.max_source_length), ("summary", options.max_target_length)):
+            whole = _token_ids(tokenizer, [row[field] for row in rows], None)
+            cut |= {index for index, ids in enumerate(whole) if len(ids) > limit}
+        return Fit(len(rows), tuple(map(len, examples)), len(cut))
 
     def collate(self, batch: Sequence[SummarisationExample], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`: (examples, longest document); `labels`: (examples, longest summary).
@@ -144,9 +154,8 @@ class Summarisation(TaskForm):
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id", "references": [str]}."""
-        names = ids_of(rows)
-        references = [text_of(row, "summary", number) for number, row in enumerate(rows, start=1)]
-        return [{"id": name, "references": [reference]} for name, reference in zip(names, references, strict=True)]
+        check_rows(self.name, rows)
+        return [{"id": name, "references": [row["summary"]]} for name, row in zip(ids_of(rows), rows, strict=True)]
 
     def predict(
         self,
@@ -158,8 +167,7 @@ class Summarisation(TaskForm):
     ) -> list[dict[str, Any]]:
         """{"id", "prediction": str, "references": [str]}; surrounding white space is stripped."""
         golden = self.gold(rows)
-        documents = [text_of(row, "document", number) for number, row in enumerate(rows, start=1)]
-        sources = _token_ids(tokenizer, documents, options.max_source_length)
+        sources = _token_ids(tokenizer, [row["document"] for row in rows], options.max_source_length)
         check_positions(model, map(len, sources), "max_source_length")
         check_positions(model, [options.max_target_length], "max_target_length")
         texts = [""] * len(rows)
@@ -178,11 +186,13 @@ class Summarisation(TaskForm):
         return [{**truth, "prediction": text} for truth, text in zip(golden, texts, strict=True)]
 
 
-def _token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
-    """At most `limit` tokens of each text, the last one eos."""
+def _token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None) -> list[list[int]]:
+    """At most `limit` tokens of each text (None: all), the last one eos."""
+    if not texts:
+        return []  # a tokenizer takes no empty list
     end = tokenizer.eos_token_id
-    encoded = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)["input_ids"]
-    return [ids if ids[-1:] == [end] else [*ids[: limit - 1], end] for ids in encoded]
+    encoded = tokenizer(list(texts), truncation=limit is not None, max_length=limit, padding=False)["input_ids"]
+    return [ids if ids[-1:] == [end] else [*ids[: limit and limit - 1], end] for ids in encoded]
 
 
 def _generation_config(model: Any, tokenizer: Any, options: SummarisationOptions) -> Any:

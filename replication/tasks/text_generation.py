@@ -11,14 +11,15 @@ Implementation details:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from replication.errors import ConfigError
-from replication.examples import Encoded, TextPair, collate, encode_pairs
+from replication.examples import Encoded, TextPair, collate, encode_pair, encode_pairs
 from replication.predictions import gold
-from replication.tasks.base import OF_THE_RUN, Batch, Options, Progress, Row, TaskForm, text_of
+from replication.tasks.base import OF_THE_RUN, Batch, Fit, Options, Progress, Row, TaskForm, check_rows
 from replication.training.decoding_config import DecodingConfig
 
 if TYPE_CHECKING:
@@ -70,11 +71,29 @@ class TextGeneration(TaskForm):
 
     def encode(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> list[Encoded]:
         """One example per row; DataError names row and field of what cannot be used."""
-        pairs = [
-            TextPair(text_of(row, "context", number, blank=True), text_of(row, "completion", number))
-            for number, row in enumerate(rows, start=1)
-        ]
+        check_rows(self.name, rows)
+        pairs = [TextPair(row["context"], row["completion"]) for row in rows]
         return encode_pairs(tokenizer, pairs, self.pad_id(tokenizer, options), options.max_length)
+
+    def fit(self, tokenizer: Any, rows: Sequence[Row], options: GenerationOptions) -> Fit:
+        """Pairs to learn from, or contexts and the references that are scored; `truncated`: pairs whose context is cut.
+
+        A reported row has its context, the separator and room for one token.
+        """
+        if not rows or "references" not in rows[0]:
+            examples = self.encode(tokenizer, rows, options)
+            cut = sum(bool(example.dropped_tokens) for example in examples)
+            return Fit(len(rows), tuple(map(len, examples)), cut)
+        check_rows(self.name, rows)
+        separator = self.pad_id(tokenizer, options)
+        lengths = []
+        for row in rows:
+            context = tokenizer.encode(row["context"], add_special_tokens=False)
+            lengths.append(len(context) + 2)
+            for reference in row["references"][: options.references_scored]:
+                pair = TextPair(row["context"], reference)
+                lengths.append(len(encode_pair(tokenizer, pair, separator, sys.maxsize)))
+        return Fit(len(rows), tuple(lengths), 0)
 
     def collate(self, batch: Sequence[Encoded], pad_id: int) -> Batch:
         """`input_ids`, `attention_mask`, `loss_mask` (1 on the completion and its end): (examples, longest)."""
@@ -88,6 +107,7 @@ class TextGeneration(TaskForm):
 
     def gold(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """{"id": the meaning representation, "context", "references"}."""
+        check_rows(self.name, rows)
         return gold(rows)
 
     def predict(
@@ -101,6 +121,7 @@ class TextGeneration(TaskForm):
         """{"mr", "context", "prediction", "references"}; "reference_nll" and "reference_tokens" where scored."""
         from replication.training.decoding import generate
 
+        check_rows(self.name, rows)
         losses = self._losses(model, tokenizer, rows, options, progress)
         contexts = [row["context"] for row in rows]
         texts = generate(model, tokenizer, contexts, options, separator=options.separator, progress=progress)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +16,9 @@ import yaml
 import pipelines.finetune as finetune
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
-from replication.fileio import write_json, write_jsonl, write_text
+from replication.errors import DataError
+from replication.fileio import read_json, write_json, write_jsonl, write_text
+from replication.records import read_record
 
 PARAMS = Path("params.yaml")
 KEY = "sentiment-lora"
@@ -45,7 +53,137 @@ def test_every_seed_learns_from_the_training_rows_alone(home, monkeypatch):
 
     monkeypatch.setattr(finetune, "fit", fit)
     monkeypatch.setattr(finetune, "keep", lambda *_, **__: None)
+    monkeypatch.setattr(finetune, "complete", lambda *_, **__: None)
     plan = resolve(load_settings(PARAMS), KEY)
     for seed in plan.seeds:
         finetune.finished_seed(plan, seed)
     assert seen == list(plan.seeds)
+
+
+# --- a record that cannot be written
+
+
+def outputs(folder=Path("runs/quick") / KEY):
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "cost" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def broken(small_home, monkeypatch):
+    """The stage failed after the first seed's training: its record could not be filled."""
+    finetune.main(PARAMS, KEY)
+    expected = outputs()
+    shutil.rmtree("runs")
+
+    def fails(*_):
+        raise DataError("record.json: a fault that no preflight saw")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "training_record", fails)
+        with pytest.raises(
+            DataError, match=r"no preflight saw. Training is complete and its adapter is kept in (\S+):"
+        ) as e:
+            finetune.main(PARAMS, KEY)
+    kept = Path(re.search(r"is kept in (\S+):", str(e.value))[1])
+    return expected, kept
+
+
+def no_training(monkeypatch, seed):
+    real = finetune.fit
+
+    def fit(*arguments, **named):
+        assert named["seed"] != seed, "trained a second time"
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(finetune, "fit", fit)
+
+
+@pytest.mark.long
+def test_a_restart_goes_on_from_the_adapter_and_ends_with_the_same_bytes(broken, monkeypatch):
+    expected, kept = broken
+    assert (kept / "adapter/adapter_model.safetensors").read_bytes() == expected[
+        "adapter/seed-18/adapter_model.safetensors"
+    ]
+    no_training(monkeypatch, 18)
+    finetune.main(PARAMS, KEY)
+    assert outputs() == expected
+    assert not kept.exists()
+
+
+@pytest.mark.long
+def test_a_correction_of_the_code_costs_no_training_and_the_record_names_the_code_that_trained(
+    broken, monkeypatch, capsys
+):
+    expected, kept = broken
+    trained_by = read_json(kept / finetune.OUTCOME)["code_sha256"]
+    monkeypatch.setattr("pipelines.shared.experiment.made_by", lambda *_: "f" * 64)
+    no_training(monkeypatch, 18)
+    finetune.main(PARAMS, KEY)
+    assert f"To train again instead, delete {kept}" in capsys.readouterr().out
+    codes = [read_record(Path("runs/quick", KEY, f"training/seed-{s}/record.json")).code_sha256 for s in (18, 52)]
+    assert codes == [trained_by, "f" * 64]
+    name = "adapter/seed-18/adapter_model.safetensors"
+    assert outputs()[name] == expected[name]
+
+
+@pytest.mark.long
+def test_other_settings_do_not_take_the_adapter(broken, monkeypatch):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["experiments"][KEY]["learning_rate"] = 0.001
+    write_text(PARAMS, yaml.safe_dump(content))
+    trained = []
+    real = finetune.fit
+    monkeypatch.setattr(finetune, "fit", lambda *a, **named: trained.append(named["seed"]) or real(*a, **named))
+    finetune.main(PARAMS, KEY)
+    assert trained == [18, 52]
+
+
+# --- several processes
+
+
+def torchrun(key, stage="finetune", count=2):
+    root = Path(finetune.__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += ["-m", f"pipelines.{stage}", "--params", str(PARAMS), "--experiment", key]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [KEY, "sentiment-weight-lora"])
+def test_two_processes_learn_what_one_learns_and_rank_0_alone_writes(small_home, key):
+    from safetensors.torch import load_file
+
+    finetune.main(PARAMS, key)
+    alone = Path("alone")
+    Path("runs/quick", key).rename(alone)
+    said = torchrun(key)
+    assert said.count("seed 18: dev loss") == 1, "one process speaks"
+    together = Path("runs/quick", key)
+    assert set(outputs(together)) == set(outputs(alone))
+    ours, theirs = (read_record(run / "training/seed-18/record.json") for run in (together, alone))
+    assert (ours.conditions.processes, theirs.conditions.processes) == (2, None)
+    assert ours.result.tokens_seen == theirs.result.tokens_seen
+    assert ours.result.dev_loss == pytest.approx(theirs.result.dev_loss, rel=1e-4)
+    assert ours.counts == theirs.counts
+    tensors = [load_file(run / "adapter/seed-18/adapter_model.safetensors") for run in (together, alone)]
+    assert tensors[0].keys() == tensors[1].keys()
+    for name, value in tensors[0].items():
+        assert value.numpy() == pytest.approx(tensors[1][name].numpy(), abs=2e-3), name
+    assert not [path for path in Path().rglob("*") if path.name.startswith(".") and path.is_dir()], "no torn folder"
+
+    said = torchrun(key, "predict")
+    assert said.count("seed 18: 6 predictions") == 1, "the stage runs once"
+    assert json.loads((together / "predictions/decoding.json").read_text())["gold"]
+
+
+@pytest.mark.slow
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_any_work(small_home):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["tasks"]["sentiment"]["training"]["batch_size"] = 3
+    write_text(PARAMS, yaml.safe_dump(content))
+    with pytest.raises(AssertionError, match="batch_size 3 must be a multiple of 2 processes"):
+        torchrun(KEY)
+    assert not Path("runs/quick", KEY).exists()

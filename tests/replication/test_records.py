@@ -108,6 +108,17 @@ def test_an_invalid_record_is_refused_with_file_and_field(tmp_path, path, value,
     assert named in str(error.value)
 
 
+def test_a_corpus_from_the_hub_is_known_by_its_commit(tmp_path):
+    commit = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+    sources = {"mrpc-dev.tsv": "a" * 64, "nyu-mll/glue": commit}
+    record = RunRecord.model_validate(change("corpus.sha256", sources))
+    assert json.loads(write_record(tmp_path / "record.json", record).read_text())["corpus"]["sha256"] == sources
+    assert (record.corpus.files, record.corpus.revisions) == ({"mrpc-dev.tsv": "a" * 64}, {"nyu-mll/glue": commit})
+    for wrong in ("a" * 41, commit[:-1], commit.upper(), "main"):
+        with pytest.raises(ValueError, match=r"corpus\.sha256"):
+            RunRecord.model_validate(change("corpus.sha256", {"nyu-mll/glue": wrong}))
+
+
 def test_numbers_are_finite():
     for path in ("result.final_loss", "training.learning_rate"):
         with pytest.raises(ValueError, match="finite"):

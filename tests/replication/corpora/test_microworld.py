@@ -43,7 +43,7 @@ def test_the_eight_shapes_and_questions_without_an_answer():
     [
         ("entailment/test.jsonl", 3, {"label": 3}, "field 'label'"),
         ("entailment/train.jsonl", 2, {"text": None}, "field 'text'"),
-        ("similarity/test.jsonl", 1, {"label": 1}, "field 'label'"),
+        ("similarity/test.jsonl", 1, {"label": 5.5}, "field 'label'"),
         ("qa/test.jsonl", 4, {"answers": [{"text": "xyz", "start": 0}]}, "field 'answers'"),
         ("choice/train.jsonl", 1, {"answer": 4}, "field 'answer'"),
         ("headlines/test.jsonl", 2, {"summary": None}, "field 'summary'"),

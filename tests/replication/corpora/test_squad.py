@@ -44,7 +44,7 @@ def test_an_offset_in_bytes_is_refused():
     bytes_before = len(CONTEXT[:12].encode())
     assert bytes_before == 13
     rows = list(parse_squad("here", text_of(official(question(answers=[{"text": "Ghent", "answer_start": 13}])))))
-    with pytest.raises(DataError, match="'Ghent' should start at character 13 of the context, found 'hent '"):
+    with pytest.raises(DataError, match="'Ghent' is not at character 13 of the context, which has 'hent ' there"):
         check_rows(CORPORA["squad_v1"].card, rows, "here")
 
 

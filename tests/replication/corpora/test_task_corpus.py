@@ -84,9 +84,12 @@ def test_both_splits_must_have_rows():
         ("classification", {"pair": 3}, "pair"),
         ("classification", {"subset": "dev"}, "subset"),
         ("classification", {"id": 7}, "id"),
-        ("regression", {"label": 2}, "label"),
+        ("regression", {"label": "2"}, "label"),
+        ("regression", {"label": 5.1}, "label"),
+        ("regression", {"label": -1.0}, "label"),
         ("regression", {"label": float("nan")}, "label"),
-        ("question_answering", {"question": ""}, "question"),
+        ("question_answering", {"question": None}, "question"),
+        ("question_answering", {"context": " ", "answers": [], "impossible": True}, "context"),
         ("question_answering", {"impossible": 0}, "impossible"),
         ("question_answering", {"impossible": True}, "answers"),
         ("question_answering", {"answers": []}, "answers"),
@@ -97,7 +100,7 @@ def test_both_splits_must_have_rows():
         ("multiple_choice", {"choices": ["x", ""]}, "choices"),
         ("multiple_choice", {"answer": 2}, "answer"),
         ("multiple_choice", {"answer": True}, "answer"),
-        ("summarisation", {"summary": "\n"}, "summary"),
+        ("summarisation", {"summary": 3}, "summary"),
         ("summarisation", {"document": None}, "document"),
     ],
 )
@@ -110,8 +113,30 @@ def test_a_row_that_cannot_be_used_names_place_row_and_field(form, change, field
 def test_texts_that_real_corpora_leave_empty_are_kept():
     check_rows(card(), [{"id": "1", "text": "Why?", "pair": "", "label": 0}], "QQP")
     check_rows(card("summarisation"), [{"id": "1", "document": "", "summary": "s"}], "XSum")
+    check_rows(card("summarisation"), [{"id": "1", "document": "d", "summary": ""}], "CNN/DailyMail")
     impossible = {**GOOD["question_answering"], "answers": [], "impossible": True}
     check_rows(card("question_answering"), [impossible], "SQuAD v2")
+
+
+def test_labels_may_be_missing_only_in_a_split_that_is_neither_learned_from_nor_scored():
+    row = GOOD["classification"]
+    hidden = {**row, "label": -1}
+    corpus_of(card(), {"train": [row], "dev": [row], "test": [hidden]}, {})
+    for splits in ({"train": [row, {**hidden, "id": "2"}], "dev": [row]}, {"train": [row], "dev": [hidden]}):
+        with pytest.raises(DataError, match="-1 marks the unpublished labels of a test split"):
+            corpus_of(card(), splits, {})
+    with pytest.raises(DataError, match="class's index, 0 to 1, found -2"):
+        corpus_of(card(), {"train": [row], "dev": [row], "test": [{**row, "label": -2}]}, {})
+
+
+@pytest.mark.parametrize("identity", ["0" * 64, "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"])
+def test_a_source_is_known_by_its_sha256_or_its_commit(identity):
+    splits = {"train": [GOOD["classification"]], "dev": [GOOD["classification"]]}
+    assert corpus_of(card(), splits, {"source": identity}).sha256 == {"source": identity}
+    for wrong in ("None", "main", identity[:-1], identity.upper()):
+        if wrong != identity:
+            with pytest.raises(DataError, match="the source source has the identity"):
+                corpus_of(card(), splits, {"source": wrong})
 
 
 def test_an_id_stands_once_in_a_split():
@@ -130,8 +155,11 @@ def test_an_answer_is_accepted_exactly_where_it_stands(before, answer, after, sh
         "answers": [{"text": answer, "start": start}],
         "impossible": False,
     }
-    if context.startswith(answer, start):
+    if not answer.strip():
+        with pytest.raises(DataError, match="expected a text and its start"):
+            check_rows(card("question_answering"), [row], "here")
+    elif context.startswith(answer, start):
         check_rows(card("question_answering"), [row], "here")
     else:
-        with pytest.raises(DataError, match=f"start at character {start}"):
+        with pytest.raises(DataError, match=f"is not at character {start} of"):
             check_rows(card("question_answering"), [row], "here")

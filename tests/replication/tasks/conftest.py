@@ -163,3 +163,19 @@ def bart(tokenizer_of):
         forced_eos_token_id=None,
     )
     return BartForConditionalGeneration(config).eval(), tokenizer
+
+
+@pytest.fixture
+def model_of(encoder_of, bart):
+    """Form -> (tiny model, tokenizer) of a kind that the form is made for."""
+
+    def get(form):
+        if form == "summarisation":
+            return bart
+        if form in ("multiple_choice", "generation"):
+            return encoder_of("llama", "AutoModelForCausalLM")
+        if form == "question_answering":
+            return encoder_of("bert", "AutoModelForQuestionAnswering")
+        return encoder_of("bert", num_labels=1 if form == "regression" else 2)
+
+    return get

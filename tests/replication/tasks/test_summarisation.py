@@ -165,8 +165,8 @@ def test_errors_name_what_is_wrong(bart, encoder_of):
     with pytest.raises(ConfigError, match="an eos and a padding token"):
         FORM.prepare_model(model, SimpleNamespace(eos_token_id=1, pad_token_id=None))
     for field in ("document", "summary"):
-        with pytest.raises(DataError, match=f"row 's1': field '{field}' is blank"):
-            FORM.encode(tokenizer, [{**ROWS[0], field: " "}], OPTIONS)
+        with pytest.raises(DataError, match=f"row 's1': field '{field}' must be text"):
+            FORM.encode(tokenizer, [{**ROWS[0], field: None}], OPTIONS)
     with pytest.raises(ConfigError, match="lower the task option max_source_length to at most 64"):
         FORM.predict(model, tokenizer, ROWS, FORM.options())
     for settings in ({"beams": 0}, {"early_stopping": 1}, {"early_stopping": "soon"}, {"length_penalty": "1"}):

@@ -1,0 +1,88 @@
+"""`replicate preflight`: what would stop the trainings of a profile, before any of them starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.sweep import select, settings_of
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.preflight import Report, build, preflight, shown, write_outputs
+from pipelines.shared.stage import say
+from replication.errors import ConfigError, ReplicationError
+from replication.fileio import read_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add `preflight` to the `replicate` command."""
+    app.command("preflight")(main)
+
+
+def main(
+    profile: Annotated[
+        str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
+    ] = None,
+    params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Experiments, by name or pattern (default: all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object an experiment.")] = False,
+) -> None:
+    """Try all that each training of a profile needs and writes, without training; exit code 1 if one would fail.
+
+    Corpora must be prepared and backbones fetched.
+    """
+    settings = settings_of(profile, params)
+    reports = []
+    for key in select(settings, only or []):
+        try:
+            chosen = resolve(settings, key)
+        except ConfigError as error:
+            reports.append(Report(key, [str(error)]))
+        else:
+            reports.append(examined(chosen))
+        if not as_json:
+            tell(reports[-1])
+    failed = [report for report in reports if report.problems]
+    if as_json:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    else:
+        say(f"{settings.profile}: {len(reports) - len(failed)} of {len(reports)} experiments can train")
+    raise typer.Exit(1 if failed else 0)
+
+
+def tell(report: Report) -> None:
+    """One experiment for a person: a line, or a line a problem."""
+    if not report.problems:
+        say(f"ok      {report.experiment}: {shown(report)}")
+    for problem in report.problems:
+        say(f"problem {report.experiment}: {problem}")
+
+
+def examined(experiment: Experiment) -> Report:
+    """The preflight of the stage, then what only the analysis reads: that it can read what the run will write."""
+    report = preflight(experiment)
+    if not report.problems:
+        try:
+            read_by_analysis(experiment)
+        except ReplicationError as error:
+            report.problems.append(str(error))
+    return report
+
+
+def read_by_analysis(experiment: Experiment) -> None:
+    """DataError names the file that the analysis cannot read."""
+    from analysis.load.runs import read_curves
+    from analysis.load.selection import read_selection
+
+    model = None if experiment.baseline is not None else build(experiment)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_outputs(experiment, model, folder)
+        read_curves(folder / "curves.csv")
+        if (folder / "selection.json").is_file():
+            read_selection(folder / "selection.json")
+        read_json(folder / "decoding.json")
