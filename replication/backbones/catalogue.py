@@ -7,6 +7,7 @@ from a hub (pinned revision), from a package (pinned sha256), or from the pipeli
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from replication.backbones.packaged_weights import PACKAGES, PackagedWeights
@@ -24,13 +25,24 @@ TASKS = {
 
 
 @dataclass(frozen=True)
+class PickledFile:
+    """The one file of weights of a revision without safetensors; `source` says where size and sha256 come from."""
+
+    name: str
+    size: int
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Backbone:
     """One named model.
 
     `source`: "hub" (`hub_id` at `revision`), "package" (`package`), or "pretrained" (made by the pipeline).
     `separator`: the token between context and completion, and after it. `published_parameters`: the size as
     published. `made_by`: the pipeline's command that writes its folder of weights; None for a backbone
-    that no profile uses. `note` belongs into every table that shows the backbone.
+    that no profile uses. `stored`: bytes of a number in the published files. `pickled`: the file that is converted
+    where the revision has no safetensors. `note` belongs into every table that shows the backbone.
     """
 
     name: str
@@ -43,12 +55,24 @@ class Backbone:
     published_parameters: str | None = None
     made_by: str | None = None
     gated: bool = False
+    stored: int = 4
+    pickled: PickledFile | None = None
     note: str = ""
 
     @property
     def hub_command(self) -> str:
-        """Command that puts the pinned revision into the local hub cache."""
+        """Command that puts the pinned revision into the local hub cache; ConfigError for a backbone on no hub."""
+        if self.hub_id is None:
+            raise ConfigError(f"backbone {self.name} is not on a hub")
         return f"hf download {self.hub_id} --revision {self.revision}"
+
+    def command(self, directory: str | Path | None = None) -> str:
+        """Command that writes the backbone's weights to `directory` (of a profile: to its own folder of weights)."""
+        if self.made_by is not None:
+            return self.made_by
+        folder = directory or f"weights/{self.name}"
+        module, call = ("packaged_weights", "fetch_package") if self.package else ("hub_weights", "fetch_hub_weights")
+        return f"python -c \"from replication.backbones.{module} import {call}; {call}('{self.name}', '{folder}')\""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -101,6 +125,7 @@ BACKBONES = {
             "d04e592bb4f6aa9cfee91e2e20afa771667e1d4b",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@llama-3.1-8b",
             gated=True,
+            stored=2,
         ),
         _hub(
             "bart-large",
@@ -109,6 +134,7 @@ BACKBONES = {
             "facebook/bart-large",
             "cb48c1365bd826bd521f650dc2e0940aee54720c",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@bart-large",
+            stored=2,
         ),
         _hub(
             "deberta-v3-base",
@@ -117,6 +143,14 @@ BACKBONES = {
             "microsoft/deberta-v3-base",
             "8ccc9b6f36199bec6961081d44eb72fb3f7353f3",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@deberta-v3-base",
+            stored=2,
+            pickled=PickledFile(
+                "pytorch_model.bin",
+                371_146_213,
+                "691d48a2800b926a19e3051def466fc2cca4f59a15e42ce4a0cf7f1b380b5e33",
+                source="github.com/fangxinly/huaweibei, release reproducibility-20261008, list of files; more public "
+                "repositories record the same. The hub's own record of the revision is compared at every fetch.",
+            ),
         ),
         Backbone(
             "smollm2-135m",
@@ -142,6 +176,7 @@ BACKBONES = {
             "package",
             "[SEP]",
             package=PACKAGES["minilm-l6"],
+            made_by="dvc repro pipelines/cpu/dvc.yaml:pretrain@minilm-l6",
             note="all-MiniLM-L6-v2, a BERT fine-tuned to embed sentences: it is not DeBERTa.",
         ),
         Backbone(
