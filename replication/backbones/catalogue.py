@@ -41,8 +41,9 @@ class Backbone:
     `source`: "hub" (`hub_id` at `revision`), "package" (`package`), or "pretrained" (made by the pipeline).
     `separator`: the token between context and completion, and after it. `published_parameters`: the size as
     published. `made_by`: the pipeline's command that writes its folder of weights; None for a backbone
-    that no profile uses. `stored`: bytes of a number in the published files. `pickled`: the file that is converted
-    where the revision has no safetensors. `note` belongs into every table that shows the backbone.
+    that no profile uses. `parameters` without task heads, `stored`: bytes of each in the published files. `pickled`:
+    the file that is converted where the revision has no safetensors. `sentencepiece`: the published tokenizer is read
+    with it. `note` belongs into every table that shows the backbone.
     """
 
     name: str
@@ -55,8 +56,10 @@ class Backbone:
     published_parameters: str | None = None
     made_by: str | None = None
     gated: bool = False
+    parameters: int | None = None
     stored: int = 4
     pickled: PickledFile | None = None
+    sentencepiece: bool = False
     note: str = ""
 
     @property
@@ -65,6 +68,11 @@ class Backbone:
         if self.hub_id is None:
             raise ConfigError(f"backbone {self.name} is not on a hub")
         return f"hf download {self.hub_id} --revision {self.revision}"
+
+    @property
+    def published_bytes(self) -> int:
+        """About what the hub's files of weights take; 0 if not known."""
+        return (self.parameters or 0) * self.stored
 
     def command(self, directory: str | Path | None = None) -> str:
         """Command that writes the backbone's weights to `directory` (of a profile: to its own folder of weights)."""
@@ -107,6 +115,7 @@ BACKBONES = {
             "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
             published_parameters="354.92M",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@gpt2-medium",
+            parameters=354_823_168,
         ),
         _hub(
             "gpt2-large",
@@ -116,6 +125,7 @@ BACKBONES = {
             "32b71b12589c2f8d625668d2335a01cac3249519",
             published_parameters="774.03M",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@gpt2-large",
+            parameters=774_030_080,
         ),
         _hub(
             "llama-3.1-8b",
@@ -124,6 +134,7 @@ BACKBONES = {
             "meta-llama/Llama-3.1-8B",
             "d04e592bb4f6aa9cfee91e2e20afa771667e1d4b",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@llama-3.1-8b",
+            parameters=8_030_261_248,
             gated=True,
             stored=2,
         ),
@@ -134,6 +145,7 @@ BACKBONES = {
             "facebook/bart-large",
             "cb48c1365bd826bd521f650dc2e0940aee54720c",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@bart-large",
+            parameters=406_291_456,
             stored=2,
         ),
         _hub(
@@ -143,7 +155,9 @@ BACKBONES = {
             "microsoft/deberta-v3-base",
             "8ccc9b6f36199bec6961081d44eb72fb3f7353f3",
             made_by="dvc repro pipelines/paper/dvc.yaml:pretrain@deberta-v3-base",
+            parameters=183_831_552,
             stored=2,
+            sentencepiece=True,
             pickled=PickledFile(
                 "pytorch_model.bin",
                 371_146_213,

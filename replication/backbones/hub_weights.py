@@ -98,15 +98,24 @@ def fetch_hub_weights(name: str, directory: str | Path) -> Path:
 
 def repository_files(backbone: Backbone) -> dict[str, HubFile]:
     """The files of the pinned revision, from the hub, or from the hub's cache where the hub does not answer."""
-    import huggingface_hub
-
     try:
-        info = huggingface_hub.HfApi().model_info(str(backbone.hub_id), revision=backbone.revision, files_metadata=True)
+        return listed_files(backbone)
+    except DataError:
+        raise
     except Exception as error:  # the hub's client raises its own errors, its transport's and the system's
         cached = cached_files(backbone)
         if cached:
             return cached
         raise loading_error(backbone, location(backbone, None), error) from error
+
+
+def listed_files(backbone: Backbone, timeout: float | None = None) -> dict[str, HubFile]:
+    """The files of the pinned revision as the hub lists them; raises what the hub's client raises."""
+    import huggingface_hub
+
+    info = huggingface_hub.HfApi().model_info(
+        str(backbone.hub_id), revision=backbone.revision, files_metadata=True, timeout=timeout
+    )
     if info.sha != backbone.revision:
         raise DataError(f"{backbone.hub_id}: the hub answered with revision {info.sha}, asked for {backbone.revision}")
     return {
@@ -228,7 +237,8 @@ def _save_tokenizer(backbone: Backbone, paths: Mapping[str, Path], folder: Path)
         try:
             tokenizer = read_tokenizer(backbone, {"pretrained_model_name_or_path": name, "local_files_only": True})
         except DataError as error:
-            raise loading_error(backbone, location(backbone, None), error) from error
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise loading_error(backbone, location(backbone, None), cause) from error
         tokenizer.save_pretrained(folder)
 
 

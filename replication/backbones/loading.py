@@ -222,7 +222,7 @@ def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -
             "the hub is not reached and the cache has no copy: with network and without HF_HUB_OFFLINE, "
             f"run `{backbone.hub_command}`{login}"
         )
-    elif backbone.pickled is not None:
+    elif backbone.pickled is not None and "safetensors" in reason:
         fix = f"this revision has no safetensors; `{backbone.command()}` converts it once: pass the folder it writes"
     elif "safetensors" in reason:
         fix = "only safetensors are read; pin a revision that has them"

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -21,38 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("gpt2-medium", "deberta-v3-base", "bart-large", "llama-3.1-8b")
 
 
-def _module():
-    spec = spec_from_file_location("loopback_hub", ROOT / "tests" / "loopback_hub.py")
-    module = module_from_spec(spec)
-    sys.modules["loopback_hub"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-loopback = _module()
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """The tiny models' repositories and the folder of their architectures; made once."""
-    folder = tmp_path_factory.mktemp("hub")
-    hub = loopback.LoopbackHub()
-    loopback.publish_tiny_models(hub, folder)
-    return hub, folder / "configs"
-
-
 @pytest.fixture
-def hub(published, tmp_path, monkeypatch):
-    """A hub that serves them, and this process uses it, with an empty cache."""
-    original, configs = published
-    copies = {key: replace(entry, files=dict(entry.files)) for key, entry in original.repositories.items()}
-    monkeypatch.setattr(loading, "CONFIGS", loading.CONFIGS)
-    for name in NAMES:
-        monkeypatch.setitem(BACKBONES, name, BACKBONES[name])
-    loopback.use_tiny_models(configs)
-    with loopback.serve(loopback.LoopbackHub(copies)) as running:
-        loopback.reach(running, monkeypatch, tmp_path)
-        yield running
+def hub(model_hub):
+    return model_hub
 
 
 def repository(hub, name):
@@ -80,11 +50,11 @@ def test_equal_bytes_at_every_fetch_and_only_files_of_a_checkpoint(hub, tmp_path
     assert [path.name for place in ("a", "b") for path in (tmp_path / place).iterdir()] == [name, name]
 
 
-def test_another_process_and_cache_write_the_same_bytes_through_the_stage(hub, published, tmp_path):
+def test_another_process_and_cache_write_the_same_bytes_through_the_stage(hub, loopback, published_models, tmp_path):
     here = fetch_hub_weights("deberta-v3-base", tmp_path / "here")
     environment = {
         **hub.environment(tmp_path / "child"),
-        loopback.CONFIGS_VARIABLE: str(published[1]),
+        loopback.CONFIGS_VARIABLE: str(published_models[1]),
         "PYTHONPATH": str(ROOT),
     }
     arguments = ["pipelines.pretrain", "--params", str(ROOT / "pipelines/paper/params.yaml")]
@@ -133,25 +103,6 @@ def test_the_numbers_are_the_published_ones(hub, tmp_path, name):
     body = loading.build_empty(name).base_model_prefix + "."
     for key, value in kept.items():
         assert torch.equal(value, source[key] if key in source else source[key.removeprefix(body)]), key
-
-
-@pytest.mark.parametrize(("task", "labels"), [("sequence_classification", 3), ("sequence_classification", 1)])
-@pytest.mark.parametrize("name", ["deberta-v3-base", "llama-3.1-8b"])
-def test_a_seed_draws_its_own_head_for_mnli_and_for_stsb(hub, tmp_path, name, task, labels):
-    fetch_hub_weights(name, tmp_path / name)
-
-    def head(seed):
-        torch.manual_seed(seed)
-        model = load_model(name, tmp_path / name, task=task, num_labels=labels)
-        body = model.base_model_prefix + "."
-        return {key: value for key, value in model.state_dict().items() if not key.startswith(body)}
-
-    first, again, other = head(18), head(18), head(52)
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    output = next(key for key in first if key in ("classifier.weight", "score.weight"))
-    assert first[output].shape[0] == labels
-    assert not torch.equal(first[output], other[output])
-    assert first[output].float().std() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
