@@ -160,7 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get(f"{kind}/{hub_id}")
         if repository is None:
             return self._refuse(401, "RepoNotFound")
-        if rest[:1] == ["revision"] and unquote("/".join(rest[1:])) not in ("main", repository.revision):
+        if rest[:1] == ["revision"] and unquote("/".join(rest[1:])) not in (
+            "main",
+            "refs/convert/parquet",
+            repository.revision,
+        ):
             return self._refuse(404, "RevisionNotFound")
         if rest and rest[0] not in ("revision",):
             return self._refuse(404, "EntryNotFound")

@@ -54,8 +54,7 @@ DATASET_BYTES = {
 }
 """About what the hub's Parquet files of a repository take, from its card."""
 ASSUMPTION = (
-    f"Hours: training alone, every text at full length, at {SHARE:.0%} of the card's peak "
-    f"({', '.join(card.model for card in CARDS)})."
+    f"Hours: training, full-length texts, {SHARE:.0%} of the peak of {' or '.join(card.model for card in CARDS)}."
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,10 +88,17 @@ def _table(console: Console, found: Plan) -> None:
         )
         console.print(f"{row}  {marks}".rstrip(), soft_wrap=True, markup=False)
     console.print(
-        "fp32, bf16: GB of GPU memory at the peak of a training step (~ about: as LoRA, or\n"
-        "the weights alone); runs: the profile's. 24 GB, 80 GB: hours of all seeds on such\n"
-        "a card, - too large. missing: numbers of the list below."
+        "fp32, bf16: GB of GPU memory at the peak of a training step (~ about: as LoRA,\n"
+        "or the weights alone); runs: the profile's. 24 GB, 80 GB: hours of all seeds on\n"
+        "such a card, - too large. missing: numbers of the list below."
     )
+    for card in CARDS:
+        large = [line.estimate for line in found.lines if line.estimate.fits(card.memory) is False]
+        smaller = sum(replace(estimate, precision="bf16").fits(card.memory) is True for estimate in large)
+        if large:
+            console.print(
+                f"{card.name} card: {len(large)} are too large; with mixed_precision bf16, {smaller} of them fit."
+            )
 
 
 def how_to_fix(console: Console, findings: Sequence[Finding]) -> None:

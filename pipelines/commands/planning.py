@@ -12,6 +12,7 @@ from pipelines.commands.estimates import (
     ASSUMPTION,
     CARDS,
     COPIES,
+    SHARE,
     Card,
     Estimate,
     download_bytes,
@@ -185,16 +186,22 @@ def summary(found: Plan) -> list[str]:
     memory = found.memory
     gpu = f", GPU {memory[0] / GIGA:.0f} to {memory[1] / GIGA:.0f} GB" if memory else ""
     lines = [
-        f"{len(found.lines)} experiments: download {found.download / GIGA:.0f} GB, disk {found.disk / GIGA:.0f} GB{gpu}"
+        f"{len(found.lines)} experiments: download {_gigabytes(found.download)}, disk {_gigabytes(found.disk)}{gpu}"
     ]
     for card, cards in _machines():
-        name = f"{cards} x {card.name}" if cards > 1 else f"one {card.name}"
+        name = f"{cards} cards of {card.name}" if cards > 1 else f"{card.name} card"
+        share = f" (at {SHARE:.0%} of the peak)" if cards > 1 else ""
         lines.append(
-            f"{name}: {len(found.fitting(card.memory))} of {len(found.lines)}, {hours_text(found.hours(card, cards))} h"
+            f"{name}: {len(found.fitting(card.memory))} of {len(found.lines)} experiments, "
+            f"{hours_text(found.hours(card, cards))} h{share}"
         )
     if found.open:
         lines.append(f"not predicted: {len(found.open)}; replicate plan --profile {found.profile}")
     return lines
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / GIGA:.1f} GB" if size < 10 * GIGA else f"{size / GIGA:.0f} GB"
 
 
 def hours_text(hours: float | None) -> str:

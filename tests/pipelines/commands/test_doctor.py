@@ -372,8 +372,8 @@ def test_the_summary_is_short_and_fits_80_columns(home):
     assert max(len(line.rstrip()) for line in lines if not line.startswith("Fix")) <= 80
     titles = [line.split()[0] for line in lines]
     assert [title for title in titles if title in ("quick", "cpu", "paper")] == ["quick", "cpu", "paper"]
-    assert any("one 24 GB:" in line for line in lines)
-    assert any("8 x 80 GB:" in line for line in lines)
+    assert any("24 GB card:" in line for line in lines)
+    assert any("8 cards of 80 GB:" in line for line in lines)
 
 
 def test_the_details_follow_the_summary_and_fit_80_columns_but_for_commands(home):

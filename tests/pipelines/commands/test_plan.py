@@ -63,7 +63,7 @@ def test_one_line_for_each_experiment_in_80_columns(home):
     rows = [line for line in lines if line.split(" ")[0] in settings.experiments]
     assert [row.split()[0] for row in rows] == list(settings.experiments)
     assert max(len(line) for line in lines if not line.startswith("    ")) <= 80
-    assert "30% of the card's peak" in result.stdout
+    assert "30% of the peak" in result.stdout
     llama = next(row for row in rows if row.startswith("llama-cola-lora"))
     assert llama.split()[4] == "-", "too large for 24 GB"
 
@@ -76,7 +76,7 @@ def test_only_and_json(home):
     assert {entry["backbone"] for entry in found["experiments"]} == {"deberta-v3-base"}
     assert found == json.loads(json.dumps(as_dict(made(home, "cola-*"))))
     assert found["experiments"][0]["missing"] == ["deberta-v3-base", "glue"]
-    assert "% of the card's peak" in found["assumption"]
+    assert "30% of the peak" in found["assumption"]
     with pytest.raises(ConfigError, match="no experiment"):
         made(home, "colla")
     assert isinstance(run("--profile", "papper").exception, ConfigError)
