@@ -13,7 +13,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 PARAMS ?= params.yaml
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help accept verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora
 accept: $(VENV)/.installed ## keep results after an edit that changes none: make accept [PARAMS=pipelines/cpu/params.yaml]
 	dvc pull data.dvc
 	replicate accept --params $(PARAMS)
+
+verify: $(VENV)/.installed ## recompute every committed score and count, and compare the files of each run
+	dvc pull data.dvc
+	replicate verify --profile quick --profile cpu
 
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)

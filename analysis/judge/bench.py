@@ -123,7 +123,8 @@ class Draft:
 class Judged:
     """One claim: the verdict, its reason, each case, the counts, and the runs used.
 
-    `outcome` says what a count came to (`holds`), for the verdict "counted".
+    `outcome` says what a count came to (`holds`), for the verdict "counted"; `waiting` what is still to run;
+    `published_value` the published effect on the scale of the measured one.
     """
 
     claim: Claim
@@ -136,6 +137,8 @@ class Judged:
     profile: str = ""
     outcome: str = ""
     published: str = ""
+    published_value: float | None = None
+    waiting: str = ""
 
     @property
     def tested(self) -> tuple[Case, ...]:
@@ -219,6 +222,14 @@ def joined_verdict(cases: Sequence[Case]) -> Verdict:
     order: tuple[Verdict, ...] = ("contradicted", "confounded", "depends_on_analysis", "cannot_tell", "supported")
     found: Verdict = next((verdict for verdict in order if verdict in verdicts), "not_tested")
     return "cannot_tell" if found == "supported" else found
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a claim is not judged yet, in a few words and as a sentence."""
+
+    brief: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -317,7 +328,7 @@ class Bench:
         margins = self.study.judgement.measures.get(metric)
         return None if margins is None else margins.keeps_within
 
-    def unfinished(self, claim: Claim) -> str | None:
+    def unfinished(self, claim: Claim) -> Waiting | None:
         """Why a claim is not judged yet: the grid fixed for it (`judgement.yaml`) has started and is not complete.
 
         A verdict only on the tasks that ran first would answer a different question.
@@ -333,10 +344,11 @@ class Bench:
         if len(done) == len(settings):
             return None
         names = listed([self.title(setting) for setting in done]) if done else "none"
-        return (
+        return Waiting(
+            f"{len(done)} of {len(settings)} tasks have run",
             f"Not judged yet: the {self.profile} profile's grid tests it on {len(settings)} "
             f"{'task' if len(settings) == 1 else 'tasks'}, of which {len(done)} ran with every method and seed "
-            f"({names}). The comparisons so far are shown without a verdict."
+            f"({names}). The comparisons so far are shown without a verdict.",
         )
 
     def planned(self, claim: Claim) -> set[Setting] | None:

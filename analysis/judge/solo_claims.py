@@ -55,9 +55,12 @@ def outperforms_lora(bench: Bench, claim: Claim) -> Judged:
         cases,
         bench.profile,
         published=f"{published:+.4f} BLEU (Table 1, one figure each)" if published is not None else "",
+        published_value=published,
     )
-    if bench.never_tests or waiting:
-        return replace(judged, reason=bench.never_tests or waiting or "")
+    if bench.never_tests:
+        return replace(judged, reason=bench.never_tests)
+    if waiting:
+        return replace(judged, reason=waiting.sentence, waiting=waiting.brief)
     if not primary:
         where = "on GPT-2 Medium" if bench.why_not is None else "on one backbone"
         return replace(judged, reason=f"LoRA and Solo Connection (r=120, k=2) {where} are not both complete.")

@@ -115,7 +115,7 @@ def _over_tasks(
     rest = [f"{case.title} ({case.untested})" for case in cases if case.role == "secondary" and case.untested]
     without_test = f" Without a test: {'; '.join(rest)}." if rest else ""
     if waiting:
-        return replace(judged, reason=waiting + without_test)
+        return replace(judged, reason=waiting.sentence + without_test, waiting=waiting.brief)
     if not primary:
         reason = f"The {bench.profile} profile has no pair of runs that tests this claim.{without_test}"
         kinds: tuple[Verdict, ...] = ("confounded", "cannot_tell")

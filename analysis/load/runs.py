@@ -1,7 +1,7 @@
 """Find runs under a root, read their records, and check how complete each one is.
 
-A record of another schema version, a planned seed without a record, and two records for one cell are
-problems that name file and field; no such experiment counts as complete.
+A record of another schema version, a planned seed without a record, two records for one cell, and files that do not
+belong together (`analysis.load.evidence`) are problems that name file and field; no such experiment counts as complete.
 
 Layout: `<root>/<profile>/<experiment>/` with training/seed-<s>/{record.json, curves.csv, selection.json},
 predictions/seed-<s>.jsonl, scores.json (in older runs: metrics.json), and cost/*.json, which may be absent: no output
@@ -24,11 +24,12 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from analysis.load.evidence import Difference, differences, gold_difference, read_decoding
 from analysis.load.names import SELECTING, backbone_name, method_label, task_name
 from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
 from replication.errors import DataError
-from replication.fileio import read_json, sha256_file
+from replication.fileio import read_json
 from replication.metrics import names as metric_names
 from replication.predictions import full_rows, read_predictions
 from replication.records import Cost, RunRecord, read_costs, read_record
@@ -210,7 +211,7 @@ def _form_of(path: str | Path) -> str:
     return "classification" if _whole(first.get("prediction")) else "regression"
 
 
-Status = Literal["complete", "incomplete", "failed", "missing"]
+Status = Literal["complete", "incomplete", "stale", "failed", "missing"]
 _SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
 
 
@@ -233,13 +234,17 @@ Plan = Mapping[str, Planned]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: backbone x task x method with its seeds. Dictionaries are keyed by seed, ascending."""
+    """One experiment: backbone x task x method with its seeds. Dictionaries are keyed by seed, ascending.
+
+    `differences`: what makes it stale; `problems` has them as sentences among all others.
+    """
 
     profile: str
     name: str
     directory: Path
     status: Status
     problems: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
     records: Mapping[int, RunRecord] = field(default_factory=dict)
     curves: Mapping[int, pd.DataFrame] = field(default_factory=dict)
     predictions: Mapping[int, list[Any]] = field(default_factory=dict)
@@ -314,8 +319,9 @@ def _cell_of(record: RunRecord) -> str:
 def load_experiment(directory: str | Path, planned: Planned | None = None) -> Experiment:
     """Read one experiment folder, whatever state it is in.
 
-    Status: `complete`; `incomplete` (a part is not there yet); `failed` (a file is broken or contradicts
-    another); `missing` (no part at all). `problems` name the files.
+    Status: `complete`; `incomplete` (a part is not there yet); `stale` (a part was made from another version of the
+    part before it, or edited since); `failed` (a file is broken or contradicts another); `missing` (no part at all).
+    The worst counts. `problems` name the files.
     """
     directory = Path(directory)
     reader = _Reader(directory)
@@ -324,19 +330,27 @@ def load_experiment(directory: str | Path, planned: Planned | None = None) -> Ex
     first = next(iter(records.values()), None)
     selects = first is not None and first.method in SELECTING
     selections = reader.per_seed("training", read_selection, "selection.json") if selects else {}
-    predictions = reader.per_seed("predictions", partial(read_rows, form=first.corpus.form if first else None))
+    decoding = reader.checked(lambda: read_decoding(directory)) or {}
+    reprepared = reader.checked(lambda: gold_difference(directory, decoding))
+    read = partial(read_rows, form=first.corpus.form if first else None)
+    predictions = reader.per_seed("predictions", read) if reprepared is None else {}  # rows and answers do not fit
     metrics = reader.read(scores_file(directory), lambda path: read_metrics(path, directory))
-    if not records and not predictions and metrics is None and not reader.broken:
+    if not records and not predictions and metrics is None and not reader.broken and reprepared is None:
         absent = ("no results yet",)
         return Experiment(directory.parent.name, directory.name, directory, "missing", absent, planned=planned)
     reader.compare(records, predictions, metrics, planned.seeds if planned else ())
-    status: Status = "failed" if reader.broken else "incomplete" if reader.absent else "complete"
+    outdated = [reprepared] if reprepared is not None else []
+    outdated += reader.checked(lambda: differences(directory, records, decoding, metrics)) or []
+    status: Status = (
+        "failed" if reader.broken else "stale" if outdated else "incomplete" if reader.absent else "complete"
+    )
     return Experiment(
         profile=directory.parent.name,
         name=directory.name,
         directory=directory,
         status=status,
-        problems=(*reader.broken, *reader.absent),
+        problems=(*reader.broken, *map(str, outdated), *reader.absent),
+        differences=tuple(outdated),
         records=records,
         curves=curves,
         predictions=predictions,
@@ -406,6 +420,15 @@ class _Reader:
             self.broken.append(str(error))
             return None
 
+    def checked(self, compute: Callable[[], Any]) -> Any:
+        """`compute()`, or None where a file is broken."""
+        try:
+            return compute()
+        except DataError as error:
+            if str(error) not in self.broken:
+                self.broken.append(str(error))
+            return None
+
     def per_seed(self, part: str, read: Any, inside: str = "") -> dict[int, Any]:
         """Seed -> the result of `read`, for each `seed-<s>` entry of one part (or the file inside it) it can read."""
         folder = self.directory / part
@@ -444,10 +467,6 @@ class _Reader:
         if metrics is not None and forms and forms != {metrics.form}:
             where = scores_file(self.directory)
             self.broken.append(f"{where}: form is {metrics.form}, but the records have {', '.join(sorted(forms))}")
-        for seed, wanted in (metrics.predictions_sha256 if metrics is not None else {}).items():
-            path = self.directory / "predictions" / f"seed-{seed}.jsonl"
-            if seed in predictions and sha256_file(path) != wanted:
-                self.broken.append(f"{scores_file(self.directory)}: {path} has changed since; score it again")
         counts = {len(rows) for rows in predictions.values()}
         if metrics is not None and counts and counts != {metrics.items}:
             where = scores_file(self.directory)

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.judge.bench import Case, Judged
 from analysis.judge.claims import Sensitivity
 from analysis.judge.decision import POWER, VERDICTS, Finding, verdict_text
-from analysis.judge.number_format import LEVEL, finding_text, p_text, percent, signed, span
+from analysis.judge.number_format import LEVEL, finding_text, needed_text, p_text, percent, signed, span
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
 from analysis.load.published import PaperName
@@ -129,7 +129,20 @@ class ClaimRow:
         detectable = None if self.shown is None else self.shown.finding.detectable
         if detectable is not None:
             return f"{detectable:.3f}"
-        return "counted" if self.judged.verdict == "counted" else NO_POWER
+        return "–" if self.judged.verdict == "counted" else NO_POWER
+
+    @property
+    def why(self) -> str:
+        """The verdict's ground in a few words."""
+        judged, shown = self.judged, self.shown
+        if judged.waiting or shown is None or judged.verdict in ("counted", "not_tested"):
+            return judged.waiting or judged.outcome or "no run tests it"
+        if judged.verdict == "cannot_tell":
+            return needed_text(shown.finding) or shown.finding.why or ""
+        if judged.verdict == "depends_on_analysis":
+            return "equally good measures disagree"
+        interval = shown.finding.interval
+        return (shown.finding.why or "") if interval is None else f"{LEVEL} {span(interval)}"
 
     @property
     def headline(self) -> str:
@@ -206,6 +219,17 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
     ]  # fmt: skip
     headers = ("Claim", "Sentence", "Published", "Measured here", "Could detect", "Verdict", "Seeds", "Profile")
     return Block("The papers' claims and their verdicts", headers, tuple(lines), key="claims")
+
+
+def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
+    """What each claim came to, in a line: published, measured, detectable, verdict and why."""
+    lines = tuple(
+        (f"{row.paper} {row.judged.claim.number}. {row.judged.claim.text}", row.published, row.measured, row.detectable,
+         verdict_text(row.judged.verdict), row.why)
+        for row in rows
+    )  # fmt: skip
+    headers = ("Claim", "The paper", "Measured here", "Could detect", "Verdict", "Why")
+    return Block(f"What each claim came to, {profile} profile", headers, lines, key="answer")
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:

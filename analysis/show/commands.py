@@ -139,7 +139,7 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
 
     from analysis.judge.number_format import format_bytes
 
-    colours = {"complete": "green", "incomplete": "yellow", "failed": "red", "missing": "yellow"}
+    colours = {"complete": "green", "incomplete": "yellow", "stale": "red", "failed": "red", "missing": "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("Run", overflow="fold")
     for header in ("Status", "Seeds", *headers, "Disk"):

@@ -1,8 +1,8 @@
 """The comparison of one profile as one JSON value: claims with their verdicts, published cells with measured ones.
 
 It takes seconds to compute, so it is kept under `.cache/compare/` with the hash of everything it follows from: runs,
-gold answers, searches, measurements, published figures, and the code. The report writes it, `replicate compare` reads
-it; the first command computes it, and changed input recomputes it.
+dvc.lock, gold answers, searches, measurements, published figures, and the code. The report writes it, `replicate
+compare` reads it; the first command computes it, and changed input recomputes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from analysis.load.evidence import lock_file
 from analysis.load.paper_files import DIRECTORY
 from replication.fileio import write_json
 
@@ -58,6 +59,7 @@ def _inputs(profile: str, root: Path) -> Iterator[Path]:
         for path in sorted((root / folder / profile).rglob("*")):
             if "adapter" not in path.parts and path.is_file():
                 yield path
+    yield lock_file(root / "runs" / profile)  # decides which runs are stale
     yield from sorted(DIRECTORY.glob("*.*"))
     for package in ("analysis", "replication"):
         yield from sorted((CODE / package).rglob("*.py"))

@@ -1,9 +1,9 @@
 """Keep the tables and line numbers of the repository's documents true: `python -m analysis.show.documents`.
 
-README.md: a table is between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`. `table:quick` is the Solo
-Connection table of the quick profile and `table:quick:solo` the verdicts on its claims; `table:quick:glue` is one of
-WeightLoRA's: glue, qa, summaries, choice, learned, parameters, selected, logs, or claims (the verdicts as sentences,
-without the cases that test nothing).
+README.md and RESULTS.md: a table is between `<!-- table:PROFILE -->` and `<!-- /table:PROFILE -->`. `table:quick` is
+the Solo Connection table of the quick profile and `table:quick:solo` the verdicts on its claims; `table:quick:glue` is
+one of WeightLoRA's: glue, qa, summaries, choice, learned, parameters, selected, logs, or claims (the verdicts as
+sentences, without the cases that test nothing). `table:cpu:answer` is a line for each claim of both papers.
 
 IMPLEMENTATION_DETAILS: a reference is `path:line` followed by the symbol on that line, both in code style:
 `` `a/b.py:12` (`name`) ``. A table is between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` and comes from
@@ -25,6 +25,7 @@ from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
 from analysis.show.ablations import DIRECTORY, ablation_block, read_ablation
 from analysis.show.blocks import Block, to_markdown
+from analysis.show.claim_tables import answer_block, claim_rows
 from analysis.show.report import WeightLora
 from analysis.show.tables import DAGGER, results_block
 from replication.errors import DataError
@@ -66,6 +67,8 @@ def with_result_tables(text: str, root: str | Path = ".") -> str:
             raise DataError(f"{folder}: no runs for the table marked {found['name']!r}; `dvc repro` makes them")
         if not name:
             block = to_markdown([told_once(results_block(bench(profile).study))])
+        elif name == "answer":
+            block = to_markdown([answer_block(claim_rows(bench(profile).verdicts, profile), profile)])
         elif name == "solo":
             block = verdict_list(bench(profile).of_paper("solo"))
         elif name == "claims":
@@ -95,8 +98,8 @@ def shortened(block: Block, profile: str) -> Block:
     )
 
 
-README = Path("README.md")
-DOCUMENTS = (README, Path("IMPLEMENTATION_DETAILS_SOLO_CONNECTION.md"), Path("IMPLEMENTATION_DETAILS_WEIGHTLORA.md"))
+RESULTS = (Path("README.md"), Path("RESULTS.md"))
+DOCUMENTS = (*RESULTS, Path("IMPLEMENTATION_DETAILS_SOLO_CONNECTION.md"), Path("IMPLEMENTATION_DETAILS_WEIGHTLORA.md"))
 REFERENCE = re.compile(r"`(?P<path>[\w./-]+\.[a-z]+):(?P<line>\d+)`(?P<gap>\s+)\(`(?P<symbol>[^`\n]+)`\)")
 ABLATION_TABLE = re.compile(
     r"(?P<open><!-- ablation:(?P<name>[a-z_]+) -->\n).*?(?P<close><!-- /ablation:(?P=name) -->)", re.DOTALL
@@ -145,10 +148,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root, stale = options.root, []
     for name in DOCUMENTS:
         path = root / name
-        if options.only is not None and (name == README) != (options.only == "readme"):
+        if options.only is not None and (name in RESULTS) != (options.only == "readme"):
             continue
         before = path.read_text(encoding="utf-8")
-        if name == README:
+        if name in RESULTS:
             after = with_result_tables(before, root)
         else:
             after = with_ablation_tables(with_lines(before, root), root / DIRECTORY)

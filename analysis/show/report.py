@@ -31,7 +31,7 @@ from analysis.show import page, run_tables
 from analysis.show.authors_logs import differences_block
 from analysis.show.authors_settings import rates_block, settings_block
 from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
-from analysis.show.claim_figures import design_sections, detectable, draw_judged, write_judged_plots
+from analysis.show.claim_figures import design_sections, detectable, draw_judged, forest, write_judged_plots
 from analysis.show.claim_tables import (
     PAPERS,
     ClaimRow,
@@ -318,8 +318,12 @@ def build_report(
     designs = detectable(found.bench) if sections is None else []
     further = further_sections(profile) if sections is None else list(sections)
     added = [*design_sections(designs, profile), *further]
-    drawings = [*draw_all(found.bench.study), *draw_judged(found.bench)], found.weightlora.drawings()
-    every = [*drawings[0], *drawings[1], *(drawing for section in added for drawing in section.drawings)]
+    overview = [drawing for drawing in (forest(found.bench),) if drawing is not None]
+    drawings = overview, [*draw_all(found.bench.study), *draw_judged(found.bench)], found.weightlora.drawings()
+    every = [
+        *(drawing for part in drawings for drawing in part),
+        *(drawing for section in added for drawing in section.drawings),
+    ]
     print_all(every, processes)
     warnings = [
         _portable(warning, folders, profile)
@@ -405,16 +409,16 @@ def _comparisons(paper: PaperName, claims: Sequence[ClaimRow], found: _Found) ->
 def _page(
     found: _Found,
     blocks: Mapping[str, Block],
-    drawings: tuple[list[Drawing], list[Drawing]],
+    drawings: tuple[list[Drawing], list[Drawing], list[Drawing]],
     added: Sequence[Section],
     warnings: Sequence[str],
     deviations: Sequence[str],
 ) -> str:
-    """index.html; `drawings` are those of the two papers."""
+    """index.html; `drawings` are those of all claims and of the two papers."""
     profile, experiments, study = found.profile, found.experiments, found.bench.study
     published = found.bench.published
     checks = quick_checks(study.generation.rows) if profile == "quick" else []
-    solo_figures, weightlora_figures = ([_shown(drawing) for drawing in part] for part in drawings)
+    overview, solo_figures, weightlora_figures = ([_shown(drawing) for drawing in part] for part in drawings)
     return render(
         "report.html",
         title=f"{TITLE}: {profile} profile",
@@ -431,13 +435,14 @@ def _page(
         quick_checks_hold=all(check.holds for check in checks),
         reading=page.reading(found.bench.why_not),
         decision_rule=page.decision_rule(published),
+        overview=overview,
         figures=solo_figures,
         examples=page.examples(study),
         examples_note=page.examples_note(study),
         weightlora=found.weightlora.values(weightlora_figures),
         weightlora_scores=[block for name, block in blocks.items() if name.startswith("scores_")],
         weightlora_tables={name: blocks[f"weightlora_{name}"] for name in found.weightlora.tables},
-        sections=_sections(added, len(solo_figures) + len(weightlora_figures)),
+        sections=_sections(added, len(overview) + len(solo_figures) + len(weightlora_figures)),
         conditions=run_tables.conditions(experiments),
         deviations=list(deviations),
         sources=page.sources(published.tables, published.authors.sources),

@@ -158,19 +158,20 @@ def test_a_run_with_a_gold_file_is_read_like_one_without(run):
     assert (after.status, after.predictions) == ("complete", before.predictions)
     golden.write_text("")
     experiment = load_experiment(run)
-    assert experiment.status == "failed"
+    assert experiment.status == "stale"
     assert "prepared again after this run; `dvc repro predict@lora` predicts again" in experiment.problems[0]
 
 
-def test_predictions_that_changed_after_scoring_fail_the_run(run):
+def test_predictions_that_changed_after_scoring_make_the_run_stale(run):
     path = run / "scores.json"
     hashes = {seed: sha256_file(run / "predictions" / f"seed-{seed}.jsonl") for seed in (18, 52, 1917)}
     write_json(path, {**read_json(path), "predictions_sha256": hashes})
     assert load_experiment(run).status == "complete"
     write_json(path, {**read_json(path), "predictions_sha256": {**hashes, 52: "0" * 64}})
     experiment = load_experiment(run)
-    assert experiment.status == "failed"
-    assert "seed-52.jsonl has changed since; score it again" in experiment.problems[0]
+    assert experiment.status == "stale"
+    assert "seed-52.jsonl, sha256: " in experiment.problems[0]
+    assert "it has changed since; `dvc repro score@lora` scores again" in experiment.problems[0]
 
 
 def test_a_copied_folder_does_not_pass_for_another_experiment(run):

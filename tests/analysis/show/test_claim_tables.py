@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,14 @@ from analysis.judge.decision import Difference, Question
 from analysis.judge.study import Study
 from analysis.load.published import load_claims
 from analysis.load.runs import load_profile
-from analysis.show.claim_tables import claim_rows, claims_block, comparisons_block, counts_line, sensitivity_block
+from analysis.show.claim_tables import (
+    answer_block,
+    claim_rows,
+    claims_block,
+    comparisons_block,
+    counts_line,
+    sensitivity_block,
+)
 from analysis.stats.mean_test import Noise
 
 CLAIM = load_claims().claim("weightlora-3")
@@ -123,8 +131,27 @@ def test_published_measured_and_detectable_are_side_by_side():
     assert (lines[0]["Published"], lines[0]["Measured here"]) == ("+0.0025 BLEU", "+0.100 accuracy")
     assert float(lines[0]["Could detect"]) == pytest.approx(compared.shown.finding.detectable, abs=5e-4)
     assert (lines[1]["Published"], lines[1]["Measured here"]) == ("no figure", "35.5 % to 38.5 % less")
-    assert (lines[1]["Could detect"], lines[1]["Verdict"]) == ("counted", "counted: holds")
+    assert (lines[1]["Could detect"], lines[1]["Verdict"]) == ("–", "counted: holds")
     assert counts_line([compared, counted]) == "1 supported, 1 counted"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fields", "effect", "why"),
+    [
+        ("supported", {}, 0.1, "95 % +0.080 to +0.120"),
+        ("cannot_tell", {}, 0.001, "to find 0.03: 3 seeds on these items or 526 items with these seeds"),
+        ("not_tested", {"waiting": "2 of 5 tasks have run"}, 0.1, "2 of 5 tasks have run"),
+        ("counted", {"outcome": "holds"}, 0.1, "holds"),
+        ("depends_on_analysis", {}, 0.1, "equally good measures disagree"),
+    ],
+)
+def test_the_answer_says_why_in_a_few_words(verdict, fields, effect, why):
+    asked = dataclasses.replace(question(effect=effect), target=0.03)
+    found = row(verdict, [Draft("CoLA", asked)], **fields)
+    (line,) = answer_block([found], "cpu").rows
+    assert line[-1] == why
+    assert line[0].startswith("WeightLoRA 3. Choosing adapters")
+    assert row("not_tested").why == "no run tests it"
 
 
 def test_other_analyses_are_columns_after_the_verdict():

@@ -104,6 +104,14 @@ def test_a_broken_run_is_listed_with_its_problem(runs_command, write_runs, tmp_p
     assert "scores.json: not valid JSON" in result.output
 
 
+def test_a_stale_run_is_listed_with_what_differs(runs_command, write_runs, tmp_path):
+    runs = write_runs(tmp_path, items=4, experiments=["lora"], seeds=[18])
+    (runs / "lora" / "metrics.json").write_text('{"BLEU": 0.99}', encoding="utf-8")
+    result = runs_command("--root", tmp_path)
+    assert next(line for line in result.output.splitlines() if line.startswith("quick/lora ")).split()[1] == "stale"
+    assert "metrics.json, BLEU: 0.99, but" in result.output
+
+
 def test_a_profile_of_runs_is_one_name(runs_command, tmp_path):
     from replication.errors import DataError
 

@@ -28,6 +28,12 @@ def test_a_changed_input_makes_it_anew(root, part):
     assert comparison("quick", root)["key"] != first["key"]
 
 
+def test_a_changed_lock_makes_it_anew(root):
+    before = inputs_hash("quick", root)
+    (root / "dvc.lock").write_text("stages: {}\n", encoding="utf-8")
+    assert inputs_hash("quick", root) != before
+
+
 def test_a_file_that_is_damaged_is_made_anew(root):
     first = comparison("quick", root)
     path = root / ".cache" / "compare" / "quick.json"
