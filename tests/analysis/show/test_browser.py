@@ -62,7 +62,7 @@ def test_the_page_is_drawn_without_errors_or_requests(page, tmp_path):
     assert "Solo Connection (r=12, k=2)" in table
     scores = done.stdout[done.stdout.index('<table id="table-glue_') :]
     assert "WeightLoRA (r=8, K=3)" in scores[: scores.index("</table>")]
-    assert done.stdout.count("<svg ") == 8
+    assert done.stdout.count("<svg ") == 9
     assert "CONSOLE" not in done.stderr, done.stderr
 
 
@@ -149,7 +149,7 @@ def test_headings_tables_and_figures_are_there_for_a_screen_reader(probed):
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert probed["tables"] >= 10
     assert (probed["uncaptioned"], probed["unscoped"], probed["rowless"]) == (0, 0, 0)
-    assert probed["svgs"] == 8
+    assert probed["svgs"] == 9
     assert probed["unnamed"] == 0
 
 

@@ -192,8 +192,7 @@ def test_links_lead_somewhere_and_tables_are_whole(project_root, name):
         if not line.startswith("|"):
             continue
         first = not lines[number - 1].startswith("|")
-        cells = [
-            len(re.findall(r"(?<!\\)\|", row)) for row in (line, lines[number + 1] if first else lines[number - 1])
-        ]
+        other = lines[number + 1] if first else lines[number - 1]
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in (line, other)]
         assert cells[0] == cells[1], f"{name}, line {number + 1}"
         assert not first or re.fullmatch(r"\|( ?-+ ?\|)+", lines[number + 1]), f"{name}, line {number + 1}: no header"

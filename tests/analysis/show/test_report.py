@@ -106,16 +106,18 @@ def test_every_part_is_there(built):
     solo, weightlora = (part.split("</h2>")[0] for part in page.split("<h2>")[3:5])
     assert (solo, weightlora) == ("Solo Connection", "WeightLoRA")
     parts = re.findall(r"<h3>(.*?)</h3>", page)
-    assert parts == ["Solo Connection", "WeightLoRA", "Results", "Figures", "The paper's claims", "Examples",
-                     "Results", "Parameters", "What was selected", "Figures", "The paper's claims",
-                     "The authors' code", "How a claim is decided"]  # fmt: skip
+    assert parts == [
+        "Solo Connection", "WeightLoRA", "Every claim that compares runs", "Results", "Figures", "The paper's claims",
+        "Examples", "Results", "Parameters", "What was selected", "Figures", "The paper's claims", "The authors' code",
+        "How a claim is decided",
+    ]  # fmt: skip
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
     assert "0.4593" in text  # a published METEOR on the scripts' scale
     assert "2.3?" in text
     assert "Checks of the quick profile: pass" in text
-    assert page.count("<svg ") == 6
+    assert page.count("<svg ") == 7
     assert "No experiment of this paper has been run in this profile yet" in text
     files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert files == {
@@ -124,7 +126,8 @@ def test_every_part_is_there(built):
         *(f"tables/weightlora{name}" for name in (".md", "_selected.csv", "_authors.csv")),
         "tables/scores.csv", "plots/losses.csv", "plots/task_losses.csv", "plots/homotopy.csv", "plots/scores.csv",
         *(f"figures/{name}.{kind}" for kind in ("svg", "png") for name in (
-            "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap", "memory_adapters"
+            "forest", "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap",
+            "memory_adapters",
         )),
     }  # fmt: skip
 
@@ -538,9 +541,9 @@ def test_a_page_of_task_runs_alone_has_everything(task_runs, searches, tasks_mod
     assert "did not learn" in text
     assert "CoLA on MiniLM-L6, K=3: WeightLoRA minus random" in text
     assert "phase-2 peak 412 MB" in text
-    assert page.count("<svg ") == 7
+    assert page.count("<svg ") == 8
     numbers = [int(number) for number in re.findall(r"<b>Figure (\d+)\.</b>", page)]
-    assert numbers == list(range(1, 8))
+    assert numbers == list(range(1, 9))
     names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert names == set(re.findall(r'<figure id="figure-([^"]+)">', page))
 
