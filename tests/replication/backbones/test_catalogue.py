@@ -1,15 +1,18 @@
 """The catalogue of backbones: each has a configuration, a pinned source and the tasks it can be built for."""
 
+import math
+
 import pytest
 import yaml
 from transformers import AutoConfig
 
 from replication.backbones import (
     BACKBONES,
+    backbone_config,
     build_empty,
     get_backbone,
 )
-from replication.backbones.loading import CONFIGS
+from replication.backbones.loading import CONFIGS, pretrained_parameters
 from replication.errors import ConfigError
 from replication.fileio import read_json
 
@@ -44,6 +47,23 @@ def test_the_commands_that_make_weights_are_stages_that_exist(project_root):
         parameters = project_root / (pipeline or "dvc.yaml")
         profile = yaml.safe_load(parameters.with_name("params.yaml").read_text(encoding="utf-8"))
         assert backbone.name in profile["backbones"]
+
+
+def test_published_parameters_are_counted_without_task_heads():
+    for known in (known for known in BACKBONES.values() if known.parameters is not None):
+        pieces = pretrained_parameters(known.name, backbone_config(known.name))
+        assert sum(math.prod(shape) for _, shape in pieces) == known.parameters, known.name
+        assert known.published_bytes == known.parameters * known.stored
+    used = {known.name for known in BACKBONES.values() if known.source == "hub" and known.made_by}
+    assert used == {known.name for known in BACKBONES.values() if known.parameters is not None}
+
+
+def test_a_command_for_every_backbone_and_no_hub_command_without_a_hub():
+    for known in BACKBONES.values():
+        assert known.name in known.command()
+        assert "None" not in known.command()
+    with pytest.raises(ConfigError, match="mpnet-base is not on a hub"):
+        _ = BACKBONES["mpnet-base"].hub_command
 
 
 def test_tasks():

@@ -332,7 +332,7 @@ def hub_cache(tmp_path, monkeypatch):
 def test_missing_folder_of_a_hub_model_no_profile_uses(tmp_path):
     with pytest.raises(DataError) as caught:
         load_model("gpt2", tmp_path / "bart")
-    assert f"{BACKBONES['gpt2'].hub_command} --local-dir {tmp_path / 'bart'}`" in str(caught.value)
+    assert f"fetch_hub_weights('gpt2', '{tmp_path / 'bart'}')" in str(caught.value)
 
 
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])

@@ -1,0 +1,115 @@
+"""`replicate plan`: what each experiment of a profile needs, and what one card or eight can run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, known_cases, predict_case, save_cases
+from pipelines.commands.findings import Finding
+from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    """Add `plan` to the root command."""
+    app.command("plan")(plan)
+
+
+def plan(
+    profile: Annotated[str, typer.Option(help="quick, cpu or paper.")] = "paper",
+    only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qa-*'.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also ask the hubs whether what is missing is there.")
+    ] = False,
+    save: Annotated[bool, typer.Option("--save", help=f"Write the predictions to {FILE}, then show.")] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="The project folder (default: found from the current folder).")
+    ] = None,
+) -> None:
+    """Show what each experiment needs, and what a 24 GB card, an 80 GB card or eight of them can run."""
+    from pipelines.commands.doctor import OnlineProbe, project_folder
+    from pipelines.commands.readiness import profile_file
+    from pipelines.commands.sweep import select
+    from pipelines.shared.settings import load_settings
+
+    folder = project_folder(root)
+    settings = load_settings(folder / profile_file(folder, profile))
+    selected = select(settings, only or [])
+    known = known_cases(folder)
+    if save:
+        save_cases(folder, settings, known, lambda text: typer.echo(text, err=True))
+        known = known_cases(folder)
+
+    def predict(case: Mapping[str, Any]) -> Mapping[str, Any]:
+        typer.echo(f"predicting: {case['backbone']}, {case['method']}, batch {case['batch']}", err=True)
+        return predict_case(case)
+
+    found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
+    if as_json:
+        typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
+    else:
+        show(found)
+
+
+def show(found: Plan) -> None:
+    """Summary, a table of experiments, and how to get what is missing; at most 80 columns but for commands."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    console.print(f"[bold]Profile {found.profile}[/]")
+    for line in summary(found):
+        console.print(f"  {escape(line)}")
+    console.print(escape(f"  {ASSUMPTION}"))
+    _table(console, found)
+    how_to_fix(console, found.findings)
+
+
+def _table(console: Console, found: Plan) -> None:
+    numbers = {(need.name, need.text): str(number) for number, need in enumerate(found.findings, start=1)}
+    console.print(f"\n[bold]{'experiment':30} {'fp32':>7} {'bf16':>7} {'runs':4} {'24 GB':>6} {'80 GB':>6}  missing[/]")
+    for line in found.lines:
+        estimate, memory = line.estimate, line.estimate.memory
+        about = "~" if estimate.approximate else ""
+        gigabytes = [f"{about}{memory[name] / GIGA:.1f}" if memory else "?" for name in ("fp32", "bf16")]
+        hours = ["-" if estimate.fits(card.memory) is False else hours_text(estimate.hours(card)) for card in CARDS]
+        marks = " ".join(numbers[need.name, need.text] for need in line.missing)
+        row = (
+            f"{estimate.key:30} {gigabytes[0]:>7} {gigabytes[1]:>7} {estimate.precision:4} {hours[0]:>6} {hours[1]:>6}"
+        )
+        console.print(f"{row}  {marks}".rstrip(), soft_wrap=True, markup=False)
+    console.print(
+        "fp32, bf16: GB of GPU memory at the peak of a training step (~ about: as LoRA,\n"
+        "or the weights alone); runs: the profile's. 24 GB, 80 GB: hours of all seeds on\n"
+        "such a card, - too large. missing: numbers of the list below."
+    )
+    for card in CARDS:
+        large = [line.estimate for line in found.lines if line.estimate.fits(card.memory) is False]
+        smaller = sum(replace(estimate, precision="bf16").fits(card.memory) is True for estimate in large)
+        if large:
+            console.print(
+                f"{card.name} card: {len(large)} are too large; with mixed_precision bf16, {smaller} of them fit."
+            )
+
+
+def how_to_fix(console: Console, findings: Sequence[Finding]) -> None:
+    """Each finding once, numbered as in the table, with its commands."""
+    from rich.markup import escape
+
+    if not findings:
+        console.print("Nothing is missing.")
+        return
+    console.print("\n[bold]Missing, and how to get it[/]")
+    for number, need in enumerate(findings, start=1):
+        console.print(f"  {number} {escape(need.name)}: {escape(need.text)}")
+        for command in need.fix:
+            console.print(f"    [bold]{escape(command)}[/]", soft_wrap=True)
