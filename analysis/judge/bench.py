@@ -38,7 +38,7 @@ class Case:
     """One comparison or count of a claim: its verdict, what was found, and why it is not tested.
 
     `findings` hold the numbers: one a comparison, none where only parameters were counted. `effects` are theirs, or
-    the counted share. `subject` begins the name of each comparison (`WeightLoRA+ ` before `minus LoRA`).
+    the counted share.
     """
 
     title: str
@@ -49,7 +49,6 @@ class Case:
     effects: tuple[float, ...] = ()
     untested: str | None = None
     findings: tuple[Finding, ...] = ()
-    subject: str = ""
     role: Role = "primary"
 
     @property
@@ -92,10 +91,8 @@ class Draft:
     more: str = ""
     untested: str | None = None
     verdict: Verdict = "cannot_tell"
-    subject: str = ""
     pair: tuple[Experiment, Experiment] | None = None
     margin: float = 0.0
-    rival: str = ""
 
     def case(self, finding: Finding | None, role: Role, tested: bool) -> Case:
         """The case, once its question is answered; `tested` is False in a profile that tests no claim."""
@@ -108,13 +105,12 @@ class Draft:
         return Case(
             self.title,
             verdict if tested else "not_tested",
-            f"{self.subject}{found}",
+            found,
             "" if not tested or finding is None else f"{shown}: {self.untested}" if self.untested else shown,
             self.runs,
             () if finding is None else (finding.difference.effect,),
             self.untested,
             () if finding is None else (finding,),
-            self.subject,
             role,
         )
 
@@ -396,7 +392,7 @@ def compare_runs(
     if difference.dropped and not difference.confounded:
         seeds = listed(list(map(str, difference.dropped)))
         found = f"without seed {seeds}, whose runs were made on different processors{', ' if found else ''}{found}"
-    return Draft(title, question, runs, "", found, untested, verdict, "", (ours, other), margin or 0.0)
+    return Draft(title, question, runs, "", found, untested, verdict, (ours, other), margin or 0.0)
 
 
 def pooled_draft(bench: Bench, title: str, what: str, drafts: Sequence[Draft], *, keeps: bool = False) -> Draft | None:

@@ -14,14 +14,13 @@ from analysis.judge.bench import (
     Case,
     Draft,
     Judged,
-    Role,
     compare_runs,
     joined_verdict,
     settle,
     shown_backbone,
 )
-from analysis.judge.decision import LEAST_SEEDS, Difference, Question, Verdict, decide
-from analysis.judge.number_format import difference_text, finding_text, format_score, percent, signed
+from analysis.judge.decision import Difference, Question, Verdict, verdict_text
+from analysis.judge.number_format import difference_text, format_score, percent, signed
 from analysis.judge.study import base_parameters
 from analysis.load.names import BACKBONE_NAMES, score_name
 from analysis.load.paper_files import published_count
@@ -200,45 +199,30 @@ def smooth_and_stable(bench: Bench, claim: Claim) -> Judged:
     if bench.never_tests or pair is None:
         reason = bench.never_tests or "No run of Solo Connection without its homotopy parameter to compare with."
         return replace(judged, reason=reason)
-    questions = [
-        Question("without minus with homotopy parameter", difference)
-        for difference in smoothness_differences(bench, *pair)
-    ]
-    if not questions:
+    differences = smoothness_differences(bench, *pair)
+    if not differences:
         return replace(judged, reason="The runs with and without the homotopy parameter share no seed.")
-    cases = _smoothness_cases(bench, pair, questions)
+    cases = _smoothness_cases(differences, runs)
     verdict = _over_analyses(cases)
-    first, others = cases[0], cases[1:]
-    kinds = [f"{case.title} {case.verdict.replace('_', ' ')}" for case in others]
-    reason = f"{first.text} Other analyses: {'; '.join(kinds)}.{bench.scope([shown_backbone(pair[0])])}"
+    kinds = [f"{case.title} {verdict_text(case.verdict)}" for case in cases[1:]]
+    reason = f"{cases[0].text} Other analyses: {'; '.join(kinds)}.{bench.scope([shown_backbone(pair[0])])}"
     return replace(judged, verdict=verdict, reason=reason, cases=tuple(cases))
 
 
-def _smoothness_cases(bench: Bench, pair: Sequence[Experiment], questions: Sequence[Question]) -> list[Case]:
+def _smoothness_cases(differences: Sequence[Difference], runs: tuple[str, ...]) -> list[Case]:
     """One case a measure, each decided alone: they are analyses of the same runs, not tests beside each other."""
-    cases, names = [], tuple(experiment.name for experiment in pair)
-    for number, question in enumerate(questions):
-        finding = decide([question])[0]
-        found = f"{question.name} {finding_text(finding)}"
-        title = question.difference.metric
-        role: Role = "primary" if number == 0 else "secondary"
-        ending = f"{finding.verdict.replace('_', ' ')}{f' ({finding.why})' if finding.why else ''}"
-        untested = finding.why if finding.p is None else None
-        cases.append(
-            Case(
-                title,
-                finding.verdict,
-                found,
-                ending,
-                names,
-                (finding.difference.effect,),
-                untested,
-                (finding,),
-                "",
-                role,
-            )
+    drafts = [
+        Draft(
+            difference.metric,
+            Question("without minus with homotopy parameter", difference),
+            runs,
+            untested=difference.why_undecidable,
+            verdict="confounded" if difference.confounded else "cannot_tell",
         )
-    return cases
+        for difference in differences
+    ]
+    first, *others = (settle([draft], [], tested=True)[0] for draft in drafts)
+    return [first, *(replace(case, role="secondary") for case in others)]
 
 
 def _over_analyses(cases: Sequence[Case]) -> Verdict:
@@ -260,15 +244,12 @@ def smoothness_differences(bench: Bench, with_it: Experiment, without: Experimen
     found = []
     for title, column, measure in measured:
         scores = [_by_seed(experiment, column, measure) for experiment in (without, with_it)]
-        seeds = sorted(set(scores[0]) & set(scores[1]) - set(bench.study.analysis.left_out))
-        mixed = bench.study.mixed(without, with_it, seeds)
-        alike = [seed for seed in seeds if seed not in mixed]
-        confounded = bool(mixed) and len(alike) < LEAST_SEEDS
-        used = seeds if confounded else alike
+        shared = sorted(set(scores[0]) & set(scores[1]))
+        used, mixed, confounded = bench.study.comparable_seeds(without, with_it, shared)
         if used:
             values = tuple(scores[0][seed] - scores[1][seed] for seed in used)
             found.append(
-                Difference(title, tuple(used), values, without_items=True, dropped=mixed, confounded=confounded,
+                Difference(title, used, values, without_items=True, dropped=mixed, confounded=confounded,
                            test=bench.study.analysis.test)
             )  # fmt: skip
     return found

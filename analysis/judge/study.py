@@ -254,12 +254,9 @@ class Study:
         if differ_in_items(first, second):
             return None
         metric, shared = metric or a.primary, shared_seeds(first, second)
-        wanted = shared if seeds is None else [seed for seed in shared if seed in seeds]
-        wanted = [seed for seed in wanted if seed not in self.analysis.left_out]
-        mixed = self.mixed(first, second, wanted)
-        alike = [seed for seed in wanted if seed not in mixed]
-        confounded = bool(mixed) and len(alike) < LEAST_SEEDS
-        used = tuple(wanted if confounded else alike)
+        used, mixed, confounded = self.comparable_seeds(
+            first, second, shared if seeds is None else [seed for seed in shared if seed in seeds]
+        )
         pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in used]
         values = tuple(x - y for x, y in pairs if x is not None and y is not None)
         if not values or len(values) < len(pairs):
@@ -278,11 +275,18 @@ class Study:
             item_count=a.items,
         )
 
-    def mixed(self, first: Experiment, second: Experiment, seeds: Sequence[int]) -> tuple[int, ...]:
-        """Seeds whose two runs were made on different types of processor."""
-        if not self.analysis.processors:
-            return ()
-        return tuple(seed for seed in seeds if differ_in_processor(first, second, seed))
+    def comparable_seeds(
+        self, first: Experiment, second: Experiment, shared: Sequence[int]
+    ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+        """Of the shared seeds: those to use, those whose runs were made on different types of processor, and whether
+        the comparison is confounded, for too few others are left: then all are used."""
+        wanted = tuple(seed for seed in shared if seed not in self.analysis.left_out)
+        mixed: tuple[int, ...] = ()
+        if self.analysis.processors:
+            mixed = tuple(seed for seed in wanted if differ_in_processor(first, second, seed))
+        alike = tuple(seed for seed in wanted if seed not in mixed)
+        confounded = bool(mixed) and len(alike) < LEAST_SEEDS
+        return wanted if confounded else alike, mixed, confounded
 
     def pooled(self, pairs: Sequence[tuple[Experiment, Experiment]]) -> Difference | None:
         """Seed by seed the mean over pairs (one a task) of first minus second in the primary measure.

@@ -101,7 +101,7 @@ def _over_tasks(
         for (backbone, variant, what), members in groups.items()
         if (pooled := pooled_draft(bench, _pooled_title(backbone, variant, members), what, members, keeps=keeps))
     ]
-    secondary = [draft for _, _, draft in drafts if draft not in primary]
+    secondary = [draft for _, _, draft in drafts if all(draft is not one for one in primary)]
     waiting = bench.unfinished(claim)
     cases = settle(primary, secondary, tested=bench.never_tests is None and waiting is None)
     judged = Judged(
@@ -123,7 +123,8 @@ def _over_tasks(
         return replace(judged, verdict=undecided, reason=reason)
     verdict, leads = joined_verdict(cases), ""
     if almost_all is not None:
-        verdict, leads = _almost_all(verdict, cases, almost_all)
+        pooled_tasks = {draft.title for members in groups.values() for draft in members}
+        verdict, leads = _almost_all(verdict, cases, pooled_tasks, almost_all)
     reason = " ".join(case.text for case in cases if case.role == "primary") + leads + _singles(cases) + without_test
     if why := bench.published.authors.facts.why_not_comparable(bench.profile):
         reason += f" This says nothing about the paper's own figures: {lowered(why)}"
@@ -135,14 +136,15 @@ def _pooled_title(backbone: str, variant: str, members: Sequence[Draft]) -> str:
     return f"{tested} learned tasks pooled on {backbone_name(backbone)}, {variant}"
 
 
-def _almost_all(verdict: Verdict, cases: Sequence[Case], share: float) -> tuple[Verdict, str]:
-    """ "In almost all cases": the mean is ahead of every rival in at least `share` of the tasks, and no task trails."""
-    singles = [case for case in cases if case.untested is None and case.role == "secondary"] or [
-        case for case in cases if case.untested is None
-    ]
+def _almost_all(verdict: Verdict, cases: Sequence[Case], pooled: set[str], share: float) -> tuple[Verdict, str]:
+    """The verdict on "in almost all cases", over the tasks that were pooled.
+
+    The mean must be ahead of every rival in at least `share` of them, and none may be shown to trail.
+    """
     tasks: dict[str, list[Case]] = {}
-    for case in singles:
-        tasks.setdefault(case.title, []).append(case)
+    for case in cases:
+        if case.untested is None and case.title in pooled:
+            tasks.setdefault(case.title, []).append(case)
     ahead = sum(all(effect > 0 for case in found for effect in case.effects) for found in tasks.values())
     trails = sum(any(case.verdict == "contradicted" for case in found) for found in tasks.values())
     text = f" Ahead of every rival in {ahead} of {len(tasks)} tasks ({percent(share, 0)} are needed)"

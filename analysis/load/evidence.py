@@ -37,7 +37,7 @@ _HEX = re.compile(r"[0-9a-f]{32,}(\.dir)?")
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """`file` has `found` in `field` where `expected` should be. `source`: who says so, with its verb."""
 
     file: Path
@@ -74,7 +74,7 @@ def read_decoding(directory: Path) -> Mapping[str, Any]:
     return content
 
 
-def gold_difference(directory: Path, decoding: Mapping[str, Any]) -> Difference | None:
+def gold_difference(directory: Path, decoding: Mapping[str, Any]) -> Mismatch | None:
     """Whether the gold file has changed since the predictions; None where either is absent."""
     name, wanted = decoding.get("gold"), decoding.get("gold_sha256")
     if not isinstance(name, str) or not isinstance(wanted, str):
@@ -84,12 +84,12 @@ def gold_difference(directory: Path, decoding: Mapping[str, Any]) -> Difference 
         return None
     source = f"{directory / 'predictions' / 'decoding.json'} has"
     fix = f"the task was prepared again after this run; `{repro(directory, 'predict')}` predicts again"
-    return Difference(path, "sha256", wanted, found, source, fix)
+    return Mismatch(path, "sha256", wanted, found, source, fix)
 
 
 def differences(
     directory: Path, records: Mapping[int, RunRecord], decoding: Mapping[str, Any], metrics: Metrics | None
-) -> list[Difference]:
+) -> list[Mismatch]:
     """Everything that does not belong together, from the hashes in the files and those in dvc.lock."""
     found = _adapter_differences(directory, records, decoding)
     found += _score_differences(directory, metrics)
@@ -99,7 +99,7 @@ def differences(
 
 def _adapter_differences(
     directory: Path, records: Mapping[int, RunRecord], decoding: Mapping[str, Any]
-) -> list[Difference]:
+) -> list[Mismatch]:
     """Predictions of another adapter than the record's; none where decoding.json names no adapters (older runs)."""
     named = decoding.get("adapter_sha256")
     if not isinstance(named, dict):
@@ -110,7 +110,7 @@ def _adapter_differences(
         if record.adapter is None or not predicted.is_file() or named.get(str(seed)) == record.adapter.sha256:
             continue
         found.append(
-            Difference(
+            Mismatch(
                 directory / "predictions" / "decoding.json",
                 f"adapter_sha256.{seed}",
                 record.adapter.sha256,
@@ -122,7 +122,7 @@ def _adapter_differences(
     return found
 
 
-def _score_differences(directory: Path, metrics: Metrics | None) -> list[Difference]:
+def _score_differences(directory: Path, metrics: Metrics | None) -> list[Mismatch]:
     """Predictions that changed after scoring, and means in metrics.json that are not those in scores.json."""
     scores, means = directory / "scores.json", directory / "metrics.json"
     if metrics is None:
@@ -133,15 +133,15 @@ def _score_differences(directory: Path, metrics: Metrics | None) -> list[Differe
     for seed, wanted in metrics.predictions_sha256.items():
         path = directory / "predictions" / f"seed-{seed}.jsonl"
         if path.is_file() and (now := _sha256(path)) != wanted:
-            found.append(Difference(path, "sha256", wanted, now, source, f"it has changed since; {fix}"))
+            found.append(Mismatch(path, "sha256", wanted, now, source, f"it has changed since; {fix}"))
     if not (scores.is_file() and means.is_file()):
         return found
     shown, expected = read_json(means), {name: mean for name, mean in metrics.means.items() if mean is not None}
     if not isinstance(shown, dict):
-        return [*found, Difference(means, "content", "an object", type(shown).__name__, source, fix)]
+        return [*found, Mismatch(means, "content", "an object", type(shown).__name__, source, fix)]
     for name in sorted({*shown, *expected}):
         if name not in shown or name not in expected or shown[name] != expected[name]:
-            found.append(Difference(means, name, expected.get(name), shown.get(name), source, fix))
+            found.append(Mismatch(means, name, expected.get(name), shown.get(name), source, fix))
     return found
 
 
@@ -237,7 +237,7 @@ def without_code(text: str) -> str:
     return "\n".join(kept)
 
 
-def lock_differences(directory: Path, lock: Lock) -> list[Difference]:
+def lock_differences(directory: Path, lock: Lock) -> list[Mismatch]:
     """Files that are not those dvc.lock names, and a stage that read something else than the one before it wrote."""
     directory = directory.absolute()
     inside = directory.relative_to(lock.root).as_posix()
@@ -251,23 +251,23 @@ def lock_differences(directory: Path, lock: Lock) -> list[Difference]:
                 command = repro(directory, stage)
                 keep = command.replace("repro", "commit")
                 fix = f"it was edited or made outside DVC: `{command}` makes it again, `{keep}` keeps it"
-                found.append(Difference(_shown(directory / name), "md5", wanted, now, source, fix))
+                found.append(Mismatch(_shown(directory / name), "md5", wanted, now, source, fix))
     for name, writer, reader in LINKS:
         wrote = lock.outs.get(entries[writer], {}).get(f"{inside}/{name}")
         read = lock.deps.get(entries[reader], {}).get(f"{inside}/{name}")
         if wrote and read and wrote != read:
             field, fix = f"{entries[reader]}, {name}", f"`{repro(directory, reader)}` reads the present one"
-            found.append(Difference(lock.path, field, wrote, read, f"{entries[writer]} wrote", fix))
+            found.append(Mismatch(lock.path, field, wrote, read, f"{entries[writer]} wrote", fix))
     return [*found, *_gold_in_lock(directory, lock, entries)]
 
 
-def _gold_in_lock(directory: Path, lock: Lock, entries: Mapping[str, str]) -> list[Difference]:
+def _gold_in_lock(directory: Path, lock: Lock, entries: Mapping[str, str]) -> list[Mismatch]:
     found = []
     for stage in ("predict", "score"):
         for name, wanted in lock.deps.get(entries[stage], {}).items():
             if name.startswith("gold/") and (now := content_md5(lock.root / name)) not in (None, wanted):
                 fix = f"the task was prepared again after this run; `{repro(directory, stage)}`"
-                found.append(Difference(_shown(lock.root / name), "md5", wanted, now, f"{lock.path} has", fix))
+                found.append(Mismatch(_shown(lock.root / name), "md5", wanted, now, f"{lock.path} has", fix))
     return found
 
 

@@ -24,7 +24,7 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.load.evidence import Difference, differences, gold_difference, read_decoding
+from analysis.load.evidence import Mismatch, differences, gold_difference, read_decoding
 from analysis.load.names import SELECTING, backbone_name, method_label, task_name
 from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
@@ -244,7 +244,7 @@ class Experiment:
     directory: Path
     status: Status
     problems: tuple[str, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Mismatch, ...] = ()
     records: Mapping[int, RunRecord] = field(default_factory=dict)
     curves: Mapping[int, pd.DataFrame] = field(default_factory=dict)
     predictions: Mapping[int, list[Any]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class ComparisonRow:
     @property
     def title(self) -> str:
         """`CoLA on MiniLM-L6, K=3: WeightLoRA minus LoRA`."""
-        return f"{self.case.title}: {self.case.subject}{self.finding.question.name}"
+        return f"{self.case.title}: {self.finding.question.name}"
 
     @property
     def line(self) -> str:

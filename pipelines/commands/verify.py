@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from analysis.load.evidence import Difference
+    from analysis.load.evidence import Mismatch
     from analysis.load.runs import Experiment, Metrics
     from pipelines.commands.verify_counts import Recount
     from pipelines.shared.settings import Settings
@@ -90,7 +90,7 @@ class Verified:
     files: int = 0
     scores: int = 0
     counts: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[Mismatch] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     not_recomputed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -202,7 +202,7 @@ def check(experiment: Experiment, recount: Recount, tell: Tell) -> Verified:
 
 def check_files(experiment: Experiment, found: Verified) -> None:
     """Adapters that are present are those the records name; what dvc.lock names is there."""
-    from analysis.load.evidence import OUTPUTS, Difference, read_lock, repro
+    from analysis.load.evidence import OUTPUTS, Mismatch, read_lock, repro
     from pipelines.shared.paths import adapter_file
     from replication.errors import DataError
     from replication.fileio import sha256_file
@@ -219,7 +219,7 @@ def check_files(experiment: Experiment, found: Verified) -> None:
             now = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             for name, value in now.items():
                 if value != (wanted := getattr(record.adapter, name)):
-                    found.differences.append(Difference(path, name, wanted, value, source, fix))
+                    found.differences.append(Mismatch(path, name, wanted, value, source, fix))
     try:
         lock = read_lock(directory.parent)
     except DataError:
@@ -237,12 +237,12 @@ def check_files(experiment: Experiment, found: Verified) -> None:
                 found.not_recomputed.append((str(directory / name), f"{lock.path} {why}"))
             elif wanted is not None and not (directory / name).exists():
                 fix = f"`git checkout`, or `{repro(directory, stage)}`"
-                found.differences.append(Difference(directory / name, "md5", wanted, None, f"{lock.path} has", fix))
+                found.differences.append(Mismatch(directory / name, "md5", wanted, None, f"{lock.path} has", fix))
 
 
 def check_scores(experiment: Experiment, metrics: Metrics, found: Verified, tell: Tell) -> None:
     """Every number of scores.json, from the predictions."""
-    from analysis.load.evidence import Difference, repro
+    from analysis.load.evidence import Mismatch, repro
     from analysis.load.runs import scores_file
     from pipelines.score import over_seeds
     from replication.corpora.registry import describe
@@ -268,7 +268,7 @@ def check_scores(experiment: Experiment, metrics: Metrics, found: Verified, tell
         found.scores += number
         if not same(expected, written):
             source = "the predictions give"
-            found.differences.append(Difference(path, name, expected, written, source, fix))
+            found.differences.append(Mismatch(path, name, expected, written, source, fix))
 
     compare("metrics", list(first.values), list(metrics.metrics))
     compare("primary", lead, metrics.primary)
@@ -304,7 +304,7 @@ def same(expected: object, written: object) -> bool:
 
 def check_counts(experiment: Experiment, seed: int, recount: Recount, found: Verified) -> None:
     """Every parameter count of one seed's record, from the architecture."""
-    from analysis.load.evidence import Difference, repro
+    from analysis.load.evidence import Mismatch, repro
     from pipelines.commands.verify_counts import FIELDS, NotRecomputedError, differences
     from replication.errors import AdapterError
 
@@ -318,7 +318,7 @@ def check_counts(experiment: Experiment, seed: int, recount: Recount, found: Ver
         file = experiment.directory / "training" / f"seed-{seed}" / ("selection.json" if selection else "record.json")
         name, source = ("survivors" if selection else "method_config"), f"{record.method} on {record.backbone} has"
         fix = f"`{repro(experiment.directory, 'finetune')}` trains it again"
-        found.differences.append(Difference(file, name, "others", str(error), source, fix))
+        found.differences.append(Mismatch(file, name, "others", str(error), source, fix))
         return
     found.differences += differences(experiment, seed, counted)
     if counted.unknown:

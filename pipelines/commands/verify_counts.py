@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from analysis.load.evidence import Difference, repro
+from analysis.load.evidence import Mismatch, repro
 from analysis.load.runs import Experiment
 from analysis.load.selection import Selection
 from pipelines.shared.paths import weights_directory
@@ -78,7 +78,7 @@ class Recount:
         return Counted(*counts_with(record, selection, size))
 
 
-def differences(experiment: Experiment, seed: int, counted: Counted) -> list[Difference]:
+def differences(experiment: Experiment, seed: int, counted: Counted) -> list[Mismatch]:
     """Counts in one seed's record that are not those of the architecture."""
     record = experiment.records[seed]
     path = experiment.directory / "training" / f"seed-{seed}" / "record.json"
@@ -88,7 +88,7 @@ def differences(experiment: Experiment, seed: int, counted: Counted) -> list[Dif
     if record.counts_at_start is not None or counted.start != counted.end:
         parts.append(("counts_at_start", record.counts_at_start or record.counts, counted.start))
     return [
-        Difference(path, f"{name}.{field}", expected[field], getattr(recorded, field), source, fix)
+        Mismatch(path, f"{name}.{field}", expected[field], getattr(recorded, field), source, fix)
         for name, recorded, expected in parts
         for field in FIELDS
         if field not in counted.unknown and getattr(recorded, field) != expected[field]

@@ -38,7 +38,8 @@ def sensitive(runs, published):
     return found, {judged.claim.id: judged for judged in verdicts}
 
 
-def test_other_analyses_stand_in_columns_and_change_no_verdict(write_task_runs, tmp_path, published):
+def test_other_analyses_stand_in_columns_and_change_no_verdict(write_task_runs, tmp_path, published, monkeypatch):
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 1000)
     quality = {
         "my-cola-weight_lora-k3": 0.93, "my-cola-random_lora-k3": 0.75, "my-rte-frozen": 0.9, "my-rte-lora": 0.9,
         "my-rte-random_lora-k3": 0.99, "my-rte-weight_lora-k3": 0.4,

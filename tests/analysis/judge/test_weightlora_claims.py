@@ -22,8 +22,9 @@ def weightlora_verdicts(profile, study, memory=None):
 
 
 @pytest.fixture
-def make(write_task_runs, tmp_path):
-    """Verdicts on made-up runs whose quality is given."""
+def make(write_task_runs, tmp_path, monkeypatch):
+    """Verdicts on made-up runs whose quality is given; a tenth of the resamples, for time."""
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 1000)
 
     def judged(profile="cpu", **settings):
         defaults = {
@@ -264,3 +265,23 @@ def test_a_task_that_dropped_a_seed_drops_it_from_the_pool(write_task_runs, tmp_
     found = weightlora_verdicts("cpu", Study.of(experiments))["better_than_random"]
     assert found.primary[0].findings[0].difference.seeds == (7, 18, 101, 1917)
     assert found.headline.to_dict()["seeds"] == [7, 18, 101, 1917]
+
+
+def test_a_backbone_outside_the_plan_is_shown_and_decides_nothing(write_task_runs, tmp_path):
+    """WeightLoRA+ is ahead in both planned tasks and far behind on another backbone."""
+    ahead = {f"my-{task}-weight_lora_plus": 0.99 for task in ("cola", "mrpc")}
+    more = {"methods": POOLED["methods"], "items": 300}
+    write_task_runs(tmp_path, tasks=("cola", "mrpc"), quality=ahead, **more)
+    runs = write_task_runs(
+        tmp_path, tasks=("sst2",), backbone="deberta-v3-base", quality={"my-sst2-weight_lora_plus": 0.60}, **more
+    )
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(
+        update={"tasks": {"cola": "matthews_correlation", "mrpc": "f1"}, "seeds": (18, 52, 1917)}
+    )
+    planned = fixed.model_copy(update={"grid": (part,)})
+    found = weightlora_verdicts("cpu", Study.of(load_profile(runs), judgement=planned))["plus_is_best"]
+    assert found.verdict == "supported"
+    assert "Ahead of every rival in 2 of 2 tasks" in found.reason
+    elsewhere = [case for case in found.cases if "DeBERTaV3-base" in case.title]
+    assert {(case.role, case.verdict) for case in elsewhere} == {("secondary", "contradicted")}

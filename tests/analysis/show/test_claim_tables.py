@@ -46,7 +46,7 @@ def test_an_effect_is_one_line_with_everything_the_rule_says():
 
 
 def test_a_case_says_whose_comparison_it_is():
-    found = row(drafts=[Draft("CoLA", question("minus LoRA"), subject="WeightLoRA+ ")])
+    found = row(drafts=[Draft("CoLA", question("WeightLoRA+ minus LoRA"))])
     assert found.headline.startswith("CoLA: WeightLoRA+ minus LoRA +0.100")
     untested = row("not_tested", [Draft("CoLA", question())])
     assert untested.headline.startswith("Observed, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
@@ -99,6 +99,7 @@ def test_examples_needed_reach_the_target_and_one_fewer_does_not(design, differe
         assert count == 2 or chance(count - 1) < POWER
 
 
+@settings(max_examples=30)
 @given(st.floats(0.001, 0.1), st.floats(0.0, 0.1), st.floats(0.001, 0.2), st.integers(2, 20))
 def test_more_comparisons_never_raise_power(seed_sd, item_error, difference, comparisons):
     alone, together = (from_numbers(seed_sd, item_error, None, 3, count) for count in (1, comparisons))

@@ -119,6 +119,19 @@ def test_holm_over_item_p_values_alone_errs_most():
     assert family_error((0.02, 0.003, 0.0), 3, 7, test="items") > 0.9
 
 
+@pytest.mark.parametrize(("comparisons", "wanted"), [(7, 0.30), (20, 0.63)])
+def test_the_earlier_rule_erred_as_often_as_the_documents_say(comparisons, wanted):
+    """Holm over the items' p-values, and beside it each seed interval at 5 %: three seeds, no effect."""
+    rng, families, seeds, of_items = np.random.default_rng(1), 5000, 3, 0.003
+    values = of_items * rng.normal(size=(families, comparisons, 1))
+    values = values + 0.02 * rng.normal(size=(families, comparisons, seeds))
+    mean, of_seeds = values.mean(axis=2), values.std(axis=2, ddof=1) / math.sqrt(seeds)
+    p_items, p_seeds = 2 * stats.norm.sf(np.abs(mean) / of_items), 2 * stats.t.sf(np.abs(mean) / of_seeds, seeds - 1)
+    adjusted = np.array([holm(row) for row in p_items])
+    found = ((adjusted <= 0.05) & (p_seeds <= 0.05)).any(axis=1).mean()
+    assert found == pytest.approx(wanted, abs=3 * math.sqrt(0.25 / families))
+
+
 def test_the_simulation_rejects_what_the_rule_rejects():
     """The vectorised p of the simulation is MeanTest's, and Bonferroni's first step is Holm's."""
     rng = np.random.default_rng(2)
