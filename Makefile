@@ -33,9 +33,12 @@ reproduce-cpu: $(VENV)/.installed ## cpu profile: packaged pretrained weights, r
 	replicate sweep --profile cpu --jobs $(JOBS)
 	@echo "Report: reports/cpu/index.html"
 
-reproduce-paper: $(VENV)/.installed ## paper profile: the papers' own settings; needs GPUs and the model hub
-	dvc repro pipelines/paper/dvc.yaml
-	@echo "Report: reports/paper/index.html"
+# The report is made of whatever has run, and the exit status is the sweep's.
+reproduce-paper: $(VENV)/.installed ## paper profile, one experiment a GPU: make reproduce-paper [ONLY="task:cola backbone:gpt2-*"]
+	status=0; replicate sweep --profile paper $(if $(filter command%,$(origin JOBS)),--jobs $(JOBS)) \
+		$(foreach pattern,$(ONLY),--only '$(pattern)') || status=$$?; \
+	python -m pipelines.report --params pipelines/paper/params.yaml && \
+	echo "Report: reports/paper/index.html" && exit $$status
 
 search: $(VENV)/.installed ## learning rate of one method: make search CASE=lora [PARAMS=params.yaml]
 	@test -n "$(CASE)" || { echo "name a case under searches of $(PARAMS): make search CASE=lora" >&2; exit 2; }

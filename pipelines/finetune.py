@@ -43,6 +43,7 @@ def main(
     if dry_run:
         say(describe(chosen))
         return
+    chosen.require_rate()
     if processes.writes() and any(not is_trained(chosen, seed) for seed in chosen.seeds):
         require(chosen)
     finished = [finished_seed(chosen, seed) for seed in chosen.seeds]

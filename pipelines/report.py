@@ -46,7 +46,7 @@ def planned(settings: Settings) -> dict[str, Any]:
             experiment.form.name,
             dict(experiment.settings),
             experiment.corpus["name"],
-            row.search,
+            row.case,
             seeds=experiment.seeds,
         )
     return plan

@@ -4,9 +4,10 @@ Rates are compared by the loss on a held-out part of the training split; neither
 Every candidate is tried with the plan's first seed; the two best are tried with its other seeds, and the lower mean
 wins. While the winner is the smallest or the largest rate tried, one more beyond it is tried.
 
-Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision, written
-into params.yaml by a person, and must not change because a float differs elsewhere: the stage is frozen, and
-`make search CASE=...` runs it. A search that was stopped continues with the remaining trials.
+Writes searches/<profile>/<case>.json, which is committed and read by the report. Its outcome is a decision and must not
+change because a float differs elsewhere: the stage is frozen, and runs when its file is absent or by
+`make search CASE=...`. A person writes the rate into params.yaml, or an experiment takes it over from the file, by
+`learning_rate: {search: <case>}`. A search that was stopped continues with the remaining trials.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import random
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipelines.shared.experiment import Experiment, resolve_search
-from pipelines.shared.paths import Rows, read_rows
+from pipelines.shared.paths import Rows, read_rows, search_path
 from pipelines.shared.preflight import require
 from pipelines.shared.settings import Search, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
@@ -50,8 +50,7 @@ def main(
     result = search_learning_rate(chosen, search)
     say(f"{case}: best learning rate {result['best']:g}")
     described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}
-    path = Path("searches") / chosen.profile / f"{case}.json"
-    write_json(path, {**described, **search.model_dump(mode="json"), **result})
+    write_json(search_path(chosen.profile, case), {**described, **search.model_dump(mode="json"), **result})
 
 
 def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, Any]:

@@ -25,7 +25,8 @@ import typer
 import yaml
 
 from pipelines.commands.accept_cells import differences, run_cells, source_differences
-from pipelines.commands.sweep import dvc_file, settings_of
+from pipelines.commands.selection import settings_of
+from pipelines.commands.sweep import dvc_file
 from pipelines.shared.code import ACCEPTED, PACKAGES, code_sha256
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import Settings

@@ -1,27 +1,29 @@
 """What each experiment of a profile takes: GPU memory, hours, disk; predicted without weights, data or a GPU.
 
-Memory is that of `replicate memory`: one training step at the full batch and length, in fp32 and with bf16 autocast
-over fp32 weights. It takes seconds for each case, so the cases of the paper profile are kept in `FILE`; `replicate
-plan` predicts what is not there, `--save` writes it down.
+Memory is that of `replicate memory`: one training step at the full batch and length, in each precision. It takes
+seconds for each case, so the cases of the paper profile are kept in `FILE`; `replicate plan` predicts what is not
+there, `--save` writes it down.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.shared.experiment import Experiment, described
+from pipelines.shared.experiment import Experiment, described, described_search
 from pipelines.shared.settings import BASELINE, Settings
 from replication.backbones import BACKBONES
 from replication.fileio import read_json, write_text
+from replication.training.config import BF16_WEIGHTS
 
 FILE = Path("measurements/full_scale/plan.json")
-PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "bf16_weights": "bf16_weights"}
 """Column -> `mixed_precision` of the training settings."""
 GIBI = 2**30
+SEARCH = "search@"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Card:
 
 
 CARDS = (
-    Card("24 GB", 24 * GIBI, {"fp32": 35.6e12, "bf16": 71e12}, "RTX 3090"),
-    Card("80 GB", 80 * GIBI, {"fp32": 67e12, "bf16": 989e12}, "H100 SXM"),
+    Card("24 GB", 24 * GIBI, {"fp32": 35.6e12, "bf16": 71e12, "bf16_weights": 71e12}, "RTX 3090"),
+    Card("80 GB", 80 * GIBI, {"fp32": 67e12, "bf16": 989e12, "bf16_weights": 989e12}, "H100 SXM"),
 )
 """Peaks from NVIDIA's data sheets: GA102 whitepaper; H100 datasheet (BF16 there with sparsity: 1,979)."""
 SHARE = 0.3
@@ -74,6 +76,11 @@ class Estimate:
     disk: float | None
     approximate: bool = False
 
+    @property
+    def is_search(self) -> bool:
+        """Whether these are the trials of a search, not an experiment."""
+        return self.key.startswith(SEARCH)
+
     def fits(self, memory: int) -> bool | None:
         """Whether it fits a card of `memory` bytes in the profile's precision; None: not predicted."""
         return None if self.memory is None else self.memory[self.precision] * HEADROOM + CONTEXT <= memory
@@ -98,10 +105,10 @@ def case_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def known_cases(root: Path) -> dict[str, dict[str, Any]]:
-    """The predictions kept in `FILE`, by case; empty without the file."""
+    """The predictions kept in `FILE` for every precision, by case; empty without the file."""
     path = root / FILE
     rows = read_json(path)["cases"] if path.is_file() else []
-    return {_identity(row["case"]): row for row in rows}
+    return {_identity(row["case"]): row for row in rows if set(row["bytes"]) == set(PRECISIONS)}
 
 
 def _identity(case: Mapping[str, Any]) -> str:
@@ -117,27 +124,42 @@ def estimates(
     """One estimate for each experiment in `selected`; a case not in `known` is predicted, or left open."""
     made: dict[str, Mapping[str, Any]] = dict(known)
     found = []
-    for key in selected:
-        experiment = described(settings, key)
+    for name, experiment, runs in runs_of(settings, selected):
         case = case_of(experiment)
         identity = _identity(case)
         if identity not in made and predict is not None and experiment.method != BASELINE:
             made[identity] = predict(case)
-        found.append(_estimate(experiment, made.get(identity)))
+        found.append(_estimate(name, experiment, runs, made.get(identity)))
     return found
 
 
-def _estimate(experiment: Experiment, row: Mapping[str, Any] | None) -> Estimate:
-    training, seeds = experiment.training, len(experiment.seeds)
-    precision = next(name for name, value in PRECISIONS.items() if value == training.mixed_precision)
-    shared = (experiment.key, experiment.backbone.name, str(experiment.corpus["name"]), precision)
+def runs_of(settings: Settings, selected: Sequence[str]) -> Iterator[tuple[str, Experiment, int]]:
+    """Name, experiment and number of trainings: the searches that the experiments wait for, then the experiments.
+
+    A search counts as its first candidates and the two best with the other seeds; it may go beyond them.
+    """
+    for case in dict.fromkeys(settings.experiments[key].rate_from for key in selected):
+        if case is not None:
+            experiment = described_search(settings, case)
+            plan = settings.search[settings.searches[case].plan]
+            yield f"{SEARCH}{case}", experiment, len(plan.learning_rates) + 2 * (len(plan.seeds) - 1)
+    for key in selected:
+        experiment = described(settings, key)
+        yield key, experiment, len(experiment.seeds)
+
+
+def _estimate(name: str, experiment: Experiment, runs: int, row: Mapping[str, Any] | None) -> Estimate:
+    training = experiment.training
+    precision = next(key for key, value in PRECISIONS.items() if value == training.mixed_precision)
+    shared = (name, experiment.backbone.name, str(experiment.corpus["name"]), precision)
     if experiment.method == BASELINE:
         return Estimate(*shared, dict.fromkeys(PRECISIONS, 0), 0.0, 0.0)
     if row is None:
         return Estimate(*shared, None, None, None)
-    tokens = training.steps * training.accumulation_steps * training.batch_size * training.max_length * seeds
+    tokens = training.steps * training.accumulation_steps * training.batch_size * training.max_length * runs
     through = 0 if experiment.method == "frozen" else 2 * row["parameters"]
     operations = 0 if not row["trained"] else tokens * (2 * row["parameters"] + through + 2 * row["trained"])
+    seeds = 0 if experiment.search else runs  # a search keeps numbers alone
     disk = 2 * seeds * 4.0 * row["trained"]  # in runs/ and in DVC's cache
     return Estimate(*shared, row["bytes"], float(operations), disk, row["approximate"])
 
@@ -152,11 +174,8 @@ def predict_case(case: Mapping[str, Any]) -> dict[str, Any]:
     tuners as LoRA on the same projections; a random choice as LoRA on the first K, through which the gradient has the
     longest way. Imports torch; takes seconds.
     """
-    import torch
-
-    from replication.backbones import backbone_config
-    from replication.memory import Workload, predict_step
-    from replication.memory.workloads import training_step
+    from replication.memory import Workload
+    from replication.memory.workloads import predict
     from replication.methods import method_config
 
     kept = case["settings"].get("keep") if case["method"] == "random_lora" else None
@@ -166,7 +185,6 @@ def predict_case(case: Mapping[str, Any]) -> dict[str, Any]:
         if approximate
         else method_config(case["method"], **case["settings"])
     )
-    unpadded = getattr(backbone_config(case["backbone"]), "pad_token_id", None) is None
     workload = Workload(
         case["backbone"],
         method,
@@ -175,36 +193,18 @@ def predict_case(case: Mapping[str, Any]) -> dict[str, Any]:
         kept,
         task="sequence_classification" if case["task"] == "question_answering" else case["task"],
         labels=case["labels"],
-        changes={"pad_token_id": 0} if unpadded else {},
     )
-
-    def with_autocast() -> Any:
-        step = training_step(workload)
-
-        def loss(model: Any, batch: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16):
-                return step.loss(model, batch)
-
-        return replace(step, loss=loss)
-
     parameters, trained, total = _counts(workload)
-    if not trained:  # evaluation alone, which takes little more than the weights
-        return {
-            "case": dict(case),
-            "parameters": parameters,
-            "trained": 0,
-            "bytes": dict.fromkeys(PRECISIONS, 4 * total),
-            "approximate": True,
-        }
+    if trained:
+        size = {name: predict(replace(workload, precision=value)).total for name, value in PRECISIONS.items()}
+    else:  # evaluation alone, which takes little more than the weights
+        size = {name: (2 if value == BF16_WEIGHTS else 4) * total for name, value in PRECISIONS.items()}
     return {
         "case": dict(case),
         "parameters": parameters,
         "trained": trained,
-        "bytes": {
-            "fp32": predict_step(lambda: training_step(workload), fused_dropout=True).total,
-            "bf16": predict_step(with_autocast, fused_dropout=True).total,
-        },
-        "approximate": approximate,
+        "bytes": size,
+        "approximate": approximate or not trained,
     }
 
 
@@ -230,8 +230,7 @@ def save_cases(
     import transformers
 
     cases: dict[str, dict[str, Any]] = {}
-    for key in settings.experiments:
-        experiment = described(settings, key)
+    for _, experiment, _ in runs_of(settings, list(settings.experiments)):
         if experiment.method != BASELINE:
             cases.setdefault(_identity(case_of(experiment)), case_of(experiment))
     rows = []

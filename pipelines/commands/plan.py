@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, known_cases, predict_case, save_cases
+from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, PRECISIONS, known_cases, predict_case, save_cases
 from pipelines.commands.findings import Finding
 from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
+from pipelines.commands.selection import ONLY, select
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+SHORT = {"bf16_weights": "bf16w"}
+"""Columns of 80."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     profile: Annotated[str, typer.Option(help="quick, cpu or paper.")] = "paper",
-    only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qa-*'.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     online: Annotated[
         bool, typer.Option("--online", help="Also ask the hubs whether what is missing is there.")
@@ -38,7 +42,6 @@ def plan(
     """Show what each experiment needs, and what a 24 GB card, an 80 GB card or eight of them can run."""
     from pipelines.commands.doctor import OnlineProbe, project_folder
     from pipelines.commands.readiness import profile_file
-    from pipelines.commands.sweep import select
     from pipelines.shared.settings import load_settings
 
     folder = project_folder(root)
@@ -76,29 +79,28 @@ def show(found: Plan) -> None:
 
 def _table(console: Console, found: Plan) -> None:
     numbers = {(need.name, need.text): str(number) for number, need in enumerate(found.findings, start=1)}
-    console.print(f"\n[bold]{'experiment':30} {'fp32':>7} {'bf16':>7} {'runs':4} {'24 GB':>6} {'80 GB':>6}  missing[/]")
+    columns = " ".join(f"{SHORT.get(name, name):>6}" for name in PRECISIONS)
+    console.print(f"\n[bold]{'experiment':30} {columns} {'runs':5} {'24 GB':>5} {'80 GB':>5}  missing[/]")
     for line in found.lines:
         estimate, memory = line.estimate, line.estimate.memory
         about = "~" if estimate.approximate else ""
-        gigabytes = [f"{about}{memory[name] / GIGA:.1f}" if memory else "?" for name in ("fp32", "bf16")]
+        gigabytes = " ".join(f"{f'{about}{memory[name] / GIGA:.1f}' if memory else '?':>6}" for name in PRECISIONS)
         hours = ["-" if estimate.fits(card.memory) is False else hours_text(estimate.hours(card)) for card in CARDS]
         marks = " ".join(numbers[need.name, need.text] for need in line.missing)
-        row = (
-            f"{estimate.key:30} {gigabytes[0]:>7} {gigabytes[1]:>7} {estimate.precision:4} {hours[0]:>6} {hours[1]:>6}"
-        )
+        runs = SHORT.get(estimate.precision, estimate.precision)
+        row = f"{estimate.key:30} {gigabytes} {runs:5} {hours[0]:>5} {hours[1]:>5}"
         console.print(f"{row}  {marks}".rstrip(), soft_wrap=True, markup=False)
     console.print(
-        "fp32, bf16: GB of GPU memory at the peak of a training step (~ about: as LoRA,\n"
-        "or the weights alone); runs: the profile's. 24 GB, 80 GB: hours of all seeds on\n"
-        "such a card, - too large. missing: numbers of the list below."
+        "fp32, bf16 (autocast), bf16w (bf16_weights): GB of GPU memory at the peak of a\n"
+        "training step (~ about: as LoRA, or the weights alone); runs: the profile's.\n"
+        "24 GB, 80 GB: hours of all seeds on such a card, - too large. missing: numbers\n"
+        "of the list below. search@x: trials of a learning rate before the experiments."
     )
     for card in CARDS:
         large = [line.estimate for line in found.lines if line.estimate.fits(card.memory) is False]
-        smaller = sum(replace(estimate, precision="bf16").fits(card.memory) is True for estimate in large)
+        smaller = sum(replace(estimate, precision="bf16_weights").fits(card.memory) is True for estimate in large)
         if large:
-            console.print(
-                f"{card.name} card: {len(large)} are too large; with mixed_precision bf16, {smaller} of them fit."
-            )
+            console.print(f"{card.name} card: {len(large)} are too large; with bf16_weights, {smaller} of them fit.")
 
 
 def how_to_fix(console: Console, findings: Sequence[Finding]) -> None:

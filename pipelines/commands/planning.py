@@ -12,6 +12,7 @@ from pipelines.commands.estimates import (
     ASSUMPTION,
     CARDS,
     COPIES,
+    SEARCH,
     SHARE,
     Card,
     Estimate,
@@ -22,7 +23,7 @@ from pipelines.commands.estimates import (
 from pipelines.commands.findings import Finding, Probe
 from pipelines.commands.weights_readiness import backbone_weights, holds_model, sentencepiece
 from pipelines.shared.paths import weights_directory
-from pipelines.shared.settings import Settings
+from pipelines.shared.settings import Row, Settings
 from replication.backbones import BACKBONES
 from replication.corpora.registry import REAL
 
@@ -33,7 +34,7 @@ MANY = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One experiment: its estimate, and the findings that are not ready."""
+    """One experiment, or one search: its estimate, and the findings that are not ready."""
 
     estimate: Estimate
     missing: tuple[Finding, ...]
@@ -50,12 +51,21 @@ class Plan:
     disk: float
 
     def fitting(self, memory: int) -> list[Estimate]:
-        """Experiments that fit a card of this memory."""
+        """What fits a card of this memory, searches too."""
         return [line.estimate for line in self.lines if line.estimate.fits(memory)]
+
+    def runnable(self, memory: int) -> int:
+        """How many experiments fit such a card."""
+        return sum(not estimate.is_search for estimate in self.fitting(memory))
 
     def hours(self, card: Card, cards: int = 1) -> float:
         """Hours of what fits, on `cards` such cards, one experiment a card."""
         return spread((estimate.hours(card) or 0.0 for estimate in self.fitting(card.memory)), cards)
+
+    @property
+    def experiments(self) -> int:
+        """How many experiments the plan is about, searches apart."""
+        return sum(not line.estimate.is_search for line in self.lines)
 
     @property
     def open(self) -> list[str]:
@@ -81,16 +91,16 @@ def make_plan(
     found = estimates(settings, selected, known, predict)
     pipeline = Path(settings.params_file).with_name("dvc.yaml").as_posix()
     pipeline = "" if pipeline == "dvc.yaml" else pipeline
-    tasks = {settings.experiments[key].task: settings.tasks[settings.experiments[key].task] for key in selected}
+    rows = [row_of(settings, estimate.key) for estimate in found]
+    tasks = {row.task: settings.tasks[row.task] for row in rows}
     corpora = {
         key: finding for key, task in tasks.items() for finding in corpus_findings(root, [(key, task)], pipeline, probe)
     }
-    names = dict.fromkeys(settings.experiments[key].backbone for key in selected)
+    names = dict.fromkeys(row.backbone for row in rows)
     weights = {name: backbone_weights(root, BACKBONES[name], probe) for name in names if name in BACKBONES}
     reader = {name: need for name in weights if (need := sentencepiece(root, BACKBONES[name])).state == "missing"}
     lines = []
-    for estimate in found:
-        row = settings.experiments[estimate.key]
+    for estimate, row in zip(found, rows, strict=True):
         needs = [weights.get(row.backbone), reader.get(row.backbone), corpora.get(row.task)]
         missing = tuple(need for need in needs if need is not None and need.state in ("network", "missing", "limited"))
         lines.append(Line(estimate, missing))
@@ -115,6 +125,12 @@ def make_plan(
     )
 
 
+def row_of(settings: Settings, name: str) -> Row:
+    """The experiment, or the case of `search@<case>`."""
+    case = name.removeprefix(SEARCH)
+    return settings.experiments[name] if case == name else settings.searches[case]
+
+
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
     """Findings of one name and text as one; where more than two stages make what is missing, the command of all."""
     fixes: dict[tuple[str, str], dict[str, None]] = {}
@@ -136,7 +152,8 @@ def as_dict(found: Plan) -> dict[str, Any]:
         "profile": found.profile,
         "assumption": ASSUMPTION,
         "summary": {
-            "experiments": len(found.lines),
+            "experiments": found.experiments,
+            "searches": len(found.lines) - found.experiments,
             "download_bytes": round(found.download),
             "disk_bytes": round(found.disk),
             "not_predicted": found.open,
@@ -145,7 +162,7 @@ def as_dict(found: Plan) -> dict[str, Any]:
                     "card": card.name,
                     "model": card.model,
                     "cards": cards,
-                    "experiments": len(found.fitting(card.memory)),
+                    "experiments": found.runnable(card.memory),
                     "hours": round(found.hours(card, cards), 2),
                     "too_large": _too_large(found, card),
                 }
@@ -186,13 +203,13 @@ def summary(found: Plan) -> list[str]:
     memory = found.memory
     gpu = f", GPU {memory[0] / GIGA:.0f} to {memory[1] / GIGA:.0f} GB" if memory else ""
     lines = [
-        f"{len(found.lines)} experiments: download {_gigabytes(found.download)}, disk {_gigabytes(found.disk)}{gpu}"
+        f"{found.experiments} experiments: download {_gigabytes(found.download)}, disk {_gigabytes(found.disk)}{gpu}"
     ]
     for card, cards in _machines():
         name = f"{cards} cards of {card.name}" if cards > 1 else f"{card.name} card"
         share = f" (at {SHARE:.0%} of the peak)" if cards > 1 else ""
         lines.append(
-            f"{name}: {len(found.fitting(card.memory))} of {len(found.lines)} experiments, "
+            f"{name}: {found.runnable(card.memory)} of {found.experiments} experiments, "
             f"{hours_text(found.hours(card, cards))} h{share}"
         )
     if found.open:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.sweep import select, settings_of
+from pipelines.commands.selection import ONLY, select, settings_of
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.preflight import Report, build, preflight, shown, write_outputs
 from pipelines.shared.stage import say
@@ -28,7 +28,7 @@ def main(
         str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
     ] = None,
     params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Experiments, by name or pattern (default: all).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object an experiment.")] = False,
 ) -> None:
     """Try all that each training of a profile needs and writes, without training; exit code 1 if one would fail.

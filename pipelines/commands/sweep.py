@@ -1,23 +1,22 @@
 """`replicate sweep`: run every cell of a profile that is not up to date, several at a time, and continue past failures.
 
-A cell is a backbone (pretrain@x), a prepared task (prepare@x), an experiment (finetune@x, predict@x, score@x, one after
-the other) or the report. Experiments start in the order of params.yaml, each as soon as its task and backbone are
-ready. One `dvc status` at the start finds the pending cells, so the same command continues after an interruption; a
-stage that was stopped halfway continues from its checkpoint.
+A cell is a backbone (pretrain@x), a prepared task (prepare@x), the search for a learning rate that an experiment takes
+over (search@x), an experiment (finetune@x, predict@x, score@x, one after the other) or the report. Experiments start in
+the order of params.yaml, each as soon as what it needs is ready. One `dvc status` at the start finds the pending cells,
+so the same command continues after an interruption; a stage that was stopped halfway continues from its checkpoint.
 
 Each cell is one `dvc repro` in its own session, since a signal to DVC does not reach the stage it runs: the sweep
 ends whole process groups, and only while no DVC process writes dvc.lock. An `Engine` starts cells; `LocalEngine` uses
-this machine.
+this machine, each cell one of its GPUs.
 """
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import glob
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,8 +30,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
+from pipelines.commands.gpus import GPUS_VARIABLE, visible_gpus
+from pipelines.commands.selection import ONLY, select, settings_of, tasks_of
 from pipelines.commands.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
+from pipelines.shared.paths import search_path
 from replication.errors import ConfigError, ReplicationError
+from replication.fileio import read_json
 from replication.training.progress import PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
@@ -56,8 +59,11 @@ def sweep(
         str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
     ] = None,
     params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; each uses the profile's `threads`.")] = 2,
-    only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qa-*'.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells at a time (default: one a GPU, else 2).", show_default=False),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells in order with their state.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
     commit: Annotated[bool, typer.Option("--commit", help="Commit each experiment's results with git.")] = False,
@@ -69,9 +75,11 @@ def sweep(
     settings = settings_of(profile, params)
     selected = select(settings, only or [])
     absent = {key: files for key, files in unobtainable_tasks(settings).items() if key in tasks_of(settings, selected)}
-    cells = grid(settings, selected, absent, every_source=not only, report=report and not only)
     file = dvc_file(settings)
-    pending = pending_cells(cells, changed_stages(file))
+    changed = changed_stages(file)
+    renewed = other_rates(settings, selected, changed)
+    cells = grid(settings, selected, absent, every_source=not only, report=report and not only, renewed=renewed)
+    pending = pending_cells(cells, changed)
     if dry_run:
         list_cells(settings, selected, absent, cells, pending, as_json)
         return
@@ -82,37 +90,16 @@ def sweep(
     if not pending:
         view.say(f"{settings.profile}: all {len(cells)} cells are up to date")
         return
-    engine = LocalEngine(lambda cell: dvc_command(file, cell.stages), Path("logs") / settings.profile)
+    gpus = visible_gpus()
+    engine = LocalEngine(lambda cell: cell_command(settings, file, cell), Path("logs") / settings.profile, gpus)
     after = Commits(settings, file.with_name("dvc.lock"), view) if commit else None
-    run = Sweep(cells, pending, engine, jobs, view, after)
+    run = Sweep(cells, pending, engine, jobs or len(gpus) or 2, view, after)
     with signals_noted(run):
         run.run()
     raise typer.Exit(finish(run, view))
 
 
 # --- what to run
-
-
-def settings_of(profile: str | None, params: Path | None) -> Settings:
-    """The profile's settings; ConfigError lists the profiles."""
-    from pipelines.shared.settings import load_settings
-
-    profiles = {"quick": Path("params.yaml")} if Path("params.yaml").is_file() else {}
-    profiles |= {file.parent.name: file for file in sorted(Path("pipelines").glob("*/params.yaml"))}
-    if not profiles and params is None:
-        raise ConfigError(f"{Path.cwd()}: no params.yaml; run `replicate sweep` in the project's root folder")
-    if params is None and (profile or "quick") not in profiles:
-        raise ConfigError(f"--profile {profile or 'quick'}: no such profile; valid profiles: {', '.join(profiles)}")
-    file = params or profiles[profile or "quick"]
-    settings = load_settings(file)
-    if profile is not None and settings.profile != profile:
-        raise ConfigError(f"{file}: profile is {settings.profile}, not {profile}; leave out --profile or --params")
-    if file.resolve() != Path(settings.params_file).resolve():
-        raise ConfigError(
-            f"{file}: params_file is {settings.params_file}, which is another file; set it to this one, "
-            "relative to the project's root, and run in that folder"
-        )
-    return settings
 
 
 def dvc_file(settings: Settings) -> Path:
@@ -123,27 +110,12 @@ def dvc_file(settings: Settings) -> Path:
     return file
 
 
-def select(settings: Settings, patterns: Sequence[str]) -> list[str]:
-    """Experiments that match a pattern, in the order of params.yaml; all of them without patterns."""
-    names = list(settings.experiments)
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            near = difflib.get_close_matches(re.sub(r"[*?\[\]]", "", pattern), names, n=5, cutoff=0.4)
-            fix = f"did you mean {', '.join(near)}?" if near else f"experiments: {', '.join(names)}"
-            raise ConfigError(f"--only {pattern}: no experiment of {settings.params_file} matches; {fix}")
-    return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-
-
-def tasks_of(settings: Settings, selected: Sequence[str]) -> set[str]:
-    """The tasks of these experiments."""
-    return {settings.experiments[key].task for key in selected}
-
-
 @dataclass(frozen=True)
 class Cell:
     """One unit of work: DVC stages that run one after the other, once the cells it needs are done.
 
-    `experiment` is None for a backbone, a task and the report. `last`: starts when every other cell has ended.
+    `experiment` is None for any other than an experiment. `last`: starts when every other cell has ended. `force`: runs
+    although nothing that DVC knows of has changed.
     """
 
     name: str
@@ -152,6 +124,7 @@ class Cell:
     work: float = STARTUP_WORK
     experiment: str | None = None
     last: bool = False
+    force: bool = False
 
 
 def grid(
@@ -161,21 +134,28 @@ def grid(
     *,
     every_source: bool = True,
     report: bool = True,
+    renewed: Collection[str] = (),
 ) -> list[Cell]:
     """The cells in the order in which they start; a source comes before the first experiment that needs it.
 
     Tasks in `absent` and their experiments are left out. `every_source`: also the sources that no experiment needs.
+    `renewed`: experiments whose runs have another learning rate than their search found.
     """
     cells: dict[str, Cell] = {}
     for key in selected:
         experiment = settings.experiments[key]
-        if experiment.task not in absent:
-            sources = (task_cell(experiment.task), backbone_cell(settings, experiment.backbone))
-            for source in sources:
-                cells.setdefault(source.name, source)
-            needs = tuple(source.name for source in sources)
-            stages = tuple(f"{stage}@{key}" for stage in STAGES)
-            cells[key] = Cell(key, stages, needs, expected_work(settings, key), experiment=key)
+        case = settings.searches[experiment.rate_from] if experiment.rate_from else None
+        if experiment.task in absent or (case is not None and case.task in absent):
+            continue
+        sources = [task_cell(experiment.task), backbone_cell(settings, experiment.backbone)]
+        if case is not None:
+            sources += [task_cell(case.task), search_cell(settings, str(experiment.rate_from))]
+        for source in sources:
+            cells.setdefault(source.name, source)
+        needs = tuple(source.name for source in sources)
+        stages = tuple(f"{stage}@{key}" for stage in STAGES)
+        work = expected_work(settings, key)
+        cells[key] = Cell(key, stages, needs, work, experiment=key, force=key in renewed)
     if every_source:
         unused = [task_cell(key) for key in settings.tasks if key not in absent]
         unused += [backbone_cell(settings, key) for key in settings.backbones]
@@ -197,6 +177,34 @@ def backbone_cell(settings: Settings, key: str) -> Cell:
     return Cell(f"pretrain@{key}", (f"pretrain@{key}",), work=STARTUP_WORK + steps)
 
 
+def search_cell(settings: Settings, case: str) -> Cell:
+    """The cell of a learning-rate search: its first candidates, and the two best with the other seeds."""
+    row = settings.searches[case]
+    plan = settings.search[row.plan]
+    trials = len(plan.learning_rates) + 2 * (len(plan.seeds) - 1)
+    needs = (f"prepare@{row.task}", f"pretrain@{row.backbone}")
+    return Cell(f"search@{case}", (f"search@{case}",), needs, STARTUP_WORK + trials * plan.steps)
+
+
+def other_rates(settings: Settings, selected: Sequence[str], changed: Collection[str]) -> set[str]:
+    """Experiments that ran with another learning rate than their search has found, or will find in this sweep.
+
+    DVC compares the experiment's entry in params.yaml, which names the search, and so does not see this.
+    """
+    from pipelines.shared.experiment import searched_rate
+
+    found = set()
+    for key in selected:
+        case = settings.experiments[key].rate_from
+        records = list(Path("runs", settings.profile, key, "training").glob("seed-*/record.json"))
+        if case is None or not records:
+            continue
+        rates = {read_json(record)["training"]["learning_rate"] for record in records}
+        if f"search@{case}" in changed or rates != {searched_rate(settings, case)}:
+            found.add(key)
+    return found
+
+
 def expected_work(settings: Settings, key: str) -> float:
     """Seeds x steps, twice where text is generated, and the start of its stages: an experiment's length, roughly."""
     from pipelines.shared.experiment import described
@@ -211,13 +219,24 @@ def target(file: Path, stage: str) -> str:
     return stage if file.parent == Path() else f"{file.as_posix()}:{stage}"
 
 
-def dvc_command(file: Path, stages: Sequence[str]) -> list[str]:
+def cell_command(settings: Settings, file: Path, cell: Cell) -> Sequence[str]:
+    """The command that makes a cell. DVC never runs a frozen stage: a search is run beside it and then committed."""
+    stage, _, case = cell.name.partition("@")
+    if stage != "search":
+        return dvc_command(file, cell.stages, force=cell.force)
+    search = [sys.executable, "-m", "pipelines.search", "--params", settings.params_file, "--case", case]
+    keep = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "--force", target(file, cell.name)]
+    return ["sh", "-c", f"echo \"Running stage '{cell.name}':\"; {shlex.join(search)} && {shlex.join(keep)}"]
+
+
+def dvc_command(file: Path, stages: Sequence[str], *, force: bool = False) -> list[str]:
     """`dvc repro` of exactly these stages, in this order.
 
     Not of what they need: each process would want to write-lock what all of them read, data.dvc among it.
     """
     targets = [target(file, stage) for stage in stages]
-    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *targets]
+    forced = ["--force"] if force else []
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *forced, *targets]
 
 
 def changed_stages(file: Path) -> set[str]:
@@ -240,7 +259,7 @@ def pending_cells(cells: Sequence[Cell], changed: Collection[str]) -> list[str]:
     pending: dict[str, None] = {}
     for cell in cells:
         waiting = any(need in pending for need in cell.needs) or (cell.last and pending)
-        if waiting or any(stage in changed for stage in cell.stages):
+        if waiting or cell.force or any(stage in changed for stage in cell.stages):
             pending[cell.name] = None
     return list(pending)
 
@@ -266,7 +285,7 @@ def list_cells(
     """Print every cell with its state: pending, done or left out."""
     states = {cell.name: "pending" if cell.name in pending else "done" for cell in cells}
     states |= {f"prepare@{task}": "left out" for task in absent}
-    states |= {key: "left out" for key in selected if settings.experiments[key].task in absent}
+    states |= {key: "left out" for key in selected if key not in states}
     for name, state in states.items():
         print(json.dumps({"cell": name, "state": state}) if as_json else f"{state:9} {name}", flush=True)
     if not as_json:
@@ -303,10 +322,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Runs each cell as a process group on this machine, its output in `logs`/<cell>.log."""
+    """Runs each cell as a process group on this machine, its output in `logs`/<cell>.log.
+
+    With `gpus` (as CUDA_VISIBLE_DEVICES names them) a cell sees one of them, the one with the fewest running cells.
+    """
 
     command: Callable[[Cell], Sequence[str]]
     logs: Path
+    gpus: Sequence[str] = ()
+    started: list[tuple[str, LocalCell]] = field(default_factory=list, init=False, repr=False)
 
     def start(self, cell: Cell) -> LocalCell:
         """Start the cell's command in its own session."""
@@ -317,6 +341,7 @@ class LocalEngine:
             output = log.open("wb")
         except OSError as error:
             raise ReplicationError(f"{log}: cannot be written ({error.strerror}); free the path or the disk") from error
+        gpu = self._free_gpu()
         with output:
             process = subprocess.Popen(
                 self.command(cell),
@@ -324,16 +349,25 @@ class LocalEngine:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=cell_environment(progress.resolve()),
+                env=cell_environment(progress.resolve(), gpu),
             )
-        return LocalCell(process, log, progress)
+        handle = LocalCell(process, log, progress)
+        if gpu is not None:
+            self.started.append((gpu, handle))
+        return handle
+
+    def _free_gpu(self) -> str | None:
+        self.started[:] = [(gpu, handle) for gpu, handle in self.started if handle.poll() is None]
+        busy = [gpu for gpu, _ in self.started]
+        return min(self.gpus, key=busy.count, default=None)
 
 
-def cell_environment(progress: Path) -> dict[str, str]:
-    """The environment of a stage: this Python first in PATH, and the thread setting of the Makefile."""
+def cell_environment(progress: Path, gpu: str | None = None) -> dict[str, str]:
+    """The environment of a stage: this Python first in PATH, the thread setting of the Makefile, and its GPU."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     shared = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
-    return {**shared, **os.environ, "PATH": path, PROGRESS_VARIABLE: str(progress)}
+    own = {} if gpu is None else {GPUS_VARIABLE: gpu}
+    return {**shared, **os.environ, **own, "PATH": path, PROGRESS_VARIABLE: str(progress)}
 
 
 @dataclass(frozen=True)
@@ -579,10 +613,12 @@ class Commits:
                 self.view.event(cell.name, "committed")
 
     def paths(self, experiment: str) -> list[str]:
-        """The run's folder, the gold files of its task, and the profile's dvc.lock, as far as they exist."""
+        """The run's folder, the gold files of its task, its search and the profile's dvc.lock, as far as they exist."""
         profile, task = self.settings.profile, glob.escape(self.settings.experiments[experiment].task)
         gold = [path for name in (task, f"{task}.*") for path in sorted(Path("gold", profile).glob(name))]
         found = [Path("runs", profile, experiment), *gold, self.lock]
+        if case := self.settings.experiments[experiment].rate_from:
+            found.append(search_path(profile, case))
         return [path.as_posix() for path in found if path.exists()]
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands.selection import ONLY, select, settings_of
+
 if TYPE_CHECKING:
     from analysis.load.evidence import Mismatch
     from analysis.load.runs import Experiment, Metrics
@@ -40,14 +42,10 @@ def verify(
     profile: Annotated[
         list[str] | None, typer.Option(help="quick, cpu or paper; may be repeated (default: quick).")
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Experiments, e.g. 'e2e-*'; may be repeated.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help=ONLY)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
 ) -> None:
     """Recompute every score from the predictions and every count from the architecture; exit code 1 on a mismatch."""
-    from pipelines.commands.sweep import settings_of
-
     found = []
     with _progress(as_json) as tell:
         for name in dict.fromkeys(profile or ["quick"]):
@@ -160,7 +158,6 @@ def summary(found: Sequence[Verified]) -> str:
 def verified(settings: Settings, patterns: Sequence[str], tell: Tell = _quiet) -> Iterator[Verified]:
     """Each experiment of the profile: those in params.yaml, then other folders of runs; `patterns` select some."""
     from analysis.load.runs import load_profile
-    from pipelines.commands.sweep import select
     from pipelines.commands.verify_counts import Recount
     from pipelines.report import planned
 

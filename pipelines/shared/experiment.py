@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.shared import processes
 from pipelines.shared.code import made_by
-from pipelines.shared.paths import gold_path, prepared_directory, prepared_hashes, weights_directory, weights_sha256
-from pipelines.shared.settings import BASELINE, ExperimentRow, Row, Search, Settings
+from pipelines.shared.paths import (
+    gold_path,
+    prepared_directory,
+    prepared_hashes,
+    search_path,
+    weights_directory,
+    weights_sha256,
+)
+from pipelines.shared.settings import BASELINE, Row, Search, Searched, Settings
 from replication.backbones import Backbone, get_backbone
 from replication.corpora.registry import describe
 from replication.errors import AdapterError, ConfigError
+from replication.fileio import read_json
 from replication.records import versions
 from replication.tasks import Options, TaskForm, get_form
 from replication.training.config import TrainingConfig
@@ -36,7 +44,8 @@ class Experiment:
     """Backbone x task x method with its seeds. Paths are relative to the project's root, where every stage runs.
 
     `where`: file and field, for messages. `corpus`: the card of the task's corpus. `search`: the plan of a case under
-    `searches`, and then `training` has its length and its first rate.
+    `searches`, and then `training` has its length and its first rate. `rate_from`: the case whose result is the rate;
+    while it has not run, `learning_rate` is None and `training` has the first rate of its plan.
     """
 
     profile: str
@@ -57,6 +66,7 @@ class Experiment:
     seeds: tuple[int, ...]
     training_seeds: Mapping[int, int]
     search: Search | None = None
+    rate_from: str | None = None
     separate_training: bool = field(default=False)
 
     @property
@@ -130,6 +140,14 @@ class Experiment:
         except (TypeError, ConfigError) as error:
             raise ConfigError(f"{self.where_method}: {error}") from error
 
+    def require_rate(self) -> None:
+        """ConfigError if the search that gives the learning rate has not run."""
+        if self.rate_from is not None and self.learning_rate is None:
+            raise ConfigError(
+                f"{self.where}.learning_rate: {search_path(self.profile, self.rate_from)} does not exist yet; run "
+                f"`make search CASE={self.rate_from} PARAMS={self.params_file}`, or `replicate sweep`"
+            )
+
     def with_training(self, **changes: Any) -> Experiment:
         """The same with other training settings; a changed max_length reaches the options of the task."""
         try:
@@ -169,12 +187,43 @@ def resolve(settings: Settings, key: str) -> Experiment:
 def described(settings: Settings, key: str) -> Experiment:
     """The experiment `key` with all but its method checked, for what trains nothing."""
     row = settings.experiment(key)
-    training = _training(settings, row.task, row.learning_rate)
-    return _build(settings, key, row, training, row.seeds, f"experiments.{key}")
+    if row.rate_from is None:
+        assert not isinstance(row.learning_rate, Searched)
+        rate = row.learning_rate
+        training = _training(settings, row.task, rate)
+    else:
+        rate = searched_rate(settings, row.rate_from)
+        plan = settings.search[settings.searches[row.rate_from].plan]
+        training = _training(settings, row.task, plan.learning_rates[0] if rate is None else rate)
+    built = _build(settings, key, row, training, rate, row.seeds, f"experiments.{key}")
+    return replace(built, rate_from=row.rate_from)
+
+
+def searched_rate(settings: Settings, case: str) -> float | None:
+    """The rate that the search `case` found; None if it has not run. ConfigError if it ran with other settings."""
+    path, row = search_path(settings.profile, case), settings.search_case(case)
+    if not path.is_file():
+        return None
+    plan, found = settings.search[row.plan], read_json(path)
+    wanted = {**row.model_dump(mode="json"), **plan.model_dump(mode="json")}
+    wanted["settings"] = method_settings(settings, row, plan.steps)
+    differing = [name for name, value in wanted.items() if found.get(name) != value]
+    if differing or not isinstance(found.get("best"), float):
+        raise ConfigError(
+            f"{path}: made with another {', '.join(differing) or 'form'} than searches.{case} of "
+            f"{settings.params_file} has now; run `make search CASE={case} PARAMS={settings.params_file}`"
+        )
+    best: float = found["best"]
+    return best
 
 
 def resolve_search(settings: Settings, key: str) -> Experiment:
     """The search case `key` as an experiment, with the length and the first candidate of its plan."""
+    return _checked(described_search(settings, key))
+
+
+def described_search(settings: Settings, key: str) -> Experiment:
+    """The same with all but its method checked."""
     case = settings.search_case(key)
     plan = settings.search[case.plan]
     usual = _training(settings, case.task, plan.learning_rates[0])
@@ -186,11 +235,18 @@ def resolve_search(settings: Settings, key: str) -> Experiment:
         eval_every=steps,
         checkpoint_every=steps,
     )
-    return _checked(replace(_build(settings, key, case, training, plan.seeds, f"searches.{key}"), search=plan))
+    built = _build(settings, key, case, training, training.learning_rate, plan.seeds, f"searches.{key}")
+    return replace(built, search=plan)
 
 
 def _build(
-    settings: Settings, key: str, row: Row, training: TrainingConfig, seeds: tuple[int, ...], name: str
+    settings: Settings,
+    key: str,
+    row: Row,
+    training: TrainingConfig,
+    rate: float | None,
+    seeds: tuple[int, ...],
+    name: str,
 ) -> Experiment:
     task = settings.task(row.task)
     given, file = getattr(row, "training_seed", None), settings.params_file
@@ -215,7 +271,7 @@ def _build(
         method=row.method,
         settings_name=row.settings,
         settings=method_settings(settings, row, training.steps),
-        learning_rate=row.learning_rate if isinstance(row, ExperimentRow) else training.learning_rate,
+        learning_rate=rate,
         training=training,
         seeds=seeds,
         training_seeds={seed: seed if given is None else given for seed in seeds},

@@ -35,6 +35,11 @@ def weights_directory(backbone: str) -> Path:
     return Path("weights") / backbone
 
 
+def search_path(profile: str, case: str) -> Path:
+    """File the search stage writes for `case`."""
+    return Path("searches") / profile / f"{case}.json"
+
+
 def weights_sha256(folder: Path) -> str:
     """sha256 of a backbone's weights, read once as long as the file stays the same; DataError names what makes it."""
     path = folder / "model.safetensors"

@@ -5,6 +5,7 @@ Whether the values fit methods, forms and backbones is known once they are resol
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,16 +127,34 @@ class SearchCase(Row):
         return self
 
 
+class Searched(Strict):
+    """A learning rate that is read from the result of a case under `searches`, which runs before the experiment."""
+
+    search: str
+
+
+def _rate(value: Any) -> Any:
+    if isinstance(value, Mapping) and set(value) == {"search"} and isinstance(value["search"], str):
+        return Searched(search=value["search"])
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or isinstance(value, Searched) or (number and 0 < value < math.inf):
+        return value
+    raise ValueError(
+        f"{value!r} is no learning rate; give a number above 0, or {{search: case}} with a name of searches"
+    )
+
+
 class ExperimentRow(Row):
     """One row of the table: backbone x task x method, with every seed it is run with.
 
-    `search` names the case under `searches` that chose the learning rate; None: a recipe's rate, or nothing to choose.
+    `learning_rate` is a number, or {search: case}: the rate that the case's result has. `search` names the case that
+    chose a number; None: a recipe's rate, or nothing to choose.
     `training_seed`: every run trains with this seed, and `seeds` only draw the adapters (random_lora); None: a run's
     seed decides both.
     A baseline, which trains nothing, has the learning rate None; every other method needs one.
     """
 
-    learning_rate: Number | None = Field(gt=0)
+    learning_rate: Annotated[float | Searched | None, BeforeValidator(_rate)]
     search: str | None = None
     seeds: tuple[Whole, ...] = Field(min_length=1)
     training_seed: Whole | None = Field(None, ge=0)
@@ -152,7 +171,19 @@ class ExperimentRow(Row):
             raise ValueError(f"learning_rate and search of method {BASELINE} must be null: it trains nothing")
         if self.method != BASELINE and self.learning_rate is None:
             raise ValueError(f"learning_rate is null, which only method {BASELINE} may have")
+        if isinstance(self.learning_rate, Searched) and self.search is not None:
+            raise ValueError("search stands twice: in learning_rate, which takes the result, and beside it; keep one")
         return self
+
+    @property
+    def rate_from(self) -> str | None:
+        """The case whose result is the learning rate; None if the rate is a number or nothing trains."""
+        return self.learning_rate.search if isinstance(self.learning_rate, Searched) else None
+
+    @property
+    def case(self) -> str | None:
+        """The case under `searches` that chose the rate, before the run or in it."""
+        return self.rate_from or self.search
 
 
 class Memory(Strict):
@@ -198,9 +229,22 @@ class Settings(Strict):
         for key, case in self.searches.items():
             self._known(f"searches.{key}.plan", case.plan, "search", self.search)
         for key, experiment in self.experiments.items():
-            if experiment.search is not None:
-                self._known(f"experiments.{key}.search", experiment.search, "searches", self.searches)
+            if experiment.case is not None:
+                self._known(f"experiments.{key}.search", experiment.case, "searches", self.searches)
+            if experiment.rate_from is not None:
+                self._same_method(key, experiment, self.searches[experiment.rate_from])
         return self
+
+    @staticmethod
+    def _same_method(key: str, experiment: ExperimentRow, case: SearchCase) -> None:
+        """A rate is taken over only from a search of the same backbone, method and settings."""
+        for field in ("backbone", "method", "settings"):
+            if getattr(experiment, field) != getattr(case, field):
+                raise ValueError(
+                    f"experiments.{key}.learning_rate: searches.{experiment.rate_from} has "
+                    f"{field}={getattr(case, field)}, the experiment {getattr(experiment, field)}; name a case with "
+                    "the same backbone, method and settings"
+                )
 
     @staticmethod
     def _known(field: str, value: str, section: str, names: Mapping[str, Any]) -> None:

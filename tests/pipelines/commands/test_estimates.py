@@ -27,7 +27,7 @@ def test_every_experiment_of_the_paper_profile_is_predicted_and_no_more(project_
     """After a change of the profile: replicate plan --profile paper --save."""
     found = estimates(paper, list(paper.experiments), known)
     assert [one.key for one in found if one.memory is None] == []
-    used = {module._identity(case_of(described(paper, key))) for key in paper.experiments}
+    used = {module._identity(case_of(one)) for _, one, _ in module.runs_of(paper, list(paper.experiments))}
     assert set(known) == used
     assert len(read_json(project_root / FILE)["cases"]) == len(known)
 
@@ -42,15 +42,16 @@ def test_bf16_takes_less_than_fp32_where_activations_decide_and_llama_needs_a_la
     found = {one.key: one for one in estimates(paper, list(paper.experiments), known)}
     assert found["cola-lora"].memory["bf16"] < found["cola-lora"].memory["fp32"]
     llama = found["llama-cola-lora"]
-    assert llama.precision == "bf16"
+    assert llama.precision == "bf16_weights"
     assert llama.memory["bf16"] > 4 * 8.03e9, "float32 weights"
+    assert 2 * 8.03e9 < llama.memory["bf16_weights"] < llama.memory["bf16"] - 2 * 8e9
     assert (llama.fits(24 * GIBI), llama.fits(80 * GIBI)) == (False, True)
     assert found["cola-dora"].approximate
     assert not found["cola-lora"].approximate
 
 
 def test_operations_count_every_token_of_every_seed(paper, known):
-    lora, full, frozen = (estimates(paper, [key], known)[0] for key in ("cola-lora", "cola-full", "cola-frozen"))
+    lora, full, frozen = (estimates(paper, [key], known)[-1] for key in ("cola-lora", "cola-full", "cola-frozen"))
     tokens = 512 * 6 * 32 * 128 * 3
     body = 183_831_552 - 128_100 * 768
     assert lora.operations == pytest.approx(4 * body * tokens, rel=0.05)
@@ -59,12 +60,19 @@ def test_operations_count_every_token_of_every_seed(paper, known):
     assert estimates(paper, ["gpt2-medium-frozen"], known)[0].operations == 0
 
 
+def test_a_search_counts_its_trials_once_however_many_wait_for_it(paper, known):
+    search, *experiments = estimates(paper, ["cola-frozen", "sst2-frozen"], known)
+    assert (search.key, search.is_search, search.disk) == ("search@glue-frozen", True, 0.0)
+    assert not any(one.is_search for one in experiments)
+    assert search.operations == pytest.approx(experiments[0].operations * 6 * 256 / (3 * 512))
+
+
 def test_a_case_that_is_not_kept_is_predicted_once_or_left_open(paper):
     asked = []
 
     def predict(case):
         asked.append(case)
-        return {"parameters": 1, "trained": 1, "bytes": {"fp32": 1, "bf16": 1}, "approximate": False}
+        return {"parameters": 1, "trained": 1, "bytes": {"fp32": 1, "bf16": 1, "bf16_weights": 1}, "approximate": False}
 
     keys = ["cola-lora", "sst2-lora", "stsb-lora"]  # two labels, two labels, one
     assert [one.memory for one in estimates(paper, keys, {})] == [None] * 3

@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch, project_root):
 
 
 def made(home, *patterns, probe=None):
-    from pipelines.commands.sweep import select
+    from pipelines.commands.selection import select
 
     settings = load_settings(home / PROFILES["paper"])
     return make_plan(home, settings, select(settings, patterns), known_cases(home), probe)
@@ -62,10 +62,11 @@ def test_one_line_for_each_experiment_in_80_columns(home):
     settings = load_settings(home / PROFILES["paper"])
     rows = [line for line in lines if line.split(" ")[0] in settings.experiments]
     assert [row.split()[0] for row in rows] == list(settings.experiments)
+    assert sum(line.startswith("search@") for line in lines) == len(settings.searches)
     assert max(len(line) for line in lines if not line.startswith("    ")) <= 80
     assert "30% of the peak" in result.stdout
     llama = next(row for row in rows if row.startswith("llama-cola-lora"))
-    assert llama.split()[4] == "-", "too large for 24 GB"
+    assert llama.split()[5] == "-", "too large for 24 GB"
 
 
 def test_only_and_json(home):
@@ -117,7 +118,12 @@ def test_missing_packages_count_for_their_experiments_alone(home, monkeypatch):
 def test_without_kept_predictions_the_doctor_leaves_memory_open_and_plan_predicts(home, monkeypatch):
     (home / FILE).unlink()
     assert made(home, "cola-lora").open == ["cola-lora"]
-    row = {"parameters": 1, "trained": 1, "bytes": {"fp32": 10**9, "bf16": 10**9}, "approximate": False}
+    row = {
+        "parameters": 1,
+        "trained": 1,
+        "bytes": dict.fromkeys(("fp32", "bf16", "bf16_weights"), 10**9),
+        "approximate": False,
+    }
     monkeypatch.setattr(module, "predict_case", lambda case: row)
     result = run("--only", "cola-lora", "--json")
     assert json.loads(result.stdout.splitlines()[-1])["experiments"][0]["memory_bytes"]["fp32"] == 10**9

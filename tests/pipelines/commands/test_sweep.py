@@ -15,13 +15,17 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import typer
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import pipelines.commands.sweep as sweeping
 from pipelines.commands.corpus_readiness import unobtainable_tasks
+from pipelines.commands.selection import select
 from pipelines.commands.sweep import Cell, Commits, LocalEngine, Sweep
+from pipelines.shared.experiment import method_settings
+from pipelines.shared.paths import search_path
 from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import write_json
@@ -213,6 +217,7 @@ def test_the_grid_reaches_every_stage_in_the_order_of_params(project_root, file)
     assert [cell.name for cell in cells if cell.experiment] == list(settings.experiments)
     expected = {f"pretrain@{key}" for key in settings.backbones} | {f"prepare@{key}" for key in settings.tasks}
     expected |= {f"{stage}@{key}" for stage in sweeping.STAGES for key in settings.experiments} | {"report"}
+    expected |= {f"search@{row.rate_from}" for row in settings.experiments.values() if row.rate_from}
     assert sorted(stage for cell in cells for stage in cell.stages) == sorted(expected)
     places = {cell.name: place for place, cell in enumerate(cells)}
     assert all(places[need] < places[cell.name] for cell in cells for need in cell.needs)
@@ -220,13 +225,14 @@ def test_the_grid_reaches_every_stage_in_the_order_of_params(project_root, file)
     for cell in cells:
         if cell.experiment:
             experiment = settings.experiments[cell.experiment]
-            assert cell.needs == (f"prepare@{experiment.task}", f"pretrain@{experiment.backbone}")
+            assert cell.needs[:2] == (f"prepare@{experiment.task}", f"pretrain@{experiment.backbone}")
+            assert (f"search@{experiment.rate_from}" in cell.needs) == (experiment.rate_from is not None)
             assert cell.stages == tuple(f"{stage}@{cell.name}" for stage in ("finetune", "predict", "score"))
 
 
 def test_only_selects_by_pattern_and_leaves_unneeded_sources_out(project_root):
     settings = load_settings(project_root / "params.yaml")
-    chosen = sweeping.select(settings, ["qa-*", "lora"])
+    chosen = select(settings, ["qa-*", "lora"])
     assert chosen == ["lora", "qa-lora", "qa-random-lora", "qa-weight-lora"]
     cells = sweeping.grid(settings, chosen, every_source=False, report=False)
     assert {cell.name for cell in cells if not cell.experiment} == {
@@ -234,12 +240,47 @@ def test_only_selects_by_pattern_and_leaves_unneeded_sources_out(project_root):
     }  # fmt: skip
 
 
-def test_a_pattern_that_matches_nothing_names_what_is_near(project_root):
-    settings = load_settings(project_root / "params.yaml")
-    with pytest.raises(ConfigError, match=r"--only sentment-lora: .*did you mean sentiment-lora"):
-        sweeping.select(settings, ["lora", "sentment-lora"])
-    with pytest.raises(ConfigError, match=r"--only zz\*: .*experiments: full, frozen"):
-        sweeping.select(settings, ["zz*"])
+@pytest.fixture
+def searched(tmp_path, monkeypatch, project_root):
+    """Settings of the quick profile in an empty folder, whose `lora` takes its rate over from a search."""
+    content = yaml.safe_load((project_root / "params.yaml").read_text())
+    content["experiments"]["lora"] |= {"learning_rate": {"search": "lora"}, "search": None}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    return load_settings("params.yaml")
+
+
+def test_an_experiment_waits_for_the_search_of_its_rate(searched):
+    cells = {cell.name: cell for cell in sweeping.grid(searched, ["lora"], every_source=False, report=False)}
+    assert list(cells)[-2:] == ["search@lora", "lora"]
+    assert cells["lora"].needs[-1] == "search@lora"
+    assert cells["search@lora"].needs == ("prepare@microworld-e2e", "pretrain@microworld-gpt2")
+    command = sweeping.cell_command(searched, Path("dvc.yaml"), cells["search@lora"])
+    search, keep = command[-1].partition(";")[2].split(" && ")
+    assert search.split()[1:] == ["-m", "pipelines.search", "--params", "params.yaml", "--case", "lora"]
+    assert keep.split()[-3:] == ["commit", "--force", "search@lora"]
+    assert sweeping.grid(searched, ["lora"], {"microworld-e2e"}, every_source=False, report=False) == []
+
+
+def test_another_rate_than_that_of_the_run_starts_it_again_although_dvc_sees_no_change(searched):
+    def renewed(changed=()):
+        return sweeping.other_rates(searched, ["lora", "full"], changed)
+
+    assert renewed() == set(), "nothing has run"
+    record = Path("runs/quick/lora/training/seed-18/record.json")
+    write_json(record, {"training": {"learning_rate": 0.5}})
+    row = searched.searches["lora"]
+    plan = searched.search[row.plan]
+    result = {**row.model_dump(mode="json"), **plan.model_dump(mode="json"), "best": 0.5}
+    result["settings"] = method_settings(searched, row, plan.steps)
+    write_json(search_path("quick", "lora"), result)
+    assert renewed() == set()
+    assert renewed(["search@lora"]) == {"lora"}, "the search will run again"
+    write_json(search_path("quick", "lora"), {**result, "best": 0.25})
+    assert renewed() == {"lora"}
+    cell = next(cell for cell in sweeping.grid(searched, ["lora"], renewed={"lora"}) if cell.name == "lora")
+    assert sweeping.pending_cells([cell], []) == ["lora"]
+    assert "--force" in sweeping.cell_command(searched, Path("dvc.yaml"), cell)
 
 
 def test_pending_are_changed_cells_and_those_behind_them():
@@ -297,7 +338,7 @@ def command(monkeypatch, tmp_path, project_root, unreachable):
     monkeypatch.setattr(sweeping, "POLL_SECONDS", 0.0)
     (tmp_path / "logs").mkdir()
     engine = FakeEngine(tmp_path / "logs")
-    monkeypatch.setattr(sweeping, "LocalEngine", lambda command, logs: engine)
+    monkeypatch.setattr(sweeping, "LocalEngine", lambda command, logs, gpus: engine)
 
     class Everything(set):
         """Every stage that is not done counts as changed."""
@@ -406,12 +447,6 @@ def test_wrong_options_are_errors_before_any_work(command, arguments, message):
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)
     assert command.engine.started == []
-
-
-def test_outside_of_the_project_the_error_says_where_to_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no params\.yaml; run `replicate sweep` in the project's root"):
-        sweeping.settings_of("quick", None)
 
 
 def test_the_command_needs_no_heavy_package(project_root):
@@ -570,6 +605,20 @@ def test_a_stage_finds_this_python_first(tmp_path, monkeypatch):
     assert environment["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/nowhere"]
     assert environment["OMP_NUM_THREADS"] == "7"
     assert environment["REPLICATION_PROGRESS_FILE"] == str(tmp_path / "file.json")
+
+
+def test_cells_that_run_at_once_see_different_gpus(tmp_path):
+    """A GPU is free again when its cell has ended; without GPUs the variable is left alone."""
+    show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
+    engine = LocalEngine(lambda cell: show, tmp_path / "logs", ("3", "5"))
+    first = SimpleNamespace(poll=lambda: None)
+    engine.started.append(("3", first))
+    cell = engine.start(Cell("a", ("a",)))
+    assert cell.process.wait() == 0
+    assert cell.log.read_text().strip() == "5"
+    first.poll = lambda: 0
+    assert engine._free_gpu() == "3"
+    assert LocalEngine(lambda cell: show, tmp_path / "logs")._free_gpu() is None
 
 
 def test_logs_that_cannot_be_written_are_one_line(tmp_path):

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.shared.experiment import described, method_settings, resolve, resolve_search
+from pipelines.shared.paths import search_path
 from pipelines.shared.settings import load_settings
 from replication.errors import ConfigError
+from replication.fileio import write_json
 from replication.tasks.text_generation import GenerationOptions
 
 GLUE = "replication/corpora/glue.py"
@@ -157,6 +159,26 @@ def test_a_search_case_is_resolved_like_an_experiment_with_the_length_of_its_pla
     assert case.training.warmup_steps <= case.search.steps // 10
     with pytest.raises(ConfigError, match="under searches"):
         resolve_search(settings, "nothing")
+
+
+def test_a_rate_is_taken_over_from_its_search_once_that_has_run(changed, tmp_path, monkeypatch):
+    settings = changed(lambda p: p["experiments"]["lora"].update(learning_rate={"search": "lora"}, search=None))
+    monkeypatch.chdir(tmp_path)  # where no search has run
+    before = resolve(settings, "lora")
+    row = settings.searches["lora"]
+    plan = settings.search[row.plan]
+    assert (before.learning_rate, before.training.learning_rate) == (None, plan.learning_rates[0])
+    with pytest.raises(ConfigError, match=r"searches/quick/lora\.json does not exist yet; run `make search CASE=lora"):
+        before.require_rate()
+    result = {**row.model_dump(mode="json"), **plan.model_dump(mode="json"), "best": 0.125}
+    result["settings"] = method_settings(settings, row, plan.steps)
+    write_json(search_path("quick", "lora"), result)
+    after = resolve(settings, "lora")
+    after.require_rate()
+    assert (after.learning_rate, after.training.learning_rate, after.rate_from) == (0.125, 0.125, "lora")
+    write_json(search_path("quick", "lora"), {**result, "steps": plan.steps + 1})
+    with pytest.raises(ConfigError, match=r"lora\.json: made with another steps than searches\.lora"):
+        resolve(settings, "lora")
 
 
 def test_a_task_overrides_training_settings_for_all_methods_alike(changed):

@@ -62,7 +62,20 @@ def test_the_quick_profile_loads(project_root):
         ),
         (lambda p: p["search"]["e2e"].update(seed=1), r"search\.e2e\.seed: unknown field; valid fields: .*seeds"),
         (lambda p: p.update(threads=True), "threads: true is not a number; give a number"),
-        (lambda p: p["experiments"]["lora"].update(learning_rate=True), r"lora\.learning_rate: true is not a number"),
+        (
+            lambda p: p["experiments"]["lora"].update(learning_rate=True),
+            r"lora\.learning_rate: True is no learning rate",
+        ),
+        (lambda p: p["experiments"]["lora"].update(learning_rate={"serach": "lora"}), r"give .* \{search: case\}"),
+        (
+            lambda p: p["experiments"]["lora"].update(learning_rate={"search": "nope"}, search=None),
+            r"experiments\.lora\.search=nope: searches has",
+        ),
+        (
+            lambda p: p["experiments"]["lora"].update(learning_rate={"search": "solo_connection"}, search=None),
+            r"lora\.learning_rate: searches\.solo_connection has method=solo_connection, the experiment lora",
+        ),
+        (lambda p: p["experiments"]["lora"].update(learning_rate={"search": "lora"}), "search stands twice"),
         (lambda p: p["experiments"]["lora"].update(seeds=[True]), r"lora\.seeds\.0: true is not a number"),
         (lambda p: p["tasks"]["qa"].update(test_items=True), r"tasks\.qa\.test_items: true is not a number"),
         (lambda p: p["search"]["e2e"].update(learning_rates=[0.1, True]), r"learning_rates\.1: true is not a number"),
