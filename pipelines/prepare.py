@@ -110,7 +110,7 @@ def hardest(rows: Sequence[Any], limit: int | None, seed: int, form: str) -> lis
     odd = [n for same in zip_longest(*of_kind) for n in same if n is not None]
     longest = sorted(range(len(rows)), key=lambda n: -len(str(rows[n])))
     chance = random.Random(seed).sample(range(len(rows)), len(rows))
-    first = list(dict.fromkeys([*odd[: max(1, limit // 4)], *longest]))[:half]
+    first = list(dict.fromkeys([*odd[: max(len(kinds), limit // 4)], *longest]))[:half]
     return [rows[n] for n in sorted(list(dict.fromkeys([*first, *chance]))[:limit])]
 
 

@@ -91,6 +91,7 @@ def _rows(name: str, split: str) -> int:
 def _parquet(rows: Sequence[Mapping[str, Any]], features: Any) -> bytes:
     import datasets
 
+    datasets.disable_progress_bars()
     written = io.BytesIO()
     datasets.Dataset.from_list([dict(row) for row in rows], features=features).to_parquet(written)
     return written.getvalue()

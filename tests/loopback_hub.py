@@ -409,6 +409,8 @@ def _llama(place: Path) -> dict[str, Any]:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from replication.backbones.loading import quiet_transformers
+
     vocabulary = {symbol: number for number, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -428,7 +430,8 @@ def _llama(place: Path) -> dict[str, Any]:
         eos_token_id=tokenizer.eos_token_id,
     )
     torch.manual_seed(2)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(place, max_shard_size="40KB")
+    with quiet_transformers():
+        LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(place, max_shard_size="40KB")
     assert (place / "model.safetensors.index.json").is_file()
     return fields
 

@@ -212,7 +212,7 @@ def test_an_index_that_names_a_file_that_is_not_there(hub, tmp_path):
 def test_another_model_under_the_name(hub, tmp_path):
     config = json.loads(repository(hub, "gpt2-medium").files["config.json"])
     repository(hub, "gpt2-medium").files["config.json"] = json.dumps({**config, "n_embd": 16}).encode()
-    with pytest.raises(DataError, match=r"not gpt2-medium: hidden_size is 16, expected 32"):
+    with pytest.raises(DataError, match=r"not gpt2-medium: hidden_size is 16, expected 304"):
         fetch_hub_weights("gpt2-medium", tmp_path / "gpt2")
 
 
