@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +106,7 @@ def hardest(rows: Sequence[Any], limit: int | None, seed: int, form: str) -> lis
     if limit is None or limit >= len(rows):
         return list(rows)
     half, kinds = (limit + 1) // 2, [odd for odd in ODD.values() if form in odd.forms]
-    of_kind = [islice((n for n, row in enumerate(rows) if kind.holds(row)), half) for kind in kinds]
+    of_kind = [[n for n, row in enumerate(rows) if kind.holds(row)][:half] for kind in kinds]
     odd = [n for same in zip_longest(*of_kind) for n in same if n is not None]
     longest = sorted(range(len(rows)), key=lambda n: -len(str(rows[n])))
     chance = random.Random(seed).sample(range(len(rows)), len(rows))

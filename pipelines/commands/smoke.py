@@ -36,7 +36,8 @@ MARK = "smoke.json"
 """In the output folder: what was found. Only a folder that has it is emptied."""
 INPUTS = ("paper_results", "replication", "data")
 """What stages read relative to the folder they run in; linked there."""
-ATTACHES_TUNERS = "peft_baselines"
+VARIANTS = {"peft_baselines": "name", "baseline": "kind"}
+"""Methods that are several: the setting that says which."""
 WORKER = (sys.executable, "-m", "pipelines.commands.smoke_worker")
 State = Literal["ok", "failed", "skipped"]
 
@@ -129,10 +130,10 @@ def phases(settings: Settings, selected: Sequence[str]) -> list[list[Cell]]:
 
 
 def kind_of(settings: Settings, key: str) -> tuple[str, ...]:
-    """Backbone, task form, method (of PEFT's tuners: which one). Experiments of a kind run the same code."""
+    """Backbone, task form, method and its variant. Experiments of a kind run the same code."""
     row = settings.experiments[key]
-    tuner = settings.methods[row.method][row.settings].get("name", "") if row.method == ATTACHES_TUNERS else ""
-    return row.backbone, settings.tasks[row.task].form, row.method, str(tuner)
+    variant = settings.methods[row.method][row.settings].get(VARIANTS.get(row.method, ""), "")
+    return row.backbone, settings.tasks[row.task].form, row.method, str(variant)
 
 
 def unmet(cell: Cell, done: Mapping[str, Cell]) -> list[str]:
