@@ -11,9 +11,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PARAMS ?= params.yaml
+PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept gpu-check verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help accept gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -91,6 +92,12 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 gpu-check: $(VENV)/.installed ## does this GPU do all that the paper profile needs? 8 minutes, no network: gpu-check.json
 	python benchmarks/gpu_check.py --output gpu-check.json
 
+smoke: $(VENV)/.installed ## a few steps of every stage on this machine and hub: make smoke PROFILE=paper
+	replicate smoke --profile $(PROFILE)
+
+rehearse: $(VENV)/.installed-dev ## the paper profile against a loopback hub with tiny models: no GPU, no network, minutes
+	OMP_NUM_THREADS=1 python tests/rehearse.py
+
 bench: $(VENV)/.installed-dev ## speed and memory benchmarks
 	python benchmarks/adapter_step.py
 	python benchmarks/bootstrap.py
@@ -103,7 +110,7 @@ lab: $(VENV)/.installed-notebooks ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 clean: ## remove what the pipeline can rebuild (not results)
-	rm -rf prepared weights checkpoints logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf prepared weights checkpoints logs smoke .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; choose one: make PYTHON=python3.12 ...")'

@@ -106,6 +106,7 @@ def predict(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     from replication.backbones import load_tokenizer
     from replication.methods import load
     from replication.training.determinism import deterministic_algorithms
+    from replication.training.device import default_device
     from replication.training.progress import progress_bar
 
     items = read_rows(experiment.prepared, "test")
@@ -116,7 +117,8 @@ def predict(experiment: Experiment, seed: int) -> list[dict[str, Any]]:
     experiment.form.prepare_model(model, tokenizer)
     title, total = f"predict {experiment.key}, seed {seed}", experiment.form.passes(experiment.options) * len(items)
     with deterministic_algorithms(experiment.threads), progress_bar(title, total=total) as advance:
-        return experiment.form.predict(model.eval(), tokenizer, items, experiment.options, advance)
+        model = model.to(default_device()).eval()
+        return experiment.form.predict(model, tokenizer, items, experiment.options, advance)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from pipelines.shared.paths import gold_path, prepared_directory
 from pipelines.shared.settings import Task, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.corpora.registry import describe, load_corpus
+from replication.corpora.rows import ODD
 from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError
 from replication.fileio import replaced_directory, write_json, write_jsonl
@@ -63,17 +65,21 @@ def choose(corpus: TaskCorpus, task: Task, where: str) -> dict[str, list[Any]]:
     training split.
     """
     seed, train = task.selection_seed, corpus.splits["train"]
+
+    def limited(rows: Sequence[Any], limit: int | None) -> list[Any]:
+        return hardest(rows, limit, seed, task.form) if task.selection == "hardest" else select(rows, limit, seed)
+
     if "dev" in corpus.splits and corpus.reported_split != "dev":
-        dev = select(corpus.splits["dev"], task.dev_examples, seed)
+        dev = limited(corpus.splits["dev"], task.dev_examples)
     else:
         try:
             train, dev = hold_out_rows(train, task.dev_examples or 0, seed)
         except ConfigError as error:
             raise ConfigError(f"{where}.{error}") from error
     return {
-        "train": select(train, task.train_examples, seed),
+        "train": limited(train, task.train_examples),
         "dev": dev,
-        "test": select(corpus.splits[corpus.reported_split], task.test_items, seed),
+        "test": limited(corpus.splits[corpus.reported_split], task.test_items),
     }
 
 
@@ -91,6 +97,21 @@ def select(rows: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
     if limit is None or limit >= len(rows):
         return list(rows)
     return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), limit))]
+
+
+def hardest(rows: Sequence[Any], limit: int | None, seed: int, form: str) -> list[Any]:
+    """`limit` rows in corpus order: a quarter odd ones (each kind in turn), a quarter the longest, and others by
+    chance, since the longest may all have one label or come from one subset.
+    """
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    half, kinds = (limit + 1) // 2, [odd for odd in ODD.values() if form in odd.forms]
+    of_kind = [[n for n, row in enumerate(rows) if kind.holds(row)][:half] for kind in kinds]
+    odd = [n for same in zip_longest(*of_kind) for n in same if n is not None]
+    longest = sorted(range(len(rows)), key=lambda n: -len(str(rows[n])))
+    chance = random.Random(seed).sample(range(len(rows)), len(rows))
+    first = list(dict.fromkeys([*odd[: max(len(kinds), limit // 4)], *longest]))[:half]
+    return [rows[n] for n in sorted(list(dict.fromkeys([*first, *chance]))[:limit])]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """A model hub on 127.0.0.1 with tiny random models under real names, at the pinned revisions, in the real layouts.
 
-It speaks the part of the hub's API that huggingface_hub uses: model and dataset information with files and sizes, HEAD
-and GET of a file of a revision, with the commit, the etag and (for large files) the sha256 and a redirect, and ranges.
-No Xet. Children are told of it by `environment()`, since huggingface_hub reads HF_ENDPOINT when it is imported, and
-run through `python tests/loopback_hub.py <module> <arguments>`, which puts the tiny architectures in place of the real
-ones: `use_tiny_models`.
+It speaks the part of the hub's API that huggingface_hub and datasets use: model and dataset information with files and
+sizes, trees and paths, HEAD and GET of a file of a revision, with the commit, the etag and (for large files) the sha256
+and a redirect, and ranges. No Xet. Children are told of it by `environment()`, since huggingface_hub reads HF_ENDPOINT
+when it is imported; its sitecustomize.py puts the tiny architectures and corpora in place of the real ones.
 """
 
 from __future__ import annotations
@@ -12,19 +11,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-CONFIGS_VARIABLE = "LOOPBACK_HUB_CONFIGS"
-"""Folder of <backbone>.json (as replication/backbones/configs) and pickled.json, for `use_tiny_models`."""
+STARTUP = """\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {tests!r})
+import loopback_hub
+
+if (configs := Path({published!r}, "configs")).is_dir():
+    loopback_hub.use_tiny_models(configs)
+if (corpora := Path({published!r}, "corpora.json")).is_file():
+    import loopback_corpora
+
+    loopback_corpora.use_tiny_corpora(corpora, {address!r})
+sys.path.remove({tests!r})
+"""
+"""sitecustomize.py of child processes: Python runs it before anything else."""
 LARGE = (".safetensors", ".bin", ".model", ".parquet", ".h5", ".msgpack")
 """Files that the hub keeps with LFS, here by their names."""
 TEXT = (
@@ -47,6 +60,31 @@ class Repository:
         """The siblings of the hub's answer, with sizes and hashes."""
         return [_sibling(name, data) for name, data in sorted(self.files.items())]
 
+    def tree(self, folder: str, recursive: bool) -> list[dict[str, Any]]:
+        """Files and folders below `folder` ("": all), as the hub's tree lists them."""
+        below = f"{folder}/" if folder else ""
+        return [
+            entry
+            for entry in self.paths([*self.files, *self._folders()])
+            if entry["path"].startswith(below) and (recursive or "/" not in entry["path"].removeprefix(below))
+        ]
+
+    def paths(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """What the hub says of these paths; unknown ones are left out."""
+        found = []
+        for name in sorted(set(names)):
+            if name in self.files:
+                sibling = _sibling(name, self.files[name])
+                lfs = {"lfs": {**sibling["lfs"], "oid": sibling["lfs"]["sha256"]}} if "lfs" in sibling else {}
+                entry = {"type": "file", "path": name, "size": sibling["size"], "oid": sibling["blobId"]}
+                found.append({**entry, **lfs})
+            elif name in self._folders():
+                found.append({"type": "directory", "path": name, "oid": _git_sha1(name.encode()), "size": 0})
+        return found
+
+    def _folders(self) -> set[str]:
+        return {str(parent) for name in self.files for parent in PurePosixPath(name).parents} - {"."}
+
 
 def _sibling(name: str, data: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _git_sha1(data)}
@@ -61,14 +99,18 @@ def _git_sha1(data: bytes) -> str:
 
 @dataclass
 class LoopbackHub:
-    """The running server. `cut`: file name -> bytes after which its next transfer ends; `spoil`: files sent changed.
+    """The running server. `cut`: file name -> bytes after which its next transfer ends; `spoil`: files sent changed;
+    `stall`: files whose transfer stops half-way, the connection open, until the server ends.
 
-    `asked` are (method, path) in order.
+    `plain`: files outside any repository, at /files/<name>. `asked` are (method, path) in order.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     cut: dict[str, list[int]] = field(default_factory=dict)
     spoil: set[str] = field(default_factory=set)
+    stall: set[str] = field(default_factory=set)
+    released: threading.Event = field(default_factory=threading.Event)
+    plain: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
     address: str = ""
@@ -77,20 +119,29 @@ class LoopbackHub:
         """Serve `repository` under `hub_id`."""
         self.repositories[f"{repository.kind}/{hub_id}"] = repository
 
-    def environment(self, folder: Path) -> dict[str, str]:
-        """Variables of a child process that uses this hub, with its caches below `folder`, and no other network."""
+    def environment(self, folder: Path, published: Path) -> dict[str, str]:
+        """Variables of a child process that uses this hub, with its caches below `folder`, and no other network.
+
+        `published`: the folder that `publish_tiny_models` (and `publish_tiny_corpora`) wrote.
+        """
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_"))
+            if not name.startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "REPLICATION_"))
         }
+        tests = Path(__file__).resolve().parent
+        startup = folder / "startup" / "sitecustomize.py"
+        startup.parent.mkdir(parents=True, exist_ok=True)
+        startup.write_text(STARTUP.format(tests=str(tests), published=str(published), address=self.address))
         return {
             **inherited,
+            "PYTHONPATH": os.pathsep.join([str(startup.parent), str(tests.parent)]),
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(folder / "hf"),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_ETAG_TIMEOUT": "5",
             "HF_HUB_DOWNLOAD_TIMEOUT": "5",
             "DISABLE_SAFETENSORS_CONVERSION": "1",
@@ -124,6 +175,7 @@ def serve(hub: LoopbackHub | None = None) -> Iterator[LoopbackHub]:
     try:
         yield hub
     finally:
+        hub.released.set()
         server.shutdown()
         server.server_close()
         thread.join(timeout=5)
@@ -142,32 +194,44 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    def _answer(self) -> None:
+    def do_POST(self) -> None:
+        sent = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
+        self._answer(sent.get("paths", []))
+
+    def _answer(self, paths: Sequence[str] = ()) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path))
         parts = path.strip("/").split("/")
         if parts[0] == "api" and len(parts) >= 4:
-            return self._information(parts[1], "/".join(parts[2:4]), parts[4:])
+            return self._information(parts[1], "/".join(parts[2:4]), parts[4:], paths)
         if parts[0] == "lfs":
-            return self._large("/".join(parts[1:4]), parts[-1])
+            return self._large("/".join(parts[1:4]), "/".join(parts[4:]))
+        if parts[0] == "files" and parts[-1] in self.hub.plain:
+            return self._send(200, self.hub.plain[parts[-1]], {}, parts[-1])
         kind = "datasets" if parts[0] == "datasets" else "models"
         parts = parts[1:] if kind == "datasets" else parts
         if len(parts) >= 5 and parts[2] == "resolve":
             return self._resolve(kind, "/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         return self._refuse(404, "EntryNotFound")
 
-    def _information(self, kind: str, hub_id: str, rest: list[str]) -> None:
+    def _information(self, kind: str, hub_id: str, rest: list[str], paths: Sequence[str]) -> None:
         repository = self.hub.repositories.get(f"{kind}/{hub_id}")
         if repository is None:
             return self._refuse(401, "RepoNotFound")
-        if rest[:1] == ["revision"] and unquote("/".join(rest[1:])) not in (
-            "main",
-            "refs/convert/parquet",
-            repository.revision,
-        ):
-            return self._refuse(404, "RevisionNotFound")
-        if rest and rest[0] not in ("revision",):
+        if rest and rest[0] not in ("revision", "tree", "paths-info"):
             return self._refuse(404, "EntryNotFound")
+        after = "/".join(rest[1:])
+        known = ("main", "refs/convert/parquet", repository.revision)
+        revision = next((one for one in known if after == one or after.startswith(f"{one}/")), None)
+        if rest and revision is None:
+            return self._refuse(404, "RevisionNotFound")
+        if rest and rest[0] != "revision":
+            recursive = "true" in parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower()
+            folder = after.removeprefix(str(revision)).strip("/")
+            found = repository.paths(paths) if rest[0] == "paths-info" else repository.tree(folder, recursive)
+            if not found and folder:
+                return self._refuse(404, "EntryNotFound")
+            return self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
         blobs = "blobs" in parse_qs(urlsplit(self.path).query)
         siblings = repository.listing() if blobs else [{"rfilename": name} for name in sorted(repository.files)]
         body = {
@@ -206,6 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(200, data, {"Accept-Ranges": "bytes", "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}, file)
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str], file: str = "") -> None:
+        file = PurePosixPath(file).name
         if file in self.hub.spoil and self.command == "GET":
             body = bytes([body[0] ^ 1]) + body[1:]
         wanted = self.headers.get("Range", "")
@@ -220,6 +285,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "HEAD":
+            return
+        if file in self.hub.stall:
+            if status == 200:  # a resumed transfer gets nothing
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+            self.hub.released.wait()
+            self.close_connection = True
             return
         limits = self.hub.cut.get(file, [])
         if limits:
@@ -238,7 +310,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def publish_tiny_models(hub: LoopbackHub, folder: Path) -> None:
-    """Serve a tiny model for every backbone of the paper profile; their architectures go to `folder`/configs."""
+    """Serve a tiny model for every backbone of the paper profile; their architectures (and the size and hash of what is
+    pickled) go to `folder`/configs.
+    """
     from replication.backbones import BACKBONES
 
     configs = folder / "configs"
@@ -305,8 +379,11 @@ def _words_tokenizer(place: Path, special: list[str]) -> int:
     return int(tokenizer.get_vocab_size())
 
 
-def _gpt2(place: Path) -> dict[str, Any]:
-    """model.safetensors without a prefix, vocab.json and merges.txt, no tokenizer.json."""
+def _gpt2(place: Path, width: int) -> dict[str, Any]:
+    """model.safetensors without a prefix, vocab.json and merges.txt, no tokenizer.json.
+
+    Solo Connection's ranks need the `width`.
+    """
     import torch
     from safetensors.torch import save_file
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -314,11 +391,12 @@ def _gpt2(place: Path) -> dict[str, Any]:
     size = _words_tokenizer(place, ["<|endoftext|>"])
     end = json.loads((place / "vocab.json").read_text(encoding="utf-8"))["<|endoftext|>"]
     config, fields = _configured(
-        GPT2Config, vocab_size=size, n_positions=64, n_embd=32, n_layer=6, n_head=4, bos_token_id=end, eos_token_id=end
-    )
+        GPT2Config, vocab_size=size, n_positions=512, n_embd=width, n_layer=8, n_head=4,
+        bos_token_id=end, eos_token_id=end,
+    )  # fmt: skip
     torch.manual_seed(1)
     body = GPT2LMHeadModel(config).transformer.state_dict()
-    body["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)  # a mask that the real files hold too
+    body["h.0.attn.bias"] = torch.ones(1, 1, 512, 512)  # a mask that the real files hold too
     save_file({name: value.contiguous() for name, value in body.items()}, place / "model.safetensors", {"format": "pt"})
     config.architectures = ["GPT2LMHeadModel"]
     config.save_pretrained(place)
@@ -330,6 +408,8 @@ def _llama(place: Path) -> dict[str, Any]:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from replication.backbones.loading import quiet_transformers
 
     vocabulary = {symbol: number for number, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -350,7 +430,8 @@ def _llama(place: Path) -> dict[str, Any]:
         eos_token_id=tokenizer.eos_token_id,
     )
     torch.manual_seed(2)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(place, max_shard_size="40KB")
+    with quiet_transformers():
+        LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(place, max_shard_size="40KB")
     assert (place / "model.safetensors.index.json").is_file()
     return fields
 
@@ -416,7 +497,7 @@ def _deberta(place: Path) -> dict[str, Any]:
         num_hidden_layers=7,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=128,
+        max_position_embeddings=512,
         type_vocab_size=0,
         layer_norm_eps=1e-7,
         relative_attention=True,
@@ -447,20 +528,9 @@ def _deberta(place: Path) -> dict[str, Any]:
 
 
 TINY = {
-    "gpt2-medium": _gpt2,
-    "gpt2-large": _gpt2,
+    "gpt2-medium": partial(_gpt2, width=304),
+    "gpt2-large": partial(_gpt2, width=120),
     "deberta-v3-base": _deberta,
     "bart-large": _bart,
     "llama-3.1-8b": _llama,
 }
-
-
-if __name__ == "__main__":
-    import runpy
-
-    # The modules of the project lie in the current folder's checkout or on PYTHONPATH, not beside this file.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    use_tiny_models(Path(os.environ[CONFIGS_VARIABLE]))
-    module, *sys.argv[1:] = sys.argv[1:]
-    sys.argv[0] = module
-    runpy.run_module(module, run_name="__main__")

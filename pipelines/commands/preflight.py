@@ -13,8 +13,9 @@ import typer
 from pipelines.commands.selection import ONLY, select, settings_of
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.preflight import Report, build, preflight, shown, write_outputs
+from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import say
-from replication.errors import ConfigError, ReplicationError
+from replication.errors import ConfigError, DataError, ReplicationError
 from replication.fileio import read_json
 
 
@@ -71,6 +72,14 @@ def examined(experiment: Experiment) -> Report:
         except ReplicationError as error:
             report.problems.append(str(error))
     return report
+
+
+def require_readable(params: Path, key: str) -> None:
+    """`examined` for one experiment; DataError lists all problems."""
+    report = examined(resolve(load_settings(params), key))
+    if report.problems:
+        raise DataError(f"{key}: preflight: {'; '.join(report.problems)}")
+    say(f"{key}: preflight {shown(report)}")
 
 
 def read_by_analysis(experiment: Experiment) -> None:

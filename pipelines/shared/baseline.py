@@ -102,6 +102,7 @@ def _cosines(experiment: Experiment, seed: int, items: list[dict[str, Any]]) -> 
     from replication.backbones import load_tokenizer
     from replication.methods.baseline import text_cosines
     from replication.training.determinism import deterministic_algorithms
+    from replication.training.device import default_device
     from replication.training.progress import progress_bar
 
     body, options = load_base(experiment, seed).base_model, experiment.options.recorded()
@@ -109,7 +110,7 @@ def _cosines(experiment: Experiment, seed: int, items: list[dict[str, Any]]) -> 
     title = f"predict {experiment.key}, seed {seed}"
     with deterministic_algorithms(experiment.threads), progress_bar(title, total=len(items)) as advance:
         return text_cosines(
-            body,
+            body.to(default_device()),
             tokenizer,
             items,
             max_length=options["max_length"],

@@ -74,18 +74,19 @@ def load_base(experiment: Experiment, seed: int) -> Any:
     """The backbone for the experiment's task, in bfloat16 if its training says so; a head missing in the weights is
     initialised from `seed`.
     """
+    import torch
+
     from replication.backbones import load_model
-    from replication.training.bfloat16 import narrow_weights
     from replication.training.determinism import seed_everything
 
     seed_everything(seed)
-    model = load_model(
+    return load_model(
         experiment.backbone.name,
         experiment.weights,
         task=experiment.form.model_task,
         num_labels=experiment.num_labels,
+        dtype=torch.bfloat16 if experiment.training.mixed_precision == BF16_WEIGHTS else torch.float32,
     )
-    return narrow_weights(model) if experiment.training.mixed_precision == BF16_WEIGHTS else model
 
 
 def describe(experiment: Experiment) -> str:

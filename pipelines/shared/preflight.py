@@ -262,7 +262,7 @@ def probe(folder: Path) -> Iterator[Path]:
 
 def write_outputs(experiment: Experiment, model: nn.Module | None, folder: Path) -> None:
     """Every file of a run but the adapter, with placeholder numbers, each read back; DataError names file and field."""
-    from replication.methods.selection import report
+    from replication.methods.selection import present_updates, report
     from replication.records import read_costs, read_record, versions, write_curves, write_record
 
     fitted = placeholder(experiment, model)
@@ -275,7 +275,7 @@ def write_outputs(experiment: Experiment, model: nn.Module | None, folder: Path)
             raise DataError(f"{experiment.run}/training/*/curves.csv: reads back with other columns")
     config = experiment.methods[experiment.seeds[0]]
     if model is not None and hasattr(config, "keep"):
-        kept = list(range(config.keep or 0))
+        kept = list(present_updates(model))[: config.keep or 0]  # random_lora has drawn its slots already
         read_json(write_json(folder / "selection.json", report(config, model, kept)))
     costs = {seed: seed_cost(Start(), 1.0) for seed in experiment.seeds}
     read_costs(write_cost(folder, "training", costs, threads=experiment.threads))

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -66,6 +66,7 @@ class Task(Strict):
     dev_examples: Whole | None = Field(None, ge=1)
     test_items: Whole | None = Field(None, ge=1)
     selection_seed: Whole = 0
+    selection: Literal["random", "hardest"] = "random"
     options: dict[str, Any] = {}
     training: dict[str, Any] = {}
 

@@ -13,6 +13,7 @@ from replication.examples import separator_id
 from replication.fileio import read_json
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -109,13 +110,20 @@ def pretrained_parameters(name: str, config: PretrainedConfig) -> list[tuple[tup
 
 
 def load_model(
-    name: str, directory: str | Path | None = None, *, task: str | None = None, num_labels: int = 2
+    name: str,
+    directory: str | Path | None = None,
+    *,
+    task: str | None = None,
+    num_labels: int = 2,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """The pretrained model in fp32, evaluation mode: from `directory`, or a hub backbone's pinned revision.
+    """The pretrained model in evaluation mode: from `directory`, or a hub backbone's pinned revision.
 
-    Only safetensors are read and no remote code runs; a pinned revision without safetensors is first converted
-    (`hub_weights`). If the checkpoint has no head for classification or question answering, the head gets random values
-    from torch's current seed. Any other missing weight, a missing folder or another model is a DataError.
+    Parameters are float32, or `dtype`: bfloat16 has the values of a cast from float32 and takes half the memory at the
+    peak of loading. Buffers are float32. Only safetensors are read and no remote code runs; a pinned revision without
+    safetensors is first converted (`hub_weights`). If the checkpoint has no head for classification or question
+    answering, the head gets random values from torch's current seed. Any other missing weight, a missing folder or
+    another model is a DataError.
     """
     import torch
 
@@ -128,12 +136,15 @@ def load_model(
     try:
         with quiet_transformers():
             model, report = auto.from_pretrained(
-                **where, **more, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                **where, **more, dtype=dtype or torch.float32, use_safetensors=True, output_loading_info=True
             )
     except Exception as error:
         raise loading_error(get_backbone(name), where, error) from error
     check_architecture(get_backbone(name), wanted, model.config, where)
     check_complete(model, report, where, may_lack_head=task in _NEW_HEADS)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.data = buffer.float()
     return model.eval()
 
 

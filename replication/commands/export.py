@@ -53,7 +53,7 @@ def export(
     from replication.peft_export import export_peft_lora
 
     read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
-    more = {} if labels is None else {"num_labels": labels}
+    more: dict[str, Any] = {} if labels is None else {"num_labels": labels}
     with torch.random.fork_rng(devices=[]):
         model = load(load_model(backbone, _weights(known, weights), task=task, **more), adapter)
     export_peft_lora(model, output, base=known.hub_id)

@@ -112,17 +112,16 @@ def _generate(
         raise ConfigError(f"--backbone {name}: predict needs a causal language model, not {backbone.task_class}")
     directory = _weights_directory(backbone, weights)
 
-    import torch
-
     from replication.backbones import load_model, load_tokenizer
     from replication.methods import load, read_config
     from replication.training.decoding import DecodingConfig, generate
+    from replication.training.device import default_device
     from replication.training.progress import progress_bar
 
     config = DecodingConfig(**settings)
     read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
     tokenizer = load_tokenizer(name, directory)
-    model = load(load_model(name, directory), adapter).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(load_model(name, directory), adapter).to(default_device())
     contexts = [linearise(parse_mr(text)) for text in requests]
     with progress_bar("generate", total=len(contexts)) as advance:
         texts = generate(model, tokenizer, contexts, config, separator=backbone.separator, progress=advance)

@@ -155,9 +155,11 @@ def text_cosines(
 ) -> list[float]:
     """Cosine of the two texts of each row: means of the last hidden states of `model`, which has no head.
 
-    DataError names a row without a second text.
+    A text may be empty, as the row contract allows; one without any token has the cosine 0. DataError names a row
+    without a second text.
     """
-    texts = [text_of(row, field, number) for number, row in enumerate(rows, start=1) for field in ("text", "pair")]
+    fields = ("text", "pair")
+    texts = [text_of(row, field, number, blank=True) for number, row in enumerate(rows, start=1) for field in fields]
     encoded = [tokenizer.encode(text, truncation=True, max_length=max_length) for text in texts]
     check_positions(model, map(len, encoded), "max_length")
     means: list[Any] = [None] * len(texts)
@@ -167,7 +169,7 @@ def text_cosines(
             ids = pad_right(chosen, tokenizer.pad_token_id).to(device)
             mask = pad_right(([1] * len(one) for one in chosen), 0).to(device)
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            pooled = (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            pooled = (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
             for index, mean in zip(indices, pooled.cpu(), strict=True):
                 means[index] = mean
     if progress is not None:

@@ -130,3 +130,17 @@ def test_held_out_rows_and_the_rest_are_all_rows_once_in_their_order(rows, count
     assert len(dev) == count
     assert sorted(train + dev) == everything
     assert (train, dev) == (sorted(train), sorted(dev))
+
+
+@given(st.lists(st.integers(1, 300), min_size=3, max_size=60), st.integers(4, 80), st.data())
+def test_the_hardest_rows_are_one_of_each_odd_kind_the_longest_and_others_in_corpus_order(lengths, limit, data):
+    rows = [{"id": n, "text": "x" * length, "pair": "y", "label": 0} for n, length in enumerate(lengths)]
+    first, second = data.draw(st.permutations(range(len(rows))))[:2]
+    rows[first]["text"], rows[second]["pair"] = "", ""
+    chosen = prepare.hardest(rows, limit, 3, "classification")
+    assert len(chosen) == min(limit, len(rows))
+    assert [row["id"] for row in chosen] == sorted({row["id"] for row in chosen})
+    assert {first, second} <= {row["id"] for row in chosen}
+    if limit >= 6:
+        assert max(len(row["text"]) for row in chosen) == max(len(row["text"]) for row in rows)
+    assert chosen == prepare.hardest(rows, limit, 3, "classification")

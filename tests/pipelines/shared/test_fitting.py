@@ -18,6 +18,7 @@ from replication.backbones.vocabularies import special_tokens, train_tokenizer
 from replication.fileio import write_text
 from replication.methods import trainable_parameters
 from replication.methods.selection import present_updates
+from replication.training.bfloat16 import narrow_weights
 
 PARAMS = Path("params.yaml")
 BACKBONE = "microworld-deberta"
@@ -154,6 +155,22 @@ def test_weights_from_the_hub_get_their_head_from_the_seed(
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first[output], other[output])
     assert all(torch.equal(body[name], same_body[name]) for name in body)
+
+
+@pytest.mark.parametrize("key", ["llama-mnli-lora", "cola-lora", "xsum-lora"])
+def test_bfloat16_weights_are_those_cast_from_float32(model_hub, project_root, tmp_path, monkeypatch, key):
+    experiment = resolve_paper(project_root, key)
+    monkeypatch.chdir(tmp_path)
+    fetch_hub_weights(experiment.backbone.name, experiment.weights)
+    wide = narrow_weights(load_base(experiment.with_training(mixed_precision="no"), 18))
+    drawn = torch.get_rng_state()
+    narrow = load_base(experiment.with_training(mixed_precision="bf16_weights"), 18)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for found, expected in ((narrow.named_parameters, wide.named_parameters), (narrow.named_buffers,
+                                                                               wide.named_buffers)):  # fmt: skip
+        values = dict(expected())
+        assert {name: value.dtype for name, value in found()} == {name: v.dtype for name, v in values.items()}
+        assert all(torch.equal(value, values[name]) for name, value in found())
 
 
 def resolve_paper(project_root, key):

@@ -200,6 +200,13 @@ def test_another_seed_has_its_own_record(small_home):
     assert preflight(replace(chosen, seeds=(18,))).disk_bytes < preflight(chosen).disk_bytes
 
 
+def test_random_lora_has_the_slots_it_drew(small_home):
+    content = yaml.safe_load(PARAMS.read_text())
+    row = {**content["experiments"][KEY], "method": "random_lora", "settings": "k3", "seeds": [52]}
+    write_text(PARAMS, yaml.safe_dump({**content, "experiments": {"drawn": row}}))
+    assert require(experiment("drawn")).problems == []
+
+
 def test_the_report_is_json(small_home):
     from dataclasses import asdict
 

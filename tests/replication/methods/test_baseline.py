@@ -209,6 +209,16 @@ def test_cosine_depends_neither_on_the_batch_nor_on_the_order_of_the_two_texts_n
     assert cosines_of(body, [(b, a) for a, b in PAIRS]) == pytest.approx(found, abs=1e-5)
 
 
+def test_a_text_without_tokens_has_the_cosine_zero(body):
+    class Bare(Letters):
+        def encode(self, text, truncation, max_length):
+            return super().encode(text, truncation, max_length)[1:-1]
+
+    rows = [{"id": str(n), "text": a, "pair": b, "label": 1.0} for n, (a, b) in enumerate([("abc", ""), ("", "b")])]
+    assert text_cosines(body, Bare(), rows, max_length=24, batch_size=4) == [0, 0]
+    assert -1 <= cosines_of(body, [("abc", "")])[0] <= 1
+
+
 def test_what_cosine_cannot_use_is_named(body):
     with pytest.raises(DataError, match=r"'0'.*'pair'"):
         cosines_of(body, [("alone", None)])
