@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from loopback_corpora import publish_tiny_corpora
 from loopback_hub import LoopbackHub, publish_tiny_models, serve
 
@@ -94,7 +95,19 @@ def smoke(folder: Path, environment: Mapping[str, str]) -> None:
         check(len(gold) == len(predictions) > 0, key, len(predictions), "predictions of", len(gold))
         scores = json.loads((run / "scores.json").read_text())
         check(all(scores[name] is not None for name in scores["metrics"]), key, scores["metrics"], scores["missing"])
+        rate = record["training"]["learning_rate"]
+        check(rate == searched(output, key, rate), key, "has another rate than its search found:", rate)
+    check(any(cell["kind"] == "search" for cell in cells), "no search ran")
     selected(output)
+
+
+def searched(output: Path, key: str, rate: float) -> float:
+    """The rate that the experiment's search found; `rate` if it has none."""
+    settings = yaml.safe_load((output / "params.yaml").read_text())
+    asked = settings["experiments"][key]["learning_rate"]
+    if not isinstance(asked, dict):
+        return rate
+    return float(json.loads((output / "searches" / PROFILE / f"{asked['search']}.json").read_text())["best"])
 
 
 def selected(output: Path) -> None:

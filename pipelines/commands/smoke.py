@@ -23,11 +23,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pipelines.commands.selection import ONLY, select, settings_of
 from pipelines.commands.smoke_settings import Size, write_smoke_settings
-from pipelines.commands.sweep import last_error, read_text, select, settings_of
+from pipelines.commands.sweep import last_error, read_text
 from pipelines.commands.weights_readiness import holds_model
 from pipelines.shared.code import ROOT
-from pipelines.shared.settings import Settings
+from pipelines.shared.settings import ExperimentRow, Row, Settings
 from replication.corpora.fetch import CACHE_VARIABLE, MIRROR_VARIABLE
 from replication.errors import ConfigError
 from replication.fileio import write_json
@@ -49,12 +50,12 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Cell:
-    """One unit of work and how it ended: a task, a backbone, an experiment (all stages, or its preflight), the report.
+    """One unit of work and how it ended. A "run" is an experiment with all its stages.
 
     `needs`: names of cells that must be ok. `stage`, `error`, `fix`: what failed and what to do about it.
     """
 
-    kind: Literal["prepare", "pretrain", "run", "preflight", "report"]
+    kind: Literal["prepare", "pretrain", "search", "run", "preflight", "report"]
     key: str
     needs: tuple[str, ...] = ()
     state: State = "ok"
@@ -75,7 +76,7 @@ def smoke(
         str | None, typer.Option(help="quick, cpu or paper (default: quick, or as in --params).")
     ] = None,
     params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Experiments by shell pattern, such as 'qqp-*'.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     steps: Annotated[int, typer.Option(help="Training steps; schedules are shortened to fit.")] = 5,
     seeds: Annotated[int, typer.Option(help="Seeds of each experiment.")] = 1,
     examples: Annotated[int, typer.Option(help="Examples of each split, but at least one batch to train on.")] = 64,
@@ -110,23 +111,33 @@ def smoke(
 
 
 def phases(settings: Settings, selected: Sequence[str]) -> list[list[Cell]]:
-    """Sources, then experiments, then the report; the cells of one phase do not need each other."""
+    """Sources, searches, experiments, the report; the cells of one phase do not need each other."""
     rows = {key: settings.experiments[key] for key in selected}
-    tasks = dict.fromkeys(row.task for row in rows.values())
-    backbones = dict.fromkeys(row.backbone for row in rows.values())
     first: dict[tuple[str, ...], str] = {}
     for key in rows:
         first.setdefault(kind_of(settings, key), key)
-    runs = set(first.values())
-    experiments = [
-        Cell("run" if key in runs else "preflight", key, (f"prepare@{row.task}", f"pretrain@{row.backbone}"))
-        for key, row in rows.items()
-    ]
+    runs = list(first.values())
+    cases = {case: settings.searches[case] for case in dict.fromkeys(rows[key].rate_from for key in runs) if case}
+    sources = [*rows.values(), *cases.values()]
+    experiments = [Cell("run", key, (*needs(rows[key]), *rate_needs(rows[key]))) for key in runs]
+    experiments += [Cell("preflight", key, needs(row)) for key, row in rows.items() if key not in runs]
     return [
-        [Cell("pretrain", key) for key in backbones] + [Cell("prepare", key) for key in tasks],
-        sorted(experiments, key=lambda cell: cell.kind == "preflight"),
+        [Cell("pretrain", key) for key in dict.fromkeys(row.backbone for row in sources)]
+        + [Cell("prepare", key) for key in dict.fromkeys(row.task for row in sources)],
+        [Cell("search", case, needs(row)) for case, row in cases.items()],
+        experiments,
         [Cell("report", "report")],
     ]
+
+
+def needs(row: Row) -> tuple[str, ...]:
+    """The cells of its task and its backbone."""
+    return f"prepare@{row.task}", f"pretrain@{row.backbone}"
+
+
+def rate_needs(row: ExperimentRow) -> tuple[str, ...]:
+    """The cell of the search whose rate it takes over."""
+    return (f"search@{row.rate_from}",) if row.rate_from else ()
 
 
 def kind_of(settings: Settings, key: str) -> tuple[str, ...]:

@@ -48,9 +48,9 @@ class Size:
 def smoke_settings(settings: Settings, size: Size, threads: int) -> dict[str, Any]:
     """The content of a smoke run's params.yaml, which lies in the folder the stages run in."""
     content = settings.model_dump(mode="json")
-    rates = {key: _rate(content, row) for key, row in content["experiments"].items()}
-    for key, row in content["experiments"].items():
-        row |= {"seeds": row["seeds"][: size.seeds], "learning_rate": rates[key], "search": None}
+    for row in content["experiments"].values():
+        row |= {"seeds": row["seeds"][: size.seeds], "search": None}
+    awaited = {row.rate_from for row in settings.experiments.values()}
     tasks = {key: _task(content["training"], task, size) for key, task in content["tasks"].items()}
     return {
         **content,
@@ -64,8 +64,8 @@ def smoke_settings(settings: Settings, size: Size, threads: int) -> dict[str, An
             method: {name: _schedule(values, size.steps) for name, values in named.items()}
             for method, named in content["methods"].items()
         },
-        "search": {},
-        "searches": {},
+        "search": {key: _search(plan, size) for key, plan in content["search"].items()},
+        "searches": {key: case for key, case in content["searches"].items() if key in awaited},
         "memory": None,
         "deviations": [
             f"A smoke run of the profile {settings.profile}: {size.steps} steps on at most {size.examples} examples "
@@ -81,13 +81,10 @@ def write_smoke_settings(settings: Settings, size: Size, threads: int, folder: P
     return load_settings(folder / PARAMS)
 
 
-def _rate(content: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
-    """The row's learning rate; where a search has yet to choose it, the first candidate of the plan."""
-    rate = row["learning_rate"]
-    if not isinstance(rate, Mapping):
-        return rate
-    case = content["searches"][next(iter(rate.values()))]
-    return content["search"][case["plan"]]["learning_rates"][0]
+def _search(plan: Mapping[str, Any], size: Size) -> dict[str, Any]:
+    """Two rates, each tried once on a few rows."""
+    few = {"steps": size.steps, "held_out_examples": 1, "extensions": 0}
+    return {**plan, "learning_rates": plan["learning_rates"][:2], "seeds": plan["seeds"][:1], **few}
 
 
 def _task(shared: Mapping[str, Any], task: Mapping[str, Any], size: Size) -> dict[str, Any]:

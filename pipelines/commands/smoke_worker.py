@@ -76,6 +76,10 @@ def stages(kind: str, key: str) -> Iterator[tuple[str, Callable[[], Any]]]:
         from pipelines import pretrain
 
         yield "pretrain", lambda: pretrain.main(params, key)
+    elif kind == "search":
+        from pipelines import search
+
+        yield "search", lambda: search.main(params, key)
     elif kind == "report":
         from pipelines import report
 

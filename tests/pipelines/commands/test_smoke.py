@@ -43,27 +43,29 @@ def run(folder, keys, jobs=2):
 
 
 def test_one_experiment_of_each_kind_runs_and_the_others_are_checked(paper):
-    sources, experiments, report = phases(paper, list(paper.experiments))
+    sources, searches, experiments, report = phases(paper, list(paper.experiments))
     assert {cell.key for cell in experiments} == set(paper.experiments)
     runs = [cell.key for cell in experiments if cell.kind == "run"]
     assert len({kind_of(paper, key) for key in runs}) == len(runs)
     assert {kind_of(paper, key) for key in runs} == {kind_of(paper, key) for key in paper.experiments}
     tuners = {kind_of(paper, key)[3] for key in runs if paper.experiments[key].method == "peft_baselines"}
     assert {"adalora", "dora", "rslora", "loha", "lokr", "vera"} <= tuners
-    names = {cell.name for cell in sources}
+    names = {cell.name for cell in (*sources, *searches)}
     assert all(set(cell.needs) <= names for cell in experiments)
+    assert {cell.key for cell in searches} == {paper.experiments[key].rate_from for key in runs} - {None}
     assert [cell.kind for cell in experiments] == sorted((cell.kind for cell in experiments), reverse=True)
     assert [cell.kind for cell in report] == ["report"]
 
 
 def test_a_chosen_experiment_needs_only_its_own_sources(paper):
-    sources, experiments, _ = phases(paper, ["rte-lora"])
+    sources, searches, experiments, _ = phases(paper, ["rte-lora"])
     assert [cell.name for cell in sources] == ["pretrain@deberta-v3-base", "prepare@rte"]
+    assert searches == []
     assert [(cell.kind, cell.key) for cell in experiments] == [("run", "rte-lora")]
 
 
 def test_what_a_failed_source_feeds_is_skipped_and_says_why(paper):
-    sources, (cell,), _ = phases(paper, ["rte-lora"])
+    sources, _, (cell,), _ = phases(paper, ["rte-lora"])
     done = {source.name: source for source in sources}
     assert unmet(cell, done) == []
     done["prepare@rte"] = replace(done["prepare@rte"], state="failed")

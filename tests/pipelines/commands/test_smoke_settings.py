@@ -57,20 +57,15 @@ def test_every_method_of_every_experiment_fits_the_steps(profile, steps, tmp_pat
             assert 3 <= config.last_step() < steps, "an update follows the last removal"
 
 
-def test_a_rate_that_a_search_has_yet_to_choose_is_its_first_candidate(project_root):
-    content = load_settings(project_root / "params.yaml").model_dump(mode="json")
-    key = next(iter(content["experiments"]))
-    plan = content["search"]["e2e"]["learning_rates"]
-
-    class Searched:
-        profile, threads = "quick", 2
-
-        def model_dump(self, mode):
-            row = {**content["experiments"][key], "learning_rate": {"search": "lora"}}
-            return {**content, "experiments": {key: row}}
-
-    found = smoke_settings(Searched(), SMALL, 2)
-    assert found["experiments"][key]["learning_rate"] == plan[0]
+def test_a_search_that_an_experiment_waits_for_tries_two_rates(project_root):
+    paper = load_settings(project_root / "pipelines/paper/params.yaml")
+    small = Settings.model_validate(smoke_settings(paper, SMALL, 2))
+    assert small.searches == paper.searches
+    assert small.experiments["cola-frozen"].rate_from == "glue-frozen"
+    for plan in small.search.values():
+        assert (len(plan.learning_rates), plan.steps, len(plan.seeds), plan.extensions) == (2, LEAST_STEPS, 1, 0)
+    quick = Settings.model_validate(smoke_settings(load_settings(project_root / "params.yaml"), SMALL, 2))
+    assert quick.searches == {}, "nothing there waits for one"
 
 
 @pytest.mark.parametrize(("values", "named"), [((4, 1, 1), "--steps 4"), ((5, 0, 1), "--seeds 0"),
