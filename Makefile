@@ -96,7 +96,7 @@ smoke: $(VENV)/.installed ## a few steps of every stage on this machine and hub:
 	replicate smoke --profile $(PROFILE)
 
 rehearse: $(VENV)/.installed-dev ## the paper profile against a loopback hub with tiny models: no GPU, no network, minutes
-	OMP_NUM_THREADS=1 python tests/rehearse.py
+	OMP_NUM_THREADS=1 python tests/rehearse.py $(JOBS)
 
 bench: $(VENV)/.installed-dev ## speed and memory benchmarks
 	python benchmarks/adapter_step.py

@@ -224,8 +224,8 @@ def _e2e() -> bytes:
             rows = csv.writer(text, quoting=csv.QUOTE_MINIMAL)
             rows.writerow(["mr", "ref"])
             for number in range(count):
-                mr = f"name[The {name} {number}], eatType[pub], priceRange[£20-25], near[Café Rouge]"
+                mr = f"name[{name} {number}], priceRange[£20-25], near[Café]"
                 for reference in range(1 + number % 2):
-                    rows.writerow([mr, f'The {name} {number}, a "pub" near Café Rouge, costs £20-25 ({reference}).'])
+                    rows.writerow([mr, f'"{name} {number}", near a Café, costs £20-25 ({reference}).'])
             archive.writestr(zipfile.ZipInfo(f"e2e-dataset/{name}.csv"), text.getvalue().encode())
     return written.getvalue()

@@ -36,7 +36,7 @@ CHUNK = 10 * 2**20
 """Bytes that huggingface_hub keeps at a time: what it resumes from."""
 
 
-def main() -> None:
+def main(jobs: int) -> None:
     """Everything, in a temporary folder; a failed check ends it with exit code 1."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
@@ -47,7 +47,7 @@ def main() -> None:
         with serve(hub):
             said("hub", started)
             full = hub.environment(folder / "full", published)
-            smoke(folder, full)
+            smoke(folder, full, jobs)
             said("every experiment checked, every kind run, report built", started)
             paper_report(folder, full)
             said("the profile's own report built from the same files", started)
@@ -71,10 +71,10 @@ def check(holds: bool, *what: object) -> None:
 # --- the smoke run
 
 
-def smoke(folder: Path, environment: Mapping[str, str]) -> None:
+def smoke(folder: Path, environment: Mapping[str, str], jobs: int) -> None:
     """All stages of one experiment of each kind, the preflight of the others, and what they leave behind."""
     output = folder / "smoke"
-    options = ["--profile", "paper", "--examples", "6", "--jobs", "2", "--json"]
+    options = ["--profile", "paper", "--examples", "6", "--jobs", str(jobs), "--json"]
     places = ["--output", str(output), "--weights", str(folder / "weights")]
     command = [sys.executable, "-m", "pipelines.commands.smoke", *options, *places]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
@@ -236,4 +236,4 @@ def offline(folder: Path, full: Mapping[str, str], empty: Mapping[str, str]) -> 
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT)]
-    main()
+    main(jobs=int(sys.argv[1]) if sys.argv[1:] else 2)

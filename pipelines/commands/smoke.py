@@ -8,6 +8,7 @@ under the profile name smoke-<profile>: nothing of it can be taken for a result,
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -96,11 +98,11 @@ def smoke(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     small = write_smoke_settings(settings, size, threads, folder)
     found: list[Cell] = []
-    for cells in phases(small, selected):
-        done = {cell.name: cell for cell in found}
-        ready = [cell for cell in cells if not unmet(cell, done)]
-        found += [skipped(cell, done) for cell in cells if unmet(cell, done)]
-        found += Workers(folder, jobs, lambda cell: print(line(cell), file=sys.stderr, flush=True)).run(ready)
+    with Workers(folder, jobs, lambda cell: print(line(cell), file=sys.stderr, flush=True)) as workers:
+        for cells in phases(small, selected):
+            done = {cell.name: cell for cell in found}
+            found += [skipped(cell, done) for cell in cells if unmet(cell, done)]
+            found += workers.run([cell for cell in cells if not unmet(cell, done)])
     result = as_dict(settings, size, folder, found)
     write_json(folder / MARK, result)
     print(json.dumps(result) if as_json else table(settings, folder, found))
@@ -173,100 +175,109 @@ def fresh_folder(folder: Path, weights: Path) -> None:
 # --- running it
 
 
-@dataclass
-class Workers:
-    """Processes that run cells in `folder`; one that dies fails its cell, and another goes on with the rest."""
+@dataclass(frozen=True)
+class Worker:
+    """A process that answers one cell at a time, and what it has printed."""
 
-    folder: Path
-    jobs: int
-    tell: Callable[[Cell], None]
-    command: Sequence[str] = WORKER
+    process: subprocess.Popen[str]
+    log: Path
+
+    def ask(self, cell: Cell) -> Cell:
+        """The cell with how it ended; a process that dies fails it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps({"kind": cell.kind, "key": cell.key}) + "\n")
+            self.process.stdin.flush()
+            said = self.process.stdout.readline()
+        except BrokenPipeError:
+            said = ""
+        if said:
+            answer = json.loads(said)
+            return replace(cell, state="failed" if answer["error"] else "ok", **answer)
+        error, fix = self._death()
+        return replace(cell, state="failed", error=error, fix=fix)
+
+    def _death(self) -> tuple[str, str]:
+        """What to say of a process that ended without an answer: the error, and what to do."""
+        status = self.process.wait()
+        if status == -signal.SIGKILL:
+            fix = "most often too little memory of the machine (not of the GPU): see `dmesg`, and use fewer --jobs"
+            return "killed by SIGKILL", fix
+        ended = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return f"{ended}: {last_error(read_text(self.log))}", f"see {self.log}"
+
+    def close(self) -> None:
+        """End it; a cell that it is at ends first."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class Workers:
+    """Up to `jobs` processes that run cells in `folder`; where one dies, another goes on with the rest.
+
+    They stay for the next cells, since importing torch takes longer than most of them.
+    """
+
+    def __init__(self, folder: Path, jobs: int, tell: Callable[[Cell], None], command: Sequence[str] = WORKER) -> None:
+        self.folder, self.jobs, self.tell, self.command = folder, jobs, tell, command
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.numbers = itertools.count(1)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self.idle.get_nowait().close()
 
     def run(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Every cell with how it ended, in the order given."""
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        ended: dict[int, Cell] = {}
-        for number, cell in enumerate(cells):
-            if cell.kind == "pretrain" and holds_model(self.folder / "weights" / cell.key):
-                ended[number] = cell
-            else:
-                waiting.put(number)
-        number_of_workers = min(self.jobs, waiting.qsize())
-        with ThreadPoolExecutor(max(1, number_of_workers)) as pool:
-            work = [pool.submit(self._work, cells, waiting, ended) for _ in range(number_of_workers)]
-        for one in work:
-            one.result()
-        return [ended[number] for number in range(len(cells))]
+        """Every cell with how it ended, in the order given; a backbone whose weights are here is done."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(self._run, cells))
 
-    def _work(self, cells: Sequence[Cell], waiting: queue.SimpleQueue[int], ended: dict[int, Cell]) -> None:
-        """Take cells until none is left."""
-        worker: subprocess.Popen[str] | None = None
+    def _run(self, cell: Cell) -> Cell:
+        if cell.kind == "pretrain" and holds_model(self.folder / "weights" / cell.key):
+            return cell
         try:
-            while True:
-                try:
-                    number = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                if worker is None:
-                    worker = self._start()
-                ended[number] = self._ask(worker, cells[number])
-                self.tell(ended[number])
-                if worker.poll() is not None:
-                    worker = None
-        finally:
-            if worker is not None:
-                assert worker.stdin is not None
-                worker.stdin.close()
-                worker.wait()
+            worker = self.idle.get_nowait()
+        except queue.Empty:
+            worker = self._start()
+        ended = worker.ask(cell)
+        if worker.process.poll() is None:
+            self.idle.put(worker)
+        self.tell(ended)
+        return ended
 
-    def _start(self) -> subprocess.Popen[str]:
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        log = logs / f"worker-{len(list(logs.iterdir())) + 1}.log"
+    def _start(self) -> Worker:
+        log = self.folder / "logs" / f"worker-{next(self.numbers)}.log"
+        log.parent.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(self._paths()), "PYTHONUNBUFFERED": "1"}
         for name in (MIRROR_VARIABLE, CACHE_VARIABLE):
             if os.environ.get(name):
                 environment[name] = str(Path(os.environ[name]).expanduser().absolute())
-        with log.open("xb") as errors:
-            return subprocess.Popen(
+        with log.open("wb") as printed:
+            process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=printed,
                 text=True,
             )
+        return Worker(process, log)
 
     @staticmethod
     def _paths() -> list[str]:
         """The project, so that its modules are found from another folder, and the paths that are set, made absolute."""
         given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         return [*(str(Path(path).absolute()) for path in given), str(ROOT)]
-
-    def _ask(self, worker: subprocess.Popen[str], cell: Cell) -> Cell:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        try:
-            worker.stdin.write(json.dumps({"kind": cell.kind, "key": cell.key}) + "\n")
-            worker.stdin.flush()
-            said = worker.stdout.readline()
-        except BrokenPipeError:
-            said = ""
-        if said:
-            answer = json.loads(said)
-            return replace(cell, state="failed" if answer["error"] else "ok", **answer)
-        error, fix = self._death(worker.wait())
-        return replace(cell, state="failed", error=error, fix=fix)
-
-    def _death(self, status: int) -> tuple[str, str]:
-        """What to say of a process that ended without an answer: the error, and what to do."""
-        if status == -signal.SIGKILL:
-            fix = "most often too little memory of the machine (not of the GPU): see `dmesg`, and use fewer --jobs"
-            return "killed by SIGKILL", fix
-        newest = max((self.folder / "logs").iterdir(), key=lambda path: path.stat().st_mtime)
-        ended = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return f"{ended}: {last_error(read_text(newest))}", f"see {newest}"
 
 
 # --- how it ended

@@ -36,8 +36,8 @@ def paper(project_root):
 
 def run(folder, keys, jobs=2):
     told = []
-    workers = Workers(folder, jobs, told.append, (sys.executable, "-c", FAKE))
-    found = workers.run([Cell("run", key) for key in keys])
+    with Workers(folder, jobs, told.append, (sys.executable, "-c", FAKE)) as workers:
+        found = workers.run([Cell("run", key) for key in keys])
     assert sorted(cell.key for cell in told) == sorted(keys)
     return {cell.key: cell for cell in found}
 
@@ -81,6 +81,13 @@ def test_it_goes_on_past_errors_and_deaths(tmp_path, jobs):
     assert "memory of the machine" in found["killed"].fix
     assert found["crash"].error.startswith("exit status 3")
     assert "logs/worker-" in found["crash"].fix
+
+
+def test_a_process_stays_for_the_next_cells(tmp_path):
+    with Workers(tmp_path, 1, lambda cell: None, (sys.executable, "-c", FAKE)) as workers:
+        for key in ("one", "wrong", "two"):
+            workers.run([Cell("run", key)])
+        assert len(list((tmp_path / "logs").iterdir())) == 1
 
 
 def test_weights_that_are_here_are_used(tmp_path):
