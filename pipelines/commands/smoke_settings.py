@@ -88,10 +88,10 @@ def _search(plan: Mapping[str, Any], size: Size) -> dict[str, Any]:
 
 
 def _task(shared: Mapping[str, Any], task: Mapping[str, Any], size: Size) -> dict[str, Any]:
-    """Few examples, but enough for one batch. A dev split that the profile leaves empty stays empty."""
+    """Few examples, but enough for one batch beside what a search holds out. An empty dev split stays empty."""
     training = _training({**shared, **task["training"]}, task["training"], size)
     batch = {**shared, **training}.get("batch_size", 8)
-    limits = {"train_examples": max(size.examples, batch), "test_items": size.examples}
+    limits = {"train_examples": max(size.examples, batch + batch // 2), "test_items": size.examples}
     if task["dev_examples"] is not None or task["form"] == "generation":
         limits["dev_examples"] = size.examples
     few = {name: limit if task[name] is None else min(limit, task[name]) for name, limit in limits.items()}
