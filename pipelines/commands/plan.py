@@ -13,6 +13,7 @@ import typer
 from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, known_cases, predict_case, save_cases
 from pipelines.commands.findings import Finding
 from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add `plan` to the root command."""
-    app.command("plan")(plan)
+    epilog = examples("replicate plan", "replicate plan --only 'qqp-*' --json")
+    app.command("plan", epilog=epilog)(plan)
 
 
 def plan(
@@ -53,7 +55,8 @@ def plan(
         typer.echo(f"predicting: {case['backbone']}, {case['method']}, batch {case['batch']}", err=True)
         return predict_case(case)
 
-    found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
+    with working(f"planning {profile}"):
+        found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
     if as_json:
         typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
     else:

@@ -33,6 +33,7 @@ import typer
 
 from pipelines.commands.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
 from replication.errors import ConfigError, ReplicationError
+from replication.terminal import examples, working
 from replication.training.progress import PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ State = Literal["pending", "running", "done", "failed", "skipped", "stopped"]
 
 def register(app: typer.Typer) -> None:
     """Add `sweep` to the `replicate` command."""
-    app.command("sweep")(sweep)
+    epilog = examples("replicate sweep --dry-run", "replicate sweep --profile cpu --only 'e2e-*' --dry-run")
+    app.command("sweep", epilog=epilog)(sweep)
 
 
 def sweep(
@@ -71,7 +73,8 @@ def sweep(
     absent = {key: files for key, files in unobtainable_tasks(settings).items() if key in tasks_of(settings, selected)}
     cells = grid(settings, selected, absent, every_source=not only, report=report and not only)
     file = dvc_file(settings)
-    pending = pending_cells(cells, changed_stages(file))
+    with working(f"comparing {settings.profile} with dvc.lock"):
+        pending = pending_cells(cells, changed_stages(file))
     if dry_run:
         list_cells(settings, selected, absent, cells, pending, as_json)
         return
