@@ -47,15 +47,15 @@ def plan(
     settings = load_settings(folder / profile_file(folder, profile))
     selected = select(settings, only or [])
     known = known_cases(folder)
-    if save:
-        save_cases(folder, settings, known, lambda text: typer.echo(text, err=True))
-        known = known_cases(folder)
+    with working(f"planning {profile}") as say:
+        if save:
+            save_cases(folder, settings, known, say)
+            known = known_cases(folder)
 
-    def predict(case: Mapping[str, Any]) -> Mapping[str, Any]:
-        typer.echo(f"predicting: {case['backbone']}, {case['method']}, batch {case['batch']}", err=True)
-        return predict_case(case)
+        def predict(case: Mapping[str, Any]) -> Mapping[str, Any]:
+            say(f"predicting {case['backbone']}, {case['method']}, batch {case['batch']}")
+            return predict_case(case)
 
-    with working(f"planning {profile}"):
         found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
     if as_json:
         typer.echo(json.dumps(as_dict(found), ensure_ascii=False))

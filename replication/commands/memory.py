@@ -103,11 +103,12 @@ def full_scale(
     if any(before.get(name) != value for name, value in content.items()):
         before = {}
     known = {series["key"]: series for series in before.get("series", ())}
-    content |= {"checks": before.get("checks") or list(checks(_tell)), "series": []}
-    for series in predictions(known, _tell):
-        content["series"].append(series)
-        rest = [known[s.key] for s in all_series()[len(content["series"]) :] if s.key in known]
-        write_text(output, one_row_a_line({**content, "series": [*content["series"], *rest]}))
+    with working("predicting") as say:
+        content |= {"checks": before.get("checks") or list(checks(say)), "series": []}
+        for series in predictions(known, say):
+            content["series"].append(series)
+            rest = [known[s.key] for s in all_series()[len(content["series"]) :] if s.key in known]
+            write_text(output, one_row_a_line({**content, "series": [*content["series"], *rest]}))
     typer.echo(json.dumps({"output": str(output), "series": len(content["series"])}) if as_json else str(output))
 
 
@@ -122,10 +123,6 @@ def one_row_a_line(value: Any, indent: str = "") -> str:
     else:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text if indent else text + "\n"
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _quiet() -> None:
