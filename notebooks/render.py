@@ -33,6 +33,7 @@ FETCHED = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?:https?:)?//[^>]*>|import\(?\s*[\"']https?:"
 )
 
+MARK = "MathMLOf{:03d}"
 PARTS = re.compile(  # code comes first: a dollar in it is a dollar
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$"
     r"|\]\((?P<link>[\w./]+)\.ipynb\)",
@@ -49,10 +50,11 @@ def executed(path: Path) -> nbformat.NotebookNode:
     return client.execute()
 
 
-def with_mathml(markdown: str) -> str:
-    """Markdown whose formulas are MathML and whose links lead to rendered pages; code is left alone.
+def linked(markdown: str, formulas: list[str]) -> str:
+    """Markdown whose links lead to rendered pages, and with a mark for each formula, whose MathML `formulas` gets.
 
-    ValueError for a formula that has no MathML.
+    Code is left alone. A mark, since nbconvert closes every inline tag where it stands. ValueError for a formula that
+    has no MathML.
     """
 
     def converted(found: re.Match[str]) -> str:
@@ -63,23 +65,27 @@ def with_mathml(markdown: str) -> str:
         display = "block" if found["block"] else "inline"
         formula = (found["block"] or found["inline"]).strip()
         try:
-            return convert(formula, display=display)
+            formulas.append(convert(formula, display=display))
         except Exception as error:  # the converter has no common error
             raise ValueError(f"no MathML for ${formula}$: {type(error).__name__}") from error
+        return MARK.format(len(formulas) - 1)
 
     return PARTS.sub(converted, markdown)
 
 
 def page(notebook: nbformat.NotebookNode, title: str) -> str:
     """One HTML page; ValueError if it would fetch anything from the network."""
-    notebook = copy.deepcopy(notebook)
+    notebook, formulas = copy.deepcopy(notebook), list[str]()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_mathml(cell.source)
+            cell.source = linked(cell.source, formulas)
     exporter = HTMLExporter(
         template_name="lab", embed_images=True, mathjax_url="", require_js_url="", mermaid_js_url=""
     )
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    for number, formula in enumerate(formulas):
+        html = html.replace(MARK.format(number), formula)
+    html = html.replace("</head>", "<style>math { font-size: 1.15em }</style></head>", 1)
     for text in descriptions(notebook):  # the template does not hand on what `show` wrote
         html = html.replace('alt="No description has been provided for this image"', f'alt="{escape(text)}"', 1)
     html = re.sub(r"<script[^>]*>(?:(?!</script>).)*https?://(?:(?!</script>).)*</script>", "", html, flags=re.DOTALL)
