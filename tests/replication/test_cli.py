@@ -68,6 +68,7 @@ def test_every_command_explains_itself_takes_json_and_has_examples(app, run, nam
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_in_help_work(app, run, name, tmp_path, monkeypatch):
     """On the repository as a clone has it; those that train first, in a clone. All give a sign of life meanwhile."""
