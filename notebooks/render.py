@@ -36,7 +36,7 @@ FETCHED = re.compile(
 MARK = "MathMLOf{:03d}"
 PARTS = re.compile(  # code comes first: a dollar in it is a dollar
     r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$"
-    r"|\]\((?P<link>[\w./]+)\.ipynb\)",
+    r"|\]\((?P<link>[\w./]+)\.(?:ipynb|md)\)",
     re.DOTALL,
 )
 
@@ -61,7 +61,7 @@ def linked(markdown: str, formulas: list[str]) -> str:
         if found["code"]:
             return found["code"]
         if found["link"]:
-            return f"]({found['link']}.html)"
+            return f"]({found['link'].replace('README', 'index')}.html)"
         display = "block" if found["block"] else "inline"
         formula = (found["block"] or found["inline"]).strip()
         try:

