@@ -22,7 +22,9 @@ help: ## list the targets
 reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
 	dvc pull data.dvc
 	replicate sweep --profile quick --jobs $(JOBS)
-	@echo "Report: reports/quick/index.html"
+	@echo "Report: reports/quick/index.html (replicate report --open)"
+	@echo "It shows every stage at work, on toys of a million parameters and made-up data: no evidence about the papers."
+	@echo "Measured on real data: reports/cpu/index.html, verdicts with replicate compare --profile cpu"
 
 # glibc keeps freed memory, in huge pages, for the next training step, which makes it faster; the numbers are the same.
 # Other systems ignore these.

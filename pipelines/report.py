@@ -19,17 +19,21 @@ def main(params: Params, dry_run: DryRun = False) -> None:
         return
     from analysis.show.report import build_report
 
-    page = build_report(
-        profile=settings.profile,
-        runs=Path("runs") / settings.profile,
-        output=output,
-        experiments=planned(settings),
-        deviations=list(settings.deviations),
-        searches=Path("searches") / settings.profile,
-        measurements=Path("measurements") / settings.profile,
-        processes=2,
-    )
-    say(f"report: {page}")
+    say(f"report: {build_report(**arguments(settings))}")
+
+
+def arguments(settings: Settings) -> dict[str, Any]:
+    """What `build_report` takes for a profile."""
+    return {
+        "profile": settings.profile,
+        "runs": Path("runs") / settings.profile,
+        "output": Path("reports") / settings.profile,
+        "experiments": planned(settings),
+        "deviations": list(settings.deviations),
+        "searches": Path("searches") / settings.profile,
+        "measurements": Path("measurements") / settings.profile,
+        "processes": 2,
+    }
 
 
 def planned(settings: Settings) -> dict[str, Any]:

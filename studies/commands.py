@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from replication.fileio import write_json
+from replication.terminal import examples, working
 
 
 def register(app: typer.Typer) -> None:
     """Add `count-published` to the root command."""
-    app.command("count-published")(count_published)
+    epilog = examples("replicate count-published", "replicate count-published --json")
+    app.command("count-published", epilog=epilog)(count_published)
 
 
 def count_published(
@@ -24,7 +26,8 @@ def count_published(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Recount the published parameter counts, without weights or memory; the report compares them."""
-    content = published_counts()
+    with working("counting on the real architectures"):
+        content = published_counts()
     if output is not None:
         write_json(output, content)
     if as_json:

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -21,12 +22,13 @@ NAMES = (
     "04_reading_a_results_table",
     "05_bring_your_own_method",
     "06_how_many_seeds",
+    "07_redraw_the_figures",
 )
 TEACHING = [FOLDER / f"{name}.ipynb" for name in NAMES]
 SOLUTIONS = [FOLDER / "solutions" / f"{name}.ipynb" for name in NAMES]
 EVERY = TEACHING + SOLUTIONS
-QUICK = [path for path in TEACHING if path.name[:2] in ("02", "04", "05", "06")]
-"""Run by `make test`: the others train for longer."""
+QUICK = [path for path in TEACHING if path.name[:2] in ("02", "04", "06")]
+"""Run by `make test`: the others train, or read every run."""
 PACKAGES = ("analysis", "pipelines", "replication", "studies")
 
 
@@ -53,7 +55,7 @@ def tool(monkeypatch):
 # --- as committed ------------------------------------------------------------
 
 
-def test_there_are_six_and_their_solutions_and_nothing_else():
+def test_there_are_seven_and_their_solutions_and_nothing_else():
     assert sorted(FOLDER.rglob("*.ipynb")) == sorted(EVERY)
 
 
@@ -88,12 +90,48 @@ def test_strip_removes_what_a_run_leaves_and_the_check_notices(tmp_path, tool, c
 
 @pytest.mark.parametrize(("path", "solutions"), list(zip(TEACHING, SOLUTIONS, strict=True)), ids=NAMES)
 def test_every_exercise_has_its_solution(path, solutions):
-    last = source_of(path, "markdown")[-1]
-    exercises = re.findall(r"^(\d)\. \*\*", last[last.index("## Exercises") :], flags=re.MULTILINE)
+    text = "\n".join(source_of(path, "markdown"))
+    exercises = re.findall(r"^(\d)\. \*\*", text[text.index("## Exercises") :], flags=re.MULTILINE)
     solved = re.findall(r"^## (\d)\. .+$", "\n".join(source_of(solutions, "markdown")), flags=re.MULTILINE)
     assert len(exercises) == 3
     assert solved == exercises
-    assert f"solutions/{path.name}" in last
+    assert f"](solutions/{path.name})" in text
+    assert "](README.md)" in text
+
+
+@pytest.mark.parametrize(("path", "solutions"), list(zip(TEACHING, SOLUTIONS, strict=True)), ids=NAMES)
+def test_every_exercise_has_a_cell_that_checks_itself(path, solutions):
+    """Empty at first; the solution answers the same check."""
+    starters = [text for text in source_of(path, "code") if re.search(r"^check\(", text, flags=re.MULTILINE)]
+    assert len(starters) == 3
+    answered = "\n".join(source_of(solutions, "code"))
+    for number, starter in enumerate(starters, start=1):
+        assert re.search(r"= None(, None)?  # ", starter)
+        assert re.search(rf"check\(\s*{number},", starter)
+        assert re.search(rf"check\(\s*{number},", answered)
+        for digest in re.findall(r'"([0-9a-f]{8})"', starter):
+            assert digest in answered
+
+
+def test_the_index_names_every_lesson_with_its_question_and_minutes():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[\d\. .+?\]\((\w+)\.ipynb\) \(\[solutions\]\(solutions/(\w+)\.ipynb\)\) \| .+\? \| \d+ \| .+ \|$",
+        text,
+        re.M,
+    )
+    assert rows == [(name, name) for name in NAMES]
+
+
+def test_the_seventh_lesson_redraws_every_figure_in_ten_lines_each():
+    cells = nbformat.read(TEACHING[-1], as_version=4).cells
+    text = "\n".join(source_of(TEACHING[-1], "markdown"))
+    named = " ".join(re.findall(r"^## (.+)$", text, flags=re.MULTILINE))
+    kinds = {re.sub(r"^(homotopy|importance)_.*", r"\1", path.stem) for path in ROOT.glob("reports/*/figures/*.png")}
+    assert not [kind for kind in kinds if kind not in named]
+    end = next(index for index, cell in enumerate(cells) if "## Exercises" in cell.source)
+    drawn = [cell.source for cell in cells[:end] if cell.cell_type == "code"][1:]
+    assert max(sum(bool(line.strip()) for line in source.splitlines()) for source in drawn) <= 10
 
 
 @pytest.mark.parametrize("path", EVERY, ids=ids_of)
@@ -156,6 +194,9 @@ def test_runs_from_top_to_bottom_with_labelled_pictures(path, executed):
     assert all(len(picture.metadata["image/png"]["alt"]) > 30 for picture in pictures)
     if path in TEACHING:
         assert pictures
+    said = " ".join(output.get("text", "") for output in outputs)
+    expected = "no answer yet" if path in TEACHING else "right"
+    assert re.findall(r"exercise (\d): (.+)", said) == [(number, expected) for number in "123"]
     text = json.dumps([output.get("text") or output.get("data", {}).get("text/markdown", "") for output in outputs])
     for wanted in EXPECTED.get(ids_of(path), ()):
         assert wanted in text
@@ -172,7 +213,7 @@ EXPECTED = {
         "not_tested",
         "the rule: wider of two",
     ),
-    "05_bring_your_own_method": ("kept: 39 of 39", "starts as the base", "bottleneck (r=8)"),
+    "05_bring_your_own_method": ("starts as the base", "bottleneck (r=8)"),
     "06_how_many_seeds": (
         "false verdicts with",
         "with Holm's method",
@@ -196,6 +237,37 @@ def test_a_page_is_self_contained(tool):
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?(https?:)?//", html)
     assert not re.search(r"<script[^>]*>[^<]*https?://", html)
     assert "cdnjs" not in html
+
+
+def test_formulas_become_mathml_and_links_lead_to_pages(tool):
+    notebook = nbformat.v4.new_notebook()
+    text = "In line $a\\,(v \\circ y)$:\n\n$$\\frac{s^2}{n} + se^2$$\n\n`$code$`, [next](02_counting_parameters.ipynb)"
+    notebook.cells = [nbformat.v4.new_markdown_cell(text)]
+    html = tool("render").page(notebook, "a title")
+    body = html[html.index("<body") :]
+    inline, block = (ElementTree.fromstring(text) for text in re.findall(r"<math.*?</math>", body))
+    assert (inline.get("display"), block.get("display")) == ("inline", "block")
+    assert len(next(one for one in block.iter() if one.tag.endswith("mfrac"))) == 2
+    assert "<code>$code$</code>" in body
+    assert 'href="02_counting_parameters.html"' in body
+
+
+@pytest.mark.parametrize("path", [*EVERY, FOLDER / "README.md"], ids=lambda path: path.stem)
+def test_every_formula_has_its_mathml_and_every_link_its_page(path, tool):
+    texts = [path.read_text("utf-8")] if path.suffix == ".md" else source_of(path, "markdown")
+    for text in texts:
+        converted = tool("render").linked(text, formulas := [])
+        assert all("\\" not in formula and ElementTree.fromstring(formula) is not None for formula in formulas)
+        assert not re.search(r"\\(?:frac|circ|text|sum|sqrt)|\$\$", converted)
+        for link in re.findall(r"\]\(([\w./]+)\.html\)", converted):
+            assert link == "index" or (path.parent / f"{link}.ipynb").is_file(), link
+
+
+def test_a_formula_without_mathml_is_refused(tool, monkeypatch):
+    render = tool("render")
+    monkeypatch.setattr(render, "convert", lambda *arguments, **named: {}["x"])
+    with pytest.raises(ValueError, match=r"no MathML for \$x\$: KeyError"):
+        render.linked("$x$", [])
 
 
 def test_a_page_keeps_the_descriptions_of_its_pictures(tool):

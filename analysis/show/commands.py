@@ -29,13 +29,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from replication.terminal import console as stdout
+from replication.terminal import examples, working
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def register_runs(app: typer.Typer) -> None:
     """Add `runs` to the `replicate` command."""
-    app.command("runs")(runs)
+    epilog = examples("replicate runs --profile cpu", "replicate runs --json")
+    app.command("runs", epilog=epilog)(runs)
 
 
 def runs(
@@ -49,7 +53,8 @@ def runs(
 
     if profile is not None and (root / profile).parent != root:
         raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
-    listed = [summary(experiment) for experiment in discover(root, profile)]
+    with working("reading runs"):
+        listed = [summary(experiment) for experiment in discover(root, profile)]
     if as_json:
         print(json.dumps(listed, indent=2, ensure_ascii=False))
     elif not listed:
@@ -100,15 +105,11 @@ def empty_state(root: Path, profile: str | None) -> str:
 
 def show(listed: list[dict[str, Any]]) -> None:
     """A table of the generation runs, one of the others with their primary score, then every problem on a line."""
-    from rich.console import Console
-
     from analysis.load.names import score_name
     from analysis.load.paper_files import METRICS
     from analysis.load.runs import GENERATION
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file or a pipe has no width to keep to
-        console.width = max(console.width, 160)
+    console = stdout()
     generation = [run for run in listed if run["form"] == GENERATION]
     if generation:
         metrics = list(dict.fromkeys([*METRICS, *(name for run in generation for name in run["scores"] or {})]))
@@ -141,9 +142,10 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
 
     colours = {"complete": "green", "incomplete": "yellow", "stale": "red", "failed": "red", "missing": "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("Run", overflow="fold")
+    table.add_column("Run", no_wrap=True)
     for header in ("Status", "Seeds", *headers, "Disk"):
-        table.add_column(header, justify="left" if header in ("Status", "Metric") else "right", no_wrap=True)
+        left = header in ("Status", "Metric")
+        table.add_column(header, justify="left" if left else "right", no_wrap=header != "Metric")
     for run, cells in rows:
         status = f"[{colours[run['status']]}]{run['status']}[/]"
         name = escape(f"{run['profile']}/{run['experiment']}")
@@ -151,13 +153,13 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
     return table
 
 
-WIDTH = 80  # of output to a file or a pipe
 COLOURS = {"supported": "green", "contradicted": "red", "counted": "cyan", "not_tested": "default"}  # others yellow
 
 
 def register_compare(app: typer.Typer) -> None:
     """Add `compare` to the `replicate` command."""
-    app.command("compare")(compare)
+    epilog = examples("replicate compare --profile cpu", "replicate compare --profile cpu --full")
+    app.command("compare", epilog=epilog)(compare)
 
 
 PROFILES = ("quick", "cpu", "paper")
@@ -166,6 +168,7 @@ PROFILES = ("quick", "cpu", "paper")
 def compare(
     profile: Annotated[str, typer.Option(help="The profile to compare: quick, cpu or paper.")] = "quick",
     root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
+    full: Annotated[bool, typer.Option("--full", help="Also why, the intervals, and every published figure.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compare the papers' claims and published figures with the measurements."""
@@ -179,29 +182,29 @@ def compare(
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return
-    from analysis.show.comparison import comparison
+    with working(f"comparing {profile} (some 20 seconds after the runs have changed)"):
+        from analysis.show.comparison import comparison
 
-    found = comparison(profile, root)
+        found = comparison(profile, root)
     if as_json:
         print(json.dumps(found["comparison"], indent=2, ensure_ascii=False))
     else:
-        show_comparison(found)
+        show_comparison(found, full)
 
 
-def show_comparison(found: dict[str, Any]) -> None:
-    """Print it for a terminal of 80 columns or more."""
-    from rich.console import Console
-
-    console, content = Console(highlight=False, soft_wrap=False), found["comparison"]
-    if not console.is_terminal:
-        console.width = WIDTH
-    _show_claims(console, content, found["lines"])
-    _show_cells(console, content["published_vs_measured"], content["why_not_comparable"])
+def show_comparison(found: dict[str, Any], full: bool = False) -> None:
+    """Print the verdicts, or with `full` everything, for a terminal of 80 columns or more."""
+    console, content = stdout(), found["comparison"]
+    _show_claims(console, content, found["lines"], full)
+    if full:
+        _show_cells(console, content["published_vs_measured"], content["why_not_comparable"])
+    else:
+        console.print(f"\nWhy, with intervals: replicate compare --profile {content['profile']} --full", style="dim")
     for problem in content["problems"]:
         console.print(problem, markup=False, style="yellow", soft_wrap=True)
 
 
-def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict[str, str]]) -> None:
+def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict[str, str]], full: bool) -> None:
     from rich.markup import escape
 
     counts = Counter(row["verdict"] for row in content["claims"])
@@ -215,10 +218,21 @@ def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict
         colour, shown = COLOURS.get(row["verdict"], "yellow"), row["verdict"].replace("_", " ")
         outcome = f", {row['outcome']}" if row["outcome"] else ""
         console.print(f"{row['number']}. [bold {colour}]{shown}{outcome}[/]: {escape(row['claim'])}")
+        if not full:
+            _indented(console, _numbers(row), "dim")
+            continue
         seeds = f" [{line['seeds']}, {row['profile']} profile]" if line["seeds"] else f" [{row['profile']} profile]"
         if line["headline"]:
             _indented(console, line["headline"] + seeds)
         _indented(console, row["reason"], "dim")
+
+
+def _numbers(row: dict[str, Any]) -> str:
+    """What was published, measured, and could have been detected, in a line."""
+    detectable = f"could detect {row['detectable']:.3f}" if row["detectable"] is not None else None
+    published = f"published {row['published']}" if row["published"] else "no figure published"
+    measured = "not measured" if row["measured"] in (None, "not measured") else f"measured {row['measured']}"
+    return "; ".join(filter(None, (published, measured, detectable)))
 
 
 def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str | None) -> None:

@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from replication.terminal import console as _console
+from replication.terminal import examples, working
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SEED_COUNTS = (3, 5, 8, 10, 12, 20)
 STEPS = (0.5, 1, 1.5, 2, 3, 5)  # differences shown by default, in margins of the measure
-WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,11 @@ class Design:
 
 def register(app: typer.Typer) -> None:
     """Add `power` to the `replicate` command."""
-    app.command("power")(power)
+    epilog = examples(
+        "replicate power --seed-sd 0.02 --item-error 0.003 --items 630\n--difference 0.01",
+        "replicate power --profile cpu --first e2e-solo-k2 --second e2e-lora",
+    )
+    app.command("power", epilog=epilog)(power)
 
 
 def power(
@@ -180,13 +186,14 @@ def power(
         _refuse(f"--curve {curve}: the file's name must end in .svg or .png")
     if curve is not None and not curve.parent.is_dir():
         _refuse(f"--curve {curve}: no folder {curve.parent}; create it, or name a file elsewhere")
-    if named:
-        design = from_runs(root, profile, first, second, metric, comparisons)
-    else:
-        design = from_numbers(seed_sd, item_error, items, seeds_measured, comparisons)
-    margin = _margin(design.source.metric if design.source else None)
-    rows = [design.row(value) for value in sorted(set(difference or [round(step * margin, 12) for step in STEPS]))]
-    drawing = None if curve is None else _write_curve(design, curve)
+    with working("computing power"):
+        if named:
+            design = from_runs(root, profile, first, second, metric, comparisons)
+        else:
+            design = from_numbers(seed_sd, item_error, items, seeds_measured, comparisons)
+        margin = _margin(design.source.metric if design.source else None)
+        rows = [design.row(value) for value in sorted(set(difference or [round(step * margin, 12) for step in STEPS]))]
+        drawing = None if curve is None else _write_curve(design, curve)
     if as_json:
         print(json.dumps(design.as_json(rows), indent=2, ensure_ascii=False))
         return
@@ -431,15 +438,6 @@ def needed(count: int | None) -> str:
 def _decimals(value: float) -> int:
     """Decimals that show a value as it was given, six at most."""
     return len(f"{value:.6f}".rstrip("0").partition(".")[2])
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
-    return console
 
 
 def _say(console: Console, text: str) -> None:

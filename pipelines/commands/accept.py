@@ -33,6 +33,7 @@ from pipelines.shared.settings import Settings
 from pipelines.shared.stage import say
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import read_json, sha256_file, write_json
+from replication.terminal import examples, working
 
 CORPUS_FIELDS = ("corpus", "source", "train_examples", "dev_examples", "test_items", "selection_seed")
 """What the prepare stage takes from a task's settings."""
@@ -41,7 +42,8 @@ UNCOMMITTED = "0" * 40
 
 def register(app: typer.Typer) -> None:
     """Add `accept` to the `replicate` command."""
-    app.command("accept")(accept)
+    epilog = examples("replicate accept --dry-run", "replicate accept --profile cpu --dry-run --json")
+    app.command("accept", epilog=epilog)(accept)
 
 
 def accept(
@@ -52,22 +54,24 @@ def accept(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the stale stages and the sample; run nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Keep the results of edited code: run a sample with old and new code, compare, renew dvc.lock; exit code 1 when a
     value differs.
     """
     settings = settings_of(profile, params)
-    tell = (lambda text: None) if as_json else say
-    before = code_files()
-    stale, left = stale_stages(settings)
-    plans = sample(settings, stale, left)
+    with working("reading dvc.lock"):
+        before = code_files()
+        stale, left = stale_stages(settings)
+        plans = sample(settings, stale, left)
     found: list[str] = []
     accepted: list[StaleStage] = []
     if not dry_run:
-        for plan in plans:
-            tell(f"{plan.commit[:12]}: {', '.join(plan.experiments)} for {len(plan.stages)} stages")
-        found = compare(settings, plans, tell, left)
+        with working("running the sample") as spin:
+            tell = spin if as_json else say
+            for plan in plans:
+                tell(f"{plan.commit[:12]}: {', '.join(plan.experiments)} for {len(plan.stages)} stages")
+            found = compare(settings, plans, tell, left)
         if edited := sorted({name for name, _ in before ^ code_files()}):
             raise ReplicationError(f"{edited[0]} was edited while the cells ran; nothing accepted, run accept again")
         if not found:

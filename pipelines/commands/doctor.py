@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from replication.errors import ConfigError
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ PROBE_SECONDS = 20.0
 
 def register(app: typer.Typer) -> None:
     """Add `doctor` to the root command."""
-    app.command("doctor")(doctor)
+    app.command("doctor", epilog=examples("replicate doctor", "replicate doctor --full"))(doctor)
 
 
 def doctor(
@@ -43,9 +44,10 @@ def doctor(
     ] = None,
 ) -> None:
     """Show what this machine can run; exit code 0 if the quick profile can run, 1 if not."""
-    from pipelines.commands.readiness import examine
+    with working("examining this machine"):
+        from pipelines.commands.readiness import examine
 
-    found = examine(project_folder(root), OnlineProbe() if online else None)
+        found = examine(project_folder(root), OnlineProbe() if online else None)
     if as_json:
         typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
     else:

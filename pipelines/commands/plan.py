@@ -14,6 +14,7 @@ from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, PRECISIONS, kn
 from pipelines.commands.findings import Finding
 from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
 from pipelines.commands.selection import ONLY, select
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,8 @@ SHORT = {"bf16_weights": "bf16w"}
 
 def register(app: typer.Typer) -> None:
     """Add `plan` to the root command."""
-    app.command("plan")(plan)
+    epilog = examples("replicate plan", "replicate plan --only 'qqp-*' --json")
+    app.command("plan", epilog=epilog)(plan)
 
 
 def plan(
@@ -48,15 +50,16 @@ def plan(
     settings = load_settings(folder / profile_file(folder, profile))
     selected = select(settings, only or [])
     known = known_cases(folder)
-    if save:
-        save_cases(folder, settings, known, lambda text: typer.echo(text, err=True))
-        known = known_cases(folder)
+    with working(f"planning {profile}") as say:
+        if save:
+            save_cases(folder, settings, known, say)
+            known = known_cases(folder)
 
-    def predict(case: Mapping[str, Any]) -> Mapping[str, Any]:
-        typer.echo(f"predicting: {case['backbone']}, {case['method']}, batch {case['batch']}", err=True)
-        return predict_case(case)
+        def predict(case: Mapping[str, Any]) -> Mapping[str, Any]:
+            say(f"predicting {case['backbone']}, {case['method']}, batch {case['batch']}")
+            return predict_case(case)
 
-    found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
+        found = make_plan(folder, settings, selected, known, OnlineProbe() if online else None, predict)
     if as_json:
         typer.echo(json.dumps(as_dict(found), ensure_ascii=False))
     else:

@@ -17,11 +17,13 @@ from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import say
 from replication.errors import ConfigError, DataError, ReplicationError
 from replication.fileio import read_json
+from replication.terminal import examples, working
 
 
 def register(app: typer.Typer) -> None:
     """Add `preflight` to the `replicate` command."""
-    app.command("preflight")(main)
+    epilog = examples("replicate preflight --only lora", "replicate preflight --only 'qa-*' --json")
+    app.command("preflight", epilog=epilog)(main)
 
 
 def main(
@@ -44,7 +46,8 @@ def main(
         except ConfigError as error:
             reports.append(Report(key, [str(error)]))
         else:
-            reports.append(examined(chosen))
+            with working(key):
+                reports.append(examined(chosen))
         if not as_json:
             tell(reports[-1])
     failed = [report for report in reports if report.problems]

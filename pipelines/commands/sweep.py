@@ -36,6 +36,7 @@ from pipelines.commands.sweep_view import JsonLines, LiveView, PlainLines, Runni
 from pipelines.shared.paths import search_path
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import read_json
+from replication.terminal import examples, working
 from replication.training.progress import PROGRESS_VARIABLE
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ State = Literal["pending", "running", "done", "failed", "skipped", "stopped"]
 
 def register(app: typer.Typer) -> None:
     """Add `sweep` to the `replicate` command."""
-    app.command("sweep")(sweep)
+    epilog = examples("replicate sweep --dry-run", "replicate sweep --profile cpu --only 'e2e-*' --dry-run")
+    app.command("sweep", epilog=epilog)(sweep)
 
 
 def sweep(
@@ -76,7 +78,8 @@ def sweep(
     selected = select(settings, only or [])
     absent = {key: files for key, files in unobtainable_tasks(settings).items() if key in tasks_of(settings, selected)}
     file = dvc_file(settings)
-    changed = changed_stages(file)
+    with working(f"comparing {settings.profile} with dvc.lock"):
+        changed = changed_stages(file)
     renewed = other_rates(settings, selected, changed)
     cells = grid(settings, selected, absent, every_source=not only, report=report and not only, renewed=renewed)
     pending = pending_cells(cells, changed)

@@ -13,7 +13,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.selection import ONLY, select, settings_of
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from analysis.load.evidence import Mismatch
@@ -35,7 +35,8 @@ Tell = Callable[[str], None]
 
 def register(app: typer.Typer) -> None:
     """Add `verify` to the `replicate` command."""
-    app.command("verify")(verify)
+    epilog = examples("replicate verify --only 'qa-*'", "replicate verify --profile cpu --only 'cola-*' --json")
+    app.command("verify", epilog=epilog)(verify)
 
 
 def verify(
@@ -43,11 +44,11 @@ def verify(
         list[str] | None, typer.Option(help="quick, cpu or paper; may be repeated (default: quick).")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help=ONLY)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Recompute every score from the predictions and every count from the architecture; exit code 1 on a mismatch."""
     found = []
-    with _progress(as_json) as tell:
+    with working("reading") as tell:
         for name in dict.fromkeys(profile or ["quick"]):
             for one in verified(settings_of(name, None), only or [], tell):
                 found.append(one)
@@ -58,24 +59,6 @@ def verify(
     else:
         print(summary(found))
     raise typer.Exit(1 if any(one.state == "mismatch" for one in found) else 0)
-
-
-def _quiet(text: str) -> None:
-    """No progress."""
-
-
-@contextmanager
-def _progress(silent: bool) -> Iterator[Tell]:
-    """A function that shows the step under way, on a terminal: elsewhere the line of each experiment has to do."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True, highlight=False)
-    if silent or not console.is_terminal:
-        yield _quiet
-        return
-    with console.status("reading") as status:
-        yield lambda text: status.update(escape(text))
 
 
 @dataclass
@@ -146,16 +129,16 @@ def totals(found: Sequence[Verified]) -> dict[str, Any]:
 
 
 def summary(found: Sequence[Verified]) -> str:
-    """The last line."""
+    """The last lines."""
     total = totals(found)
     return (
         f"{total['ok']} experiments ok, {total['mismatch']} with a mismatch, {total['incomplete']} incomplete, "
-        f"{total['not_run']} not run; {total['files']} files compared, {total['scores']} scores and {total['counts']} "
-        f"counts recomputed, {total['not_recomputed']} not recomputed"
+        f"{total['not_run']} not run;\n{total['files']} files compared, {total['scores']} scores and {total['counts']} "
+        f"counts recomputed,\n{total['not_recomputed']} not recomputed"
     )
 
 
-def verified(settings: Settings, patterns: Sequence[str], tell: Tell = _quiet) -> Iterator[Verified]:
+def verified(settings: Settings, patterns: Sequence[str], tell: Tell = lambda text: None) -> Iterator[Verified]:
     """Each experiment of the profile: those in params.yaml, then other folders of runs; `patterns` select some."""
     from analysis.load.runs import load_profile
     from pipelines.commands.verify_counts import Recount

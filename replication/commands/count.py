@@ -12,13 +12,18 @@ import typer
 import yaml
 
 from replication.errors import AdapterError, ConfigError
+from replication.terminal import examples, working
 
 RATIO_OF = "adapter"
 
 
 def register(app: typer.Typer) -> None:
     """Add `count` to the root command."""
-    app.command("count")(count)
+    epilog = examples(
+        "replicate count --backbone gpt2-medium --method lora --set rank=4",
+        "replicate count --backbone gpt2-medium --method solo_connection\nrank=120 skip_length=2 --json",
+    )
+    app.command("count", epilog=epilog)(count)
 
 
 def count(
@@ -39,7 +44,9 @@ def count(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Count a method's parameters on the real architecture of a backbone."""
-    report = count_report(backbone, method, parse_settings([*(settings or []), *(more_settings or [])]), task, labels)
+    fields = parse_settings([*(settings or []), *(more_settings or [])])
+    with working(f"counting {method} on {backbone}"):
+        report = count_report(backbone, method, fields, task, labels)
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from replication.errors import AdapterError, ConfigError
 from replication.fileio import read_json
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from replication.backbones import Backbone
@@ -27,7 +29,11 @@ _LAST_LAYERS = ("classifier.weight", "score.weight", "out_proj.weight")
 
 def register(app: typer.Typer) -> None:
     """Add `export` to the root command."""
-    app.command("export")(export)
+    epilog = examples(
+        "dvc pull data.dvc && dvc repro finetune@lora  # trains the adapter: minutes",
+        "replicate export runs/quick/lora/adapter/seed-18\n--backbone microworld-gpt2 --output peft-lora",
+    )
+    app.command("export", epilog=epilog)(export)
 
 
 def export(
@@ -37,6 +43,7 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of the backbone's weights.", show_default="weights/<backbone>")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a trained lora, random_lora, weight_lora or weight_lora_plus as a plain PEFT LoRA."""
     from replication.backbones import get_backbone
@@ -46,25 +53,38 @@ def export(
         raise ConfigError(f"--output {output}: is the adapter's own folder; choose another")
     task, labels = _task_of(adapter, known)
 
-    import torch
+    with working(f"exporting {adapter}"):
+        import torch
 
-    from replication.backbones import load_model
-    from replication.methods import load, read_config
-    from replication.peft_export import export_peft_lora
+        from replication.backbones import load_model
+        from replication.methods import load, read_config
+        from replication.peft_export import export_peft_lora
 
-    read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
-    more: dict[str, Any] = {} if labels is None else {"num_labels": labels}
-    with torch.random.fork_rng(devices=[]):
-        model = load(load_model(backbone, _weights(known, weights), task=task, **more), adapter)
-    export_peft_lora(model, output, base=known.hub_id)
+        read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
+        more: dict[str, Any] = {} if labels is None else {"num_labels": labels}
+        with torch.random.fork_rng(devices=[]):
+            model = load(load_model(backbone, _weights(known, weights), task=task, **more), adapter)
+        export_peft_lora(model, output, base=known.hub_id)
+    if as_json:
+        typer.echo(json.dumps({"backbone": known.name, "adapter": str(adapter), "output": str(output)}))
+        return
     typer.echo(f"PEFT LoRA of {known.name} written to {output}: load it with PeftModel.from_pretrained(base, {output})")
+
+
+def making(adapter: Path) -> str:
+    """How to make the adapter of a run, which no clone has: a run's folder is runs/<profile>/<experiment>/adapter/."""
+    match adapter.parts:
+        case (*_, "runs", profile, experiment, "adapter", _):
+            file = "" if profile == "quick" else f"pipelines/{profile}/dvc.yaml:"
+            return f"`dvc repro {file}finetune@{experiment}` makes that of this run; or "
+    return ""
 
 
 def _task_of(adapter: Path, backbone: Backbone) -> tuple[str, int | None]:
     """Task and number of labels of the model that was trained, from what was saved."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
-        raise AdapterError(f"{path}: no such file; pass a folder written by replication.methods.save")
+        raise AdapterError(f"{path}: no such file; {making(adapter)}pass a folder written by replication.methods.save")
     config: Any = read_json(path)
     base = config.get("base") if isinstance(config, dict) else None
     name = base.get("class") if isinstance(base, dict) else None

@@ -11,6 +11,7 @@ import typer
 
 from replication.commands.count import parse_settings
 from replication.fileio import read_json, write_text
+from replication.terminal import examples, working
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -18,9 +19,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(app: typer.Typer) -> None:
     """Add the group `memory` to the root command."""
     group = typer.Typer(help="Peak training memory, predicted from shapes: no weights, no GPU.", no_args_is_help=True)
-    group.command("predict")(predict)
-    group.command("check")(check)
-    group.command("full-scale")(full_scale)
+    shape = "--backbone gpt2-medium --method lora --batch 8 --length 512"
+    group.command("predict", epilog=examples(f"replicate memory predict {shape}"))(predict)
+    group.command("check", epilog=examples("replicate memory check"))(check)
+    group.command("full-scale", epilog=examples("replicate memory full-scale"))(full_scale)
     app.add_typer(group, name="memory")
 
 
@@ -51,7 +53,8 @@ def predict(
         backbone, config, batch, length, adapters, order, task, labels,
         attention=attention, fused_dropout=not cpu_masks, precision=precision,
     )  # fmt: skip
-    result = predict_workload(workload).to_dict()
+    with working(f"predicting {method} on {backbone}"):
+        result = predict_workload(workload).to_dict()
     if as_json:
         typer.echo(json.dumps({"workload": workload.to_dict(), **result}, ensure_ascii=False))
         return
@@ -59,7 +62,8 @@ def predict(
         typer.echo(
             f"{name:20} {value}" if isinstance(value, str) else f"{name:20} {value:>18,} {value / 2**30:8.3f} GiB"
         )
-    typer.echo("Bytes of device memory in use at the peak; resident size of a process is another, larger quantity.")
+    typer.echo("Bytes of device memory in use at the peak of a step.")
+    typer.echo("The resident size of a process is another, larger quantity.")
 
 
 def check(as_json: AsJson = False) -> None:
@@ -67,18 +71,20 @@ def check(as_json: AsJson = False) -> None:
     _quiet()
     from replication.memory.full_scale import checks
 
-    rows = list(checks())
+    with working("measuring") as say:
+        rows = list(checks(say))
     if as_json:
         typer.echo(json.dumps({"rows": rows}, ensure_ascii=False))
         return
     for row in rows:
         predicted, measured = row["predicted_bytes"], row["measured_bytes"]
-        typer.echo(f"{row['backbone']:20} {row['what']:36} {predicted:>12,} {measured:>12,} {predicted / measured:.4f}")
+        typer.echo(f"{row['backbone']:18} {row['what']:33} {predicted:>10,} {measured:>10,} {predicted / measured:.3f}")
 
 
 def full_scale(
     output: Annotated[Path, typer.Option(help="File to write.")] = Path("measurements/full_scale/memory.json"),
     fresh: Annotated[bool, typer.Option(help="Predict everything again, also what the file holds.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write every prediction at full scale, and the check: minutes on one core. What the file has is kept."""
     _quiet()
@@ -97,12 +103,13 @@ def full_scale(
     if any(before.get(name) != value for name, value in content.items()):
         before = {}
     known = {series["key"]: series for series in before.get("series", ())}
-    content |= {"checks": before.get("checks") or list(checks(_tell)), "series": []}
-    for series in predictions(known, _tell):
-        content["series"].append(series)
-        rest = [known[s.key] for s in all_series()[len(content["series"]) :] if s.key in known]
-        write_text(output, one_row_a_line({**content, "series": [*content["series"], *rest]}))
-    typer.echo(str(output))
+    with working("predicting") as say:
+        content |= {"checks": before.get("checks") or list(checks(say)), "series": []}
+        for series in predictions(known, say):
+            content["series"].append(series)
+            rest = [known[s.key] for s in all_series()[len(content["series"]) :] if s.key in known]
+            write_text(output, one_row_a_line({**content, "series": [*content["series"], *rest]}))
+    typer.echo(json.dumps({"output": str(output), "series": len(content["series"])}) if as_json else str(output))
 
 
 def one_row_a_line(value: Any, indent: str = "") -> str:
@@ -116,10 +123,6 @@ def one_row_a_line(value: Any, indent: str = "") -> str:
     else:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text if indent else text + "\n"
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
 
 
 def _quiet() -> None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from replication.commands.export import making
 from replication.corpora.schema import group_references, linearise, parse_mr, read_csv
 from replication.errors import AdapterError, ConfigError, DataError
 from replication.fileio import read_json, read_jsonl
 from replication.predictions import Prediction, write_predictions
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from replication.backbones import Backbone
@@ -32,7 +34,12 @@ DEFAULTS_SHOWN = {
 
 def register(app: typer.Typer) -> None:
     """Add `predict` to the root command."""
-    app.command("predict")(predict)
+    adapter = "--adapter runs/quick/lora/adapter/seed-18 --backbone microworld-gpt2"
+    epilog = examples(
+        "dvc pull data.dvc && dvc repro finetune@lora  # trains the adapter: minutes",
+        f"replicate predict {adapter}\n--mr 'name[Blue Lantern], eatType[pub]'",
+    )
+    app.command("predict", epilog=epilog)(predict)
 
 
 def predict(
@@ -112,16 +119,17 @@ def _generate(
         raise ConfigError(f"--backbone {name}: predict needs a causal language model, not {backbone.task_class}")
     directory = _weights_directory(backbone, weights)
 
-    from replication.backbones import load_model, load_tokenizer
-    from replication.methods import load, read_config
-    from replication.training.decoding import DecodingConfig, generate
-    from replication.training.device import default_device
-    from replication.training.progress import progress_bar
+    with working(f"loading {name}"):
+        from replication.backbones import load_model, load_tokenizer
+        from replication.methods import load, read_config
+        from replication.training.decoding import DecodingConfig, generate
+        from replication.training.device import default_device
+        from replication.training.progress import progress_bar
 
-    config = DecodingConfig(**settings)
-    read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
-    tokenizer = load_tokenizer(name, directory)
-    model = load(load_model(name, directory), adapter).to(default_device())
+        config = DecodingConfig(**settings)
+        read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
+        tokenizer = load_tokenizer(name, directory)
+        model = load(load_model(name, directory), adapter).to(default_device())
     contexts = [linearise(parse_mr(text)) for text in requests]
     with progress_bar("generate", total=len(contexts)) as advance:
         texts = generate(model, tokenizer, contexts, config, separator=backbone.separator, progress=advance)
@@ -135,7 +143,9 @@ def _backbone_name(adapter: Path, requested: str | None) -> str:
     """The requested backbone, or the one in the adapter's configuration."""
     path = adapter / "adapter_config.json"
     if not path.is_file():
-        raise AdapterError(f"{path}: no such file; --adapter takes a folder that replication.methods.save wrote")
+        raise AdapterError(
+            f"{path}: no such file; {making(adapter)}--adapter takes a folder that replication.methods.save wrote"
+        )
     config = read_json(path)
     named = config.get("backbone") if isinstance(config, dict) else None
     if requested is None and not isinstance(named, str):

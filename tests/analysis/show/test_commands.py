@@ -5,8 +5,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.show.commands import WIDTH, register_compare, register_runs
+from analysis.show.commands import register_compare, register_runs
 from replication.errors import DataError
+from replication.terminal import WIDTH
 
 
 @pytest.fixture
@@ -144,10 +145,10 @@ def outputs(quick_runs):
     root = quick_runs.parent.parent
     results = [
         CliRunner().invoke(app, ["compare", "--profile", "quick", "--root", str(root), *more])
-        for more in ([], ["--json"])
+        for more in (["--full"], ["--json"], [])
     ]
-    assert [result.exit_code for result in results] == [0, 0], [result.output for result in results]
-    return results[0].output, json.loads(results[1].output)
+    assert [result.exit_code for result in results] == [0, 0, 0], [result.output for result in results]
+    return results[0].output, json.loads(results[1].output), results[2].output
 
 
 def test_json_has_stable_keys(outputs):
@@ -167,7 +168,7 @@ def test_json_has_stable_keys(outputs):
 
 
 def test_the_terminal_is_readable_at_80_columns_without_a_lost_word(outputs):
-    text, found = outputs
+    text, found, _ = outputs
     assert max(len(line) for line in text.splitlines()) <= WIDTH == 80
     words = re.sub(r"\s+", " ", text)
     for claim in found["claims"]:
@@ -180,6 +181,19 @@ def test_the_terminal_is_readable_at_80_columns_without_a_lost_word(outputs):
         assert cell["verdict"].replace("_", " ") in words
     assert "quick profile: 8 not tested" in words
     assert "u quoted without a copy at hand" in words
+
+
+def test_without_full_each_claim_has_its_verdict_and_its_numbers_alone(outputs):
+    full, found, text = outputs
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
+    assert len(text.splitlines()) < len(full.splitlines()) / 2
+    words = re.sub(r"\s+", " ", text)
+    for claim in found["claims"]:
+        assert claim["claim"] in words
+        assert f"{claim['number']}. {claim['verdict'].replace('_', ' ')}:" in words
+        assert (claim["published"] or "no figure published") in words
+    assert "None" not in text
+    assert text.splitlines()[-1] == "Why, with intervals: replicate compare --profile quick --full"
 
 
 def test_a_profile_without_runs_says_how_to_make_them(compare_command, tmp_path):

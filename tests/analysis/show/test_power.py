@@ -20,11 +20,12 @@ from analysis.judge.decision import ALPHA, LEAST_SEEDS, POWER
 from analysis.judge.study import Study
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
-from analysis.show.power import SEED_COUNTS, WIDTH, Design, from_numbers, power_text, register
+from analysis.show.power import SEED_COUNTS, Design, from_numbers, power_text, register
 from analysis.stats import power as stats_power
 from analysis.stats.power import Spread
 from replication.errors import ConfigError
 from replication.fileio import read_json, write_json
+from replication.terminal import WIDTH
 
 NUMBERS = ("--seed-sd", 0.02, "--item-error", 0.003)
 
