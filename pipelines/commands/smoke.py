@@ -34,6 +34,7 @@ from pipelines.shared.settings import ExperimentRow, Row, Settings
 from replication.corpora.fetch import CACHE_VARIABLE, MIRROR_VARIABLE
 from replication.errors import ConfigError
 from replication.fileio import write_json
+from replication.terminal import examples, working
 
 MARK = "smoke.json"
 """In the output folder: what was found. Only a folder that has it is emptied."""
@@ -47,7 +48,8 @@ State = Literal["ok", "failed", "skipped"]
 
 def register(app: typer.Typer) -> None:
     """Add `smoke` to the `replicate` command."""
-    app.command("smoke")(smoke)
+    epilog = examples("replicate smoke --only lora", "replicate smoke --only 'qa-*' --steps 8 --json")
+    app.command("smoke", epilog=epilog)(smoke)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def smoke(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run every stage of a profile for a few steps; exit code 1 if anything failed, with the reason and the fix."""
-    settings = settings_of(profile, params)
+    with working("reading the settings"):
+        settings = settings_of(profile, params)
     selected = select(settings, only or [])
     size = Size(steps, seeds, examples)
     folder = (output or Path("smoke") / settings.profile).absolute()
