@@ -228,7 +228,7 @@ def score_against_parameters(
         return None
     columns = 1 if len(settings) == 1 else 2
     lines = [settings[start : start + columns] for start in range(0, len(settings), columns)]
-    heights = [0.8 + 0.19 * max(_places(_points(study, setting))[-1] for setting in line) for line in lines]
+    heights = [0.8 + 0.185 * max(_places(_points(study, setting))[-1] for setting in line) for line in lines]
     figure, grid = new_grid(len(lines), columns, (7.6, 0.4 + sum(heights)), gridspec_kw={"height_ratios": heights})
     set_layout(figure, rect=(0.02, 0, 0.985, 1))  # names measure a little too short for the browser's font
     panels = [axes for row in grid for axes in row]

@@ -38,7 +38,7 @@ def forest(bench: JudgedBench) -> Drawing | None:
     ]
     if not found:
         return None
-    figure, (axes,) = new_figure(1, (7.6, 0.9 + 0.5 * len(found)))
+    figure, (axes,) = new_figure(1, (7.6, 0.9 + 0.47 * len(found)))
     told = []
     for place, (judged, finding) in enumerate(found):
         _forest_row(axes, len(found) - 1 - place, judged, finding)
