@@ -14,7 +14,7 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help accept axe picture gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -84,6 +84,12 @@ test-slow: $(VENV)/.installed-dev ## the slow tests, which kill or run for long 
 test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow and not long and not browser"
+
+axe: ## axe-core from the npm registry, for the browser tests (which say `not run` without it)
+	npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund axe-core@4.14.1
+
+picture: $(VENV)/.installed ## docs/report.png: the first screen of the cpu report (needs a Chromium)
+	python -m analysis.show.picture --profile cpu
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff check .

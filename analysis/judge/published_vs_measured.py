@@ -16,18 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.judge.decision import Difference
 from analysis.judge.number_format import format_score
 from analysis.judge.study import Row as StudyRow
-from analysis.judge.study import Study, is_reading
-from analysis.load.names import score_name
+from analysis.judge.study import Study, is_reading, shared_seeds
 from analysis.load.paper_files import DIRECTORY, METRICS, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable, Row, Tolerances
 from analysis.load.runs import Experiment
-from analysis.show.blocks import Block, Cell
 from analysis.stats.seeds import SeedSummary, summarise_seeds
 from replication.fileio import sha256_file
 
@@ -219,29 +219,84 @@ def compared_cells(
     ]
 
 
-def comparison_block(cells: Sequence[ComparedCell], tables: Sequence[PublishedTable], why_not: str | None) -> Block:
-    """One line per published row: for every metric the published value, with its standing, and ours."""
-    lines = []
-    rows_by_source = {(table.location, row.label): row for table in tables for row in table.rows}
-    grouped: dict[tuple[str, str], list[ComparedCell]] = {}
-    for cell in cells:
-        grouped.setdefault((cell.source, cell.row), []).append(cell)
-    for (source, label), group in grouped.items():
-        parameters = rows_by_source[source, label].parameters
-        shown = {cell.metric: cell for cell in group}
-        pairs = [text for metric in METRICS for text in _pair(shown.get(metric))]
-        count = Cell(parameters.text, standing=parameters.standing) if parameters else "not stated"
-        lines.append((label, *pairs, count, _verdicts(group), source))
-    headers = [text for name in map(score_name, METRICS) for text in (f"{name} published", f"{name} here")]
-    caption = "Published and measured scores, on the same scale"
-    if why_not is not None:
-        caption += f"; not comparable with this profile. {why_not}"
-    gaps = tuple(f"{table.location}: {table.gaps}" for table in tables if table.gaps)
-    note = "Here: this profile's first run of the unmodified method, on a different backbone."
-    return Block(
-        caption, ("Published row", *headers, "Parameters published", "Verdict", "Source"), tuple(lines),
-        (*((note,) if why_not is not None and lines else ()), *gaps), key="beside",
+@dataclass(frozen=True)
+class LoraDifference:
+    """One published row minus the LoRA row of its table and backbone, on one metric, and the same of the runs here.
+
+    `published` is None where a digit of either cannot be read; `standing` is that of the row's own figure; `levels` are
+    LoRA's scores, published and measured, on the metric scripts' own scale. `measured` holds differences by seed alone:
+    no test examples are resampled for it.
+    """
+
+    table: str
+    row: str
+    reference: str
+    method: str
+    metric: str
+    published: Decimal | None
+    standing: str
+    verdict: CellVerdictName
+    levels: tuple[float | None, float | None]
+    measured: Difference | None
+
+
+def lora_differences(
+    study: Study, published: Published, judged: Sequence[CellVerdict] | None = None
+) -> list[LoraDifference]:
+    """Every published row of a method that was run against its LoRA row: differences compare where scores may not."""
+    study = study.generation
+    rows, found = study.rows_as_given, []
+    judged = judge_cells(study, published) if judged is None else judged
+    verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
+    methods = {row.method for row in rows} - {"lora"}
+    for table in published.tables:
+        for row in table.rows:
+            lora = (other for other in table.rows if (other.backbone, other.method) == (row.backbone, "lora"))
+            reference = next(lora, None)
+            if row.method not in methods or reference is None:
+                continue
+            for metric in METRICS:
+                if metric in row.cells and metric in reference.cells:
+                    pair = [verdicts[table.id, line.id, metric] for line in (row, reference)]
+                    runs = [
+                        _measured(line, rows, cell.experiment)
+                        for line, cell in zip((row, reference), pair, strict=True)
+                    ]
+                    found.append(_lora_difference(study, table, (row, reference), metric, pair[0].verdict, runs))
+    return found
+
+
+def _lora_difference(
+    study: Study,
+    table: PublishedTable,
+    lines: tuple[Row, Row],
+    metric: str,
+    verdict: CellVerdictName,
+    runs: Sequence[StudyRow | None],
+) -> LoraDifference:
+    values = [table.value(line, metric) for line in lines]
+    texts = [table.scaled(line, metric)[0] for line in lines]
+    known = values[0] is not None and values[1] is not None
+    first, second = (None if run is None else study.named(run.experiment) for run in runs)
+    summary = runs[1].scores.get(metric) if runs[1] is not None else None
+    return LoraDifference(
+        table.location, lines[0].label, lines[1].label, lines[0].method, metric,
+        Decimal(texts[0]) - Decimal(texts[1]) if known else None, lines[0].cells[metric].standing, verdict,
+        (values[1], summary.mean if summary else None),
+        None if first is None or second is None else _by_seed(study, first, second, metric),
     )  # fmt: skip
+
+
+def _by_seed(study: Study, first: Experiment, second: Experiment, metric: str) -> Difference | None:
+    a, b = first.metrics, second.metrics
+    if a is None or b is None or a.items != b.items:
+        return None
+    used, mixed, confounded = study.comparable_seeds(first, second, shared_seeds(first, second))
+    pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in used]
+    values = tuple(x - y for x, y in pairs if x is not None and y is not None)
+    if not values or len(values) < len(pairs):
+        return None
+    return Difference(metric, used, values, dropped=mixed, confounded=confounded)
 
 
 def _measured(published: Row, rows: Sequence[StudyRow], judged: str | None) -> StudyRow | None:
@@ -265,20 +320,3 @@ def _cell(
         published.label, published.method, metric, value, spread, verdict.standing, table.location,
         format_score(summary), ours.experiment if ours and summary is not None else None, verdict.verdict,
     )  # fmt: skip
-
-
-def _pair(cell: ComparedCell | None) -> tuple[str, str]:
-    if cell is None:
-        return "not published", "not measured"
-    text = cell.published if cell.spread is None else f"{cell.published} ± {cell.spread}"
-    return Cell(text, standing=cell.standing), cell.measured
-
-
-def _verdicts(cells: Sequence[ComparedCell]) -> str:
-    """One verdict if all cells have the same, else each with its metrics."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        found.setdefault(cell.verdict.replace("_", " "), []).append(score_name(cell.metric))
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in found.items())

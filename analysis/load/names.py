@@ -55,6 +55,7 @@ BACKBONE_NAMES = {
 }
 TASK_NAMES = {
     "cola": "CoLA",
+    "e2e": "E2E NLG",
     "mnli": "MNLI",
     "mrpc": "MRPC",
     "qnli": "QNLI",

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from analysis.judge.bench import Bench, Case, Judged
+from analysis.judge.bench import Bench, Case
 from analysis.judge.claims import JudgedBench
 from analysis.judge.decision import ALPHA, CONFIDENCE, LEAST_SEEDS, POWER, Difference, Finding
 from analysis.judge.number_format import percent
@@ -23,92 +23,16 @@ from analysis.load.names import score_name
 from analysis.show.blocks import Block
 from analysis.show.claim_tables import PAPERS
 from analysis.show.drawing import COLOURS, CYCLE, INK, Drawing, add_legend, new_figure, new_grid, styled
-from analysis.show.page import Section
 from analysis.show.power import SEED_COUNTS, needed, power_text
 from analysis.show.run_tables import page_command
+from analysis.show.sections import Section
 from analysis.stats.bootstrap import Interval
 from analysis.stats.power import MOST, Spread, items_needed, power, seeds_needed, smallest_detectable
 from replication.fileio import write_text
 
 COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20)  # seeds at which a curve is computed
-SHADES = ("#E69F00", "#D55E00", "#AA4499", "#0072B2", "#1a1a2e")  # few seeds to many
+SHADES = ("#B97F00", "#D55E00", "#7A5CD6", "#0072B2", "#1a1a2e")  # few seeds to many
 SHOWN_COUNTS = (3, 5, 8, 12, 20)
-
-
-# --- every claim at a glance ----------------------------------------------------
-
-VERDICT_LOOKS: dict[str, tuple[str, str, bool]] = {  # colour, marker, filled
-    "supported": (COLOURS["solo_connection"], "o", True),
-    "contradicted": (CYCLE[1], "s", True),
-}
-UNDECIDED = ("#666666", "o", False)
-
-
-@styled
-def forest(bench: JudgedBench) -> Drawing | None:
-    """The primary comparisons of every claim: effect, interval, published effect and what could be detected."""
-    found = [
-        (judged, case, finding)
-        for judged in bench.verdicts
-        for case in judged.primary
-        for finding in case.findings
-        if finding.difference.mean_test is not None
-    ]
-    if not found:
-        return None
-    figure, (axes,) = new_figure(1, (7.6, 1.1 + 0.52 * len(found)))
-    told = []
-    for place, (judged, _, finding) in enumerate(found):
-        _forest_row(axes, len(found) - 1 - place, judged, finding)
-        difference = finding.difference
-        told.append(
-            f"{PAPERS[judged.claim.paper]} {judged.claim.number}, {finding.question.name}: {difference.effect:+.3f}, "
-            f"{judged.verdict_shown}"
-        )
-    axes.axvline(0, color=INK, linewidth=1)
-    names = [_forest_label(judged, finding) for judged, _, finding in reversed(found)]
-    axes.set_yticks(range(len(found)), names)
-    axes.set_ylim(-0.6, len(found) - 0.4)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("difference, on the scale of the scores")
-    add_legend(figure, (axes,))
-    return Drawing(
-        "forest",
-        "Every claim that compares runs",
-        f"Primary comparison of each claim with its {percent(CONFIDENCE, 0)} interval (the wider of two: over seeds, "
-        "and over seeds and test examples). Right of zero is the claim's side. Shaded: differences that this design "
-        f"would probably miss ({percent(POWER, 0)} power). Filled points are decided, hollow ones not: cannot tell, "
-        f"confounded, or not all runs yet. Source: scores.json and predictions of the {bench.profile} profile.",
-        f"Differences with intervals: {'; '.join(told)}.",
-        figure,
-    )
-
-
-def _forest_row(axes: Axes, height: int, judged: Judged, finding: Finding) -> None:
-    difference = finding.difference
-    assert difference.mean_test is not None
-    interval = difference.mean_test.interval(CONFIDENCE)
-    colour, marker, filled = VERDICT_LOOKS.get(judged.verdict, UNDECIDED)
-    bound = finding.question.above
-    if finding.detectable is not None:
-        left, width = bound - finding.detectable, 2 * finding.detectable
-        axes.barh(height, width, 0.62, left=left, color="#888888", alpha=0.18, label="too small for this design")
-    error = [[difference.effect - interval.low], [interval.high - difference.effect]]
-    axes.errorbar(
-        difference.effect, height, xerr=error, fmt=marker, color=colour, capsize=4, markersize=7, elinewidth=1.8,
-        markerfacecolor=colour if filled else "white", label="measured",
-    )  # fmt: skip
-    if bound:
-        axes.plot([bound, bound], [height - 0.3, height + 0.3], color=CYCLE[2], linewidth=2, label="margin")
-    published = judged.published_value
-    if published is not None:
-        axes.plot(published, height, "D", color=CYCLE[2], markersize=6, zorder=6, label="published")
-
-
-def _forest_label(judged: Judged, finding: Finding) -> str:
-    metric = finding.difference.metric
-    paper = "Solo" if judged.claim.paper == "solo" else "WeightLoRA"
-    return f"{paper} {judged.claim.number}: {finding.question.name}\n{score_name(metric)}, {judged.verdict_shown}"
 
 
 # --- what a design can detect --------------------------------------------------
@@ -250,7 +174,8 @@ def design_sections(found: Sequence[Detectable], profile: str) -> list[Section]:
         "difference that matters.",
     )
     block = detectable_block(found, profile)
-    return [Section("design", drawing.title, intro, (block,) if block.rows else (), (drawing,))]
+    about = "which differences these seeds and test examples can find, and what it takes to find more"
+    return [Section("design", drawing.title, intro, (block,) if block.rows else (), (drawing,), about)]
 
 
 @styled
@@ -341,7 +266,7 @@ LOSS = "nats per token"
 LOOKS = (
     ("above zero: smoother with the parameter", COLOURS["solo_connection"], "o", True),
     ("below zero: smoother without it", CYCLE[1], "s", True),
-    ("contains zero", "#666666", "o", False),
+    ("contains zero", "#757575", "o", False),
 )
 
 

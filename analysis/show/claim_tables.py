@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from analysis.judge.bench import Case, Judged
 from analysis.judge.claims import Sensitivity
@@ -29,6 +29,15 @@ class ComparisonRow:
     profile: str
     case: Case
     finding: Finding
+    waiting: str = ""
+
+    @property
+    def untested(self) -> str:
+        """Why nothing was tested: `confounded: different types of processor on seed 18`; empty if it was."""
+        if self.finding.p_adjusted is not None:
+            return ""
+        reason = self.finding.why or self.case.untested or self.waiting
+        return ": ".join(part for part in (verdict_text(self.finding.verdict), reason) if part)
 
     @property
     def title(self) -> str:
@@ -39,25 +48,6 @@ class ComparisonRow:
     def line(self) -> str:
         """The title with the effect, its interval, the adjusted p and the smallest detectable difference."""
         return f"{self.title} {finding_text(self.finding)}"
-
-    @property
-    def power_line(self) -> str:
-        """What the rule could have detected; empty if unknown."""
-        finding = self.finding
-        if finding.detectable is None:
-            return ""
-        family = (
-            "as a single test; none was made"
-            if finding.family is None
-            else "a single test"
-            if finding.family == 1
-            else f"one of {finding.family} tests"
-        )
-        return (
-            f"With these {len(finding.difference.seeds)} seeds and these test items the rule could have detected a "
-            f"true difference of {finding.detectable:.3f} {score_name(finding.difference.metric)} or more, with "
-            f"{percent(POWER, 0)} probability ({family})."
-        )
 
     def as_json(self) -> dict[str, Any]:
         """The numbers of `Finding.to_dict`, with where they come from."""
@@ -85,6 +75,11 @@ class ClaimRow:
         return PAPERS[self.judged.claim.paper]
 
     @property
+    def verdict(self) -> str:
+        """`counted`; what the count came to is its `why`."""
+        return verdict_text(self.judged.verdict)
+
+    @property
     def shown_verdict(self) -> str:
         """`not tested`; `counted: holds`."""
         return self.judged.verdict_shown
@@ -99,7 +94,10 @@ class ClaimRow:
         """Every comparison of every case."""
         cases = self.judged.cases
         number = self.judged.claim.number
-        return tuple(ComparisonRow(number, self.profile, case, found) for case in cases for found in case.findings)
+        waiting = self.judged.waiting
+        return tuple(
+            ComparisonRow(number, self.profile, case, found, waiting) for case in cases for found in case.findings
+        )
 
     @property
     def shown(self) -> ComparisonRow | None:
@@ -225,7 +223,7 @@ def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
     """What each claim came to, in a line: published, measured, detectable, verdict and why."""
     lines = tuple(
         (f"{row.paper} {row.judged.claim.number}. {row.judged.claim.text}", row.published, row.measured, row.detectable,
-         verdict_text(row.judged.verdict), row.why)
+         row.verdict, row.why)
         for row in rows
     )  # fmt: skip
     headers = ("Claim", "The paper", "Measured here", "Could detect", "Verdict", "Why")
@@ -248,6 +246,27 @@ def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) 
         f"Comparisons behind the claims of {PAPERS[paper]}, {profile} profile",
         headers, tuple(_cells(comparison) for comparison in found), notes if found else (), key=f"comparisons_{paper}",
     )  # fmt: skip
+
+
+class Fold(NamedTuple):
+    """Comparisons that were not tested for the same reason, in one line, with their table for who opens it."""
+
+    line: str
+    table: Block
+
+
+def fold_untested(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> tuple[Block, list[Fold]]:
+    """The comparisons that were tested as a table, and the others folded, a reason a line."""
+    found = [comparison for row in rows for comparison in row.comparisons]
+    whole = comparisons_block(paper, rows, profile)
+    pairs = list(zip(found, whole.rows, strict=True))
+    folds = []
+    for reason in dict.fromkeys(comparison.untested for comparison in found if comparison.untested):
+        lines = tuple(line for comparison, line in pairs if comparison.untested == reason)
+        count = "1 comparison" if len(lines) == 1 else f"{len(lines)} comparisons"
+        table = Block(f"{PAPERS[paper]}, {reason}", whole.headers, lines)
+        folds.append(Fold(f"{count}, {reason}.", table))
+    return replace(whole, rows=tuple(line for comparison, line in pairs if not comparison.untested)), folds
 
 
 def _cells(row: ComparisonRow) -> tuple[str, ...]:

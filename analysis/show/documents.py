@@ -26,8 +26,8 @@ from analysis.load.runs import load_profile
 from analysis.show.ablations import DIRECTORY, ablation_block, read_ablation
 from analysis.show.blocks import Block, to_markdown
 from analysis.show.claim_tables import answer_block, claim_rows
-from analysis.show.report import WeightLora
 from analysis.show.tables import DAGGER, results_block
+from analysis.show.weightlora import WeightLora
 from replication.errors import DataError
 from replication.fileio import write_text
 

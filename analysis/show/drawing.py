@@ -1,7 +1,8 @@
 """Shared by all figures: style, colours, layout, and reproducible saving.
 
-Colours belong to methods (Okabe and Ito's palette, which colour-blind readers can distinguish) and are the same in
-every figure; variants of a method share its colour and differ in line and marker.
+Colours belong to methods (Okabe and Ito's palette, which colour-blind readers can distinguish, its two lightest
+darkened) and are the same in every figure; each has a contrast of 3 or more on the page, light and dark. Variants of a
+method share its colour and differ in line and marker.
 
 The report's figure style in a notebook: the same colours, fonts and grid, and pictures that carry a description.
 
@@ -22,39 +23,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from analysis.load.names import BASELINES
 from replication.fileio import write_bytes, write_text
 
 if TYPE_CHECKING:
-    from IPython.display import Image
+    from IPython.display import Image as Picture
 
 INK = "#1a1a2e"  # a page may replace it by its own text colour
 COLOURS = {
-    **dict.fromkeys(BASELINES, "#555555"),
+    **dict.fromkeys(BASELINES, "#757575"),
     "full": "#0072B2",
     "frozen": "#888888",
     "lora": "#D55E00",
     "solo_connection": "#009E73",
     "weight_lora": "#CC79A7",
-    "weight_lora_plus": "#AA4499",
-    "random_lora": "#56B4E9",
-    "adalora": "#E69F00",
-    "dora": "#A67C00",
+    "weight_lora_plus": "#7A5CD6",
+    "random_lora": "#3A8FC7",
+    "adalora": "#B97F00",
+    "dora": "#D02F6B",
     "rslora": "#B0563B",
     "loha": "#7A8F2A",
     "lokr": "#6C7A89",
     "vera": "#4C9A9A",
-    "ia3": "#8467C9",
+    "ia3": "#9A6B4F",
 }
-ROLE_COLOURS = {"query": "#0072B2", "key": "#E69F00", "value": "#009E73"}  # where a figure shows a single method
-SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9")
+SPARE_COLOURS = ("#CC79A7", "#B97F00", "#3A8FC7")
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LEGEND_CHARACTERS = 104  # that fit side by side below a figure
@@ -88,6 +93,9 @@ STYLE: dict[Any, Any] = {
 
 
 NO_METADATA = {"Date": None, "Creator": None}
+PNG_COLOURS = 128  # of a picture's palette: a third of the bytes, and no difference to be seen
+SCALE = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.85, 128)))  # its ends show on light and on dark
+NOTHING = (0.53, 0.53, 0.53, 0.16)  # ground of a heat map's empty cells
 FONTS = "'DejaVu Sans', Verdana, sans-serif"
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _HASHED_ID = re.compile(r"\b([mp])[0-9a-f]{10}\b")
@@ -127,10 +135,16 @@ class Drawing:
 
     @cached_property
     def png(self) -> bytes:
-        """The figure as PNG on white, 160 dots per inch."""
+        """The figure as PNG on white, 160 dots per inch, with a palette."""
         buffer = io.BytesIO()
-        with_ground = {"Software": None}
-        self._print(FigureCanvasAgg, 160, lambda canvas: canvas.print_png(buffer, metadata=with_ground), "white")
+
+        def save(canvas: FigureCanvasAgg) -> None:
+            canvas.draw()
+            whole = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba().tobytes())
+            palette = whole.convert("RGB").quantize(PNG_COLOURS, dither=Image.Dither.NONE)
+            palette.save(buffer, "PNG", optimize=True, dpi=(160, 160))
+
+        self._print(FigureCanvasAgg, 160, save, "white")
         return buffer.getvalue()
 
     @styled
@@ -187,6 +201,7 @@ def tidy_svg(text: str) -> str:
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"<metadata>.*?</metadata>\n?", "", text, flags=re.DOTALL)
     text = text.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
+    text = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", text)  # the same for equal pictures, and nothing names it
     text = re.sub(r' transform="rotate\(-?0 [^)]*\)"|<g id="[^"]*"/>', "", text)
     text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), text)
     text = re.sub(r"<[^>]*>", lambda tag: _LONG_NUMBER.sub(_two_decimals, tag[0]), text)  # labels stay as they are
@@ -220,6 +235,34 @@ def new_grid(
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, tuple(tuple(row) for row in grid)
+
+
+def heat_map(axes: Axes, values: npt.NDArray[np.float64], low: float, high: float, right: float) -> None:
+    """A picture of `values` (rows, columns) from the top left, on x from 0 to `right`; NaN is an empty cell.
+
+    One picture, not a path a cell: a map of a thousand cells stays a few kilobytes of SVG.
+    """
+    rows = values.shape[0]
+    axes.set_facecolor(NOTHING)
+    axes.imshow(values, SCALE, aspect="auto", interpolation="none", vmin=low, vmax=high, extent=(0, right, rows, 0))
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def scale_beside(axes: Axes, low: float, high: float, label: str = "") -> None:
+    """The scale of a heat map, to the right of its panel."""
+    beside = axes.inset_axes((1.045, 0.0, 0.03, 1.0))
+    ramp = np.linspace(low, high, 64)[:, None]
+    beside.imshow(ramp, SCALE, aspect="auto", interpolation="none", origin="lower", extent=(0, 1, low, high))
+    beside.grid(visible=False)
+    beside.set_xticks([])
+    beside.yaxis.tick_right()
+    beside.yaxis.set_label_position("right")
+    beside.yaxis.set_major_locator(MaxNLocator(5))
+    beside.set_ylabel(label)
+    for spine in beside.spines.values():
+        spine.set_visible(False)
 
 
 def set_layout(figure: Any, **options: Any) -> None:
@@ -308,7 +351,7 @@ def looks_of(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str, str]
 
 
 # Okabe and Ito's palette again, for lines that belong to no method.
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B97F00", "#3A8FC7", "#757575")
 WIDTH, HEIGHT = 8.0, 3.5  # inches; about 800 pixels in a page, so that 10 points read as in the text
 FONT: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "legend.fontsize": 9}
 
@@ -329,12 +372,12 @@ def panels(count: int = 1, height: float = HEIGHT, width: float = WIDTH) -> tupl
     return new_figure(count, (width, height))
 
 
-def show(figure: Figure | Drawing, description: str) -> Image:
+def show(figure: Figure | Drawing, description: str) -> Picture:
     """The figure as a picture for the notebook; `description` is read out where it cannot be seen.
 
     ValueError for an axis without a label: a plot must state what it shows and in which unit.
     """
-    from IPython.display import Image
+    from IPython.display import Image as Picture
 
     drawn = figure.figure if isinstance(figure, Drawing) else figure
     for axes in drawn.axes if figure is drawn else ():
@@ -342,4 +385,4 @@ def show(figure: Figure | Drawing, description: str) -> Image:
             raise ValueError(f"panel {axes.get_title(loc='left')!r}: both axes need a label, with its unit")
     picture = figure if isinstance(figure, Drawing) else Drawing("figure", "", "", description, figure)
     width = round(100 * drawn.get_size_inches()[0])
-    return Image(data=picture.png, format="png", width=width, alt=description)
+    return Picture(data=picture.png, format="png", width=width, alt=description)

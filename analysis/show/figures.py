@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import fill
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from analysis.judge.study import Row, Study, setting_title
-from analysis.load.authors import Authors
+from analysis.judge.study import Row, Study
 from analysis.load.names import backbone_name, score_name
 from analysis.load.runs import Experiment, experiment_labels
 from analysis.load.searches import Memory
@@ -20,24 +18,24 @@ from analysis.show.drawing import (
     COLOURS,
     Drawing,
     add_legend,
+    heat_map,
     looks_of,
-    name_at_right,
     new_figure,
     new_grid,
+    scale_beside,
     set_layout,
     styled,
 )
-from analysis.stats.seeds import smooth
+from analysis.stats.seeds import SeedSummary, smooth
 
 SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
 
 def draw_all(study: Study) -> list[Drawing]:
     """Every figure of the generation experiments for which there is data, in the report's order."""
-    experiments, rows = study.generation.experiments, study.generation.rows_as_given
+    experiments = study.generation.experiments
     drawings = [loss_curves(experiments)]
     drawings += [homotopy(experiment, experiment_labels(experiments)) for experiment in experiments]
-    drawings.append(parameters_against_score(rows))
     return [drawing for drawing in drawings if drawing is not None]
 
 
@@ -101,101 +99,50 @@ def loss_curves(experiments: Sequence[Experiment]) -> Drawing | None:
     )
 
 
+KINDS = (
+    ("homotopy_parameter", "Homotopy parameter $a_c$", "homotopy parameter (free, not clamped)"),
+    ("homotopy_vector_norm", "Norm of homotopy vector $v_c$", "norm of the homotopy vector, which starts at zero"),
+)
+MOST_NAMES = 15  # of rows of a heat map
+
+
 @styled
 def homotopy(experiment: Experiment, labels: dict[str, str]) -> Drawing | None:
-    """Homotopy parameter and norm of the homotopy vector over steps, coloured by the connection's depth."""
-    kinds = (
-        ("homotopy_parameter", "Homotopy parameter $a_c$"),
-        ("homotopy_vector_norm", "Norm of homotopy vector $v_c$"),
-    )
-    columns = {kind: _connections(experiment, kind) for kind, _ in kinds}
-    present = [(kind, title) for kind, title in kinds if columns[kind]]
+    """Homotopy parameter and norm of the homotopy vector as heat maps: a row a connection, a column a step."""
+    present = [(kind, title, words) for kind, title, words in KINDS if _connections(experiment, kind)]
     if not present:
         return None
-    figure, panels = new_figure(len(present), (7.6, 3.6))
-    for axes, (kind, title) in zip(panels, present, strict=True):
-        names = columns[kind]
-        shades = mpl.colormaps["plasma"](np.linspace(0.22, 0.8, len(names)))
-        for index, link in enumerate(names):
-            series = {
-                seed: curve.dropna(subset=[f"{kind}[{link}]"]).set_index("step")[f"{kind}[{link}]"]
-                for seed, curve in experiment.curves.items()
-                if f"{kind}[{link}]" in curve.columns
-            }
-            look = mpl.colors.to_hex(shades[index])
-            _mean_and_seeds(axes, series, look, "-", link.replace("->", "→"))
+    most = max(len(_connections(experiment, kind)) for kind, _, _ in present)
+    figure, panels = new_figure(len(present), (7.6, 1.1 + 0.16 * min(most, MOST_NAMES)))
+    for axes, (kind, title, _) in zip(panels, present, strict=True):
+        _connection_map(axes, experiment, kind)
         axes.set_title(title)
         axes.set_xlabel("step")
-    add_legend(figure, panels, title="connection (from block → to block)")
-    caption = (
-        f"{labels[experiment.name]}: every connection's homotopy parameter (free, not clamped) and the "
-        "norm of its homotopy "
-        "vector, which starts at zero. Light colours lie deeper in the model. Thick: mean over seeds; "
-        "thin: each seed. "
-    )
+    panels[0].set_ylabel("from block → to block")
     return Drawing(
         f"homotopy_{experiment.name}",
-        f"Homotopy trajectories, {labels[experiment.name]}",
-        caption + _source_of_curves([experiment]),
-        "Trajectories over training steps, one line per connection.",
+        f"Homotopy over training, {labels[experiment.name]}",
+        f"{labels[experiment.name]}: {' and '.join(words for _, _, words in present)}, for every connection (rows, "
+        "from the first block to the last) over the steps; mean over seeds. " + _source_of_curves([experiment]),
+        f"Heat map over training steps, one row per connection: {'; '.join(words for _, _, words in present)}.",
         figure,
     )
 
 
-@styled
-def parameters_against_score(rows: Sequence[Row], metric: str = "BLEU") -> Drawing | None:
-    """Adapter parameters (logarithmic) against a score; bars: sample standard deviation over seeds."""
-    points = [
-        (row, row.adapter, summary)
-        for row in rows
-        if (summary := row.scores.get(metric)) is not None and row.adapter is not None
-    ]
-    if not points:
-        return None
-    looks = looks_of([(row.experiment, row.method) for row in rows])
-    figure, (axes,) = new_figure(1, (7.6, 3.6))
-    for row, adapter, summary in points:
-        colour, _, marker = looks[row.experiment]
-        if adapter == 0:  # cannot be shown on a logarithmic axis
-            label = f"{row.title}: no adapter parameters"
-            axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.6, label=label)
-        else:
-            axes.errorbar(
-                adapter,
-                summary.mean,
-                yerr=summary.standard_deviation,
-                fmt=marker,
-                color=colour,
-                label=row.title,
-                markersize=7,
-                capsize=4,
-                elinewidth=1.6,
-            )
-    axes.set_xscale("log")
-    axes.set_xlabel("adapter parameters (logarithmic)")
-    axes.set_ylabel(score_name(metric))
-    highest = max(summary.mean + (summary.standard_deviation or 0.0) for _, _, summary in points)
-    axes.set_ylim(-0.03 * max(highest, 0.1), 1.1 * max(highest, 0.1))
-    counts = [adapter for _, adapter, _ in points if adapter]
-    if counts:
-        axes.set_xlim(min(counts) / 3, max(counts) * 3)
-    add_legend(figure, (axes,))
-    shown = [row for row, _, _ in points]
-    return Drawing(
-        "parameters_score",
-        "Parameters against score",
-        f"Adapter parameters against {score_name(metric)}. Bars: sample standard deviation over seeds "
-        "(none where "
-        "there is one seed); they do not show the uncertainty over test items, which the table shows. "
-        + _source(
-            "scores.json and record.json",
-            [row.profile for row in shown],
-            [row.corpus_label for row in shown],
-            [seed for row in shown for seed in row.seeds],
-        ),
-        f"Scatter of adapter parameters and {score_name(metric)}, one point per experiment.",
-        figure,
-    )
+def _connection_map(axes: Axes, experiment: Experiment, kind: str) -> None:
+    links = _connections(experiment, kind)
+    columns = [f"{kind}[{link}]" for link in links]
+    curves = [curve.set_index("step")[columns] for curve in experiment.curves.values() if columns[0] in curve.columns]
+    mean = pd.concat(curves).groupby(level=0).mean().dropna(how="all")
+    values = mean.to_numpy(dtype=np.float64).T
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    high = high if high > low else low + 1e-6
+    heat_map(axes, values, low, high, float(mean.index[-1]))
+    scale_beside(axes, low, high)
+    named = range(0, len(links), -(-len(links) // MOST_NAMES))
+    names = [links[place].replace("->", "→") for place in named]
+    axes.set_yticks([place + 0.5 for place in named], names, fontsize=7.5)
+    axes.tick_params(axis="y", length=0)
 
 
 def _mean_and_seeds(
@@ -249,177 +196,164 @@ def _source(files: str, profiles: Sequence[str], corpora: Sequence[str], seeds: 
 
 
 LABEL_SIZE = 7.5
-TITLE_CHARACTERS = 34  # of a line above one of two panels
-DODGE = 1.12  # between points of nearly equal parameters
+LABEL_CHARACTERS = 29  # of a line beside a panel
+TITLE_CHARACTERS = 26  # of a line above one of two panels
 LEAST_SPAN = 0.1  # of a score axis: a difference of thousandths is not to fill the panel
-RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
+MOST_PANELS = 4  # on the first page
+SEVERAL, ONE_SEED, ALIKE, BEYOND = (
+    "several seeds, bar: standard deviation", "one seed", "some seed predicts the same for every example",
+    "trains no adapter; its score is written where it lies outside the axis",
+)  # fmt: skip
+
+
+def scores_at_a_glance(study: Study) -> Drawing | None:
+    """The generation task and the tasks with the most methods, as `score_against_parameters` draws them."""
+    settings, first = _drawn(study), study.generation.settings
+    kept = sorted(settings, key=lambda setting: (setting not in first, -len(_points(study, setting))))[:MOST_PANELS]
+    return score_against_parameters(study, [setting for setting in settings if setting in kept], "scores")
+
+
+def scores_of_all_tasks(study: Study) -> Drawing | None:
+    """Every task's panel; None where the first page has room for all."""
+    return score_against_parameters(study) if len(_drawn(study)) > MOST_PANELS else None
 
 
 @styled
-def score_against_parameters(study: Study) -> Drawing | None:
-    """Adapter parameters at the end (logarithmic, task head apart) against the primary metric, one panel per task."""
-    settings = [setting for setting in study.settings if len(_points(study, setting)) > 1]
+def score_against_parameters(
+    study: Study, settings: Sequence[tuple[str, str]] | None = None, name: str = "task_scores"
+) -> Drawing | None:
+    """Primary score of every method, the fewest trained parameters at the top: one panel a task."""
+    settings = _drawn(study) if settings is None else settings
     if not settings:
         return None
-    most = max(len(_points(study, setting)) for setting in settings)
     columns = 1 if len(settings) == 1 else 2
-    rows = -(-len(settings) // columns)
-    figure, grid = new_grid(rows, columns, (7.6, 0.3 + rows * max(2.3, 0.9 + 0.135 * most)))
-    set_layout(figure, w_pad=0.12)  # the names next to one panel end before the next begins
+    lines = [settings[start : start + columns] for start in range(0, len(settings), columns)]
+    heights = [0.8 + 0.185 * max(_places(_points(study, setting))[-1] for setting in line) for line in lines]
+    figure, grid = new_grid(len(lines), columns, (7.6, 0.4 + sum(heights)), gridspec_kw={"height_ratios": heights})
+    set_layout(figure, rect=(0.02, 0, 0.985, 1))  # names measure a little too short for the browser's font
     panels = [axes for row in grid for axes in row]
     for axes, setting in zip(panels, settings, strict=False):
         points = _points(study, setting)
-        _scatter(axes, points)
-        axes.set_title(fill(setting_title(study.experiments, setting), TITLE_CHARACTERS))
-        axes.set_ylabel(score_name(points[0].primary or ""))
-        axes.set_xlabel("trained parameters, head apart")
+        _dots(axes, points)
+        axes.set_title(fill(f"{points[0].task_title} on {backbone_name(setting[0])}", TITLE_CHARACTERS), fontsize=9)
+        axes.set_xlabel(score_name(points[0].primary or ""))
     for axes in panels[len(settings) :]:
         axes.set_visible(False)
+    add_legend(figure, panels[: len(settings)])
     shown = [row for setting in settings for row in _points(study, setting)]
-    seeds = sorted({seed for row in shown for seed in row.seeds})
     return Drawing(
-        "task_parameters_score",
+        name,
         "Score against trained parameters",
-        "Parameters that the method itself trains, at the end of training (logarithmic; the task head, which every "
-        "method "
-        "trains, is left out), against the task's primary metric. Bars: sample standard deviation over seeds, none "
-        "with one "
-        "seed. Points of equal counts are moved apart. Dashed: no adapter parameters. Hollow: some "
-        "seed predicts the same for every example. The bars do not show the "
-        "uncertainty over test items, which the verdicts "
-        "include. "
+        "Every method's score; in brackets the parameters that it trains itself, at the end of training, task head "
+        "apart; the fewest at the top. Bars do not show the uncertainty over test examples; the verdicts include it. "
         f"An axis spans at least {LEAST_SPAN:g}. "
-        f"Source: scores.json and record.json of the {study.profile} profile, "
-        f"{'; '.join(sorted({row.corpus_label for row in shown}))}, seeds {', '.join(map(str, seeds))}.",
-        f"Scatter of trained parameters and score, {len(settings)} panels, one named point per method.",
+        + _source("scores.json and record.json", [study.profile], [row.corpus_label for row in shown],
+                  [seed for row in shown if _trained(row) for seed in row.seeds]),
+        f"Dot plot of scores, {len(settings)} panels, one row a method, ordered by trained parameters.",
         figure,
-    )
+    )  # fmt: skip
 
 
-@styled
-def memory_against_adapters(memory: Memory | None, authors: Authors, profile: str) -> Drawing:
-    """Our peak memory of phase 2 against K, and the authors' measured curves."""
-    figure, (left, right) = new_figure(2, (7.6, 3.4))
-    if memory is None:
-        left.text(0.5, 0.5, "not measured\nin this profile", ha="center", va="center", transform=left.transAxes)
-        left.set_xticks([])
-        left.set_yticks([])
-        ours = f"Left: not measured in the {profile} profile (`make memory` measures it). "
-    else:
-        _measured(left, memory)
-        ours = (
-            f"Left: {backbone_name(memory.backbone)}, rank {memory.rank or 'unknown'}, {memory.batch} x "
-            f"{memory.length} tokens a "
-            "step: peak "
-            "resident memory of phase 2, each K from a checkpoint in a fresh process, since a peak never falls. "
-        )
-    left.set_title("Measured here")
-    for series, shade in zip(authors.memory.series, RANK_SHADES, strict=False):
-        keeps = sorted(series.cells)
-        values = [series.cells[keep].number for keep in keeps]
-        right.plot(keeps, values, color=shade, linewidth=1.4)
-    ends = [
-        (36.0, series.cells[max(series.cells)].number, f"r={series.rank}", shade)
-        for series, shade in zip(authors.memory.series, RANK_SHADES, strict=False)
-    ]
-    right.set_xlim(0, 37)
-    name_at_right(right, ends, 16, size=LABEL_SIZE, leaders=False)
-    right.set_title("The authors' measurements")
-    right.set_xlabel("number of adapters, from block 0 upwards")
-    right.set_ylabel("GB (CUDA)")
-    added = authors.memory.added_by_their_figure
-    return Drawing(
-        "memory_adapters",
-        "Peak memory against the number of adapters",
-        ours
-        + f"Right: {authors.memory.setup}. The two panels are different models, machines and quantities: only their "
-        "shapes "
-        f"can be set side by side. {' '.join(authors.memory.notes)} Standing: {added.standing.replace('_', ' ')}. "
-        f"Source: {authors.memory.sources['files'].citation}.",
-        "Two panels: peak memory against K here, and the authors' curves against the number of adapters at five ranks.",
-        figure,
-    )
+def _drawn(study: Study) -> list[tuple[str, str]]:
+    """Settings with two methods or more to set beside each other."""
+    return [setting for setting in study.settings if len(_points(study, setting)) > 1]
 
 
 def _points(study: Study, setting: tuple[str, str]) -> list[Row]:
-    return [
+    found = [
         row
         for row in study.rows
         if row.setting == setting and row.primary and row.scores.get(row.primary) and row.counts
     ]
+    return sorted(found, key=_trained)
 
 
-def _scatter(axes: Axes, points: Sequence[Row]) -> None:
+def _trained(row: Row) -> int:
+    return row.counts["adapter"] + row.counts["importance"]
+
+
+def _point_label(row: Row) -> str:
+    count = _trained(row)
+    return fill(f"{row.label} [{_short(count)}]" if count else row.label, LABEL_CHARACTERS)
+
+
+def _places(points: Sequence[Row]) -> list[float]:
+    """Where the rows of a panel lie: a label of two lines takes more room. The last is the height."""
+    heights = [1 + 0.6 * _point_label(row).count("\n") for row in points]
+    return [sum(heights[:index]) + height / 2 for index, height in enumerate(heights)] + [sum(heights)]
+
+
+def _dots(axes: Axes, points: Sequence[Row]) -> None:
     looks = looks_of([(row.experiment, row.method) for row in points])
-    positions = _apart([row.counts["adapter"] + row.counts["importance"] for row in points])
-    positive = [position for position in positions if position] or [1.0]
-    lower, upper = min(positive) / 1.5, max(positive) * 1.5
-    names, ends = [], []
-    for row, position in zip(points, positions, strict=True):
-        summary = row.scores[row.primary or ""]
-        assert summary is not None
-        colour, _, marker = looks[row.experiment]
-        spread = summary.standard_deviation
-        if position == 0:
-            axes.axhline(summary.mean, color=colour, linestyle="--", linewidth=1.4)
-        else:
-            filled = "none" if row.constant else "full"
-            axes.errorbar(position, summary.mean, spread, fmt=marker, color=colour, ms=5.5, capsize=3, elinewidth=1.2,
-                          fillstyle=filled)  # fmt: skip
-        names.append((position or upper, summary.mean, row.label, colour))
-        ends += [summary.mean - (spread or 0.0), summary.mean + (spread or 0.0)]
-    axes.set_xscale("log")
-    axes.set_xlim(lower, upper)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if upper > 100 * lower else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    scores = {row.experiment: summary for row in points if (summary := row.scores[row.primary or ""]) is not None}
+    low, high = _span([scores[row.experiment] for row in points if _trained(row)] or list(scores.values()))
+    *places, height = _places(points)
+    for place, row in zip(places, points, strict=True):
+        summary, colour = scores[row.experiment], looks[row.experiment][0]
+        if not low <= summary.mean <= high:
+            left = summary.mean < low
+            end, text = (low, f"◂ {summary.mean:.3f}") if left else (high, f"{summary.mean:.3f} ▸")
+            axes.text(end, place, text, ha="left" if left else "right", va="center", fontsize=LABEL_SIZE)
+            continue
+        marker, face, label = ("o", colour, SEVERAL) if len(row.seeds) > 1 else ("o", "white", ONE_SEED)
+        if not _trained(row):
+            marker, label = "|", BEYOND
+        elif row.constant:
+            marker, face, label = "s", "white", ALIKE
+        size = 8 if marker == "|" else 6
+        axes.errorbar(summary.mean, place, xerr=summary.standard_deviation, fmt=marker, color=colour, capsize=3,
+                      markersize=size, markerfacecolor=face, elinewidth=1.3, label=label)  # fmt: skip
+    axes.set_yticks(places, [_point_label(row) for row in points], fontsize=LABEL_SIZE)
+    axes.set_ylim(height, 0)
+    axes.set_xlim(low, high)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _span(found: Sequence[SeedSummary]) -> tuple[float, float]:
+    """Limits of a score axis: every mean with its spread, and no less than `LEAST_SPAN`."""
+    ends = [found.mean + sign * (found.standard_deviation or 0.0) for found in found for sign in (-1, 1)]
     middle, span = (max(ends) + min(ends)) / 2, max(max(ends) - min(ends), LEAST_SPAN)
-    axes.set_ylim(middle - 0.58 * span, middle + 0.58 * span)
-    name_at_right(axes, names, max(13, len(names)), size=LABEL_SIZE)
-
-
-def _apart(counts: Sequence[int]) -> list[float]:
-    """Counts for a logarithmic axis, those within a tenth of each other moved apart by a few per cent; 0 stays."""
-    order = sorted((index for index, count in enumerate(counts) if count), key=lambda index: counts[index])
-    groups: list[list[int]] = []
-    for index in order:
-        if groups and counts[index] <= 1.1 * counts[groups[-1][0]]:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    positions = [float(count) for count in counts]
-    for group in groups:
-        for position, index in enumerate(group):
-            positions[index] = counts[group[0]] * DODGE ** (position - (len(group) - 1) / 2)
-    return positions
+    return middle - 0.58 * span, middle + 0.58 * span
 
 
 def _short(value: float) -> str:
-    """`20k`, `3M`: a count in three characters or so."""
+    """`20k`, `3M`: a count in three digits or fewer."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{unit}"
+            return f"{value / size:.3g}{unit}"
     return f"{value:g}"
 
 
-def _measured(axes: Axes, memory: Memory) -> None:
+@styled
+def memory_against_adapters(memory: Memory | None, profile: str) -> Drawing | None:
+    """Peak resident memory of phase 2 against K, from zero; the authors' curves are with the predictions."""
+    if memory is None:
+        return None
+    figure, (axes,) = new_figure(1, (6.2, 3.2))
     keeps = [row.keep for row in memory.rows]
-    axes.plot(keeps, [row.phase2_peak_bytes / 1e6 for row in memory.rows], "o-", color=COLOURS["weight_lora"])
-    last = memory.rows[-1]
-    names = [(last.keep, last.phase2_peak_bytes / 1e6, "phase 2 at K", COLOURS["weight_lora"])]
-    for field, name, colour in (
-        ("all_adapters_peak_bytes", "all adapters", COLOURS["lora"]),
-        ("baseline_bytes", "before training", COLOURS["frozen"]),
+    axes.plot(keeps, [row.phase2_peak_bytes / 1e6 for row in memory.rows], "o-", color=COLOURS["weight_lora"],
+              label="phase 2 at K")  # fmt: skip
+    for field, name, colour, line in (
+        ("all_adapters_peak_bytes", "all adapters (phase 1)", COLOURS["lora"], "--"),
+        ("baseline_bytes", "before training", COLOURS["frozen"], ":"),
     ):
         found = [value for row in memory.rows if (value := getattr(row, field)) is not None]
         if found:
-            level = sum(found) / len(found) / 1e6
-            axes.axhline(level, color=colour, linestyle="--", linewidth=1.4)
-            names.append((last.keep, level, name, colour))
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low))
+            axes.axhline(sum(found) / len(found) / 1e6, color=colour, linestyle=line, linewidth=1.6, label=name)
+    axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     axes.set_xlim(0, 1.04 * max(keeps))
-    name_at_right(axes, names, 14, size=LABEL_SIZE, leaders=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("adapters kept, K")
     axes.set_ylabel("MB (resident)")
+    add_legend(figure, (axes,))
+    return Drawing(
+        "memory_adapters",
+        "Peak memory against the number of adapters",
+        f"{backbone_name(memory.backbone)}, rank {memory.rank or 'unknown'}, {memory.batch} x {memory.length} tokens a "
+        "step: peak resident memory of phase 2, each K from a checkpoint in a fresh process, since a peak never falls. "
+        "What the authors measured is beside the predictions at full scale. "
+        f"Source: measurements of the {profile} profile.",
+        f"Peak memory rises with the adapters kept, K = {keeps[0]} to {keeps[-1]}, below that of all adapters.",
+        figure,
+    )

@@ -239,7 +239,7 @@ def slope_by_rank(compared: list[Comparison]) -> tuple[float, float]:
     return slopes[0], slopes[1]
 
 
-RANK_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00")
+RANK_SHADES = ("#0072B2", "#3A8FC7", "#009E73", "#B97F00", "#D55E00")
 NOT_RESIDENT = (
     "Bytes that the device's allocator has given out at the peak. The resident size of a process is another, larger "
     "quantity: importing torch takes over 200 MB."

@@ -1,7 +1,7 @@
 """Build the report of one profile: `python -m analysis.show.report --profile quick`.
 
-The same inputs give the same bytes in index.html, tables/, figures/ and plots/. Timings of this machine go only to
-cost.html and cost.csv. Everything is written to a temporary folder and moved together.
+The same inputs give the same bytes in index.html, pages/, tables/, figures/ and plots/. Timings of this machine go
+only to cost.html and cost.csv. Everything is written to a temporary folder and moved together.
 """
 
 from __future__ import annotations
@@ -9,69 +9,58 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
-from analysis.judge.claims import JudgedBench, load_bench, verdict_list
-from analysis.judge.published_vs_measured import compared_cells, comparison_block, judge_cells, tolerance_warnings
+from analysis.judge.claims import JudgedBench, load_bench
+from analysis.judge.published_vs_measured import (
+    CellVerdict,
+    LoraDifference,
+    judge_cells,
+    lora_differences,
+    tolerance_warnings,
+)
 from analysis.judge.quick_checks import quick_checks
-from analysis.judge.study import Study
-from analysis.load.authors import Authors, VariantCell
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.published import PaperName
-from analysis.load.runs import GENERATION, Experiment, Plan, load_profile
-from analysis.show import page, run_tables
-from analysis.show.authors_logs import differences_block
-from analysis.show.authors_settings import rates_block, settings_block
-from analysis.show.blocks import Block, Cell, to_csv, to_latex, to_markdown
-from analysis.show.claim_figures import design_sections, detectable, draw_judged, forest, write_judged_plots
+from analysis.load.runs import Experiment, Plan, load_profile
+from analysis.show import run_tables, texts
+from analysis.show.authors_logs import halved
+from analysis.show.blocks import Block, to_csv, to_latex, to_markdown
+from analysis.show.claim_figures import design_sections, detectable, draw_judged, write_judged_plots
 from analysis.show.claim_tables import (
     PAPERS,
     ClaimRow,
+    Fold,
     claim_rows,
     claims_block,
     comparisons_block,
     counts_line,
+    fold_untested,
     sensitivity_block,
 )
 from analysis.show.comparison import comparison
 from analysis.show.drawing import Drawing, print_all
-from analysis.show.figures import draw_all, memory_against_adapters, score_against_parameters
-from analysis.show.page import Section, further_sections, render
-from analysis.show.run_tables import (
-    collect_costs,
-    corpora_block,
-    cost_block,
-    cost_csv,
-    page_command,
-    record_paths,
-)
-from analysis.show.selection_figures import Variant, importance_weights, overlap, rank_growth, selected_map, variants
-from analysis.show.tables import (
-    GROUPS,
-    against_logs_block,
-    aggregates_block,
-    counted_block,
-    learned_block,
-    logs_block,
-    logs_csv,
-    parameters_block,
-    published_csv,
-    results_block,
-    score_blocks,
-    scores_csv,
-    selected_block,
-    selected_csv,
-)
+from analysis.show.figures import draw_all, scores_at_a_glance
+from analysis.show.forest import forest, published_against_measured
+from analysis.show.overview import solo_overview, tasks_overview
+from analysis.show.plots import write_plots
+from analysis.show.published import cells_block, differences_from_lora, published_csv
+from analysis.show.render import render
+from analysis.show.run_tables import collect_costs, corpora_block, cost_block, cost_csv, page_command, record_paths
+from analysis.show.sections import Section, further_sections
+from analysis.show.site import pages, table_sources
+from analysis.show.tables import results_block, scores_csv
+from analysis.show.texts import Notice
+from analysis.show.weightlora import WeightLora
 from replication.errors import DataError, ReplicationError
-from replication.fileio import replaced_directory, write_text
+from replication.fileio import write_text
 
 
 @contextmanager
@@ -112,175 +101,8 @@ def _swap(folder: Path, fresh: Path, old: Path, parts: Sequence[str]) -> None:
         raise
 
 
-def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -> None:
-    """The data behind the figures, one observation per line: for `dvc plots` and for anyone's own drawing."""
-    losses: list[dict[str, Any]] = []
-    homotopy: list[dict[str, Any]] = []
-    task_losses: list[dict[str, Any]] = []
-    for experiment in experiments:
-        generates = experiment.form == GENERATION
-        for seed, curve in experiment.curves.items():
-            where = {"experiment": experiment.name, "seed": seed}
-            for record in curve.to_dict("records"):
-                (losses if generates else task_losses).append(
-                    {**where, **{k: record[k] for k in ("step", "loss", "dev_loss", "learning_rate")}}
-                )
-                for name, value in record.items() if generates else ():
-                    kind, bracket, link = str(name).partition("[")
-                    if bracket and pd.notna(value):
-                        homotopy.append(
-                            {
-                                **where,
-                                "step": record["step"],
-                                "connection": link[:-1],
-                                "quantity": kind,
-                                "value": value,
-                            }
-                        )
-    scores = [
-        {"experiment": row.experiment, "adapter": row.adapter, "BLEU": round(summary.mean, 6)}
-        for row in study.generation.rows_as_given
-        if (summary := row.scores.get("BLEU"))
-    ]
-    columns = {
-        "losses": ["experiment", "seed", "step", "loss", "dev_loss", "learning_rate"],
-        "task_losses": ["experiment", "seed", "step", "loss", "dev_loss", "learning_rate"],
-        "homotopy": ["experiment", "seed", "step", "connection", "quantity", "value"],
-        "scores": ["experiment", "adapter", "BLEU"],
-    }
-    with replaced_directory(output / "plots") as folder:
-        for name, data in (
-            ("losses", losses),
-            ("task_losses", task_losses),
-            ("homotopy", homotopy),
-            ("scores", scores),
-        ):
-            frame = pd.DataFrame(data, columns=columns[name])
-            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-
-
-CONTENTS = (
-    ("weightlora-results", "Results"),
-    ("weightlora-parameters", "Parameters"),
-    ("weightlora-selected", "What was selected"),
-    ("weightlora-figures", "Figures"),
-    ("weightlora-claims", "Claims"),
-    ("weightlora-code", "The authors' code"),
-)
-
-
-@dataclass(frozen=True)
-class WeightLora:
-    """The tables and figures of the WeightLoRA paper in one profile."""
-
-    bench: JudgedBench
-
-    @property
-    def study(self) -> Study:
-        """The tasks of the paper: every form but generation."""
-        return self.bench.study.tasks
-
-    @property
-    def authors(self) -> Authors:
-        """The authors' files."""
-        return self.bench.published.authors
-
-    @cached_property
-    def scores(self) -> list[Block]:
-        """Scores by method and task, one table per kind of task and backbone."""
-        return [block for group in GROUPS for block in score_blocks(self.study, self.authors, group)]
-
-    def block(self, name: str) -> list[Block]:
-        """Tables by the names that README.md's markers use: those of `GROUPS`, learned, parameters, selected, logs."""
-        if name in GROUPS:
-            return score_blocks(self.study, self.authors, name)
-        makers: dict[str, Callable[[], list[Block]]] = {
-            "learned": lambda: [learned_block(self.study)],
-            "parameters": lambda: [parameters_block(self.study), counted_block(self.authors)],
-            "selected": lambda: [selected_block(self.study.experiments)],
-            "logs": lambda: [logs_block(self.authors)],
-        }
-        if name not in makers:
-            raise DataError(f"no WeightLoRA table {name!r}; valid names: {', '.join((*GROUPS, *makers, 'claims'))}")
-        return makers[name]()
-
-    def drawings(self) -> list[Drawing]:
-        """Every figure for which there is data, with the authors' figures."""
-        found = variants(self.study.experiments, ("weight_lora", "weight_lora_plus"))
-        plus = [variant for variant in found if _method(variant) == "weight_lora_plus"]
-        drawn = [
-            *(importance_weights(variant) for variant in found),
-            selected_map(found, self.authors),
-            overlap(found, self.authors),
-            score_against_parameters(self.study),
-            memory_against_adapters(self.bench.memory, self.authors, self.bench.profile),
-            rank_growth(plus, {variant.backbone: count for variant in plus if (count := self._lora(variant))}),
-        ]
-        return [drawing for drawing in drawn if drawing is not None]
-
-    @cached_property
-    def tables(self) -> dict[str, Block]:
-        """The tables below the scores, by what the page calls them."""
-        return {
-            "against": against_logs_block(self.study, self.authors),
-            "aggregates": aggregates_block(self.study),
-            "learned": learned_block(self.study),
-            "parameters": parameters_block(self.study),
-            "counted": counted_block(self.authors),
-            "selected": selected_block(self.study.experiments),
-            "logs": logs_block(self.authors),
-            "differences": differences_block(self.study, self.authors),
-            "rates": rates_block(self.authors),
-            "settings": settings_block(self.authors),
-            "variants": _variants_block(self.authors),
-        }
-
-    def write_data(self, folder: Path) -> None:
-        """weightlora.md, and csv of every adapter selected and of every figure of the authors."""
-        blocks = [block for block in (*self.scores, *self.tables.values()) if block.rows]
-        claims = verdict_list(self.bench.of_paper("weightlora"))
-        write_text(folder / "weightlora.md", to_markdown(blocks) + "\n" + claims)
-        write_text(folder / "weightlora_selected.csv", selected_csv(self.study.experiments))
-        write_text(folder / "weightlora_authors.csv", logs_csv(self.authors))
-
-    def values(self, drawings: Sequence[object]) -> dict[str, object]:
-        """Template values other than tables."""
-        return {
-            "contents": CONTENTS,
-            "ran": bool(self.study.rows and any(row.status != "missing" for row in self.study.rows)),
-            "figures": drawings,
-            "unreadable": self.authors.facts.unreadable,
-            "faults": self.authors.facts.faults,
-        }
-
-    def _lora(self, variant: Variant) -> int | None:
-        """Adapter parameters of LoRA on the variant's backbone."""
-        for row in self.study.rows:
-            if row.backbone == variant.backbone and row.method == "lora" and row.counts:
-                return row.counts["adapter"]
-        return None
-
-
-def _method(variant: Variant) -> str:
-    record = variant.experiments[0].record
-    return record.method if record else ""
-
-
-def _variants_block(authors: Authors) -> Block:
-    names = list(authors.facts.variants[0].cells)
-    rows = tuple(
-        (variant.choice, *(_variant_cell(variant.cells[name]) for name in names)) for variant in authors.facts.variants
-    )
-    headers = ("Choice", *(name.replace("_", " ") for name in names))
-    return Block("Versions of the authors' code; each choice is a setting here", headers, rows, key="authors_code")
-
-
-def _variant_cell(cell: VariantCell) -> Cell:
-    return Cell(cell.text, standing=cell.standing)
-
-
 TITLE = "Solo Connection and WeightLoRA, replicated"
-PARTS = ("tables", "figures", "plots", "cost.html", "cost.csv", "index.html")
+PARTS = ("pages", "tables", "figures", "plots", "cost.html", "cost.csv", "index.html")
 
 
 def build_report(
@@ -302,7 +124,7 @@ def build_report(
     also says where such a row belongs. Without it every folder under `runs` is a row. An experiment that is incomplete
     or broken is shown with the reason. `searches` and `measurements` are the profile's folders of learning-rate
     searches and memory measurements; without them the page states that nothing was searched or measured. `sections` are
-    below the papers; by default what the design can detect and those of `page.FURTHER`. `processes` draw the figures.
+    pages of their own; by default what the design can detect and those of `sections.FURTHER`. `processes` draw figures.
     DataError only for a folder of another profile or broken published figures, and then `output` is unchanged.
     """
     runs, output = Path(runs), Path(output)
@@ -318,23 +140,21 @@ def build_report(
     designs = detectable(found.bench) if sections is None else []
     further = further_sections(profile) if sections is None else list(sections)
     added = [*design_sections(designs, profile), *further]
-    overview = [drawing for drawing in (forest(found.bench),) if drawing is not None]
-    drawings = overview, [*draw_all(found.bench.study), *draw_judged(found.bench)], found.weightlora.drawings()
-    every = [
-        *(drawing for part in drawings for drawing in part),
-        *(drawing for section in added for drawing in section.drawings),
-    ]
+    drawings = _drawings(found)
+    every = [*drawings.all, *(drawing for section in added for drawing in section.drawings)]
     print_all(every, processes)
     warnings = [
-        _portable(warning, folders, profile)
-        for warning in page.warnings(
+        Notice(*(_portable(part, folders, profile) for part in warning))
+        for warning in texts.warnings(
             loaded, found.bench.study.generation.rows, found.bench.broken, tolerance_warnings(loaded, published)
         )
     ]
-    text = _page(found, blocks, drawings, added, warnings, deviations)
+    every_block = [*blocks.values(), *(block for section in added for block in section.named_blocks)]
+    values = _values(found, blocks, drawings, warnings, deviations)
+    values["table_sources"], values["record_groups"] = table_sources(every_block)
+    html = pages(values, added, page_command(profile))
     with replaced_parts(output, PARTS) as aside:
-        section_blocks = [block for section in added for block in section.named_blocks]
-        _write_tables(aside / "tables", [*blocks.values(), *section_blocks])
+        _write_tables(aside / "tables", every_block)
         write_text(aside / "tables" / "scores.csv", scores_csv(found.bench.study))
         write_text(aside / "tables" / "published.csv", published_csv(found.bench.published.tables))
         found.weightlora.write_data(aside / "tables")
@@ -344,7 +164,8 @@ def build_report(
         write_plots(aside, found.experiments, found.bench.study)
         write_judged_plots(aside / "plots", designs, found.bench)
         _write_costs(aside, profile, found.experiments)
-        write_text(aside / "index.html", text)
+        for name, text in html.items():
+            write_text(aside / name, text)
     if runs.parent.name == "runs" and Path(published) == DIRECTORY:
         comparison(profile, runs.parent.parent, found.bench.study.replicates)  # what `replicate compare` will read
     return output / "index.html"
@@ -364,7 +185,7 @@ class _Found:
 
     @cached_property
     def weightlora(self) -> WeightLora:
-        """The section of the WeightLoRA paper."""
+        """The WeightLoRA paper."""
         return WeightLora(self.bench)
 
     @cached_property
@@ -373,29 +194,64 @@ class _Found:
         seeds_of = {experiment.name: experiment.seeds for experiment in self.experiments}
         return {paper: claim_rows(self.bench.of_paper(paper), self.profile, seeds_of) for paper in PAPERS}
 
+    @cached_property
+    def cells(self) -> list[CellVerdict]:
+        """The verdict of every published cell."""
+        return judge_cells(self.bench.study, self.bench.published)
+
+    @cached_property
+    def from_lora(self) -> list[LoraDifference]:
+        """Published and measured differences from LoRA."""
+        return lora_differences(self.bench.study, self.bench.published, self.cells)
+
+
+@dataclass(frozen=True)
+class _Drawings:
+    """The figures of the first page by name, and those of the two papers' pages."""
+
+    first: dict[str, Drawing | None]
+    solo: list[Drawing]
+    weightlora: list[Drawing]
+
+    @property
+    def all(self) -> list[Drawing]:
+        """Every figure that there is."""
+        return [drawing for drawing in (*self.first.values(), *self.solo, *self.weightlora) if drawing is not None]
+
+
+def _drawings(found: _Found) -> _Drawings:
+    bench, study = found.bench, found.bench.study
+    halves = halved(study, bench.published.authors)
+    first = {
+        "forest": forest(bench),
+        "published": published_against_measured(found.from_lora, halves, found.profile),
+        "scores": scores_at_a_glance(study),
+    }
+    return _Drawings(first, [*draw_all(study), *draw_judged(bench)], found.weightlora.drawings())
+
 
 def _blocks(found: _Found) -> dict[str, Block]:
-    """Every table of the page but those of further sections, by its name in the template."""
+    """Every table of the report but those of further sections, by its name in the templates."""
     experiments, bench, published = found.experiments, found.bench, found.bench.published
     study, tables = bench.study, published.tables
     records, solo_records = record_paths(experiments), record_paths(study.generation.experiments)
-    judged = judge_cells(study, published)
-    beside_published = comparison_block(compared_cells(study, published, judged), tables, bench.why_not)
     quoted = _published_files(published.directory, [table.id for table in tables])
+    from_lora = differences_from_lora(found.from_lora, tables, bench.why_not)
     scores = {f"scores_{block.key}": block for block in found.weightlora.scores}
     return {
+        "claims_table": replace(claims_block([row for rows in found.claims.values() for row in rows]), records=records),
         "results": results_block(study),
-        "beside": replace(beside_published, records=(*solo_records, *quoted)),
-        "cells": replace(page.cells_block(judged, experiments, tables), records=solo_records),
-        "claims_table": claims_block([row for rows in found.claims.values() for row in rows]),
+        "tasks_overview": replace(tasks_overview(study), records=record_paths(study.tasks.experiments)),
+        "differences_from_lora": replace(from_lora, records=(*solo_records, *quoted)),
+        "cells": replace(cells_block(found.cells, experiments, tables), records=solo_records),
         **{f"comparisons_{paper}": _comparisons(paper, rows, found) for paper, rows in found.claims.items()},
         "sensitivity": replace(sensitivity_block(bench.sensitivity, found.profile), records=records),
-        "corpora": corpora_block(experiments),
-        "cost": replace(run_tables.count_block(experiments), records=records),
-        "seeds": replace(run_tables.seeds_block(experiments), records=records),
-        "search": run_tables.search_block(study.searches, experiments),
         **scores,
         **{f"weightlora_{name}": block for name, block in found.weightlora.tables.items()},
+        "corpora": corpora_block(experiments),
+        "seeds": replace(run_tables.seeds_block(experiments), records=records),
+        "search": run_tables.search_block(study.searches, experiments),
+        "cost": replace(run_tables.count_block(experiments), records=records),
     }
 
 
@@ -406,48 +262,55 @@ def _comparisons(paper: PaperName, claims: Sequence[ClaimRow], found: _Found) ->
     return replace(comparisons_block(paper, claims, found.profile), records=records)
 
 
-def _page(
+def _values(
     found: _Found,
     blocks: Mapping[str, Block],
-    drawings: tuple[list[Drawing], list[Drawing], list[Drawing]],
-    added: Sequence[Section],
-    warnings: Sequence[str],
+    drawings: _Drawings,
+    warnings: Sequence[Notice],
     deviations: Sequence[str],
-) -> str:
-    """index.html; `drawings` are those of all claims and of the two papers."""
+) -> dict[str, Any]:
+    """What the templates name."""
     profile, experiments, study = found.profile, found.experiments, found.bench.study
-    published = found.bench.published
+    published, authors = found.bench.published, found.bench.published.authors
     checks = quick_checks(study.generation.rows) if profile == "quick" else []
-    overview, solo_figures, weightlora_figures = ([_shown(drawing) for drawing in part] for part in drawings)
-    return render(
-        "report.html",
-        title=f"{TITLE}: {profile} profile",
-        profile=profile,
-        subtitle=page.subtitle(profile, experiments),
-        contents=page.contents(added),
-        solo_contents=page.SOLO_CONTENTS,
-        tally=page.tally(profile, counts_line([row for claims in found.claims.values() for row in claims])),
-        solo_claims=found.claims["solo"],
-        weightlora_claims=found.claims["weightlora"],
-        about=page.about(profile),
-        warnings=warnings,
-        quick_checks=checks,
-        quick_checks_hold=all(check.holds for check in checks),
-        reading=page.reading(found.bench.why_not),
-        decision_rule=page.decision_rule(published),
-        overview=overview,
-        figures=solo_figures,
-        examples=page.examples(study),
-        examples_note=page.examples_note(study),
-        weightlora=found.weightlora.values(weightlora_figures),
-        weightlora_scores=[block for name, block in blocks.items() if name.startswith("scores_")],
-        weightlora_tables={name: blocks[f"weightlora_{name}"] for name in found.weightlora.tables},
-        sections=_sections(added, len(overview) + len(solo_figures) + len(weightlora_figures)),
-        conditions=run_tables.conditions(experiments),
-        deviations=list(deviations),
-        sources=page.sources(published.tables, published.authors.sources),
+    return {
+        "title": f"{TITLE}: {profile} profile",
+        "profile": profile,
+        "command": page_command(profile),
+        "subtitle": texts.subtitle(profile, experiments),
+        "tally": texts.tally(profile, counts_line([row for claims in found.claims.values() for row in claims])),
+        "solo_claims": found.claims["solo"],
+        "weightlora_claims": found.claims["weightlora"],
+        "papers": [(paper, rows, *_folded(paper, rows, found, blocks)) for paper, rows in found.claims.items()],
+        "about": texts.about(profile),
+        "warnings": warnings,
+        "quick_checks": checks,
+        "quick_checks_hold": all(check.holds for check in checks),
+        "reading": texts.reading(found.bench.why_not),
+        "decision_rule": texts.decision_rule(published),
+        "figures": drawings.first,
+        "solo_figures": drawings.solo,
+        "weightlora_figures": drawings.weightlora,
+        "solo_overview": solo_overview(blocks["results"]),
+        "examples": texts.examples(study),
+        "examples_note": texts.examples_note(study),
+        "weightlora_ran": any(row.status != "missing" for row in study.tasks.rows),
+        "weightlora_scores": [block for name, block in blocks.items() if name.startswith("scores_")],
+        "weightlora_tables": {name: blocks[f"weightlora_{name}"] for name in found.weightlora.tables},
+        "unreadable": authors.facts.unreadable,
+        "faults": authors.facts.faults,
+        "conditions": run_tables.conditions(experiments),
+        "deviations": list(deviations),
+        "sources": texts.sources(published.tables, authors.sources),
         **{name: block for name, block in blocks.items() if not name.startswith(("scores_", "weightlora_"))},
-    )
+    }
+
+
+def _folded(
+    paper: PaperName, rows: Sequence[ClaimRow], found: _Found, blocks: Mapping[str, Block]
+) -> tuple[Block, list[Fold]]:
+    tested, folds = fold_untested(paper, rows, found.profile)
+    return tested.named(tested.key, blocks[f"comparisons_{paper}"].command), folds
 
 
 def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
@@ -457,17 +320,6 @@ def _write_tables(folder: Path, blocks: Sequence[Block]) -> None:
             write_text(folder / f"{block.key}.csv", to_csv(block))
             write_text(folder / f"{block.key}.md", to_markdown([block]))
             write_text(folder / f"{block.key}.tex", to_latex([block]))
-
-
-def _sections(sections: Sequence[Section], before: int) -> list[dict[str, object]]:
-    """Template values of further sections; figure numbers continue from `before`."""
-    shown = []
-    for section in sections:
-        figures = [_shown(drawing) for drawing in section.drawings]
-        shown.append({"key": section.key, "title": section.title, "intro": section.intro, "figures": figures,
-                      "blocks": section.named_blocks, "before": before})  # fmt: skip
-        before += len(figures)
-    return shown
 
 
 def _published_files(folder: str | Path, names: Sequence[str]) -> list[str]:
@@ -482,19 +334,10 @@ def _portable(text: str, folders: Sequence[str | Path | None], profile: str) -> 
     return text
 
 
-def _shown(drawing: Drawing) -> dict[str, object]:
-    return {
-        "name": drawing.name,
-        "title": drawing.title,
-        "caption": drawing.caption,
-        "svg": page.inline_svg(drawing),
-    }
-
-
 def _write_costs(output: Path, profile: str, experiments: Sequence[Experiment]) -> None:
     entries, problems = collect_costs(experiments)
     title = f"Cost of the {profile} profile's runs"
-    text = render("cost.html", title=title, block=cost_block(entries, experiments), problems=problems)
+    text = render("cost.html", title=title, block=cost_block(entries, experiments), problems=problems, entries=())
     write_text(output / "cost.html", text)
     write_text(output / "cost.csv", cost_csv(entries))
 

@@ -1,4 +1,4 @@
-"""Figures of what was selected: importance weights, ranks, maps of kept adapters, overlap of seeds."""
+"""Figures of what was selected: importance weights, maps of kept adapters, overlap of seeds."""
 
 from __future__ import annotations
 
@@ -25,25 +25,22 @@ from analysis.load.selection import (
     agreement_of_seeds,
     position_agreement,
     shared_fraction,
-    short_names,
 )
 from analysis.show.drawing import (
     COLOURS,
-    ROLE_COLOURS,
+    INK,
     Drawing,
     add_legend,
-    name_at_right,
-    new_figure,
+    heat_map,
     new_grid,
+    scale_beside,
+    set_layout,
     styled,
 )
 
-LOSER = "#888888"
-MOST_POINTS = 160  # of one line: a long phase 1 is thinned, its first steps are not
-DENSE_START = 20
+MOST_COLUMNS = 160  # of a heat map: a long phase 1 is thinned
 COLUMNS = 3
-SHADES = (COLOURS["weight_lora_plus"], COLOURS["weight_lora"], COLOURS["random_lora"], COLOURS["adalora"])
-NAMES_THAT_FIT = 15  # next to a panel
+NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,15 @@ def task_of(experiment: Experiment) -> str:
     return task_name(experiment.record.corpus.name if experiment.record else setting_of(experiment)[1])
 
 
+def titles_of(experiments: Sequence[Experiment]) -> list[str]:
+    """Their tasks' names, each with its key where two share a corpus: `MRPC [mrpc-600]`."""
+    names = [task_of(experiment) for experiment in experiments]
+    return [
+        f"{name} [{setting_of(experiment)[1]}]" if names.count(name) > 1 else name
+        for name, experiment in zip(names, experiments, strict=True)
+    ]
+
+
 def variants(experiments: Sequence[Experiment], methods: Sequence[str]) -> list[Variant]:
     """Experiments with selections, grouped by backbone and label, in their order."""
     found: dict[tuple[str, str], list[Experiment]] = {}
@@ -93,30 +99,34 @@ def variants(experiments: Sequence[Experiment], methods: Sequence[str]) -> list[
 
 @styled
 def importance_weights(variant: Variant) -> Drawing | None:
-    """Importance weight of every adapter over the steps of phase 1: one panel per task, or a seed of a single task."""
+    """Importance weights in phase 1 as heat maps, an adapter a row: one panel per task, or a seed of a single task."""
     shown = _panels(variant)
     if not shown:
         return None
     columns = min(COLUMNS, len(shown)) if len(shown) != 4 else 2
     rows = -(-len(shown) // columns)
-    figure, grid = new_grid(rows, columns, (7.6, 0.5 + 2.45 * rows))
+    most = max(len(selection.adapters) for _, selection in shown)
+    figure, grid = new_grid(rows, columns, (7.6, 0.5 + rows * (0.75 + min(0.07 * most, 2.6))))
+    set_layout(figure, rect=(0.01, 0, 0.985, 1))
     panels = [axes for row in grid for axes in row]
-    for axes, (title, selection) in zip(panels, shown, strict=False):
-        _trace(axes, selection)
+    weights = [weight for _, selection in shown for row in selection.trace.weights for weight in row if weight]
+    low, high = min(weights, default=0.0), max(weights, default=1.0)
+    high = high if high > low else low + 1e-6
+    for number, (axes, (title, selection)) in enumerate(zip(panels, shown, strict=False)):
+        _trace(axes, selection, low, high)
         axes.set_title(title)
+        if number % columns == columns - 1 or number == len(shown) - 1:
+            scale_beside(axes, low, high, "importance weight")
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
-    for row in grid:
-        row[0].set_ylabel("importance weight")
     for axes in panels[max(0, len(shown) - columns) : len(shown)]:
         axes.set_xlabel("step")
     add_legend(figure, panels[: len(shown)])
     acted = sorted({len(selection.projections) for _, selection in shown})
     caption = (
-        f"{variant.title}: importance weight of every adapter after each step of phase 1. Coloured and named: the "
-        "adapters "
-        "kept (q, k, v and the block); grey: the others. Ticks on the axis: the steps at which the projection acted "
-        f"({' or '.join(map(str, acted))} of them); dashed: the losers leave the model; dotted: WeightLoRA+ expands. "
+        f"{variant.title}: importance weight of every adapter after each step of phase 1. A row is an adapter, by "
+        "projection and, within it, by block from the top; grey: its weight is zero. Triangles at the right: the "
+        f"adapters kept. The projection acted {' or '.join(map(str, acted))} times. "
     )
     if len(variant.experiments) > 1:
         seeds = sorted({next(iter(experiment.selections)) for experiment in variant.experiments})
@@ -125,49 +135,8 @@ def importance_weights(variant: Variant) -> Drawing | None:
         f"importance_{variant.name}",
         f"Importance weights, {variant.title}",
         caption + variant.source,
-        f"Importance weights of all adapters over training steps, {len(shown)} panels; the adapters kept are named.",
-        figure,
-    )
-
-
-@styled
-def rank_growth(group: Sequence[Variant], lora: dict[str, int]) -> Drawing | None:
-    """Rank and parameters of the adapters over steps; `lora`: backbone -> adapter parameters of LoRA."""
-    paths = [(variant, path, tasks) for variant in group for path, tasks in _distinct_paths(variant).items()]
-    if not paths:
-        return None
-    figure, (left, right) = new_figure(2, (7.6, 3.3))
-    several = len({variant.backbone for variant in group}) > 1
-    for index, (variant, path, tasks) in enumerate(paths):
-        shade = SHADES[index % len(SHADES)]
-        label = ", ".join(tasks) + (f", {backbone_name(variant.backbone)}" if several else "")
-        left.plot(path.steps, path.ranks, drawstyle="steps-post", color=shade, label=label)
-        right.plot(path.steps, path.parameters, drawstyle="steps-post", color=shade, label=label)
-        for axes, heights in ((left, path.ranks), (right, path.parameters)):
-            for step, height, count in list(zip(path.steps, heights, path.kept, strict=True))[:-1]:
-                axes.annotate(f"K={count}", (step, height), xytext=(3, 4), textcoords="offset points", fontsize=7.5)
-    for backbone, count in lora.items():
-        name = "LoRA on all adapters" + (f", {backbone_name(backbone)}" if several else "")
-        right.axhline(count, color=COLOURS["lora"], linestyle="--", linewidth=1.4, label=name)
-    left.set_title("Rank of the adapters")
-    right.set_title("Adapter parameters")
-    left.set_yscale("log", base=2)
-    left.yaxis.set_major_formatter("{x:.0f}")
-    right.yaxis.set_major_formatter("{x:,.0f}")
-    left.margins(y=0.2)
-    right.set_ylim(bottom=0, top=1.15 * right.get_ylim()[1])
-    for axes in (left, right):
-        axes.set_xlabel("step")
-    add_legend(figure, (left, right))
-    rounds = sorted({len(found.expansions) for v in group for e in v.experiments for found in e.selections.values()})
-    return Drawing(
-        "rank_growth",
-        "Rank growth of WeightLoRA+",
-        "WeightLoRA+ expands the adapters that stay: rank and number of adapters (K, next to the line) after each "
-        "round, and "
-        f"the parameters of all adapters, task head apart. Rounds: {' or '.join(map(str, rounds))}. Equal paths "
-        "share a line. " + " ".join(dict.fromkeys(variant.source for variant in group)),
-        "Steps of rank and of adapter parameters over training steps.",
+        f"Heat maps of the importance weights of all adapters over training steps, {len(shown)} panels; the adapters "
+        "kept are marked.",
         figure,
     )
 
@@ -181,90 +150,58 @@ def _panels(variant: Variant) -> list[tuple[str, Selection]]:
     if len(traced) == 1:
         experiment, found = traced[0]
         return [(f"{task_of(experiment)}, seed {seed}", selection) for seed, selection in found.items()]
-    return [(task_of(experiment), next(iter(found.values()))) for experiment, found in traced]
+    titles = titles_of([experiment for experiment, _ in traced])
+    return [(title, next(iter(found.values()))) for title, (_, found) in zip(titles, traced, strict=True)]
 
 
-def _trace(axes: Axes, selection: Selection) -> None:
-    steps = np.array(selection.trace.steps)
-    weights = np.array(selection.trace.weights)
-    chosen = _thinned(len(steps))
-    steps, weights = steps[chosen], weights[chosen]
+def _trace(axes: Axes, selection: Selection, low: float, high: float) -> None:
+    order, groups = _order(selection)
+    steps = np.array(selection.trace.steps, dtype=np.float64)
+    weights = np.array(selection.trace.weights, dtype=np.float64)
+    chosen = np.unique(np.linspace(0, len(steps) - 1, MOST_COLUMNS).round().astype(int))
+    shown = np.where(weights == 0, np.nan, weights)[chosen][:, order].T
+    end = float(steps[-1])
+    heat_map(axes, shown, low, high, end)
     kept = _kept_at_the_end(selection)
-    losers = [index for index in range(weights.shape[1]) if index not in kept]
-    for number, index in enumerate(losers):
-        axes.plot(steps, weights[:, index], color=LOSER, linewidth=0.6, alpha=0.5, label="_" if number else "dropped")
-    seen = set()
-    for index in kept:
-        role = selection.adapters[index].role
-        label = "_" if role in seen else f"kept, {role}"
-        seen.add(role)
-        axes.plot(steps, weights[:, index], color=_role_colour(selection, index), linewidth=1.3, label=label)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.06 * (high - low), high)
-    if selection.projections:
-        bottom = axes.get_xaxis_transform()
-        axes.plot(selection.projections, [0.02] * len(selection.projections), "|", transform=bottom, color=LOSER,
-                  markersize=5, markeredgewidth=0.6, label="projection")  # fmt: skip
-    if selection.removed_at is not None:
-        axes.axvline(selection.removed_at, color=LOSER, linestyle="--", linewidth=1.0, label="losers removed")
-    for number, expansion in enumerate(selection.expansions):
+    places = [order.index(index) + 0.5 for index in kept]
+    axes.plot([1.015] * len(places), places, "<", transform=axes.get_yaxis_transform(), color=COLOURS["lora"],
+              markersize=4, clip_on=False, label="kept")  # fmt: skip
+    _group_ticks(axes, groups)
+    for number, expansion in enumerate(step for step in selection.expansions if step.step <= end):
         label = "_" if number else "expansion"
-        axes.axvline(expansion.step, color=COLOURS["weight_lora_plus"], linestyle=":", linewidth=1.2, label=label)
-    axes.set_xlim(float(steps[0]), float(steps[-1]) + 0.02 * max(1.0, float(steps[-1] - steps[0])))
-    names = short_names(selection.adapters)
-    ends = [
-        (float(steps[-1]), float(weights[-1, index]), names[index], _role_colour(selection, index)) for index in kept
-    ]
-    name_at_right(axes, ends, NAMES_THAT_FIT, size=7, leaders=False)
+        axes.axvline(expansion.step, color="white", linestyle=":", linewidth=1.4, label=label)
 
 
-def _role_colour(selection: Selection, index: int) -> str:
-    return ROLE_COLOURS.get(selection.adapters[index].role, COLOURS["weight_lora"])
+def _group_ticks(axes: Axes, groups: Sequence[tuple[str, int]]) -> None:
+    """Name each projection's rows at their middle, with a line between projections."""
+    start, ticks, names = 0, [], []
+    for group, members in groupby(groups, key=lambda entry: entry[0]):
+        blocks = [block for _, block in members]
+        ticks.append(start + len(blocks) / 2)
+        names.append(f"{group} {blocks[0]}–{blocks[-1]}" if len(blocks) > 1 else f"{group} {blocks[0]}")
+        start += len(blocks)
+        if start < len(groups):
+            axes.axhline(start, color=INK, linewidth=0.8)
+    axes.set_yticks(ticks, names, fontsize=7.5 if len(names) <= 4 else 6.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _order(selection: Selection) -> tuple[list[int], tuple[tuple[str, int], ...]]:
+    """The adapters by stack, projection and block, and the projection and block of each."""
+    placed = selection.blocks
+    stacks = list(dict.fromkeys(group.rpartition(" ")[0] for group, _ in placed))
+    groups = sorted(
+        {group for group, _ in placed},
+        key=lambda group: (stacks.index(group.rpartition(" ")[0]), "qkvo".find(group[-1]), group),
+    )
+    order = sorted(range(len(placed)), key=lambda index: (groups.index(placed[index][0]), placed[index][1]))
+    return order, tuple(placed[index] for index in order)
 
 
 def _kept_at_the_end(selection: Selection) -> list[int]:
     """The adapters with a weight at the end of the trace; the survivors where nothing was ever projected."""
     alive = [index for index, weight in enumerate(selection.trace.weights[-1]) if weight != 0]
     return alive if len(alive) < len(selection.adapters) else sorted(selection.survivors)
-
-
-def _thinned(count: int) -> np.ndarray:
-    stride = max(1, -(-(count - DENSE_START) // (MOST_POINTS - DENSE_START)))
-    return np.unique(np.r_[np.arange(min(DENSE_START, count)), np.arange(0, count, stride), count - 1])
-
-
-@dataclass(frozen=True)
-class _Path:
-    """From each step on: rank, number of adapters and their parameters; the last step repeats the end."""
-
-    steps: tuple[int, ...]
-    ranks: tuple[int, ...]
-    kept: tuple[int, ...]
-    parameters: tuple[int, ...]
-
-
-def _distinct_paths(variant: Variant) -> dict[_Path, list[str]]:
-    """Paths with the tasks that share them."""
-    found: dict[_Path, list[str]] = {}
-    for experiment in variant.experiments:
-        for selection in experiment.selections.values():
-            if selection.expansions:
-                tasks = found.setdefault(_path(experiment, selection), [])
-                tasks.append(task_of(experiment))
-    return {path: list(dict.fromkeys(tasks)) for path, tasks in found.items()}
-
-
-def _path(experiment: Experiment, selection: Selection) -> _Path:
-    record, first = experiment.record, selection.expansions[0]
-    start = (record.counts_at_start or record.counts) if record else None
-    points = [(0, first.rank_before, len(selection.adapters), start.adapter if start else first.parameters_before)]
-    if selection.keep is not None and selection.selection_steps:
-        points.append((selection.selection_steps, first.rank_before, selection.keep, first.parameters_before))
-    points += [(e.step, e.rank_after, len(e.kept), e.parameters_after) for e in selection.expansions]
-    last = int(record.training.get("steps", 0)) if record else 0
-    points.append((max(last, points[-1][0]), *points[-1][1:]))
-    steps, ranks, kept, parameters = zip(*points, strict=True)
-    return _Path(steps, ranks, kept, parameters)
 
 
 ROW = 0.17  # inches of one row of a map
@@ -370,7 +307,7 @@ def overlap(variants: Sequence[Variant], authors: Authors) -> Drawing:
     chance = f"{5 / (logs.adapters.blocks * len(logs.adapters.projections)):.2f}"
     mine = (
         "Runs: mean over seeds of the overlap between tasks at the same seed; on the diagonal, between the seeds of "
-        "one task, or 'one' with a single seed. Where only one task was run, its seeds are compared. "
+        "one task (none with a single seed). Where only one task was run, its seeds are compared. "
     )
     return Drawing(
         "overlap",
@@ -391,14 +328,8 @@ def overlap(variants: Sequence[Variant], authors: Authors) -> Drawing:
 
 
 def _our_map(variant: Variant) -> Map:
-    adapters = next(iter(variant.experiments[0].selections.values())).adapters
-    placed = next(iter(variant.experiments[0].selections.values())).blocks
-    stacks = list(dict.fromkeys(group.rpartition(" ")[0] for group, _ in placed))
-    groups = sorted(
-        {group for group, _ in placed},
-        key=lambda group: (stacks.index(group.rpartition(" ")[0]), "qkvo".find(group[-1]), group),
-    )
-    order = sorted(range(len(adapters)), key=lambda index: (groups.index(placed[index][0]), placed[index][1]))
+    first = next(iter(variant.experiments[0].selections.values()))
+    adapters, (order, groups) = first.adapters, _order(first)
     counts = np.array(
         [
             [sum(adapters[index].key in found.kept for found in experiment.selections.values()) for index in order]
@@ -407,8 +338,8 @@ def _our_map(variant: Variant) -> Map:
         dtype=np.float64,
     )
     most = max(len(experiment.selections) for experiment in variant.experiments)
-    rows = tuple(task_of(experiment) for experiment in variant.experiments)
-    return Map(_two_lines(variant), rows, tuple(placed[index] for index in order), counts, most)
+    rows = tuple(titles_of(variant.experiments))
+    return Map(_two_lines(variant), rows, groups, counts, most)
 
 
 def _log_map(authors: Authors, keep: int) -> Map:
@@ -479,7 +410,7 @@ def _our_overlaps(variant: Variant) -> Overlaps | None:
                 values[i, j] = np.nan if agreement is None else agreement
             elif shared := sorted(set(first) & set(second)):
                 values[i, j] = np.mean([shared_fraction(first[seed], second[seed]) for seed in shared])
-    return Overlaps(_two_lines(variant), tuple(task_of(experiment) for experiment in experiments), values)
+    return Overlaps(_two_lines(variant), tuple(titles_of(experiments)), values)
 
 
 def _log_overlaps(
@@ -497,7 +428,7 @@ def _draw_overlaps(axes: Axes, found: Overlaps, colour: str) -> None:
     shades[..., 3] = FAINT + 0.7 * np.nan_to_num(found.values)
     _cells(axes, shades)
     for (row, column), value in np.ndenumerate(found.values):
-        text = "one" if np.isnan(value) else f"{value:.2f}".replace("0.", ".").replace("1.00", "1")
+        text = NONE if np.isnan(value) else f"{value:.2f}".replace("0.", ".").replace("1.00", "1")
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5)
     axes.set_title(found.title, fontsize=8)
     axes.set_xticks(np.arange(count) + 0.5, found.names, fontsize=7, rotation=40, ha="right", rotation_mode="anchor")

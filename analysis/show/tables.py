@@ -1,4 +1,4 @@
-"""Tables of results: scores, parameters, what was learned and selected, means over tasks; and the same as csv.
+"""Tables of scores: by metric, by task, whether a task was learned; and the same as csv.
 
 A number is never shown with more digits than it carries: a spread has two significant digits and sets the
 places of its mean; one seed has no spread; a published figure keeps its published digits.
@@ -6,26 +6,21 @@ places of its mean; one seed has no spread; a published figure keeps its publish
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from analysis.judge.best import RULE, best, unbeaten_baselines
-from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
 from analysis.judge.number_format import (
     LEVEL,
     format_count,
     format_interval,
     format_ratio,
     format_score,
-    percent,
     rounded,
     span,
 )
-from analysis.judge.study import Row, Setting, Study, learned_rule, setting_of, setting_title
+from analysis.judge.study import Row, Setting, Study, learned_rule, setting_title
 from analysis.load.authors import Authors
 from analysis.load.names import (
     ARROW,
@@ -33,19 +28,15 @@ from analysis.load.names import (
     SELECTING,
     backbone_name,
     is_growing,
-    method_label,
-    method_order,
     planned_end,
     score_name,
 )
-from analysis.load.paper_files import METRICS, Figure
-from analysis.load.published import PublishedTable, reduction
-from analysis.load.runs import GENERATION, Experiment, experiment_labels
-from analysis.load.selection import Selection, agreement_of_seeds, short_names
+from analysis.load.paper_files import METRICS
+from analysis.load.runs import GENERATION, Experiment
 from analysis.show.blocks import Block, Cell, csv_text
 from analysis.show.run_tables import COST_HEADER, cost_note, record_paths, training_costs
 from analysis.stats.bootstrap import Interval
-from analysis.stats.seeds import SeedSummary, interquartile_mean, stratified_bootstrap
+from analysis.stats.seeds import SeedSummary
 
 
 def measured_metrics(rows: Sequence[Row]) -> list[str]:
@@ -112,30 +103,6 @@ class Marks:
 def marks_of(study: Study, rows: Sequence[Row], metric: str) -> Marks:
     """The marks of the scores of these rows in one metric."""
     return Marks(best(study, rows, metric), unbeaten_baselines(rows, metric))
-
-
-def published_csv(tables: Sequence[PublishedTable]) -> str:
-    """Every published row: digits as published, on the scripts' own scale, with each figure's standing."""
-    records = []
-    for table in tables:
-        for row in table.rows:
-            record: dict[str, Any] = {
-                "table": table.id,
-                "row": row.id,
-                "label": row.label,
-                "backbone": row.backbone,
-                "method": row.method,
-                "parameters_printed": row.parameters.text if row.parameters else None,
-            }
-            for metric in METRICS:
-                value, spread = table.scaled(row, metric)
-                record |= {
-                    metric: value,
-                    f"{metric}_spread": spread,
-                    f"{metric}_standing": row.cells[metric].standing,
-                }
-            records.append(record)
-    return csv_text(records)
 
 
 def _result_cells(
@@ -227,11 +194,11 @@ def _score_block(study: Study, authors: Authors, rows: Sequence[Row], title: str
     lines = []
     for label, found in grouped(rows).items():
         scores = [
-            _score(found.get(task), metric, marks[task, metric], metric == _metrics(rows, task, every_metric)[0])
+            score_text(found.get(task), metric, marks[task, metric], metric == _metrics(rows, task, every_metric)[0])
             for task, metric in columns
         ]
-        cost = _same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
-        lines.append((label, *scores, *_counts(found), cost, *_conditions(found)))
+        cost = same({row.task_title: costs[row.experiment] for row in found.values() if row.counts})
+        lines.append((label, *scores, *counts_at_end(found), cost, *_conditions(found)))
     profile, backbone = rows[0].profile, backbone_name(rows[0].backbone)
     caption = f"Measured here: {profile} profile, {backbone}, {title}"
     if why := authors.facts.why_not_comparable(profile):
@@ -274,57 +241,6 @@ def learned_block(study: Study) -> Block:
         "Was the task learned? Only then does it test a claim", headers, tuple(lines),
         (learned_rule(study.judgement),),
         key="learned", records=record_paths(study.experiments),
-    )  # fmt: skip
-
-
-def parameters_block(study: Study) -> Block:
-    """Trained parameters per backbone and method: adapter, importance weights and head, and the ratio to LoRA's."""
-    lines = []
-    rows = [row for row in study.rows if row.counts and row.method not in BASELINES]
-    for backbone in dict.fromkeys(row.backbone for row in rows):
-        for label, found in grouped([row for row in rows if row.backbone == backbone]).items():
-            start = {task: row.counts_at_start or row.counts for task, row in found.items()}
-            lora = {task: _lora_counts(rows, row) for task, row in found.items()}
-            lines.append(
-                (
-                    f"{label}, {backbone_name(backbone)}",
-                    _same({row.task_title: format_count(start[task]["adapter"]) for task, row in found.items()}),
-                    _same({row.task_title: format_count(start[task]["importance"]) for task, row in found.items()}),
-                    *_counts(found),
-                    _same({row.task_title: format_count(row.counts["trainable"]) for row in found.values()}),
-                    _same({r.task_title: _ratio(r.counts, lora[task], "adapter") for task, r in found.items()}),
-                    _same({r.task_title: _ratio(r.counts, lora[task], "trainable") for task, r in found.items()}),
-                )
-            )
-    headers = ("Method", "Adapter parameters in phase 1", "Importance weights in phase 1",
-               "Adapter parameters at the end", "Importance weights at the end", "Head parameters", "Trainable in all",
-               "of LoRA's adapter", "of LoRA's trainable")  # fmt: skip
-    notes = (
-        "A ratio of adapter parameters leaves the task head out; a ratio of all trainable parameters includes it. Both "
-        "are of counts at the end of training. In phase 1 WeightLoRA trains every adapter and its importance weight.",
-    )
-    return Block(
-        "Trained parameters, exact counts", headers, tuple(lines), notes if lines else (), key="parameters",
-        records=record_paths(study.experiments),
-    )  # fmt: skip
-
-
-def counted_block(authors: Authors) -> Block:
-    """Counts at DeBERTaV3-base's shapes, by arithmetic: nothing was trained for them."""
-    counted = authors.facts.counted
-    whole, head = counted.all.number, counted.head.number
-    lines = [("LoRA on all", str(counted.adapters), f"{int(whole):,}", "0 %", f"{int(whole + head):,}", "0 %")]
-    for keep, figure in counted.kept.items():
-        kept = figure.number
-        lines.append((
-            f"WeightLoRA, K={keep}", str(keep), f"{int(kept):,}", percent(reduction(kept, whole)),
-            f"{int(kept + head):,}", percent(reduction(kept + head, whole + head)),
-        ))  # fmt: skip
-    headers = ("Method", "Adapters", "Adapter parameters", "fewer", "With the task head", "fewer")
-    caption = f"Counted, not trained: {backbone_name(counted.backbone)}, r={counted.rank}, query, key and value"
-    return Block(
-        caption, headers, tuple(lines), (f"The head has {int(head):,} parameters. Standing: {counted.all.standing}.",),
-        key="parameters_counted",
     )  # fmt: skip
 
 
@@ -408,7 +324,8 @@ def _header(study: Study, rows: Sequence[Row], task: str, metric: str, every: bo
     return f"{row.task_title}{mark}, {score_name(metric)}" if metric else f"{row.task_title}{mark}"
 
 
-def _score(row: Row | None, metric: str, marks: Marks, first: bool) -> str:
+def score_text(row: Row | None, metric: str, marks: Marks, first: bool) -> str:
+    """A cell of scores with its marks; `first` of the row's columns for this task."""
     if row is None or row.status == "missing":
         return "not run"
     summary: SeedSummary | None = row.scores.get(metric)
@@ -416,10 +333,11 @@ def _score(row: Row | None, metric: str, marks: Marks, first: bool) -> str:
     return marks.cell(row, text if row.status == "complete" else f"{text} ({row.status})", first)
 
 
-def _counts(found: Mapping[str, Row]) -> tuple[str, str, str]:
+def counts_at_end(found: Mapping[str, Row]) -> tuple[str, str, str]:
+    """Adapter, importance and head parameters of one method, by task where they differ."""
     known = [row for row in found.values() if row.counts]
     adapter, importance, head = (
-        _same({row.task_title: format_count(row.counts[name]) for row in known})
+        same({row.task_title: format_count(row.counts[name]) for row in known})
         for name in ("adapter", "importance", "head")
     )
     return adapter, importance, head
@@ -430,7 +348,7 @@ def _conditions(found: Mapping[str, Row]) -> tuple[str, str, str, str]:
     seeds = {row.task_title: "one seed" if len(row.seeds) == 1 else str(len(row.seeds)) for row in ran}
     steps = {row.task_title: format_count(row.steps) for row in ran}
     rates = {row.task_title: _rate(row) for row in ran}
-    return _same(seeds), _same(steps), _same(rates), _same({row.task_title: row.rate_found for row in ran})
+    return same(seeds), same(steps), same(rates), same({row.task_title: row.rate_found for row in ran})
 
 
 def _rate(row: Row) -> str:
@@ -439,8 +357,8 @@ def _rate(row: Row) -> str:
     return f"{row.learning_rate:g}"
 
 
-def _same(values: Mapping[str, str]) -> str:
-    """One value where all tasks have the same, else each with its tasks."""
+def same(values: Mapping[str, str]) -> str:
+    """One value if all tasks have the same, else each with its tasks."""
     if not values:
         return "not run"
     tasks: dict[str, list[str]] = {}
@@ -492,258 +410,3 @@ def unplanned_ends(experiment: Experiment) -> list[str]:
             found = " and ".join(f"r={rank}" for rank in sorted(ranks)) or "unknown rank"
             notes.append(f"{experiment.name}, seed {seed}: {count} adapters at {found} are left at the end.")
     return notes
-
-
-def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, int]:
-    lora = next((other for other in rows if other.method == "lora" and other.setting == row.setting), None)
-    return lora.counts if lora else {}
-
-
-def _ratio(counts: Mapping[str, int], lora: Mapping[str, int], name: str) -> str:
-    return format_ratio(counts[name] / lora[name]) if lora.get(name) else "unknown"
-
-
-def against_logs_block(study: Study, authors: Authors) -> Block:
-    """Runs and the authors' logs, only if profile, corpus and log row all allow the comparison."""
-    lines = []
-    logs = authors.logs
-    if authors.facts.why_not_comparable(study.profile) is None:
-        for row in study.rows:
-            record = next((e.record for e in study.experiments if e.name == row.experiment), None)
-            config = record.method_config if record else {}
-            same = (row.backbone, row.method, config.get("rank")) == (logs.backbone, "weight_lora", logs.adapters.rank)
-            logged = logs.row(row.corpus, int(config.get("keep") or 0))
-            if not same or logged is None or not logged.comparable or not row.comparable or row.status != "complete":
-                continue
-            for metric in row.metrics:
-                figure, summary = logged.score(metric), row.scores.get(metric)
-                if figure is not None and summary is not None:
-                    gap = f"{summary.mean - figure.number:+.3f}".replace("-", "−")
-                    lines.append(
-                        (row.experiment, logged.id, score_name(metric), format_score(summary), figure.text, gap)
-                    )
-    headers = ("Run", "Log", "Metric", "Measured", "Logged", "Difference")
-    note = "One logged run without a spread: no tolerance is fixed, so the difference has no verdict."
-    return Block(
-        "Compared with the authors' logs", headers, tuple(lines), (note,) if lines else (), key="beside_logs",
-        records=record_paths(study.experiments),
-    )  # fmt: skip
-
-
-LEAST_TASKS = 2
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """One method on one backbone over `tasks`: interquartile mean of the primary metrics, stratified 95 % interval."""
-
-    backbone: str
-    method: str
-    label: str
-    tasks: tuple[str, ...]
-    seeds: tuple[int, ...]
-    over_tasks: Interval
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        found = self.over_tasks
-        return {
-            "backbone": self.backbone,
-            "method": self.method,
-            "label": self.label,
-            "tasks": list(self.tasks),
-            "seeds": list(self.seeds),
-            "interquartile_mean": found.estimate,
-            "interval": [found.low, found.high],
-        }
-
-
-def aggregates(study: Study) -> list[Aggregate]:
-    """Every method that ran with three or more shared seeds on all tasks that LoRA ran on, where those are several; and
-    the best trivial baseline of each, where every task has one.
-    """
-    found = []
-    for backbone in dict.fromkeys(setting[0] for setting in study.settings):
-        tasks = tuple(setting[1] for setting in study.settings if setting[0] == backbone and study.at(setting, "lora"))
-        runs: dict[str, dict[str, Experiment]] = {}
-        for experiment in study.experiments:
-            record = experiment.record
-            if record is not None and record.backbone == backbone and experiment.status == "complete":
-                label = method_label(record.method, record.method_config)
-                runs.setdefault(label, {}).setdefault(setting_of(experiment)[1], experiment)
-        for label, by_task in runs.items():
-            if len(tasks) >= LEAST_TASKS and all(task in by_task for task in tasks):
-                entry = _aggregate(backbone, label, tasks, [by_task[task] for task in tasks])
-                found += [entry] if entry else []
-        baselines = _baselines_over_tasks(study, backbone, tasks)
-        found += [baselines] if baselines else []
-    return sorted(found, key=lambda entry: (entry.backbone, method_order(entry.method), entry.label))
-
-
-def aggregates_block(study: Study) -> Block:
-    """Interquartile means by backbone and method; a backbone with a single method is left out."""
-    found = aggregates(study)
-    methods = Counter(entry.backbone for entry in found)
-    entries = [entry for entry in found if methods[entry.backbone] > 1]
-    titles = {row.setting: row.task_title for row in study.rows}
-    rows = tuple(
-        (
-            entry.label,
-            backbone_name(entry.backbone),
-            f"{entry.over_tasks.estimate:.4f}",
-            format_interval(entry.over_tasks) if len(entry.seeds) > 1 else "not measured",
-            ", ".join(titles[entry.backbone, task] for task in entry.tasks),
-            "one seed" if len(entry.seeds) == 1 else str(len(entry.seeds)),
-        )
-        for entry in entries
-    )
-    headers = ("Method", "Backbone", "Interquartile mean", f"{LEVEL}, stratified bootstrap", "Tasks", "Seeds")
-    few = min((len(entry.tasks) for entry in entries), default=0)
-    notes = (
-        "Interquartile mean of the primary scores of all seeds and tasks: the lowest and the highest quarter are left "
-        "out. The interval redraws seeds within every task; with few seeds it is too narrow.",
-        f"Descriptive: with few tasks (here {few}), whose scores are of different kinds, it ranks nothing, and no "
-        "verdict rests on it.",
-    )
-    return Block("Over tasks: interquartile mean by method", headers, rows, notes, key="aggregates",
-                 records=record_paths(study.experiments) if rows else ())  # fmt: skip
-
-
-def _baselines_over_tasks(study: Study, backbone: str, tasks: tuple[str, ...]) -> Aggregate | None:
-    """The best trivial baseline of each task; nothing is drawn, so that its interval is a point."""
-    found = [
-        [(row, row.scores.get(row.primary or "")) for row in study.rows if row.setting == (backbone, task)]
-        for task in tasks
-    ]
-    scores = [
-        [summary.mean for row, summary in rows if row.method in BASELINES and row.status == "complete" and summary]
-        for rows in found
-    ]
-    if len(tasks) < LEAST_TASKS or not all(scores):
-        return None
-    mean = float(interquartile_mean(np.array([[max(values) for values in scores]])))
-    return Aggregate(backbone, BASELINES[0], "Best trivial baseline", tasks, (0,), Interval(mean, mean, mean))
-
-
-def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Experiment]) -> Aggregate | None:
-    metrics, first = [run.metrics for run in runs if run.metrics is not None], runs[0].record
-    seeds = tuple(sorted(set.intersection(*(set(found.seeds) for found in metrics)))) if metrics else ()
-    if first is None or len(metrics) < len(runs) or len(seeds) < LEAST_SEEDS:
-        return None
-    scores = [[found.seeds[seed][found.primary] for found in metrics] for seed in seeds]
-    if any(score is None for row in scores for score in row):
-        return None
-    interval = stratified_bootstrap(np.array(scores, dtype=np.float64), confidence=CONFIDENCE)
-    return Aggregate(backbone, first.method, label, tasks, seeds, interval)
-
-
-NO_SCORE = ("samples", "peak_memory", "combined_score")
-
-
-def selected_block(experiments: Sequence[Experiment]) -> Block:
-    """The adapters each run kept, seed by seed, and the agreement of seeds."""
-    lines, labels = [], experiment_labels(experiments)
-    for experiment in experiments:
-        if not experiment.selections:
-            continue
-        selections = experiment.selections
-        first = next(iter(selections.values()))
-        every = frozenset.intersection(*(selection.kept for selection in selections.values()))
-        agreement = agreement_of_seeds([selection.kept for selection in selections.values() if selection.kept])
-        lines.append(
-            (
-                labels[experiment.name],
-                f"{len(first.survivors)} of {len(first.adapters)}",
-                "; ".join(f"{seed}: {' '.join(kept_names(found)) or 'none'}" for seed, found in selections.items()),
-                " ".join(
-                    name for name, a in zip(short_names(first.adapters), first.adapters, strict=True) if a.key in every
-                )
-                or "none",
-                "one seed" if agreement is None else f"{agreement:.2f}",
-                f"{len(first.survivors) / len(first.adapters):.2f}",
-                "never" if first.removed_at is None else str(first.removed_at),
-                str(len(first.projections)),
-            )
-        )
-    headers = ("Experiment", "Kept", "By seed", "In every seed", "Agreement of seeds", "By chance",
-               "Losers removed at step", "Projections")  # fmt: skip
-    notes = (
-        "v11: the value projection of block 11; q and k too; enc, dec and cross are stacks of an encoder-decoder.",
-        "Agreement of seeds: adapters that two seeds share over K, mean over pairs; random sets share K / n.",
-    )
-    return Block(
-        "What was selected", headers, tuple(lines), notes if lines else (), key="selected",
-        records=record_paths([e for e in experiments if e.selections]),
-    )  # fmt: skip
-
-
-def kept_names(selection: Selection) -> list[str]:
-    """Short names of the survivors, in the model's order."""
-    names = short_names(selection.adapters)
-    return [names[index] for index in sorted(selection.survivors)]
-
-
-def logs_block(authors: Authors) -> Block:
-    """The authors' own logs: primary metric and peak memory per task and K."""
-    lines = []
-    for row in authors.logs.rows:
-        shown = {name: figure for name, figure in row.cells.items() if name not in NO_SCORE}
-        scores = "; ".join(f"{name.replace('_', ' ')} {figure.text}" for name, figure in shown.items())
-        memory = row.cells["peak_memory"]
-        kept = " ".join(f"{name[0]}{name.partition('#')[2]}" for name in row.selected.value)
-        lines.append(
-            (
-                row.task,
-                row.split,
-                str(row.keep),
-                Cell(scores, standing=memory.standing),
-                Cell(f"{memory.text} {memory.unit}", standing=memory.standing),
-                Cell(kept, standing=row.selected.standing),
-            )
-        )
-    caption = f"{authors.logs.title}: {authors.logs.setup}"
-    headers = ("Task", "Split", "K", "Figures", "Peak memory", "Selected")
-    return Block(caption, headers, tuple(lines), authors.logs.notes, key="authors_logs")
-
-
-def selected_csv(experiments: Sequence[Experiment]) -> str:
-    """One line per experiment, seed and adapter: kept or not, its last importance weight, its final rank."""
-    records = []
-    for experiment in experiments:
-        for seed, selection in experiment.selections.items():
-            last = selection.trace.weights[-1] if selection.trace.weights else None
-            for adapter, (group, block) in zip(selection.adapters, selection.blocks, strict=True):
-                records.append(
-                    {
-                        "experiment": experiment.name, "seed": seed, "index": adapter.index, "module": adapter.module,
-                        "group": group, "block": block, "kept": str(adapter.index in selection.survivors).lower(),
-                        "last_weight": None if last is None else last[adapter.index],
-                        "final_rank": selection.final_ranks.get(adapter.index),
-                    }
-                )  # fmt: skip
-    return csv_text(records)
-
-
-def logs_csv(authors: Authors) -> str:
-    """Every figure of the authors' files: name, digits as logged, unit, standing and source."""
-    records = []
-
-    def add(part: str, item: str, name: str, figure: Figure) -> None:
-        records.append({"part": part, "item": item, "name": name, "value": figure.text, "unit": figure.unit,
-                        "standing": figure.standing, "sources": " ".join(figure.sources)})  # fmt: skip
-
-    for row in authors.logs.rows:
-        for name, figure in row.cells.items():
-            add("log", row.id, name, figure)
-    for series in authors.memory.series:
-        for keep, figure in series.cells.items():
-            add("memory", f"rank {series.rank}", f"{keep} adapters", figure)
-    for kind, cells in authors.products.cells.items():
-        for name, figure in cells.items():
-            add("inner product", kind, name, figure)
-    for rates in authors.facts.learning_rates:
-        for task, figure in rates.cells.items():
-            add("learning rate", f"{rates.backbone} {rates.method} {rates.version}".strip(), task, figure)
-    for setting in (*authors.facts.settings, *authors.facts.unreadable):
-        add("setting", "", setting.name, setting)
-    return csv_text(records)

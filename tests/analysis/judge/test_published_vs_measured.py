@@ -5,9 +5,9 @@ import pytest
 from analysis.judge.published_vs_measured import (
     CELL_VERDICTS,
     compared_cells,
-    comparison_block,
     judge_cells,
     judged_by_others,
+    lora_differences,
     tolerance_warnings,
 )
 from analysis.judge.study import Study
@@ -150,31 +150,24 @@ def study(quick_runs):
 
 
 def test_a_profile_that_may_not_be_compared_never_is(study):
-    reason = PUBLISHED.tolerances.why_not_comparable("quick")
     cells = compared_cells(study, PUBLISHED)
     assert {cell.verdict for cell in cells} == {"not_comparable"}
     assert {cell.method for cell in cells if cell.measured == "not measured"} == {"tgen"}  # never run here
-    block = comparison_block(cells, TABLES, reason)
-    assert reason in block.caption
-    assert all(len(row) == len(block.headers) for row in block.rows)
+    assert {entry.verdict for entry in lora_differences(study, PUBLISHED)} == {"not_comparable"}
 
 
-def test_published_figures_keep_their_digits_and_show_their_standing(study):
-    block = comparison_block(compared_cells(study, PUBLISHED), TABLES, "why")
-    solo = next(row for row in block.rows if row[0] == "Solo Connection GPT-2 Medium")
-    shown = dict(zip(block.headers, solo, strict=True))
-    assert [shown[f"{name} published"] for name in ("BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr")] == [
-        "0.677", "8.64", "0.4595", "0.6913", "2.3?",
-    ]  # fmt: skip
-    assert shown["CIDEr published"].standing == "unreadable"
-    assert "±" in shown["BLEU here"]
-    assert shown["Verdict"] == "not comparable"
-    published = [
-        cell for row in block.rows for cell, header in zip(row, block.headers, strict=True) if "published" in header
-    ]
-    assert all(cell == "not stated" or cell.standing for cell in published)
-    assert block.standings
-    assert any("Standing of a published figure" in line for line in block.legend)
+def test_a_difference_from_lora_is_that_of_its_own_table_and_of_the_runs(study):
+    found = lora_differences(study, PUBLISHED)
+    entry = next(e for e in found if (e.row, e.metric) == ("Solo Connection GPT-2 Medium", "BLEU"))
+    assert (entry.reference, str(entry.published)) == ("Baseline LoRA GPT-2 Medium", "0.0025")
+    runs = {experiment.name: experiment.metrics.seeds for experiment in study.experiments}
+    by_seed = [runs["solo_connection"][s]["BLEU"] - runs["lora"][s]["BLEU"] for s in entry.measured.seeds]
+    assert entry.measured.by_seed == pytest.approx(by_seed)
+    lora = [runs["lora"][seed]["BLEU"] for seed in entry.measured.seeds]
+    assert entry.levels == pytest.approx((0.6745, sum(lora) / len(lora)))
+    assert {e.method for e in found} <= {"solo_connection", "full"}
+    unreadable = [e.metric for e in found if e.published is None]
+    assert "CIDEr" in unreadable
 
 
 def test_only_methods_that_were_run_and_the_challenges_baseline_stand_there(study):

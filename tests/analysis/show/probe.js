@@ -1,5 +1,5 @@
-// Runs inside the report page and writes what it finds into the frame's parent (see test_browser.py).
-addEventListener("load", () => {
+// Runs inside a page of the report and writes what it finds into the frame's parent (see test_browser.py).
+addEventListener("load", async () => {
   const luminance = (rgb) => {
     const [r, g, b] = rgb.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -18,8 +18,10 @@ addEventListener("load", () => {
     const [x, y] = [luminance(a), luminance(b)].sort((p, q) => q - p);
     return (x + 0.05) / (y + 0.05);
   };
+  const page = document.documentElement;
   const faint = new Set();
   let texts = 0;
+  const closed = page.scrollHeight;
   document.querySelectorAll("details").forEach((part) => { part.open = true; });
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -33,23 +35,26 @@ addEventListener("load", () => {
     const value = contrast(seen, under);
     if (value < 4.5) faint.add(`${element.tagName} ${value.toFixed(2)}: ${walker.currentNode.textContent.trim().slice(0, 40)}`);
   }
-  const page = document.documentElement;
   const outside = [...document.querySelectorAll("main *")].filter((e) => !e.closest(".scroll, .drawing, .hidden")
     && e.getBoundingClientRect().right > page.clientWidth + 1 && e.getBoundingClientRect().width > 0);
-  const table = document.querySelector("#table-results");
-  const heads = [...table.tHead.rows[0].cells];
-  const column = heads.findIndex((head) => head.textContent.trim() === "BLEU");
-  const button = heads[column].querySelector("button");
-  const values = () => [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[column].textContent));
-  const sorted = [{ order: values(), aria: heads[column].getAttribute("aria-sort") }];
-  button.focus();
-  const focused = document.activeElement === button && button.tagName === "BUTTON" && button.type === "button";
-  for (let i = 0; i < 3; i += 1) {
-    button.click();
-    sorted.push({ order: values(), aria: heads[column].getAttribute("aria-sort") });
-  }
+  const sorting = () => {
+    const table = document.querySelector("#table-results");
+    if (!table) return null;
+    const heads = [...table.tHead.rows[0].cells];
+    const column = heads.findIndex((head) => head.textContent.trim() === "BLEU");
+    const button = heads[column].querySelector("button");
+    const values = () => [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[column].textContent));
+    const states = [{ order: values(), aria: heads[column].getAttribute("aria-sort") }];
+    button.focus();
+    const focused = document.activeElement === button && button.tagName === "BUTTON" && button.type === "button";
+    for (let i = 0; i < 3; i += 1) {
+      button.click();
+      states.push({ order: values(), aria: heads[column].getAttribute("aria-sort") });
+    }
+    return { focused, states };
+  };
   const found = {
-    width: innerWidth,
+    width: innerWidth, height: closed,
     sideways: page.scrollWidth - page.clientWidth,
     outside: outside.slice(0, 5).map((e) => `${e.tagName}.${e.className}: ${e.textContent.slice(0, 40)}`),
     ground: ground(document.body),
@@ -70,7 +75,11 @@ addEventListener("load", () => {
     marked: [...document.querySelectorAll(".best")].every((e) => Number(getComputedStyle(e).fontWeight) >= 700
       && getComputedStyle(e).textDecorationLine.includes("underline")),
     best: document.querySelectorAll(".best").length,
-    focused, sorted,
+    sorted: sorting(), axe: null,
   };
-  parent.document.getElementById("probe").textContent = JSON.stringify(found);
+  if (window.axe) {
+    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+    found.axe = violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 120))}`);
+  }
+  parent.document.getElementById(frameElement.name).textContent = JSON.stringify(found);
 });

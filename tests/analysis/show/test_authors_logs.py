@@ -1,10 +1,21 @@
 """The authors' differences between values of K beside ours: digits of the logs, intervals of ours, dashes, marks."""
 
+import csv
+import io
+
 import pytest
 
 from analysis.judge.study import Study
 from analysis.load.runs import load_profile
-from analysis.show.authors_logs import NONE, UNTRAINED, differences_block
+from analysis.show.authors_logs import (
+    NONE,
+    UNTRAINED,
+    against_logs_block,
+    differences_block,
+    halved,
+    logs_block,
+    logs_csv,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +92,42 @@ def test_runs_of_another_length_are_no_pair(write_task_runs, tmp_path, authors):
     write_task_runs(root, tasks=("cola",), methods=("weight_lora-k6",), training={"steps": 400})
     found = {row[5] for row in differences_block(Study.of(load_profile(root / "cpu")), authors).rows}
     assert found == {NONE, "K=3 − all"}
+
+
+def test_half_the_adapters_stand_beside_the_logs_of_every_task(study, authors):
+    found = {half.task: half for half in halved(study, authors)}
+    assert list(found) == ["CoLA", "MNLI", "MRPC", "QNLI", "QQP", "RTE", "SST-2", "STS-B"]
+    first, second = (study.named(f"my-cola-weight_lora-k{keep}") for keep in (3, 6))
+    assert found["CoLA"].ours.difference.effect == study.difference(first, second).effect
+    assert (found["MNLI"].ours, found["RTE"].theirs.trained) == (None, False)
+
+
+def test_the_authors_logs_are_a_table_of_their_own(authors):
+    block = logs_block(authors)
+    assert len(block.rows) == 24
+    assert block.rows[1][0:3] == ("cola", "validation", "5")
+    assert "no table of the paper" in block.caption
+
+
+@pytest.mark.parametrize(
+    ("profile", "corpus", "comparable", "rows"),
+    [("paper", "cola", True, 1), ("paper", "cola", False, 0), ("cpu", "cola", True, 0), ("paper", "rte", True, 0),
+     ("paper", "mnli", True, 1)],
+)  # fmt: skip
+def test_a_run_stands_beside_a_log_only_if_all_say_so(
+    write_task_runs, tmp_path, authors, profile, corpus, comparable, rows
+):
+    runs = write_task_runs(
+        tmp_path, profile=profile, backbone="deberta-v3-base", tasks=(corpus,), methods=("weight_lora-k3",), items=30,
+        settings={"weight_lora-k3": {"keep": 5}}, comparable=comparable,
+    )  # fmt: skip
+    block = against_logs_block(Study.of(load_profile(runs)), authors)
+    assert len(block.rows) == rows
+    if corpus == "mnli":
+        assert block.rows[0][2] == "accuracy, mismatched"  # the split they evaluated
+
+
+def test_the_logs_as_csv_have_every_figure_with_unit_and_standing(authors):
+    logged = list(csv.DictReader(io.StringIO(logs_csv(authors))))
+    assert {row["part"] for row in logged} == {"log", "memory", "inner product", "learning rate", "setting"}
+    assert all(row["standing"] and row["unit"] for row in logged)

@@ -18,12 +18,10 @@ from analysis.show.claim_figures import (
     detectable_block,
     detectable_differences,
     draw_judged,
-    forest,
     power_curves,
     smoothness_against_window,
     write_judged_plots,
 )
-from analysis.show.report import build_report
 from analysis.stats.power import Spread, power, smallest_detectable
 from analysis.stats.smoothness import MEASURES, WINDOWS
 from replication.fileio import read_json, write_json
@@ -202,32 +200,3 @@ def test_the_numbers_stand_beside_the_figures(paper, designs, bench, tmp_path):
     assert (windows["low"] <= windows["high"]).all()
     write_judged_plots(tmp_path / "none", [], bench)
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.long
-def test_the_page_has_the_section_with_table_figure_and_csv(task_runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.show.report.WeightLora.drawings", lambda *_: [])
-    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 100)
-    output = tmp_path / "cpu"
-    page = build_report(profile="cpu", runs=task_runs, output=output).read_text(encoding="utf-8")
-    assert '<section id="design">' in page
-    assert '<a href="#design">What this design can detect</a>' in page
-    for name in ("figures/detectable.svg", "figures/detectable.png", "plots/detectable.csv", "tables/power.csv"):
-        assert (output / name).is_file(), name
-
-
-def test_the_forest_has_a_row_for_every_primary_comparison(bench, paper):
-    for found in (bench, paper):
-        drawing = forest(found)
-        findings = [(judged, f) for judged in found.verdicts for case in judged.primary for f in case.findings]
-        (axes,) = drawing.figure.axes
-        labels = [label.get_text() for label in axes.get_yticklabels()]
-        assert len(labels) == len([f for _, f in findings if f.difference.mean_test is not None])
-        for judged, finding in findings:
-            assert any(finding.question.name in label and judged.verdict_shown in label for label in labels)
-            assert f"{finding.question.name}: {finding.difference.effect:+.3f}" in drawing.alternative
-    assert "published" in {text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()}
-
-
-def test_without_comparisons_there_is_no_forest():
-    assert forest(load_bench("cpu", [])) is None

@@ -15,6 +15,7 @@ from analysis.show.claim_tables import (
     claims_block,
     comparisons_block,
     counts_line,
+    fold_untested,
     sensitivity_block,
 )
 from analysis.stats.mean_test import Noise
@@ -110,14 +111,25 @@ def test_every_comparison_has_its_numbers_in_table_and_json():
     assert content[0]["runs"] == ["a", "b"]
 
 
-def test_power_says_what_the_rule_could_have_seen_and_among_how_many():
-    tested = row("cannot_tell", [Draft("CoLA", question(effect=0.001))]).shown
-    assert tested.power_line == (
-        f"With these 3 seeds and these test items the rule could have detected a true difference of "
-        f"{tested.finding.detectable:.3f} accuracy or more, with 80 % probability (a single test)."
-    )
-    assert "none was made" in row("not_tested", [Draft("CoLA", question())]).shown.power_line
-    assert row("cannot_tell", [Draft("CoLA", question(seeds=(1,)))]).shown.power_line == ""
+def test_untested_comparisons_are_a_line_a_reason_and_none_is_lost():
+    drafts = [
+        Draft("CoLA", question()),
+        Draft("MRPC", question(), untested="did not learn"),
+        Draft("RTE", question(), untested="did not learn"),
+        Draft("SST-2", question(seeds=(1, 2)), untested="fewer than 3 seeds"),
+    ]
+    rows = [row("cannot_tell", drafts)]
+    tested, folds = fold_untested("weightlora", rows, "cpu")
+    assert [line[0] for line in tested.rows] == ["CoLA: WeightLoRA minus LoRA"]
+    assert [fold.line for fold in folds] == [
+        "2 comparisons, cannot tell: did not learn.", "1 comparison, cannot tell: fewer than 3 seeds.",
+    ]  # fmt: skip
+    whole = comparisons_block("weightlora", rows, "cpu")
+    assert sorted(whole.rows) == sorted([*tested.rows, *(line for fold in folds for line in fold.table.rows)])
+    waiting = row("not_tested", drafts[:1], waiting="2 of 5 tasks have run")
+    assert [fold.line for fold in fold_untested("weightlora", [waiting], "cpu")[1]] == [
+        "1 comparison, not tested: 2 of 5 tasks have run."
+    ]
 
 
 def test_published_measured_and_detectable_are_side_by_side():

@@ -1,20 +1,26 @@
+import io
 import re
 from itertools import pairwise
 
 import matplotlib as mpl
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from analysis.show.drawing import (
     COLOURS,
+    CYCLE,
     STYLE,
     Drawing,
     colour_of,
+    heat_map,
     new_figure,
     number_ids,
     panels,
     print_all,
+    scale_beside,
     show,
     spread_apart,
     use_style,
@@ -109,10 +115,50 @@ def test_an_axis_without_a_label_is_refused():
         show(figure, "A line.")
 
 
-def test_labels_keep_their_decimals_while_coordinates_are_rounded():
+@settings(max_examples=8)
+@given(st.lists(st.floats(-2000, 2000).map(lambda value: float(f"{value:.4g}")), min_size=2, max_size=4, unique=True))
+def test_the_labels_of_an_svg_are_those_of_matplotlib_while_coordinates_are_rounded(ticks):
+    """A rounding of every number in the file once turned 0.0025 into 0."""
     figure, (axes,) = new_figure(1, (4, 3))
-    axes.plot([0, 1], [0.0025, 0.0175])
-    axes.set_yticks([0.0025, 0.0175], ["0.0025", "0.0175"])
+    axes.plot([0, 1], [min(ticks), max(ticks)])
+    axes.set_xticks([0, 0.0125, 1])
+    axes.set_yticks(ticks)
+    axes.yaxis.set_major_formatter("{x:.6f}")
     svg = Drawing("small", "", "", "", figure).svg
-    assert {"0.0025", "0.0175"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    expected = [label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
+    assert [text.replace("−", "-") for text in shown] == [text.replace("−", "-") for text in expected if text]
     assert not re.search(r'd="[^"]*\.\d{3}', svg)
+
+
+def luminance(colour):
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#15161f"])
+def test_every_colour_shows_on_the_light_and_on_the_dark_page(ground):
+    """WCAG 1.4.11: 3 to 1 for what must be seen to understand a figure."""
+    for colour in (*COLOURS.values(), *CYCLE):
+        dark, light = sorted((luminance(colour), luminance(ground)))
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+def test_a_heat_map_is_one_small_picture_from_the_top_left():
+    figure, (axes,) = new_figure(1, (4, 3))
+    values = np.arange(1200.0).reshape(30, 40)
+    values[0, 0] = np.nan
+    heat_map(axes, values, 0.0, 1199.0, 40.0)
+    scale_beside(axes, 0.0, 1199.0, "weight")
+    svg = Drawing("map", "", "", "", figure).svg
+    assert svg.count("<image") == 2
+    assert len(svg) < 12_000
+    assert "pixelated" in svg
+    assert (axes.get_ylim(), axes.get_xlim()) == ((30, 0), (0, 40))
+
+
+def test_a_picture_has_a_palette():
+    figure, (axes,) = new_figure(1, (3, 2))
+    axes.plot([0, 1])
+    assert Image.open(io.BytesIO(Drawing("small", "", "", "", figure).png)).mode == "P"

@@ -10,7 +10,7 @@ from PIL import Image
 from analysis.judge.study import Study
 from analysis.load.runs import experiment_labels, load_profile
 from analysis.show.drawing import COLOURS
-from analysis.show.figures import draw_all, homotopy, loss_curves, parameters_against_score
+from analysis.show.figures import draw_all, homotopy, loss_curves, score_against_parameters, scores_at_a_glance
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,12 @@ def quick(quick_runs):
 
 @pytest.fixture(scope="module")
 def drawings(quick):
-    return {drawing.name: drawing for drawing in draw_all(Study.of(quick))}
+    study = Study.of(quick)
+    return {drawing.name: drawing for drawing in (*draw_all(study), scores_at_a_glance(study))}
 
 
 def test_every_figure_is_drawn_and_says_where_it_comes_from(drawings):
-    assert list(drawings) == ["loss_curves", "homotopy_solo_connection", "parameters_score"]
+    assert list(drawings) == ["loss_curves", "homotopy_solo_connection", "scores"]
     for drawing in drawings.values():
         assert "quick profile" in drawing.caption
         assert "embedded synthetic corpus" in drawing.caption
@@ -47,7 +48,7 @@ def test_no_date_no_outside_reference(drawings):
     for drawing in drawings.values():
         svg = drawing.svg
         assert not re.search(r"<dc:date>", svg)
-        assert not re.search(r'(?:href|src)="(?!#)', svg)
+        assert not re.search(r'(?:href|src)="(?!#|data:)', svg)
         ET.fromstring(svg)
 
 
@@ -60,9 +61,11 @@ def test_png_is_a_picture_with_something_on_it(drawings):
 
 
 def test_a_method_has_one_colour_in_every_figure(drawings):
-    for name in ("loss_curves", "parameters_score"):
+    for name, methods in (
+        ("loss_curves", ("full", "frozen", "lora", "solo_connection")),
+        ("scores", ("full", "lora", "solo_connection")),
+    ):
         svg = drawings[name].svg.lower()
-        methods = ("full", "frozen", "lora", "solo_connection")
         assert all(COLOURS[method].lower() in svg for method in methods), name
 
 
@@ -82,21 +85,31 @@ def test_a_frozen_backbone_is_a_level_in_the_dev_panel(quick):
     assert frozen[0].get_ydata() == [pytest.approx(4.1)] * 2
 
 
-def test_trajectories_name_every_connection_in_order(quick, paper_runs):
+def picture(axes):
+    """A heat map's values (rows, columns)."""
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_a_row_is_a_connection_and_a_column_a_step_of_the_mean_over_seeds(quick, paper_runs):
     solo = next(e for e in quick if e.name == "solo_connection")
-    figure = homotopy(solo, experiment_labels(quick)).figure
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["2→4", "4→6", "6→8"]
-    assert len(figure.axes) == 2
+    left, right = homotopy(solo, experiment_labels(quick)).figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["2→4", "4→6", "6→8"]
+    for axes, kind in ((left, "homotopy_parameter"), (right, "homotopy_vector_norm")):
+        curves = [curve[f"{kind}[4->6]"].dropna().to_numpy() for curve in solo.curves.values()]
+        assert picture(axes)[1] == pytest.approx(np.mean(curves, axis=0))
     paper = load_profile(paper_runs)
     k2 = next(e for e in paper if e.name == "solo-k2")
-    texts = homotopy(k2, experiment_labels(paper)).figure.legends[0].get_texts()
-    assert [text.get_text() for text in texts] == [f"{end - 2}→{end}" for end in range(4, 25, 2)]
+    labels = homotopy(k2, experiment_labels(paper)).figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == [f"{end - 2}→{end}" for end in range(4, 25, 2)]
 
 
-def test_without_homotopy_parameter_only_the_norm_is_drawn(paper_runs):
+def test_a_caption_names_what_the_variant_has(quick, paper_runs):
     paper = load_profile(paper_runs)
     none = next(e for e in paper if e.name == "solo-none")
-    assert len(homotopy(none, experiment_labels(paper)).figure.axes) == 1
+    drawing = homotopy(none, experiment_labels(paper))
+    assert len(drawing.figure.axes) == 1
+    assert "homotopy parameter (free" not in drawing.caption
+    assert "norm of the homotopy vector" in drawing.caption
 
 
 def test_other_methods_have_no_trajectories(quick):
@@ -104,20 +117,27 @@ def test_other_methods_have_no_trajectories(quick):
     assert [homotopy(e, labels) for e in quick if e.name != "solo_connection"] == [None] * 3
 
 
-def test_bars_are_the_spread_over_seeds(quick):
+def test_a_row_is_a_method_in_the_order_of_its_trained_parameters(quick):
     rows = Study.of(quick).rows
-    axes = parameters_against_score(rows).figure.axes[0]
-    bars = {container.get_label(): container for container in axes.containers}
-    row = next(row for row in rows if row.method == "lora")
-    low, high = bars[row.label].lines[2][0].get_segments()[0][:, 1]
-    summary = row.scores["BLEU"]
-    assert (low, high) == pytest.approx(
-        (summary.mean - summary.standard_deviation, summary.mean + summary.standard_deviation)
-    )
-    assert "Frozen backbone" not in bars
+    (axes,) = score_against_parameters(Study.of(quick)).figure.axes
+    labels = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    assert labels == [
+        "Frozen backbone", "Solo Connection (r=12, k=2) [2.74k]", "LoRA (r=4) [12.3k]", "Full fine-tuning [952k]",
+    ]  # fmt: skip
+    bars = [container.lines[2][0].get_segments()[0][:, 0] for container in axes.containers]
+    trained = [next(row for row in rows if row.method == method) for method in ("solo_connection", "lora", "full")]
+    for row, ends in zip(trained, bars, strict=True):
+        summary = row.scores["BLEU"]
+        spread = summary.standard_deviation
+        assert tuple(ends) == pytest.approx((summary.mean - spread, summary.mean + spread))
+    frozen = next(row for row in rows if row.method == "frozen").scores["BLEU"].mean
+    low, high = axes.get_xlim()
+    assert frozen < low
+    assert [text.get_text() for text in axes.texts] == [f"◂ {frozen:.3f}"]
+    assert high - low >= 0.1
 
 
-@pytest.mark.parametrize("name", ["loss_curves", "homotopy_solo-k2", "parameters_score"])
+@pytest.mark.parametrize("name", ["loss_curves", "homotopy_solo-k2"])
 def test_nothing_is_cut_off_with_many_experiments(paper_runs, name):
     """Every text of the figure, legends included, lies inside the picture."""
     experiments = load_profile(paper_runs)

@@ -15,16 +15,23 @@ from typer.testing import CliRunner
 
 from analysis.judge.claims import load_bench, verdict_list
 from analysis.load.runs import Planned
+from analysis.show.blocks import Block, Cell
 from analysis.show.report import build_report, main, replaced_parts
+from analysis.show.sections import Section
 from replication.errors import DataError
 
-TABLES = ("results", "beside", "claims", "comparisons_solo", "corpora", "cost", "seeds", "parameters_counted",
-          "authors_logs", "authors_differences", "weightlora_rates", "weightlora_settings", "authors_code")  # fmt: skip
+TABLES = ("results", "differences_from_lora", "claims", "comparisons_solo", "corpora", "cost", "seeds",
+          "parameters_counted", "authors_logs", "authors_differences", "weightlora_rates", "weightlora_settings",
+          "authors_code")  # fmt: skip
+PAGES = ("claims", "solo", "weightlora", "authors", "runs", "reading", "sources")
 
 
 def build(runs, output, **changes):
+    """Every page by its name; the first is `index`."""
     settings = {"profile": runs.name, "runs": runs, "output": output, "sections": ()}
-    return build_report(**{**settings, **changes}).read_text(encoding="utf-8")
+    index = build_report(**{**settings, **changes})
+    found = {path.stem: path.read_text(encoding="utf-8") for path in sorted((output / "pages").iterdir())}
+    return {"index": index.read_text(encoding="utf-8"), **found}
 
 
 def text_of(page):
@@ -69,9 +76,11 @@ class Tags(html.parser.HTMLParser):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """For tests of the page's words: no figures, and a coarser bootstrap."""
-    monkeypatch.setattr("analysis.show.report.draw_all", lambda *_: [])
-    monkeypatch.setattr("analysis.show.report.WeightLora.drawings", lambda *_: [])
+    """For tests of the pages' words: no figures, and a coarser bootstrap."""
+    from analysis.show.report import _Drawings
+
+    none = {"forest": None, "published": None, "scores": None}
+    monkeypatch.setattr("analysis.show.report._drawings", lambda *_: _Drawings(none, [], []))
     monkeypatch.setattr("analysis.judge.study.RESAMPLES", 100)
 
 
@@ -87,81 +96,81 @@ def built(quick_runs, tmp_path_factory):
     return output, page
 
 
-def test_every_part_is_there(built):
-    output, page = built
+def test_the_first_page_answers_and_the_rest_is_one_link_away(built):
+    _, pages = built
+    page = pages["index"]
     text = text_of(page)
-    headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings == [
-        "The papers' claims and what we found",
-        "What this is, and what it is not",
-        "Solo Connection",
-        "WeightLoRA",
-        "Corpora and licences",
-        "How to read this page",
-        "Cost",
-        "Seeds and conditions",
-        "Deviations from the recipe",
-        "Sources",
-    ]
-    solo, weightlora = (part.split("</h2>")[0] for part in page.split("<h2>")[3:5])
-    assert (solo, weightlora) == ("Solo Connection", "WeightLoRA")
-    parts = re.findall(r"<h3>(.*?)</h3>", page)
-    assert parts == [
-        "Solo Connection", "WeightLoRA", "Every claim that compares runs", "Results", "Figures", "The paper's claims",
-        "Examples", "Results", "Parameters", "What was selected", "Figures", "The paper's claims", "The authors' code",
-        "How a claim is decided",
+    assert re.findall(r"<h2>(.*?)</h2>", page) == [
+        "The papers' claims and what we found", "What this is, and what it cannot say", "Results", "Figures",
+        "Everything else",
     ]  # fmt: skip
+    assert re.findall(r"<h3>(.*?)</h3>", page) == [
+        "Every claim that compares runs", "Published and measured differences", "Score against trained parameters",
+    ]  # fmt: skip
+    assert re.findall(r"<b>Figure (\d)\.</b>", page) == ["1", "2", "3"]
     assert "embedded synthetic corpus" in text
     assert "It is not a reproduction" in text
     assert "Solo Connection (r=12, k=2)" in text
-    assert "0.4593" in text  # a published METEOR on the scripts' scale
-    assert "2.3?" in text
     assert "Checks of the quick profile: pass" in text
-    assert page.count("<svg ") == 7
-    assert "No experiment of this paper has been run in this profile yet" in text
+    assert set(pages) == {"index", *PAGES}
+    assert re.findall(r'<li><a href="pages/(.*?)\.html">', page) == list(PAGES)
+    assert len(page) < 400_000
+    assert "unreadable" in text_of(pages["solo"])  # a published CIDEr
+    assert "No experiment of this paper has been run in this profile yet" in text_of(pages["weightlora"])
+
+
+def test_every_file_is_there(built):
+    output, _ = built
     files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert files == {
-        "index.html", "cost.html", "cost.csv",
+        "index.html", "cost.html", "cost.csv", *(f"pages/{name}.html" for name in PAGES),
         *(f"tables/{name}.{kind}" for kind in ("csv", "md", "tex") for name in TABLES), "tables/published.csv",
         *(f"tables/weightlora{name}" for name in (".md", "_selected.csv", "_authors.csv")),
         "tables/scores.csv", "plots/losses.csv", "plots/task_losses.csv", "plots/homotopy.csv", "plots/scores.csv",
         *(f"figures/{name}.{kind}" for kind in ("svg", "png") for name in (
-            "forest", "loss_curves", "homotopy_solo_connection", "parameters_score", "selected_map", "overlap",
-            "memory_adapters",
+            "forest", "published_measured", "scores", "loss_curves", "homotopy_solo_connection", "selected_map",
+            "overlap",
         )),
     }  # fmt: skip
 
 
 def test_rows_are_in_the_callers_order(built):
-    text = text_of(built[1]).split("Measured here")[1]
+    text = text_of(built[1]["solo"]).split("Measured here")[1]
     positions = [text.index(name) for name in ("Full fine-tuning 0.", "Frozen backbone 0.", "LoRA (r=4) 0.")]
     assert positions == sorted(positions)
 
 
 def test_given_text_is_escaped(built):
-    assert "Raw references &lt;b&gt;instead&lt;/b&gt;" in built[1]
-    assert "&lt;b&gt;" in built[1].split('id="examples"')[1]  # predictions hold markup too
+    assert "Raw references &lt;b&gt;instead&lt;/b&gt;" in built[1]["runs"]
+    assert "&lt;b&gt;" in built[1]["solo"].split('id="examples"')[1]  # predictions hold markup too
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(built):
-    output, page = built
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert len(tags.ids) == len(set(tags.ids))
-    for reference in tags.references:
-        assert reference.startswith(("#", "data:")) or (output / reference).is_file(), reference
-        if reference.startswith("#"):
-            assert reference[1:] in tags.ids
-    for reference in re.findall(r"url\(([^)]+)\)|aria-(?:labelledby|describedby)=\"([^\"]+)\"", page):
-        reference = "".join((reference[0], "#" if reference[1] else "", reference[1]))
-        assert reference.startswith("#")
-        assert reference[1:] in tags.ids
-    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in page
-    assert page.count("<script") == 1
-    assert "@import" not in page
+def test_every_page_is_well_formed_and_links_only_to_what_is_there(built):
+    output, pages = built
+    ids = {}
+    for name, page in pages.items():
+        tags = Tags()
+        tags.feed(page)
+        assert tags.open == []
+        assert len(tags.ids) == len(set(tags.ids))
+        ids[f"{name}.html"] = tags
+    for name, tags in ids.items():
+        folder = output if name == "index.html" else output / "pages"
+        for reference in tags.references:
+            path, _, anchor = reference.partition("#")
+            if reference.startswith("data:"):
+                continue
+            target = (folder / path).resolve() if path else folder / name
+            assert target.is_file(), reference
+            assert not anchor or anchor in ids[target.name].ids, reference
+        page = pages[name.removesuffix(".html")]
+        for url, described in re.findall(r"url\(([^)]+)\)|aria-(?:labelledby|describedby)=\"([^\"]+)\"", page):
+            assert (described or url.removeprefix("#")) in tags.ids
+        (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in page
+        assert page.count("<script") == 1
+        assert "@import" not in page
 
 
 @pytest.mark.long
@@ -192,23 +201,17 @@ def test_timings_change_nothing_but_the_cost_page(quick_runs, tmp_path, quickly)
 
 
 def test_a_checkout_without_timings_builds_and_says_so(write_runs, tmp_path, quickly):
-    page = build(write_runs(tmp_path / "runs", items=6, costs=False), tmp_path / "out")
-    assert "cost.html" in page
+    pages = build(write_runs(tmp_path / "runs", items=6, costs=False), tmp_path / "out")
+    assert "cost.html" in pages["index"]
     assert "No timings on this machine" in (tmp_path / "out" / "cost.html").read_text(encoding="utf-8")
-
-
-def test_without_java_the_page_says_what_is_missing(write_runs, tmp_path, quickly):
-    text = text_of(build(write_runs(tmp_path / "runs", items=6, java=False), tmp_path / "out"))
-    assert "METEOR was not measured, because there was no Java" in text
-    assert "ROUGE-L and CIDEr are approximate" in text
-    assert "not measured" in text
 
 
 def test_an_incomplete_and_a_broken_experiment_are_shown_with_the_reason(quick_runs, tmp_path, quickly):
     runs = shutil.copytree(quick_runs, tmp_path / "quick")
     (runs / "lora" / "scores.json").unlink()
     (runs / "full" / "predictions" / "seed-52.jsonl").write_text("{", encoding="utf-8")
-    text = text_of(build(runs, tmp_path / "out", experiments=["full", "frozen", "lora", "solo_connection", "later"]))
+    pages = build(runs, tmp_path / "out", experiments=["full", "frozen", "lora", "solo_connection", "later"])
+    text = text_of(pages["index"])
     assert re.search(r"lora \(incomplete\): \S*lora/scores.json: not there yet", text)
     assert re.search(r"full \(failed\): \S*full/predictions/seed-52.jsonl, line 1", text)
     assert "later (missing): no results yet" in text
@@ -229,7 +232,7 @@ def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypat
 
 
 def test_no_runs_at_all_still_give_a_page(tmp_path, quickly):
-    text = text_of(build(tmp_path / "runs" / "quick", tmp_path / "out"))
+    text = text_of(build(tmp_path / "runs" / "quick", tmp_path / "out")["index"])
     assert "There are no runs" in text
     assert "make reproduce" in text
 
@@ -237,7 +240,7 @@ def test_no_runs_at_all_still_give_a_page(tmp_path, quickly):
 @pytest.mark.parametrize("method", ["frozen", "solo_connection"])
 def test_a_failed_quick_check_is_shown(write_runs, tmp_path, method, quickly):
     quality = {method: 0.9 if method == "frozen" else 0.05}
-    page = build(write_runs(tmp_path / "runs", items=6, quality=quality), tmp_path / "out")
+    page = build(write_runs(tmp_path / "runs", items=6, quality=quality), tmp_path / "out")["index"]
     assert "Checks of the quick profile: FAIL" in text_of(page)
     assert page.index("FAIL") < page.index('id="results"')
 
@@ -247,23 +250,23 @@ def test_other_profiles_have_no_quick_checks_and_their_own_text(write_runs, tmp_
         tmp_path / "runs", profile="cpu", experiments=["frozen", "lora", "solo_connection"], seeds=[18], items=6,
         label="E2E NLG, official release v1.0.0", backbone="smollm2-135m",
     )  # fmt: skip
-    text = text_of(build(runs, tmp_path / "out"))
+    pages = build(runs, tmp_path / "out")
+    text = text_of(pages["index"])
     assert "Checks of the quick profile" not in text
     assert "SmolLM2-135M, not GPT-2" in text
     assert "are tested where the runs allow it" in text
     assert "every absolute figure stays not comparable" in text
     assert "E2E NLG, official release v1.0.0" in text
-    assert "±" not in text.split("Measured here")[1].split("Published and measured")[0].split("Both ratios")[0]
+    assert "±" not in text.split("Measured here: cpu")[1].split("Files and sources")[0]
     assert "embedded synthetic corpus" not in text
 
 
 def test_the_paper_profile_is_set_against_published_cells(paper_runs, tmp_path, quickly):
-    text = text_of(build(paper_runs, tmp_path / "out"))
-    assert "Against published cells" in text
-    assert "not comparable" not in text
-    assert re.search(
-        r"The tolerances have changed since these runs were made: .*solo-k2", text
-    )  # none has their digest
+    pages = build(paper_runs, tmp_path / "out")
+    assert "Against published cells" in text_of(pages["solo"])
+    assert "not comparable" not in text_of(pages["solo"])
+    changed = "The tolerances have changed since these runs were made: .*solo-k2"  # none has their digest
+    assert re.search(changed, text_of(pages["index"]))
     cells = pd.read_csv(tmp_path / "out" / "tables" / "cells.csv")
     assert set(cells.Verdict) <= {"within tolerance", "direction only", "not reproduced"}
     assert cells.Run.str.startswith("Solo Connection (r=120, k=2)").any()
@@ -288,9 +291,9 @@ def test_learning_rates_that_were_tried_are_shown(quick_runs, tmp_path, quickly)
     searches.mkdir(parents=True)
     (searches / "lora.json").write_text(json.dumps({"tried": tried, "best": 0.002}), encoding="utf-8")
     (searches / "full.json").write_text("{", encoding="utf-8")
-    text = text_of(build(quick_runs, tmp_path / "out", searches=searches))
-    assert "0.002: 1.2500, 0.5: diverged" in text
-    assert "full.json: not valid JSON" in text
+    pages = build(quick_runs, tmp_path / "out", searches=searches)
+    assert "0.002: 1.2500, 0.5: diverged" in text_of(pages["runs"])
+    assert "full.json: not valid JSON" in text_of(pages["index"])
 
 
 def test_plot_data_hold_every_observation(built, quick_runs):
@@ -317,22 +320,24 @@ def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path,
     assert ended.stderr.startswith("error: ")
 
 
-def test_the_first_screen_is_the_claims_with_their_verdicts(built):
-    _, page = built
+def test_the_verdict_table_says_of_each_claim_what_and_why(built):
+    _, pages = built
+    page = pages["index"]
     first = page[page.index('<section id="verdicts">') : page.index('<section id="about">')]
     assert first.count('<span class="verdict not_tested">not tested</span>') == 8
-    assert first.count("quick profile</span>") == 8
     text = text_of(first)
     assert "quick profile: 8 not tested. Toy models on a synthetic corpus" in text
-    assert re.search(r"Observed, without a verdict: Solo Connection .* BLEU \(95 % .* 3 seeds", text)
-    for target in re.findall(r'href="#(claim-[^"]+)"', first):
-        assert f'<article class="claim" id="{target}">' in page
+    rows = [text_of(row) for row in re.findall(r'<tr role="row"><th scope="row".*?</tr>', first, flags=re.DOTALL)]
+    assert len(rows) == 8
+    assert re.search(r"Solo Connection 1 .* The paper \+0\.0025 BLEU .* BLEU, 3 seeds .* Why no run tests it", rows[0])
+    assert all(row.count("seed") <= 1 for row in rows)
+    for target in re.findall(r'href="pages/claims.html#(claim-[^"]+)"', first):
+        assert f'<article class="claim" id="{target}">' in pages["claims"]
 
 
-def test_the_page_states_the_rule_and_the_power_of_each_comparison(built):
-    """The words of the rule, and for the one comparison of these runs what the table and the claim say of it."""
-    output, page = built
-    rule = text_of(page.split('<section id="rule">')[1].split("</section>")[0])
+def test_the_rule_is_stated_and_untested_comparisons_are_one_line(built):
+    output, pages = built
+    rule = text_of(pages["reading"].split('<section id="rule">')[1])
     for part in (
         "the larger of two: the paired t-test over the seeds' differences",
         "decided by its primary comparison",
@@ -341,49 +346,46 @@ def test_the_page_states_the_rule_and_the_power_of_each_comparison(built):
         "with 80 % probability",
     ):
         assert part in html.unescape(rule)
-    assert 'href="#rule"' in page.split('id="about"')[0]
     (compared,) = pd.read_csv(output / "tables" / "comparisons_solo.csv").to_dict("records")
     assert (compared["Seeds"], compared["Adjusted p"], compared["Verdict"]) == (3, "not tested", "not tested")
-    power = rf"true difference of {compared['Could detect']:.3f} BLEU or more, with 80 % probability"
-    assert power in text_of(page)
+    assert '<details class="fold"><summary>1 comparison, not tested.</summary>' in pages["claims"]
+    assert f"{compared['Could detect']:.3f}" in text_of(pages["claims"])
 
 
-def test_every_table_says_how_it_is_made_and_from_which_records(built):
-    output, page = built
-    tables = re.findall(r'<table id="table-([^"]+)"', page)
-    assert set(tables) == set(TABLES) - {"claims"}
-    assert page.count("Made by <code>python -m pipelines.report --params params.yaml</code>") == len(TABLES)
-    assert "<code>runs/quick/lora/training/seed-{18,52,1917}/record.json</code>" in page
-    assert "<code>runs/quick/frozen/training/seed-18/record.json</code>" in page
+def test_every_table_has_one_link_to_its_files_and_records(built):
+    output, pages = built
+    tables = re.findall(r'<table[^>]* id="table-([^"]+)"', "".join(pages.values()))
+    assert set(tables) == set(TABLES) - {"comparisons_solo"}
     for name in TABLES:
+        assert f'<dt id="of-{name}">' in pages["sources"]
         text = (output / "tables" / f"{name}.tex").read_text(encoding="utf-8")
         assert r"\toprule" in text
         assert text.count(r"\begin{tabular}") == 1
+    assert pages["solo"].count("Files and sources") == 2
+    assert pages["sources"].count("python -m pipelines.report --params params.yaml") == 1
+    assert pages["sources"].count("<code>runs/quick/lora/training/seed-{18,52,1917}/record.json</code>") <= 3
+    assert "<code>runs/quick/frozen/training/seed-18/record.json</code>" in pages["sources"]
 
 
 def test_standings_show_on_hover_and_in_print(built):
-    page = built[1]
-    assert re.search(r'<abbr title="unreadable: a digit could not be read">2\.3\?<sup>x</sup></abbr>', page)
+    page = built[1]["solo"]
+    assert re.search(r'<abbr title="unreadable: a digit could not be read">unreadable<sup>x</sup></abbr>', page)
     assert "Standing of a published figure: " in text_of(page)
 
 
 def test_the_corpus_stands_with_its_licence(built):
-    assert "Corpora and their licences" in built[1]
-    assert "Apache-2.0" in text_of(built[1]).split("Corpora and their licences")[1]
+    assert "Apache-2.0" in text_of(built[1]["runs"]).split("Corpora and their licences")[1]
 
 
-def test_further_sections_stand_on_the_page_with_their_files(quick_runs, tmp_path, quickly):
-    from analysis.show.blocks import Block, Cell
-    from analysis.show.page import Section
-
+def test_a_section_is_a_page_with_its_files(quick_runs, tmp_path, quickly):
     block = Block(
         "Counted at full scale", ("What", "Count"), (("LoRA", Cell("0.35M", standing="paper")), ("Solo", "1"))
     )
-    section = Section("full-scale", "At full scale", ("Nothing was trained.",), (block,))
-    page = build(quick_runs, tmp_path / "out", sections=[section])
-    assert '<section id="full-scale">' in page
-    assert '<a href="#full-scale">At full scale</a>' in page
-    assert "0.35M<sup>p</sup>" in page
+    section = Section("full-scale", "At full scale", ("Nothing was trained.",), (block,), about="all counts")
+    pages = build(quick_runs, tmp_path / "out", sections=[section])
+    assert '<a href="pages/full-scale.html">At full scale</a>: all counts' in pages["index"]
+    assert "0.35M<sup>p</sup>" in pages["full-scale"]
+    assert '<a href="../pages/sources.html#of-full-scale_1">' in pages["full-scale"]
     assert (tmp_path / "out" / "tables" / "full-scale_1.tex").is_file()
 
 
@@ -417,15 +419,6 @@ def test_a_crash_half_way_leaves_the_old_report(quick_runs, tmp_path, quickly, m
     with pytest.raises(ZeroDivisionError):
         build(quick_runs, output)
     assert digests(output) == before
-
-
-def test_a_record_of_another_schema_version_is_named_on_the_page(quick_runs, tmp_path, quickly):
-    runs = shutil.copytree(quick_runs, tmp_path / "quick")
-    path = runs / "lora" / "training" / "seed-52" / "record.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**content, "schema_version": 99}), encoding="utf-8")
-    text = text_of(build(runs, tmp_path / "out"))
-    assert "lora (failed): runs/quick/lora/training/seed-52/record.json, schema_version: is 99" in text
 
 
 PARTS = ("tables", "page.html")
@@ -494,12 +487,6 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
     assert contents(tmp_path / "a" / "report") == {"tables/new.csv": "new", "page.html": "new"}
 
 
-def build_plain(runs, output, **changes):
-    return build_report(**{"profile": runs.name, "runs": runs, "output": output, "sections": (), **changes}).read_text(
-        encoding="utf-8"
-    )
-
-
 @pytest.fixture
 def searches(tasks_module, tmp_path):
     folder = tmp_path / "searches" / "cpu"
@@ -507,45 +494,45 @@ def searches(tasks_module, tmp_path):
     return folder
 
 
-def test_both_papers_stand_on_one_page(write_runs, write_task_runs, tmp_path, quickly):
+def test_each_paper_has_its_own_page(write_runs, write_task_runs, tmp_path, quickly):
     runs = write_runs(tmp_path / "runs", items=6, seeds=[18])
     write_task_runs(
         tmp_path / "runs", profile="quick", backbone="microworld-deberta", tasks={"microworld_sentiment": "sst2"},
         methods=("frozen", "lora", "weight_lora-k3", "random_lora-k3"), items=30,
     )  # fmt: skip
-    page = build_plain(runs, tmp_path / "out")
-    solo, weightlora = page.split('<section id="weightlora">')
-    assert "microworld_sentiment" not in text_of(solo.split('<section id="solo">')[1])
-    text = text_of(weightlora)
+    pages = build(runs, tmp_path / "out")
+    assert "microworld_sentiment" not in text_of(pages["solo"])
+    text = text_of(pages["weightlora"])
     assert "quick profile, small DeBERTa" in text
     assert "WeightLoRA (r=8, K=3)" in text
-    assert "quick profile never tests a claim" in text
-    assert weightlora.count('<span class="verdict not_tested">') == 4
-    assert 'id="table-glue_microworld_deberta"' in weightlora
-    assert "<code>runs/quick/my-microworld_sentiment-lora/training/seed-{18,52,1917}/record.json</code>" in weightlora
+    assert "quick profile never tests a claim" in text_of(pages["claims"])
+    assert 'id="table-glue_microworld_deberta"' in pages["weightlora"]
+    assert 'id="table-tasks"' in pages["index"]
     assert (tmp_path / "out" / "tables" / "glue_microworld_deberta.tex").is_file()
-    assert "Checks of the quick profile: pass" in text_of(solo)
     losses = (tmp_path / "out" / "plots" / "losses.csv").read_text(encoding="utf-8")
     assert "microworld_sentiment" not in losses
     assert "microworld_sentiment" in (tmp_path / "out" / "plots" / "task_losses.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.long
-def test_a_page_of_task_runs_alone_has_everything(task_runs, searches, tasks_module, tmp_path):
+def test_task_runs_alone_have_every_page(task_runs, searches, tasks_module, tmp_path, monkeypatch):
+    """With what the design can detect, the searches and the memory measurements."""
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 100)
+    monkeypatch.setattr("analysis.show.report.further_sections", lambda _: [])
     measurements = tmp_path / "measurements" / "cpu"
     tasks_module.write_memory(measurements)
-    page = build_plain(task_runs, tmp_path / "out", searches=searches, measurements=measurements)
-    text = text_of(page)
-    assert "searched on CoLA, the best of 3" in text
-    assert "0.001: 0.5000" in text
-    assert "did not learn" in text
-    assert "CoLA on MiniLM-L6, K=3: WeightLoRA minus random" in text
-    assert "phase-2 peak 412 MB" in text
-    assert page.count("<svg ") == 8
-    numbers = [int(number) for number in re.findall(r"<b>Figure (\d+)\.</b>", page)]
-    assert numbers == list(range(1, 9))
-    names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
-    assert names == set(re.findall(r'<figure id="figure-([^"]+)">', page))
+    output = tmp_path / "out"
+    pages = build(task_runs, output, searches=searches, measurements=measurements, sections=None)
+    assert "searched on CoLA, the best of 3" in text_of(pages["weightlora"])
+    assert "0.001: 0.5000" in text_of(pages["runs"])
+    assert "did not learn" in text_of(pages["weightlora"])
+    assert "CoLA on MiniLM-L6, K=3: WeightLoRA minus random" in text_of(pages["claims"])
+    assert "phase-2 peak 412 MB" in text_of(pages["claims"])
+    assert '<a href="pages/design.html">What this design can detect</a>' in pages["index"]
+    drawn = [name for page in pages.values() for name in re.findall(r'<figure id="figure-([^"]+)">', page)]
+    assert sorted(drawn) == sorted({path.stem for path in (output / "figures").iterdir()})
+    assert {"forest", "scores", "memory_adapters", "detectable"} <= set(drawn)
+    assert (output / "plots" / "detectable.csv").is_file()
 
 
 def test_experiments_that_have_not_run_stand_in_their_tables(task_runs, tmp_path, quickly):
@@ -554,26 +541,18 @@ def test_experiments_that_have_not_run_stand_in_their_tables(task_runs, tmp_path
         "my-cola-lora": Planned("minilm-l6", "cola", "lora", "classification", {"rank": 8}, "cola"),
         "squad-lora": Planned("minilm-l6", "squad", "lora", "question_answering", {"rank": 8}, "squad_v1"),
     }
-    page = build_plain(task_runs, tmp_path / "out", experiments=plan)
-    solo, weightlora = page.split('<section id="weightlora">')
-    assert "lora (missing)" in text_of(solo)
-    assert "SQuAD" not in text_of(solo.split('<section id="solo">')[1])
-    assert "SQuAD v1.1 †" in text_of(weightlora)
-    assert "not run" in text_of(weightlora)
-
-
-def test_many_missing_experiments_are_one_warning(tmp_path, quickly):
-    plan = {f"my-cola-{i}": Planned("minilm-l6", "cola", "lora", "classification") for i in range(9)}
-    text = text_of(build_plain(tmp_path / "runs" / "cpu", tmp_path / "out", experiments=plan))
-    assert "9 of 9 experiments have not been run: my-cola-0, my-cola-1" in text
-    assert "No experiment of this paper has been run in this profile yet" in text
+    pages = build(task_runs, tmp_path / "out", experiments=plan)
+    assert "lora (missing)" in text_of(pages["index"])
+    assert "SQuAD" not in text_of(pages["solo"])
+    assert "SQuAD v1.1 †" in text_of(pages["weightlora"])
+    assert "not run" in text_of(pages["weightlora"])
 
 
 @pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
 def test_every_profile_builds_without_any_runs(tmp_path, quickly, profile):
-    text = text_of(build_plain(tmp_path / "runs" / profile, tmp_path / "out"))
-    assert f"{profile} profile" in text
-    assert "The authors' own logs" in text
+    pages = build(tmp_path / "runs" / profile, tmp_path / "out")
+    assert f"{profile} profile" in text_of(pages["index"])
+    assert "The WeightLoRA authors' own logs" in html.unescape(text_of(pages["authors"]))
 
 
 def test_broken_searches_and_measurements_are_named_without_this_machines_folders(task_runs, tmp_path, quickly):
@@ -581,7 +560,7 @@ def test_broken_searches_and_measurements_are_named_without_this_machines_folder
     for folder, name in ((searches, "glue-lora.json"), (measurements, "memory.json")):
         folder.mkdir(parents=True)
         (folder / name).write_text("{", encoding="utf-8")
-    page = build_plain(task_runs, tmp_path / "out", searches=searches, measurements=measurements)
+    page = build(task_runs, tmp_path / "out", searches=searches, measurements=measurements)["index"]
     assert "searches/cpu/glue-lora.json: not valid JSON" in text_of(page)
     assert "measurements/cpu/memory.json: not valid JSON" in text_of(page)
     assert str(tmp_path) not in page
@@ -599,13 +578,3 @@ def test_claims_are_sentences(task_runs):
     assert lines[0].startswith("- **Claim 1: ")
     assert sum(line.startswith("- **Claim") for line in lines) == 4
     assert any(line.startswith("  - CoLA on MiniLM-L6") for line in lines)
-
-
-def test_a_broken_selection_is_shown_with_the_reason(write_task_runs, tmp_path, quickly):
-    runs = write_task_runs(tmp_path / "runs", tasks=("cola",), methods=("weight_lora-k3",), items=10, seeds=(18,))
-    path = runs / "my-cola-weight_lora-k3" / "training" / "seed-18" / "selection.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**content, "survivors": [99]}), encoding="utf-8")
-    text = text_of(build_plain(runs, tmp_path / "out"))
-    assert "my-cola-weight_lora-k3 (failed)" in text
-    assert "adapter 99 is none of the 18" in text

@@ -1,38 +1,22 @@
 import csv
 import dataclasses
 import io
-import json
 import re
 
-import numpy as np
 import pytest
-from scipy import stats
 
-from analysis.judge.published_vs_measured import compared_cells, comparison_block
+from analysis.judge.published_vs_measured import lora_differences
 from analysis.judge.study import Study, unequal
 from analysis.load.names import ARROW, score_name
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables
 from analysis.load.runs import Planned, load_profile
+from analysis.show.authors_logs import logs_block
 from analysis.show.blocks import to_latex, to_markdown
-from analysis.show.tables import (
-    GROUPS,
-    against_logs_block,
-    aggregates,
-    aggregates_block,
-    counted_block,
-    learned_block,
-    logs_block,
-    logs_csv,
-    parameters_block,
-    published_csv,
-    results_block,
-    score_blocks,
-    scores_csv,
-    selected_block,
-    selected_csv,
-    unplanned_ends,
-)
+from analysis.show.parameter_tables import counted_block, parameters_block
+from analysis.show.published import differences_from_lora
+from analysis.show.selection_tables import selected_block
+from analysis.show.tables import GROUPS, learned_block, results_block, score_blocks, scores_csv, unplanned_ends
 
 
 @pytest.fixture
@@ -89,12 +73,6 @@ def test_csv_can_be_read_back(study):
     assert frozen["spread"] == ""
 
 
-def test_every_published_row_is_in_the_csv():
-    found = list(csv.DictReader(io.StringIO(published_csv(load_tables()))))
-    assert len(found) == sum(len(table.rows) for table in load_tables()) == 20
-    assert {entry["CIDEr"] for entry in found if entry["CIDEr_standing"] == "unreadable"} == {"2.3?"}
-
-
 def test_without_java_the_table_says_what_is_missing_and_what_is_approximate(write_runs, tmp_path):
     study = Study.of(load_profile(write_runs(tmp_path, java=False, items=6)))
     block = results_block(study)
@@ -114,10 +92,8 @@ def test_markdown_is_a_table(study):
 
 
 def test_latex_rows_have_one_cell_per_column(study):
-    blocks = [
-        results_block(study),
-        comparison_block(compared_cells(study, load_published()), load_tables(), "why"),
-    ]
+    found = lora_differences(study, load_published())
+    blocks = [results_block(study), differences_from_lora(found, load_tables(), "why")]
     text = to_latex(blocks)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
     for block, part in zip(blocks, text.split(r"\begin{table}")[1:], strict=True):
@@ -328,70 +304,11 @@ def test_learned_says_so_with_both_intervals(task_study):
     assert rows["CoLA on MiniLM-L6"]["95 % over seeds"].startswith("+")
 
 
-def test_parameters_are_apart_and_ratios_say_of_what(task_study):
-    rows = rows_of(parameters_block(task_study))
-    ours = rows["WeightLoRA (r=8, K=3), MiniLM-L6"]
-    assert ours["Adapter parameters in phase 1"] == "110,592"
-    assert ours["Importance weights in phase 1"] == "18"
-    assert ours["Adapter parameters at the end"] == "18,432"
-    assert ours["of LoRA's adapter"] == "16.7 %"
-    assert ours["of LoRA's trainable"] == "64.6 %"
-
-
-def test_counts_by_arithmetic_are_not_called_trained(authors):
-    block = counted_block(authors)
-    assert block.caption.startswith("Counted, not trained")
-    assert rows_of(block)["WeightLoRA, K=5"]["Adapter parameters"] == "61,440"
-
-
-def test_selected_adapters_are_listed_by_seed(task_study):
-    block = selected_block(task_study.experiments)
-    row = rows_of(block)["WeightLoRA (r=8, K=3), CoLA"]
-    assert row["Kept"] == "3 of 18"
-    assert row["By seed"].startswith("18: ")
-    assert row["By seed"].count(";") == 2
-    assert row["By chance"] == "0.17"
-    assert selected_block([]).rows == ()
-
-
-def test_csv_holds_every_metric_and_every_adapter(task_study, authors):
+def test_csv_holds_every_metric(task_study):
     scores = list(csv.DictReader(io.StringIO(scores_csv(task_study))))
     lora = next(row for row in scores if row["experiment"] == "my-cola-lora")
     assert (lora["metric"], lora["primary"], lora["learned"]) == ("matthews_correlation", "true", "learned")
     assert int(lora["adapter"]) + int(lora["importance"]) + int(lora["head"]) == int(lora["trainable"])
-    selected = list(csv.DictReader(io.StringIO(selected_csv(task_study.experiments))))
-    one = [row for row in selected if (row["experiment"], row["seed"]) == ("my-cola-weight_lora-k3", "18")]
-    assert len(one) == 18
-    assert sum(row["kept"] == "true" for row in one) == 3
-    assert all((row["final_rank"] == "8") == (row["kept"] == "true") for row in one)
-    logged = list(csv.DictReader(io.StringIO(logs_csv(authors))))
-    assert {row["part"] for row in logged} == {"log", "memory", "inner product", "learning rate", "setting"}
-    assert all(row["standing"] and row["unit"] for row in logged)
-
-
-def test_the_authors_logs_are_a_table_of_their_own(authors):
-    block = logs_block(authors)
-    assert len(block.rows) == 24
-    assert block.rows[1][0:3] == ("cola", "validation", "5")
-    assert "no table of the paper" in block.caption
-
-
-@pytest.mark.parametrize(
-    ("profile", "corpus", "comparable", "rows"),
-    [("paper", "cola", True, 1), ("paper", "cola", False, 0), ("cpu", "cola", True, 0), ("paper", "rte", True, 0),
-     ("paper", "mnli", True, 1)],
-)  # fmt: skip
-def test_a_run_stands_beside_a_log_only_if_all_say_so(
-    write_task_runs, tmp_path, authors, profile, corpus, comparable, rows
-):
-    runs = write_task_runs(
-        tmp_path, profile=profile, backbone="deberta-v3-base", tasks=(corpus,), methods=("weight_lora-k3",), items=30,
-        settings={"weight_lora-k3": {"keep": 5}}, comparable=comparable,
-    )  # fmt: skip
-    block = against_logs_block(Study.of(load_profile(runs)), authors)
-    assert len(block.rows) == rows
-    if corpus == "mnli":
-        assert block.rows[0][2] == "accuracy, mismatched"  # the split they evaluated
 
 
 def test_every_table_can_be_written(task_study, authors):
@@ -403,60 +320,3 @@ def test_every_table_can_be_written(task_study, authors):
     assert all(len(row) == len(block.headers) for block in blocks for row in block.rows)
     assert "†" in to_markdown(blocks)
     assert r"\dag{}" in to_latex(blocks)
-
-
-def test_the_middle_half_of_seeds_and_tasks_is_averaged(task_study):
-    found = {entry.label: entry for entry in aggregates(task_study)}
-    lora = next(entry for entry in found.values() if entry.method == "lora")
-    assert (lora.tasks, lora.seeds, lora.backbone) == (("cola", "rte"), (18, 52, 1917), "minilm-l6")
-    runs = {e.name: e.metrics for e in task_study.experiments}
-    scores = [
-        [runs[f"my-{task}-lora"].seeds[seed][runs[f"my-{task}-lora"].primary] for task in lora.tasks]
-        for seed in lora.seeds
-    ]
-    assert lora.over_tasks.estimate == pytest.approx(stats.trim_mean(np.array(scores), 0.25, axis=None))
-    assert lora.over_tasks.low <= lora.over_tasks.estimate <= lora.over_tasks.high
-    assert json.loads(json.dumps(lora.to_dict()))["tasks"] == ["cola", "rte"]
-
-
-def test_a_method_that_lacks_a_task_or_seeds_has_no_aggregate(write_task_runs, tmp_path):
-    root = tmp_path / "runs"
-    write_task_runs(root, tasks=("cola", "rte"), methods=("lora",), items=30)
-    write_task_runs(root, tasks=("cola",), methods=("dora",), items=30)
-    runs = write_task_runs(root, tasks=("cola", "rte"), methods=("adalora",), items=30, seeds=(18, 52))
-    assert [entry.method for entry in aggregates(Study.of(load_profile(runs)))] == ["lora"]
-
-
-def test_the_table_sets_methods_beside_each_other_and_says_that_it_describes(task_study):
-    entries = aggregates(task_study)
-    block = aggregates_block(task_study)
-    assert [line[0] for line in block.rows] == [entry.label for entry in entries]
-    assert len(block.rows) > 1
-    shown = dict(zip(block.headers, block.rows[0], strict=True))
-    assert (shown["Backbone"], shown["Tasks"], shown["Seeds"]) == ("MiniLM-L6", "CoLA, RTE", "3")
-    assert float(shown["Interquartile mean"]) == pytest.approx(entries[0].over_tasks.estimate, abs=1e-4)
-    assert any("Descriptive: with few tasks (here 2)" in note for note in block.notes)
-    assert "runs/cpu/my-cola-lora/training/seed-{18,52,1917}/record.json" in block.records
-    alone = dataclasses.replace(
-        task_study, experiments=tuple(e for e in task_study.experiments if e.name.endswith("-lora"))
-    )
-    assert [entry.method for entry in aggregates(alone)] == ["lora"]
-    assert (aggregates_block(alone).rows, aggregates_block(alone).records) == ((), ())
-
-
-def test_trivial_baselines_stand_first_over_tasks_where_each_task_has_one(tasks_module, tmp_path):
-    runs = tasks_module.write_task_runs(tmp_path, tasks=("cola", "rte"), methods=("frozen", "lora"))
-    tasks_module.write_baseline(runs, "cola")
-    assert "Best trivial baseline" not in rows_of(aggregates_block(Study.of(load_profile(runs))))
-    tasks_module.write_baseline(runs, "rte")
-    study = Study.of(load_profile(runs))
-    block = aggregates_block(study)
-    assert [row[0] for row in block.rows] == ["Best trivial baseline", "Frozen backbone", "LoRA (r=8)"]
-    means = [row.scores[row.primary].mean for row in study.rows if row.method == "baseline_majority"]
-    assert float(block.rows[0][2]) == pytest.approx(sum(means) / 2, abs=1e-4)
-    assert (block.rows[0][3], block.rows[0][5]) == ("not measured", "one seed")
-
-
-def test_one_task_is_no_aggregate(write_task_runs, tmp_path):
-    runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=30)
-    assert aggregates(Study.of(load_profile(runs))) == []
