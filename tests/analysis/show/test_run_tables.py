@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from analysis.show.page import column_class
+from analysis.show.render import column_class
 from hypothesis import given
 from hypothesis import strategies as st
 
