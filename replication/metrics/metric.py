@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -149,11 +150,12 @@ def lists_of_texts(rows: Rows, field: str, *, empty: bool = False) -> tuple[tupl
 
 
 def _index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return _finite(value) and value >= 0 and value == int(value)
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # numpy's numbers are Real as well, its truth values are not
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked(rows: Rows, field: str, usable: Callable[[Any], bool], valid: str) -> list[Any]:

@@ -10,11 +10,13 @@ high (1.8572).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from replication.errors import DataError
+from replication.metrics.guard import check_classes, labelled_rows
 from replication.metrics.java import JavaChoice, resolve_java
 from replication.metrics.metric import Rows
 from replication.metrics.programs import Programs, Progress
@@ -64,6 +66,8 @@ def score_systems(
     for name, rows in systems.items():
         if not rows:
             raise DataError(f"{_where(protocol, name)}: no predictions; there is nothing to score")
+        with _naming(protocol, name):
+            check_classes(protocol, rows)
     metrics = [metric for metric in found if all(metric.measured(rows) for rows in systems.values())]
     program = None
     if any(metric.java != "no" for metric in metrics):
@@ -78,10 +82,8 @@ def score_systems(
             values: dict[str, float | None] = {}
             for metric in metrics:
                 programs.report(f"{metric.label} of {name}" if name else metric.label)
-                try:
+                with _naming(protocol, name):
                     values[metric.name] = metric.official(rows, programs)
-                except DataError as error:
-                    raise DataError(f"{_where(protocol, name)}: {error}") from None
             results[name] = Scores(
                 values=values,
                 items=len(rows),
@@ -99,11 +101,8 @@ def score_task(protocol: str, predictions: Rows) -> dict[str, float | None]:
 
 
 def glue_scores(protocol: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float | None]:
-    """Scores of plain predictions and labels by the metric of a GLUE task, or "accuracy"."""
-    if len(predictions) != len(labels):
-        raise DataError(f"{len(predictions)} predictions but {len(labels)} labels; pass one label per prediction")
-    pairs = enumerate(zip(predictions, labels, strict=True))
-    return score_task(protocol, [{"id": i, "prediction": predicted, "label": true} for i, (predicted, true) in pairs])
+    """Scores of plain predictions and labels (lists, arrays or tensors) by the metric of a GLUE task, or "accuracy"."""
+    return score_task(protocol, labelled_rows(predictions, labels))
 
 
 def e2e_scores(
@@ -146,6 +145,14 @@ def score_many(
         for name, predictions in systems.items()
     }
     return score_systems(E2E, rows, java=java, progress=progress)
+
+
+@contextmanager
+def _naming(protocol: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{_where(protocol, name)}: {error}") from None
 
 
 def _where(protocol: str, name: str) -> str:

@@ -5,10 +5,13 @@ Use: `evaluate.load("<path of this file>", "squad_v1").compute(predictions=[...]
 `evaluate` reads the import statements below as text: keep one import per line.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
-from replication.metrics import score_task
+from replication.metrics import evaluate_module, score_task
+from replication.metrics.guard import check_texts
 
 _DESCRIPTION = "Exact match and F1 of the official SQuAD scripts, versions 1.1 and 2.0, as fractions of 0 to 1."
 
@@ -29,7 +32,7 @@ Returns:
 _VERSIONS = ("squad_v1", "squad_v2")
 
 
-class Squad(evaluate.Metric):
+class Squad(evaluate_module.CheckedMetric):
     """`compute(predictions=[...], references=[[...], ...])` returns exact match and F1."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -43,6 +46,10 @@ class Squad(evaluate.Metric):
             features=datasets.Features({"predictions": texts, "references": datasets.Sequence(texts)}),
             reference_urls=["https://rajpurkar.github.io/SQuAD-explorer/"],
         )
+
+    def check(self, predictions: Any, references: Any) -> None:
+        """Texts and lists of texts, as many predictions as references."""
+        check_texts(predictions, references, empty=self.config_name == "squad_v2")
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | None]:
         pairs = zip(predictions, references, strict=True)
