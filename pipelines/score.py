@@ -1,8 +1,8 @@
 """Stage `score`: the task's official metrics of every seed's predictions. Imports no torch.
 
 Writes two files in runs/<profile>/<experiment>/: metrics.json, the mean of each metric over seeds, for
-`dvc metrics`; and scores.json, with the spread (sample standard deviation), each seed, and the hash of each seed's
-predictions.
+`dvc metrics`; and scores.json, with the spread (sample standard deviation), each seed, the hash of each seed's
+predictions, and the evaluation protocol in a line where the metrics' names do not say it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import typer
 
 from pipelines.shared.settings import Settings, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
+from replication.corpora.evaluation import evaluation_line
 from replication.corpora.registry import describe
 from replication.errors import DataError
-from replication.fileio import sha256_file, write_json
+from replication.fileio import read_json, sha256_file, write_json
 from replication.metrics import leading, score_systems
 from replication.predictions import full_rows, read_predictions
 
@@ -49,9 +50,14 @@ def main(
     if dry_run:
         say(f"would score {experiment} ({task.form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
-    scored = score_seeds(run, chosen.seeds, task.form, describe(task.corpus)["metric"])
+    card = describe(task.corpus)
+    scored = score_seeds(run, chosen.seeds, task.form, card["metric"])
+    decoding = run / "predictions" / "decoding.json"
+    options = read_json(decoding).get("decoding", {}) if decoding.is_file() else {}
     hashes = {str(seed): sha256_file(predictions_of(run, seed)) for seed in chosen.seeds}
     found = {**summarise(settings, experiment, task.form, scored), "predictions_sha256": hashes}
+    if line := evaluation_line(card, options):
+        found["evaluation"] = line
     write_json(run / "scores.json", found)
     write_json(run / "metrics.json", {name: found[name] for name in scored.metrics if found[name] is not None})
     shown = {name: over_seeds([scored.values[seed][name] for seed in chosen.seeds], statistics.fmean)

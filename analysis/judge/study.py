@@ -56,7 +56,7 @@ class Row:
     `label` is the method with the settings that distinguish variants, `title` distinguishes the experiment from every
     other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may represent the published
     method (`is_plain`). `constant_seeds` predict the same for every example, and `constant` says so. `task_title`
-    names the task in tables.
+    names the task in tables, `evaluation` the protocol of its scores.
     """
 
     profile: str
@@ -89,6 +89,7 @@ class Row:
     rate_found: str
     approximate: tuple[str, ...]
     score_notes: tuple[str, ...]
+    evaluation: str
     missing: tuple[str, ...]
     plain: bool
     constant: str = ""
@@ -627,6 +628,7 @@ def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], 
         rate_found=rate_found(experiment, searches),
         approximate=metrics.approximate if metrics else (),
         score_notes=metrics.notes if metrics else (),
+        evaluation=metrics.evaluation if metrics else "",
         missing=metrics.missing if metrics else (),
         plain=record is not None and is_plain(record),
         constant=constant_mark(experiment),

@@ -59,6 +59,7 @@ class Metrics(BaseModel):
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     predictions_sha256: dict[int, str] = {}
+    evaluation: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -206,7 +207,7 @@ def _form_of(path: str | Path) -> str:
         return "question_answering"
     if "references" in first:
         return "summarisation"
-    if "scores" in first:
+    if "scores" in first or "log_likelihoods" in first:
         return "multiple_choice"
     return "classification" if _whole(first.get("prediction")) else "regression"
 

@@ -461,6 +461,8 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
             f"{whole}." + (f" {row.note}" if row.note else "")
         )
+        lines = dict.fromkeys(found.evaluation for found in rows if found.task == task and found.evaluation)
+        notes += [f"{row.task_title}, evaluation: {line}." for line in lines]
         steps = {found.steps for found in rows if found.task == task and found.steps}  # a baseline takes none
         if len(steps) > 1:
             notes.append(

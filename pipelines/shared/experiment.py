@@ -211,7 +211,7 @@ def _build(
         task=row.task,
         corpus=corpus,
         form=form,
-        options=_options(settings, row.task, form, training, backbone),
+        options=_options(settings, row.task, form, training, backbone, corpus),
         method=row.method,
         settings_name=row.settings,
         settings=method_settings(settings, row, training.steps),
@@ -223,11 +223,19 @@ def _build(
     )
 
 
-def _options(settings: Settings, key: str, form: TaskForm, training: TrainingConfig, backbone: Backbone) -> Options:
-    """The task's options, with the profile's options of the form as defaults."""
+def _options(
+    settings: Settings,
+    key: str,
+    form: TaskForm,
+    training: TrainingConfig,
+    backbone: Backbone,
+    corpus: Mapping[str, Any],
+) -> Options:
+    """The task's options; defaults are the corpus card's, over them the profile's options of the form."""
     file, task = settings.params_file, settings.task(key)
     shared = getattr(settings, form.shared_options) if form.shared_options else {}
-    of_the_run = {"max_length": training.max_length, "separator": backbone.separator}
+    of_the_run = {**corpus["evaluation"], "metric": corpus["metric"]}
+    of_the_run |= {"max_length": training.max_length, "separator": backbone.separator}
     if shared:
         _told(f"{file}: {form.shared_options}", form.options, shared)
     return _told(f"{file}: tasks.{key}.options", form.options, {**shared, **task.options}, **of_the_run)

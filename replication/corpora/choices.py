@@ -5,6 +5,11 @@ taken. Their rows, order and text are the releases' as far as could be seen: all
 misprints are left in, and a dozen of ARC-Challenge's test questions were compared with the release. The same place
 has BoolQ without its passages, which is another task and has another name. BoolQ and HellaSwag themselves come
 from the hub.
+
+The prompts and HellaSwag's clean text are those of lm-evaluation-harness (commit 4e7e0d4; lm_eval/tasks:
+super_glue/boolq, arc, openbookqa, hellaswag). It reports BoolQ's acc alone, and acc and acc_norm of the others, of
+which acc_norm leads here. It reads BoolQ from SuperGLUE's copy, whose passages begin with the article's title and
+" -- "; google/boolq's have no title.
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ from replication.corpora.task_corpus import CorpusCard, Row
 from replication.errors import DataError
 
 NO_YES = ("no", "yes")
+QUESTION = "Question: {question}\nAnswer:"
+PASSAGE_FIRST = "{passage}\nQuestion: {question}\nAnswer:"
+BARE = "{question}"
 _CHOICE = re.compile(
     r"Please choose the correct answer to the question: (.*?)\n\n"
     r"(Answer1: .*?)\n\n"
@@ -86,21 +94,36 @@ def arc_row(part: str, raw: dict[str, Any]) -> Row:
 
 
 def boolq_row(part: str, raw: dict[str, Any]) -> Row:
-    """One raw row of BoolQ: the passage, a line break, the question with its question mark."""
+    """One raw row of BoolQ: the passage, and the question with its question mark."""
     return {
-        "question": f"{raw['passage']}\n{raw['question']}?",
+        "passage": raw["passage"],
+        "question": f"{raw['question']}?",
         "choices": list(NO_YES),
         "answer": int(raw["answer"]),
     }
 
 
 def hellaswag_row(part: str, raw: dict[str, Any]) -> Row:
-    """One raw row of HellaSwag: activity and context, and four endings, their text as it is."""
+    """One raw row of HellaSwag: activity and context, and four endings, without the marks of WikiHow texts.
+
+    An ending of nothing but marks is left as it is.
+    """
+    question = f"{raw['activity_label']}: {raw['ctx_a']} {raw['ctx_b'].capitalize()}"
+    clean = map(_without_marks, raw["endings"])
     return {
-        "question": f"{raw['activity_label']}: {raw['ctx']}",
-        "choices": list(raw["endings"]),
+        "question": _without_marks(question),
+        "choices": [text if text.strip() else ending for text, ending in zip(clean, raw["endings"], strict=True)],
         "answer": int(raw["label"]),
     }
+
+
+def _without_marks(text: str) -> str:
+    """`text` without [header], [step] ...; a [title] ends a sentence. Single blanks between words stay single."""
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+def _published(prompt: str) -> dict[str, str]:
+    return {"prompt": prompt, "length": "characters", "source": "lm-evaluation-harness"}
 
 
 def _corpus(
@@ -111,6 +134,8 @@ def _corpus(
     hub: tuple[str, str, str | None],
     row: HubRow,
     note: str,
+    prompt: str = QUESTION,
+    metric: str = "acc_norm",
     files: str | None = None,
     fallback: str | None = None,
 ) -> RealCorpus:
@@ -118,7 +143,9 @@ def _corpus(
     hub_split = {"dev": "validation", "test": "test"}[reported]
     on_disk = {split: (f"{files}-{split}.json", parse_instruct_choices) for split in counts} if files else {}
     return RealCorpus(
-        card=CorpusCard(name, label, "multiple_choice", "accuracy", None, reported, True, licence, note),
+        card=CorpusCard(
+            name, label, "multiple_choice", metric, None, reported, True, licence, note, evaluation=_published(prompt)
+        ),
         counts=counts,
         files=on_disk,
         hub=HubCorpus(*hub, splits={"train": ("train",), reported: (hub_split,)}),
@@ -137,7 +164,9 @@ _ALL = (
         {"train": 9427, "dev": 3270},
         ("google/boolq", "35b264d03638db9f4ce671b711558bf7ff0f80d5", None),
         boolq_row,
-        f"Passage and question. {_LABELS_NOTE}",
+        f"Passages without their titles. {_LABELS_NOTE}",
+        prompt=PASSAGE_FIRST,
+        metric="acc",
         fallback="boolq_closed_book",
     ),
     _corpus(
@@ -168,6 +197,7 @@ _ALL = (
         ("allenai/openbookqa", "388097ea7776314e93a529163e0fea805b8a6454", "main"),
         arc_row,
         "Questions without the book of facts; the complete test split.",
+        prompt=BARE,
         files="openbookqa",
     ),
     _corpus(
@@ -177,14 +207,15 @@ _ALL = (
         {"train": 39_905, "dev": 10_042},
         ("Rowan/hellaswag", "218ec52e09a7e7462a5400043bb9a69a41d06b76", None),
         hellaswag_row,
-        f"{_LABELS_NOTE} The marks of WikiHow texts ([title], [step]) are left in.",
+        f"{_LABELS_NOTE} The marks of WikiHow texts ([title], [step]) are removed.",
+        prompt=BARE,
     ),
     RealCorpus(
         card=CorpusCard(
             "boolq_closed_book",
             "BoolQ without passages",
             "multiple_choice",
-            "accuracy",
+            "acc",
             None,
             "dev",
             False,

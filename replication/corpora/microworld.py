@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Task:
     form: str
     metric: str
     labels: tuple[str, ...] | None = None
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
 
 TASKS: dict[str, Task] = {
@@ -70,9 +72,9 @@ TASKS: dict[str, Task] = {
     "entailment": Task("classification", "accuracy", ENTAILMENT_LABELS),
     "similarity": Task("regression", "stsb"),
     "qa": Task("question_answering", "squad_v1"),
-    "qa_unanswerable": Task("question_answering", "squad_v2"),
+    "qa_unanswerable": Task("question_answering", "squad_v2", evaluation={"no_answer": True}),
     "headlines": Task("summarisation", "rouge"),
-    "choice": Task("multiple_choice", "accuracy"),
+    "choice": Task("multiple_choice", "acc_norm"),
 }
 NAMES = tuple(PREFIX + task for task in TASKS)
 # Bytes of the default tasks, which `data.dvc` versions; a change of a generator or the seed changes them.
@@ -106,7 +108,9 @@ def card_of(name: str) -> CorpusCard:
     if task is None:
         raise ConfigError(f"{name!r} is not a task of the microworld; valid names are {', '.join(NAMES)}")
     note = f"{LABEL}: sentences of a seeded grammar about invented places; no score compares with a published one"
-    return CorpusCard(name, LABEL, task.form, task.metric, task.labels, "test", False, "Apache-2.0", note)
+    return CorpusCard(
+        name, LABEL, task.form, task.metric, task.labels, "test", False, "Apache-2.0", note, evaluation=task.evaluation
+    )
 
 
 def load(name: str, folder: Path | None = None) -> TaskCorpus:

@@ -6,7 +6,7 @@ trains, is predicted and is scored. Every form:
   classification     {"id", "text", "pair": str or None, "label": int, optional "subset": "matched" or "mismatched"}
   regression         {"id", "text", "pair": str or None, "label": float}
   question_answering {"id", "question", "context", "answers": [{"text", "start"}], "impossible": bool}
-  multiple_choice    {"id", "question", "choices": [str, ...], "answer": int}
+  multiple_choice    {"id", "question", "choices": [str, ...], "answer": int, optional "passage": str}
   summarisation      {"id", "document", "summary"}
   generation         {"context", "completion"}; of the reported split {"mr", "context", "references": [str, ...]}
 
@@ -126,7 +126,7 @@ def _question_answering(row: Row, labels: Labels) -> str | None:
 
 
 def _multiple_choice(row: Row, labels: Labels) -> str | None:
-    if problem := _text(row, "question"):
+    if problem := _text(row, "question") or (_text(row, "passage") if "passage" in row else None):
         return problem
     if "choices" not in row or "answer" not in row:
         return _text(row, "choices" if "choices" not in row else "answer")
@@ -205,7 +205,7 @@ ODD: dict[str, Odd] = {
     "bracketed marks": Odd(
         ("multiple_choice",),
         lambda row: any("[" in text for text in (row["question"], *row["choices"])),
-        "HellaSwag, ARC, OpenBookQA",
+        "ARC, OpenBookQA",
     ),
 }
 """Odd values by name. docs/rows.md says what each stage does with them."""

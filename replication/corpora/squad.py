@@ -92,7 +92,10 @@ def _field(value: Any, name: str, where: str) -> Any:
 
 
 def _card(name: str, label: str, metric: str, note: str, comparable: bool = True) -> CorpusCard:
-    return CorpusCard(name, label, "question_answering", metric, None, "dev", comparable, LICENCE, note)
+    evaluation = {"no_answer": metric == "squad_v2"}
+    return CorpusCard(
+        name, label, "question_answering", metric, None, "dev", comparable, LICENCE, note, evaluation=evaluation
+    )
 
 
 _SPLITS = {"train": ("train",), "dev": ("validation",)}

@@ -2,6 +2,10 @@
 
 The hub's XSum is a loading script on its main branch, so its Parquet copy is read. The mirror's documents are
 few and are separate corpora.
+
+Which ROUGE-L leads: BART's table (Lewis et al. 2020) was made with files2rouge, a wrapper of ROUGE-1.5.5, whose ROUGE-L
+compares sentence by sentence; rouge-score calls that ROUGE-Lsum, and CNN/DailyMail leads with it. An XSum summary is
+one sentence, where both are the same.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from replication.errors import DataError
 
 XSUM_LICENCE = "texts copyright BBC; dataset for research use"
 CNN_LICENCE = "dataset card Apache-2.0; article texts copyright CNN and DailyMail"
+SENTENCES = "end at line breaks and by the rules of replication/metrics/sentences.py"
 
 
 def parse_xsum(location: str, text: str) -> Iterator[Row]:
@@ -61,7 +66,19 @@ def _cnn_row(part: str, raw: dict[str, Any]) -> Row:
 
 
 def _card(name: str, label: str, licence: str, note: str, comparable: bool) -> CorpusCard:
-    return CorpusCard(name, label, "summarisation", "rouge", None, "test", comparable, licence, note)
+    whole = name.startswith("cnn")
+    return CorpusCard(
+        name,
+        label,
+        "summarisation",
+        "rouge_lsum" if whole else "rouge",
+        None,
+        "test",
+        comparable,
+        licence,
+        note,
+        evaluation={"sentences": SENTENCES if whole else "one sentence a summary"},
+    )
 
 
 _SPLITS = {"train": ("train",), "test": ("test",)}

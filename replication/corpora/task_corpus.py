@@ -16,13 +16,19 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "classification": ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "accuracy"),
     "regression": ("stsb",),
     "question_answering": ("squad_v1", "squad_v2"),
-    "multiple_choice": ("accuracy",),
-    "summarisation": ("rouge",),
+    "multiple_choice": ("acc", "acc_norm", "accuracy"),
+    "summarisation": ("rouge", "rouge_lsum"),
     "generation": ("e2e",),
 }
 """Form -> what a card may name in its field `metric`: the official way to score the corpus. Which metrics a protocol
 reports, and which of them leads, is up to the metrics (`replication.metrics.reported`)."""
 FORMS = tuple(PROTOCOLS)
+EVALUATION: dict[str, tuple[str, ...]] = {
+    "multiple_choice": ("prompt", "length", "source"),
+    "question_answering": ("no_answer",),
+    "summarisation": ("sentences",),
+}
+"""Form -> what a card may state in its field `evaluation`; the names of a form's options are defaults of its tasks."""
 SCALES = {"stsb": (0.0, 5.0)}
 """Protocol -> least and greatest label of a regression."""
 _IDENTITY = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
@@ -34,7 +40,9 @@ class CorpusCard:
 
     `labels` are the class names in index order (classification only); `reported_split` is the split scores are
     given on; `comparable` is True only where that split is the complete official one; `note` says what a
-    reader of a score must know. ConfigError names the field that does not fit.
+    reader of a score must know. `evaluation` has what else makes a score comparable, by the names in EVALUATION:
+    the options that published scores were made with, and `source`, where that is stated (docs/protocol.md).
+    ConfigError names the field that does not fit.
     """
 
     name: str
@@ -46,6 +54,7 @@ class CorpusCard:
     comparable: bool
     licence: str
     note: str
+    evaluation: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.form not in PROTOCOLS:
@@ -59,11 +68,18 @@ class CorpusCard:
             )
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"labels of {self.name}: duplicate class in {', '.join(self.labels)}")
+        known = EVALUATION.get(self.form, ())
+        if unknown := [name for name in self.evaluation if name not in known]:
+            raise ConfigError(
+                f"evaluation of {self.name}: unknown {unknown[0]!r}; a {self.form} corpus takes "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def describe(self) -> dict[str, Any]:
         """The card as a JSON dict."""
         values = {name: getattr(self, name) for name in CorpusCard.__dataclass_fields__}
-        return {**values, "labels": None if self.labels is None else list(self.labels)}
+        labels = None if self.labels is None else list(self.labels)
+        return {**values, "labels": labels, "evaluation": dict(self.evaluation)}
 
 
 @dataclass(frozen=True)
@@ -95,11 +111,12 @@ class TaskCorpus(CorpusCard):
     def source(self, *, whole: bool) -> dict[str, Any]:
         """The corpus in a run's record; `whole`: all of the reported split was used.
 
-        For a corpus of descriptions only name, label and hashes; `records.Corpus` has defaults for the rest.
+        For a corpus of descriptions only name, label and hashes; `records.Corpus` has defaults for the rest. The
+        evaluation is not part of it: it may change without another training, and stands with the scores.
         """
         if self.form == "generation":
             return {"name": self.name, "label": self.label, "sha256": dict(self.sha256)}
-        card = {name: getattr(self, name) for name in CorpusCard.__dataclass_fields__}
+        card = {name: getattr(self, name) for name in CorpusCard.__dataclass_fields__ if name != "evaluation"}
         labels = None if self.labels is None else list(self.labels)
         return {**card, "labels": labels, "comparable": self.comparable and whole, "sha256": dict(self.sha256)}
 

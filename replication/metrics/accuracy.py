@@ -1,4 +1,7 @@
-"""Accuracy: the share of predicted classes that are right."""
+"""Accuracy: the share of predicted classes that are right.
+
+Of multiple choice only where a card names it: acc.py and acc_norm.py say by which log-likelihoods a choice was made.
+"""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ class Metric(ABC):
     """Unit and range."""
     reported_for: Mapping[str, Sequence[str]]
     """Task form -> the protocols under which it is reported."""
-    leads: bool = False
-    """Whether curves, searches and verdicts look at it: one metric of each protocol does."""
+    leads: bool | tuple[str, ...] = False
+    """Whether curves, searches and verdicts look at it, or under which protocols: one metric of each protocol does."""
     position: int = 100
     """Position among the columns of its protocol; ties are sorted by name."""
     resampled: Literal["exact", "approximate", "no"] = "exact"
@@ -98,6 +98,10 @@ class Metric(ABC):
     def notes(self, rows: Rows) -> tuple[str, ...]:
         """Properties of the predictions that a reader of the score should know."""
         return ()
+
+    def leads_in(self, protocol: str) -> bool:
+        """Whether it leads where a corpus is scored by `protocol`."""
+        return self.leads if isinstance(self.leads, bool) else protocol in self.leads
 
     @property
     def higher_is_better(self) -> bool:
@@ -147,6 +151,15 @@ def lists_of_texts(rows: Rows, field: str, *, empty: bool = False) -> tuple[tupl
 
     valid = "a list of texts" + ("" if empty else ", at least one")
     return tuple(tuple(value) for value in _checked(rows, field, usable, valid))
+
+
+def lists_of_numbers(rows: Rows, field: str) -> list[Sequence[float]]:
+    """One field of all rows: a list of finite numbers, at least one."""
+
+    def usable(value: Any) -> bool:
+        return isinstance(value, list | tuple) and bool(value) and all(map(_finite, value))
+
+    return _checked(rows, field, usable, "a list of finite numbers, at least one")
 
 
 def _index(value: Any) -> bool:

@@ -46,7 +46,7 @@ def reported(protocol: str) -> tuple[Metric, ...]:
         if metric.name in named:
             raise ConfigError(f"{protocol}: {named[metric.name]}.py and {file}.py are both called {metric.name}")
         named[metric.name] = file
-    leaders = [file for file, metric in found.items() if metric.leads]
+    leaders = [file for file, metric in found.items() if metric.leads_in(protocol)]
     if len(leaders) != 1:
         which = " and ".join(f"{file}.py" for file in leaders) or "none"
         raise ConfigError(f"{protocol}: one of its metrics leads, not {which}; its files are {', '.join(found)}")
@@ -55,7 +55,7 @@ def reported(protocol: str) -> tuple[Metric, ...]:
 
 def leading(protocol: str) -> Metric:
     """The metric of a protocol that curves, searches and verdicts look at."""
-    return next(metric for metric in reported(protocol) if metric.leads)
+    return next(metric for metric in reported(protocol) if metric.leads_in(protocol))
 
 
 def protocols(form: str) -> tuple[str, ...]:

@@ -1,14 +1,11 @@
 """ROUGE-1, 2, L and Lsum of summaries by Google's rouge-score, the field's usual implementation, with its stemmer.
 
 Scores are F-measures, each item by its best reference, averaged over the items. ROUGE-Lsum compares sentence by
-sentence and needs their ends: at newlines (CNN/DailyMail's highlights have them), and after . ! or ?
-followed by white space. The usual recipe finds the ends with NLTK's punkt, whose data must be downloaded; ours differs
-from it at abbreviations, on both sides, and affects only Lsum.
+sentence. rouge-score ends a sentence only at a newline, so both sides are split before (sentences.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -16,29 +13,18 @@ import numpy as np
 
 from replication.errors import DataError, ReplicationError
 from replication.metrics.metric import Floats, share, with_ones
+from replication.metrics.sentences import split_sentences
 from replication.metrics.texts import References, TextMetric, Texts
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 """The four scores of a summary, in table order."""
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+")
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, without surrounding white space, none of them empty."""
-    ends = (match.end() for match in _SENTENCE_END.finditer(text))
-    pieces, start = [], 0
-    for end in [*ends, len(text)]:
-        pieces += text[start:end].split("\n")
-        start = end
-    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 class Rouge(TextMetric):
     """The mean over items of one F-measure, each item by its best reference."""
 
     scale = "fraction, 0 to 1"
-    reported_for: Mapping[str, Sequence[str]] = {"summarisation": ("rouge",)}
+    reported_for: Mapping[str, Sequence[str]] = {"summarisation": ("rouge", "rouge_lsum")}
 
     def text_statistics(self, predictions: Texts, references: References) -> Floats:
         """(n_items, 2): F-measure of the item, one."""

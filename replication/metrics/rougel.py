@@ -8,7 +8,7 @@ class RougeL(Rouge):
 
     name = "rougeL"
     label = "ROUGE-L"
-    leads = True
+    leads = ("rouge",)
 
 
 METRIC = RougeL()

@@ -8,6 +8,7 @@ class RougeLsum(Rouge):
 
     name = "rougeLsum"
     label = "ROUGE-Lsum"
+    leads = ("rouge_lsum",)
 
 
 METRIC = RougeLsum()

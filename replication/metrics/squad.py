@@ -26,7 +26,8 @@ _INPUTS = """Args:
     predictions: list of texts, one per question; "" for no answer.
     references: list of lists of texts, the gold answers of each question.
 Returns:
-    dict with exact_match and f1 (0 to 1).
+    dict with exact_match and f1 (0 to 1), and of version 2 those of the questions with (HasAns) and without (NoAns) an
+    answer, where there are such questions.
 """
 
 _VERSIONS = ("squad_v1", "squad_v2")

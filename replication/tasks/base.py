@@ -34,7 +34,7 @@ _PADDED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")  # their fi
 
 
 OF_THE_RUN = {"of_the_run": True}
-"""Metadata of an option set by a run (its training, its backbone), never by a task; a record has it elsewhere."""
+"""Metadata of an option set by a run (training, backbone, corpus), never by a task; a record has it elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class TaskForm(ABC):
     def options(self, settings: Mapping[str, Any] | None = None, **of_the_run: Any) -> Any:
         """The form's options with `settings`; ConfigError names an unknown or invalid one and what is valid.
 
-        `of_the_run`: what training and backbone offer (max_length, separator); a form takes what it has an option
-        for, and `settings` override it.
+        `of_the_run`: what training, backbone and corpus card offer (max_length, separator, a prompt); a form takes what
+        it has an option for, and `settings` override it.
         """
         settings = settings or {}
         known = fields(self.options_class)

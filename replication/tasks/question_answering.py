@@ -175,10 +175,11 @@ class QuestionAnswering(TaskForm):
         options: QuestionAnsweringOptions,
         progress: Progress | None = None,
     ) -> list[dict[str, Any]]:
-        """{"id", "prediction": str, "answers": [str], "no_answer_score": float}.
+        """{"id", "prediction": str, "answers": [str], "no_answer_score": float}, with `no_answer` also "span": str.
 
         `no_answer_score`: score of no answer minus that of the best span (the official scripts' null odds), whether or
-        not `no_answer` lets it win. Of equal spans the first in the text wins.
+        not `no_answer` lets it win. `span`: the text of the best span, which is the prediction unless no answer won. Of
+        equal spans the first in the text wins.
         """
         golden = self.gold(rows)
         if not options.no_answer and (impossible := [truth for truth in golden if not truth["answers"]]):
@@ -193,9 +194,10 @@ class QuestionAnswering(TaskForm):
             if span is None:
                 raise DataError(f"row {truth['id']!r}: field 'context' has no visible token in this vocabulary")
             score = rounded(least - span.score, truth["id"])
+            text = row["context"][span.start : span.end].strip()
             says_none = options.no_answer and score > options.null_threshold
-            text = "" if says_none else row["context"][span.start : span.end].strip()
-            predictions.append({**truth, "prediction": text, "no_answer_score": score})
+            found = {**truth, "prediction": "" if says_none else text, "no_answer_score": score}
+            predictions.append({**found, "span": text} if options.no_answer else found)
         return predictions
 
     def _judge(

@@ -29,7 +29,7 @@ TASKS: dict[str, tuple[str, tuple[str, ...], str, int]] = {
     "stsb": ("regression", ("pearson", "spearman"), "spearman", 1),
     "squad_v1": ("question_answering", ("exact_match", "f1"), "f1", 0),
     "rouge": ("summarisation", ("rouge1", "rouge2", "rougeL", "rougeLsum"), "rougeL", 0),
-    "accuracy": ("multiple_choice", ("accuracy",), "accuracy", 4),
+    "acc_norm": ("multiple_choice", ("acc", "acc_norm"), "acc_norm", 4),
 }
 # key -> method, settings, adapters kept (None: all), rank, share of items it gets right
 METHODS: dict[str, tuple[str, dict[str, Any], int | None, int, float]] = {
@@ -119,6 +119,7 @@ class _Run:
                 "approximate": [],
                 "missing": [],
                 "notes": [],
+                "evaluation": f"of {self.metric}" if self.form == "multiple_choice" else "",
             },
         )
 
@@ -136,8 +137,12 @@ class _Run:
             elif self.form in ("classification", "multiple_choice"):
                 true = int(fixed.integers(self.classes))
                 guess = true if right else int((true + 1 + rng.integers(self.classes - 1)) % self.classes)
-                field = "logits" if self.form == "classification" else "scores"
-                row |= {"prediction": guess, "label": true, field: [0.0] * self.classes}
+                row |= {"prediction": guess, "label": true}
+                if self.form == "classification":
+                    row["logits"] = [0.0] * self.classes
+                else:
+                    row["log_likelihoods"] = [-float(index != guess) for index in range(self.classes)]
+                    row["lengths"] = [1] * self.classes
                 if self.metric == "mnli":
                     row["subset"] = "matched" if index % 2 else "mismatched"
             elif self.form == "question_answering":

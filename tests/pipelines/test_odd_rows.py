@@ -32,9 +32,9 @@ SQUAD = {"id": "q1", "title": "t", "question": "Who won?", "context": SUPER_BOWL
          "answers": {"text": ["Broncos"], "answer_start": [SUPER_BOWL.index("Broncos")]}}  # fmt: skip
 DOCUMENT = {"id": "1", "document": "The pub is open. Anna ate.", "summary": "Anna ate."}
 ARTICLE = {"id": "1", "article": "The pub is open. Anna ate.", "highlights": "Anna ate .\nThe pub is open ."}
-ENDINGS = ["[substeps] Ask for a table.", "Run away.", "[title] Order food .", "Sleep."]
-ACTIVITY = {"activity_label": "Food and Entertaining", "ctx": "[header] How to eat in a pub [title] Go in .",
-            "endings": ENDINGS, "label": "2"}  # fmt: skip
+WORDS = ["Ask for a table.", "Run away.", "Order food .", "Which metal is it?"]
+METALS = {"question": "Which metal is it?", "answerKey": "B",
+          "choices": {"text": ["sodium", "lithium"], "label": ["A", "B"]}}  # fmt: skip
 
 # corpus -> task form, backbone, an ordinary raw row, odd raw rows, what they are called
 CASES = {
@@ -66,14 +66,20 @@ CASES = {
         [{**ARTICLE, "id": "2", "highlights": ""}, {**ARTICLE, "id": "3", "article": "\n"}],
         {"empty document": 1, "empty summary": 1},
     ),
-    "hellaswag": ("multiple_choice", LLAMA, ACTIVITY, [ACTIVITY], {"bracketed marks": 4}),
+    "arc_easy": (
+        "multiple_choice",
+        LLAMA,
+        METALS,
+        [{**METALS, "choices": {"text": ["sodium [Na]", "lithium [Li]"], "label": ["A", "B"]}}],
+        {"bracketed marks": 1},
+    ),
 }
 
 
 def raw_of(name, split):
     """Two ordinary rows, then the odd ones, with ids of their own."""
     ordinary, odd = CASES[name][2], CASES[name][3]
-    rows = [ordinary, ordinary, *odd] if name == "hellaswag" else [ordinary, {**ordinary, "id": "second"}, *odd]
+    rows = [ordinary, {**ordinary, "id": "second"}, *odd]
     return [("train" if split == "train" else "validation", dict(row)) for row in rows]
 
 
@@ -111,7 +117,7 @@ def model_of(backbone, form, num_labels):
     folder = Path("weights") / backbone
     if not folder.is_dir():
         known = get_backbone(backbone)
-        tokenizer = train_tokenizer(ENDINGS * 4, 290, known.separator, architecture=known.architecture)
+        tokenizer = train_tokenizer(WORDS * 4, 290, known.separator, architecture=known.architecture)
         torch.manual_seed(0)
         ids = special_tokens(known.architecture, known.separator).config_ids(tokenizer)
         build_fresh(backbone, vocab_size=len(tokenizer), **ids).save_pretrained(folder)
@@ -130,8 +136,7 @@ def test_odd_rows_are_kept_learned_predicted_and_scored(prepared, name):
                                                        f"gold/quick/{name}.jsonl"))  # fmt: skip
     assert len(train) == len(test) == len(gold) == 2 + len(odd), "nothing is dropped"
     chosen = resolve(load_settings(PARAMS), name)
-    found = odd_rows(chosen.form.name, train)
-    assert found == ({"bracketed marks": 3} if name == "hellaswag" else kinds)
+    assert odd_rows(chosen.form.name, train) == kinds
     counted = Corpus.model_validate({k: v for k, v in read_json(folder / "corpus.json").items() if k != "labels"})
     assert set(counted.revisions.values()) == {COMMIT}
     model, tokenizer = model_of(backbone, chosen.form, chosen.num_labels)

@@ -27,6 +27,7 @@ import replication.training.loop as training
 from analysis.load.searches import read_memory
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
+from replication.corpora.task_corpus import EVALUATION
 from replication.errors import DataError
 from replication.fileio import read_json, read_jsonl, sha256_file
 from replication.predictions import full_rows, read_predictions
@@ -122,6 +123,7 @@ def test_tasks_of_every_form_leave_predictions_and_their_own_metrics(finished, k
     assert metrics["items"] == 6
     assert metrics["primary"] in metrics["metrics"]
     assert all(metrics[name] is not None for name in metrics["metrics"])
+    assert bool(metrics.get("evaluation")) == (metrics["form"] in EVALUATION)
     path = run / "predictions/seed-18.jsonl"
     rows = read_jsonl(path)
     assert not {"label", "answers", "references"} & set(rows[0]), "labels are only in the gold file"

@@ -309,13 +309,15 @@ def test_steps_that_differ_are_named_by_task_and_warned_of(write_task_runs, tmp_
     [
         ("qa", "squad_v1", "squad_v1", ["SQuAD v1.1 †, exact match", "SQuAD v1.1 †, F1"]),
         ("summaries", "xsum", "rouge", ["XSum †, ROUGE-1", "XSum †, ROUGE-2", "XSum †, ROUGE-L", "XSum †, ROUGE-Lsum"]),
-        ("choice", "arc_easy", "accuracy", ["ARC easy †, accuracy"]),
+        ("choice", "arc_easy", "acc_norm", ["ARC easy †, acc", "ARC easy †, acc_norm"]),
     ],
 )
 def test_other_forms_show_every_metric(write_task_runs, tmp_path, authors, group, corpus, metric, headers):
     runs = write_task_runs(tmp_path, tasks={corpus: metric}, methods=("lora",), items=12, seeds=(18,))
     (block,) = score_blocks(Study.of(load_profile(runs)), authors, group)
     assert list(block.headers[1 : 1 + len(headers)]) == headers
+    told = [note for note in block.notes if "evaluation" in note]
+    assert told == (["ARC easy, evaluation: of acc_norm."] if group == "choice" else [])
     assert block.rows[0][-4] == "one seed"
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.shared.experiment import described, method_settings, resolve, resolve_search
 from pipelines.shared.settings import load_settings
+from replication.corpora.registry import describe
 from replication.errors import ConfigError
 from replication.tasks.text_generation import GenerationOptions
 
@@ -28,10 +29,20 @@ def settings(project_root, monkeypatch):
 @pytest.fixture
 def changed(project_root, tmp_path, monkeypatch):
     """Settings of the quick profile after a change of its content."""
+    return rewritten(project_root, tmp_path, monkeypatch, "params.yaml")
+
+
+@pytest.fixture
+def paper(project_root, tmp_path, monkeypatch):
+    """Settings of the paper profile after a change of its content."""
+    return rewritten(project_root, tmp_path, monkeypatch, "pipelines/paper/params.yaml")
+
+
+def rewritten(project_root, tmp_path, monkeypatch, params):
     monkeypatch.chdir(project_root)
 
     def write(change):
-        content = yaml.safe_load((project_root / "params.yaml").read_text())
+        content = yaml.safe_load((project_root / params).read_text())
         change(content)
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(content))
@@ -64,6 +75,29 @@ def test_a_form_says_which_model_and_how_many_labels_it_needs(changed, backbone,
     options = {"stride": 16} if form == "question_answering" else {}
     found = resolve(changed(lambda p: on(p, backbone, corpus=corpus, form=form, options=options)), "new")
     assert (found.form.name, found.form.model_task, found.num_labels) == (form, model_task, labels)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "backbone", "expected"),
+    [
+        ("boolq", "llama-3.1-8b", {"prompt": "{passage}\nQuestion: {question}\nAnswer:", "metric": "acc"}),
+        ("arc_challenge", "llama-3.1-8b", {"prompt": "Question: {question}\nAnswer:", "metric": "acc_norm"}),
+        ("openbookqa", "llama-3.1-8b", {"prompt": "{question}", "metric": "acc_norm"}),
+        ("hellaswag", "llama-3.1-8b", {"prompt": "{question}", "metric": "acc_norm", "length": "characters"}),
+        ("squad_v2", "deberta-v3-base", {"no_answer": True}),
+        ("squad_v1", "deberta-v3-base", {"no_answer": False}),
+        ("cnn_dailymail", "bart-large", {"beams": 4}),
+    ],
+)
+def test_the_paper_profile_runs_a_corpus_by_its_published_protocol(paper, corpus, backbone, expected):
+    form = describe(corpus)["form"]
+    found = described(paper(lambda p: on(p, backbone, settings="r8-qkv", corpus=corpus, form=form)), "new")
+    assert {name: getattr(found.options, name) for name in expected} == expected
+    if "prompt" in expected:
+        other = paper(
+            lambda p: on(p, backbone, settings="r8-qkv", corpus=corpus, form=form, options={"prompt": "Q: {question}"})
+        )
+        assert described(other, "new").options.prompt == "Q: {question}"
 
 
 def test_training_length_reaches_the_options_that_have_one(changed):

@@ -76,14 +76,41 @@ RAW = {
     "boolq": {"question": "is it", "passage": "It is.", "answer": True},
     "arc_easy": {"question": "Q", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "2"},
     "openbookqa": {"question_stem": "Q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"},
-    "hellaswag": {"activity_label": "Cooking", "ctx": "He", "endings": ["eats.", "sleeps."], "label": "1"},
+    "hellaswag": {
+        "activity_label": "Cooking",
+        "ctx": "",
+        "ctx_a": "[header] How to fry [title] Heat a pan.",
+        "ctx_b": "then HE",
+        "endings": ["eats. [substeps] He  sleeps.", "[step]"],
+        "label": "1",
+    },
 }
 ROW = {
-    "boolq": {"question": "It is.\nis it?", "choices": ["no", "yes"], "answer": 1},
+    "boolq": {"passage": "It is.", "question": "is it?", "choices": ["no", "yes"], "answer": 1},
     "arc_easy": {"question": "Q", "choices": ["a", "b", "c"], "answer": 1},
     "openbookqa": {"question": "Q", "choices": ["a", "b"], "answer": 1},
-    "hellaswag": {"question": "Cooking: He", "choices": ["eats.", "sleeps."], "answer": 1},
+    "hellaswag": {
+        "question": "Cooking: How to fry. Heat a pan. Then he",
+        "choices": ["eats. He sleeps.", "[step]"],
+        "answer": 1,
+    },
 }
+
+
+HARNESS = {  # lm-evaluation-harness, lm_eval/tasks: doc_to_text of its yaml files
+    "boolq": ("{passage}\nQuestion: {question}\nAnswer:", "acc"),
+    "arc_easy": ("Question: {question}\nAnswer:", "acc_norm"),
+    "arc_challenge": ("Question: {question}\nAnswer:", "acc_norm"),
+    "openbookqa": ("{question}", "acc_norm"),
+    "hellaswag": ("{question}", "acc_norm"),
+}
+
+
+@pytest.mark.parametrize("name", HARNESS)
+def test_the_card_states_the_published_protocol(name):
+    card = CORPORA[name].card
+    assert (card.evaluation["prompt"], card.metric) == HARNESS[name]
+    assert card.evaluation["length"] == "characters"
 
 
 @pytest.mark.parametrize("name", RAW)

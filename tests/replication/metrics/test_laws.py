@@ -26,7 +26,14 @@ ROWS = {
     "classification": st.fixed_dictionaries(
         {"prediction": binary, "label": binary, "subset": st.sampled_from(["matched", "mismatched"])}
     ),
-    "multiple_choice": st.fixed_dictionaries({"prediction": binary, "label": binary}),
+    "multiple_choice": st.fixed_dictionaries(
+        {
+            "prediction": binary,
+            "label": binary,
+            "log_likelihoods": st.lists(st.floats(-99, 0), min_size=2, max_size=2),
+            "lengths": st.lists(st.integers(1, 30), min_size=2, max_size=2),
+        }
+    ),
     "regression": st.fixed_dictionaries(
         {"prediction": st.integers(0, 50).map(lambda n: n / 10), "label": st.integers(0, 50).map(lambda n: n / 10)}
     ),
@@ -113,11 +120,16 @@ def test_metrics_that_share_a_name_share_what_a_reader_sees():
 
 def test_the_metrics_of_text_generation_are_in_the_official_order():
     assert names("generation") == ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "reference_loss")
-    assert names("question_answering") == ("exact_match", "f1")
+    assert names("question_answering")[:2] == ("exact_match", "f1")
+    assert names("multiple_choice") == ("acc", "acc_norm", "accuracy")
 
 
-def test_only_meteor_cannot_be_resampled_and_only_the_loss_is_better_when_lower():
+def test_what_cannot_be_resampled_and_only_the_loss_is_better_when_lower():
     found = {file: find(file) for file in files()}
-    assert {file for file, metric in found.items() if metric.resampled == "no"} == {"meteor"}
+    assert {file for file, metric in found.items() if metric.resampled == "no"} == {
+        "meteor",
+        "best_exact",
+        "best_f1",
+    }
     assert {file for file, metric in found.items() if metric.resampled == "approximate"} == {"rouge_l", "cider"}
     assert {file for file, metric in found.items() if not metric.higher_is_better} == {"reference_loss"}

@@ -64,7 +64,9 @@ def test_finding_every_metric_imports_nothing_heavy():
 
 
 def test_errors_name_the_file_and_the_valid_names():
-    with pytest.raises(ConfigError, match=r"metric 'charm': no file charm.py in .*; metrics are: accuracy, "):
+    with pytest.raises(
+        ConfigError, match=r"metric 'charm': no file charm.py in .*; metrics are: acc, acc_norm, accuracy, "
+    ):
         find("charm")
     with pytest.raises(ConfigError, match=r"metric 'ngrams': .*ngrams.py assigns no METRIC"):
         find("ngrams")
@@ -82,6 +84,12 @@ def test_one_name_means_what_the_form_and_protocol_say():
     assert named("f1", "classification") is find("f1")
     assert named("f1", "question_answering", "squad_v1") is find("answer_f1")
     assert named("f1", "question_answering", "squad_v2") is find("answer_f1_v2")
+
+
+def test_a_metric_may_lead_in_one_protocol_and_not_in_another():
+    leaders = [leading(protocol).name for protocol in ("acc", "acc_norm", "rouge", "rouge_lsum")]
+    assert leaders == ["acc", "acc_norm", "rougeL", "rougeLsum"]
+    assert reported("acc") == reported("acc_norm")
 
 
 def test_a_file_is_enough(write_metric):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.errors import DataError, ReplicationError
-from replication.metrics.rouge import ROUGE, rouge_scores, split_sentences
+from replication.metrics.rouge import ROUGE, rouge_scores
 
 
 def test_hand_computed_scores():
@@ -40,25 +40,6 @@ def test_a_text_equals_itself(text):
     tokens = len(text.replace(".", "").split())
     assert scores["rouge1"] == pytest.approx(float(tokens > 0))
     assert scores["rougeLsum"] == pytest.approx(float(tokens > 0))
-
-
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
-        ("He said “no.” Then left.\nEnd", ["He said “no.”", "Then left.", "End"]),
-        ("It cost 3.50 pounds.", ["It cost 3.50 pounds."]),
-        (" \n ", []),
-        ("a\n\nb ", ["a", "b"]),
-    ],
-)
-def test_sentences_end_at_newlines_and_behind_their_marks(text, sentences):
-    assert split_sentences(text) == sentences
-
-
-@given(st.text(alphabet="ab.!? \n\"'”", max_size=40))
-def test_no_letter_is_lost(text):
-    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
 
 def test_errors_say_what_is_wrong(monkeypatch):

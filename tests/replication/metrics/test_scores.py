@@ -179,8 +179,13 @@ BINARY = rows([1, 1, 1, 0], [1, 0, 1, 0])
         ),
         (
             "squad_v2",
-            [{"id": 1, "prediction": "", "answers": []}, {"id": 2, "prediction": "red y", "answers": ["y"]}],
-            {"exact_match": 0.5, "f1": (1 + 2 / 3) / 2},
+            [
+                {"id": 1, "prediction": "", "answers": [], "no_answer_score": 1.0},
+                {"id": 2, "prediction": "red y", "answers": ["y"], "no_answer_score": -1.0},
+            ],
+            {"exact_match": 0.5, "f1": (1 + 2 / 3) / 2}
+            | {"HasAns_exact": 0.0, "HasAns_f1": 2 / 3, "NoAns_exact": 1.0, "NoAns_f1": 1.0}
+            | {"best_exact": 0.5, "best_f1": (1 + 2 / 3) / 2},
         ),
         (
             "rouge",
@@ -225,7 +230,7 @@ def test_errors_name_metric_row_and_field(metric, predictions, message):
 
 
 def test_an_unknown_metric_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="metric 'bleu' is unknown; known are: accuracy, cola"):
+    with pytest.raises(ConfigError, match="metric 'bleu' is unknown; known are: acc, acc_norm, accuracy, cola"):
         score_task("bleu", BINARY)
 
 

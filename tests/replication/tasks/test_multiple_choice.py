@@ -3,7 +3,9 @@ import json
 import pytest
 import torch
 
+from replication.corpora.choices import CORPORA
 from replication.errors import ConfigError, DataError, TrainingError
+from replication.metrics import score_task
 from replication.tasks import get_form
 
 FORM = get_form("multiple_choice")
@@ -31,18 +33,22 @@ def log_probability(model, tokenizer, prompt, choice):
     return total, len(tokenizer.encode(" " + choice))
 
 
-@pytest.mark.parametrize("length", ["characters", "bytes", "tokens", "none"])
-def test_scores_are_log_probabilities_over_the_length(llama, length):
+@pytest.mark.parametrize(
+    ("length", "metric"), [("characters", "acc"), ("characters", "acc_norm"), ("bytes", "acc_norm"), ("tokens", "acc")]
+)
+def test_log_likelihoods_and_lengths_of_every_choice(llama, length, metric):
     model, tokenizer = llama
-    options = FORM.options({"max_length": 60, "batch_size": 3, "length": length})
+    options = FORM.options({"max_length": 60, "batch_size": 3, "length": length}, metric=metric)
     found = FORM.predict(model, tokenizer, ROWS[:2], options)
     for row, entry in zip(ROWS, found, strict=False):
-        for choice, score in zip(row["choices"], entry["scores"], strict=True):
+        for choice, value, size in zip(row["choices"], entry["log_likelihoods"], entry["lengths"], strict=True):
             total, tokens = log_probability(model, tokenizer, f"Question: {row['question']}\nAnswer:", choice)
-            sizes = {"characters": len(choice), "bytes": len(choice.encode()), "tokens": tokens, "none": 1}
-            assert score == pytest.approx(total / sizes[length], abs=2e-5)
-        assert entry["prediction"] == entry["scores"].index(max(entry["scores"]))
+            assert value == pytest.approx(total, abs=2e-5)
+            assert size == {"characters": len(choice), "bytes": len(choice.encode()), "tokens": tokens}[length]
         assert entry["label"] == row["answer"]
+    # what a run calls right is what its leading metric counts
+    rights = [float(entry["prediction"] == entry["label"]) for entry in found]
+    assert score_task(metric, found)[metric] == sum(rights) / len(rights)
 
 
 def test_the_length_decides_between_a_short_and_a_long_choice(llama):
@@ -52,9 +58,10 @@ def test_the_length_decides_between_a_short_and_a_long_choice(llama):
     tokens = [len(tokenizer.encode(" " + choice)) for choice in row["choices"]]
     found = {
         length: FORM.predict(model, tokenizer, [row], FORM.options({"length": length}))[0]["prediction"]
-        for length in ("none", "tokens", "characters", "bytes")
+        for length in ("tokens", "characters", "bytes")
     }
-    assert found["none"] == tokens.index(min(tokens))
+    as_it_is = FORM.predict(model, tokenizer, [row], FORM.options(metric="acc"))[0]
+    assert as_it_is["prediction"] == tokens.index(min(tokens))
     assert found["tokens"] == 0  # all equal: the first
     for length, sizes in (("characters", (1, 5, 3)), ("bytes", (2, 15, 3))):
         rates = [-count / size for count, size in zip(tokens, sizes, strict=True)]
@@ -69,11 +76,12 @@ def test_predictions_keep_row_order_and_do_not_depend_on_batches(llama):
     assert model.training
     assert sum(done) == 3
     assert [row["id"] for row in found] == ["c1", "c2", "c3"]
-    assert [len(row["scores"]) for row in found] == [3, 2, 2]
+    assert [len(row["log_likelihoods"]) for row in found] == [3, 2, 2]
     json.dumps(found, allow_nan=False)
     assert found == FORM.predict(model, tokenizer, ROWS, OPTIONS)
     for row, one in zip(found, ROWS, strict=True):
-        assert FORM.predict(model, tokenizer, [one], OPTIONS)[0]["scores"] == pytest.approx(row["scores"], abs=1e-5)
+        alone = FORM.predict(model, tokenizer, [one], OPTIONS)[0]["log_likelihoods"]
+        assert alone == pytest.approx(row["log_likelihoods"], abs=1e-4)
 
 
 def test_training_learns_the_right_choices_tokens_alone(llama):
@@ -104,7 +112,7 @@ def test_a_long_prompt_loses_its_beginning_alike_for_every_choice(llama):
     first, second = _encode_choices(tokenizer, ROWS[2], 3, OPTIONS)
     assert first.dropped_tokens == second.dropped_tokens > 0
     assert max(len(first), len(second)) == 40
-    prompt = tokenizer.encode(f"Question: {ROWS[2]['question'].strip()}\nAnswer:")
+    prompt = tokenizer.encode(f"Question: {ROWS[2]['question']}\nAnswer:")
     for example in (first, second):
         context = example.input_ids[: example.loss_mask.index(1)]
         assert context == prompt[first.dropped_tokens :]
@@ -113,16 +121,41 @@ def test_a_long_prompt_loses_its_beginning_alike_for_every_choice(llama):
 def test_the_prompt_and_the_tokenizers_own_opening_token(tokenizer_of):
     bare, wrapping = tokenizer_of("bare"), tokenizer_of("byte_pieces")
     options = FORM.options({"prompt": "{question}"})
-    row = {"id": 1, "question": "{Anna} ate", "choices": ["pasta", " food "], "answer": 1}
+    row = {"id": 1, "question": "{Anna} ate", "choices": ["pasta", "food"], "answer": 1}
     (example,) = FORM.encode(bare, [row], options)
     assert example.input_ids == [*bare.encode("{Anna} ate"), *bare.encode(" food")]
     (opened,) = FORM.encode(wrapping, [row], options)
     assert opened.input_ids == [wrapping.bos_token_id, *example.input_ids]
 
 
+def test_a_passage_comes_first_and_white_space_at_the_end_goes_to_the_choice(tokenizer_of):
+    tokenizer = tokenizer_of("bare")
+    row = {"id": 1, "passage": "{question} Anna", "question": "is it?", "choices": ["no", "yes"], "answer": 1}
+    options = FORM.options({}, **CORPORA["boolq"].card.evaluation)
+    (example,) = FORM.encode(tokenizer, [row], options)
+    prompt = tokenizer.encode("{question} Anna\nQuestion: is it?\nAnswer:")
+    assert example.input_ids == [*prompt, *tokenizer.encode(" yes")]
+    bare = FORM.options({}, **CORPORA["hellaswag"].card.evaluation)
+    (example,) = FORM.encode(tokenizer, [{**row, "question": "Anna ate  ", "choices": ["pasta", " food"]}], bare)
+    assert example.input_ids == [*tokenizer.encode("Anna ate"), *tokenizer.encode("    food")]
+    with pytest.raises(DataError, match=r"row 'c1': field 'passage' is missing, but the prompt has \{passage\}"):
+        FORM.encode(tokenizer, ROWS, options)
+
+
+def test_a_task_overrides_its_card():
+    card = CORPORA["boolq"].card.evaluation
+    assert FORM.options({}, **card, metric="acc").prompt == card["prompt"]
+    changed = FORM.options({"prompt": "{question}"}, **card, metric="acc")
+    assert (changed.prompt, changed.metric) == ("{question}", "acc")
+    assert set(changed.recorded()) == {"batch_size", "max_length", "prompt", "length"}
+    with pytest.raises(ConfigError, match="unknown task option metric"):
+        FORM.options({"metric": "acc"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"passage": " "}, "row 'c2': field 'passage' is blank"),
         ({"answer": 2}, "row 'c2': field 'answer' must be an index into its 2 choices, found 2"),
         ({"answer": True}, "row 'c2': field 'answer'"),
         ({"choices": ["no"]}, "row 'c2': field 'choices' must be a list of at least two"),
@@ -144,6 +177,12 @@ def test_more_errors(llama):
     model.lm_head.weight.data[:] = float("nan")
     with pytest.raises(TrainingError, match="row 'c1'"):
         FORM.predict(model, tokenizer, ROWS, OPTIONS)
-    for settings in ({"prompt": "Answer:"}, {"prompt": "{question} "}, {"length": "words"}, {"max_length": 1}):
+    for settings in (
+        {"prompt": "Answer:"},
+        {"prompt": "{question} "},
+        {"prompt": "{passage}{passage}{question}"},
+        {"length": "none"},
+        {"max_length": 1},
+    ):
         with pytest.raises(ConfigError, match=f"task option {next(iter(settings))}="):
             FORM.options(settings)

@@ -144,6 +144,7 @@ def test_the_best_window_wins_and_no_answer_counts_by_its_worst(tokenizer_of):
     ):
         found = FORM.predict(model, tokenizer, [question], FORM.options({**options, **more}))[0]
         assert (found["prediction"], found["no_answer_score"]) == (expected, 0.5)
+        assert found.get("span") == ("c d" if more else None)  # kept for other thresholds
 
 
 def test_a_window_where_no_answer_scores_little_decides_for_the_row(tokenizer_of):
