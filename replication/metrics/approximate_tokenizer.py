@@ -66,7 +66,7 @@ def _tokenize_one(text: str) -> str:
     return " ".join(token for piece, end in zip(pieces, ends, strict=False) for token in _tokens(piece, end))
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 16)
 def _tokens(piece: str, end: bool) -> tuple[str, ...]:
     """Tokens of what stands between white space; no rule but that of abbreviations sees what follows it."""
     found = (token.lower() for token in _TOKEN.findall(piece if end else f"{piece} x"))

@@ -19,12 +19,13 @@ import numpy as np
 
 from replication.metrics import approximate_tokenizer
 from replication.metrics.metric import Floats, Rows, lists_of_texts, share, texts, with_ones
-from replication.metrics.ngrams import Corpus, Ints, Numbered, Runs, laid_out, number, runs
+from replication.metrics.ngrams import Corpus, Ints, Numbered, Runs, in_references, laid_out, number, runs
 from replication.metrics.programs import Programs
 from replication.metrics.texts import References, TextMetric, Texts
 
 _ORDER = 4
 _SIGMA = 6.0  # width of the penalty on lengths
+_TEXTS = 20_000  # added up together
 
 
 class Cider(TextMetric):
@@ -106,11 +107,12 @@ def _similarities(predictions: Texts, references: References, log: Callable[[flo
     own = corpus.begins[item]
     shared, norms = [], []
     for found in runs(corpus, _ORDER):
-        frequency = _document_frequency(corpus, found)
+        _, frequency = in_references(corpus, found)
         weight, square = _weights(found, frequency, log(float(len(predictions))), log)
-        shared.append(_products(corpus, found, weight)[golds])
         norm = np.sqrt(_added(corpus, found.first, square))
+        del square
         norms.append(norm[own] * norm[golds])
+        shared.append(_products(corpus, found, weight)[golds])
     pairs = np.maximum(0, corpus.lengths - 1)
     return _Similarities(item, shared, norms, pairs[own] - pairs[golds])
 
@@ -125,45 +127,44 @@ def _numbered(references: References) -> Numbered:
     return number(([text.split() for text in texts] for texts in references), {})
 
 
-def _document_frequency(corpus: Corpus, found: Runs) -> Ints:
-    """Of each n-gram the items that have it in a reference."""
-    if not len(found.groups):
-        return np.zeros(0, dtype=np.int64)
-    predicted = corpus.predicted[found.text[found.groups]]
-    in_references = np.diff(found.groups, append=len(found.text)) > predicted
-    return np.bincount(found.gram[found.groups[in_references]], minlength=len(found.prefix))
-
-
 def _weights(found: Runs, frequency: Ints, size: float, log: Callable[[float], float]) -> tuple[Floats, Floats]:
-    """tf-idf of each run and its square; both functions are called once for each value, as scalars."""
-    values, which = np.unique(frequency, return_inverse=True)
-    idf = np.array([size - log(max(1.0, float(value))) for value in values.tolist()])
-    weight = found.count * idf[which][found.gram]
-    once = found.count == 1
-    square = np.empty(len(weight))
-    square[once] = np.array([value**2 for value in idf.tolist()])[which][found.gram[once]]
-    repeated, again = np.unique(weight[~once], return_inverse=True)
-    square[~once] = np.array([value**2 for value in repeated.tolist()])[again]
+    """tf-idf of each run and its square; the functions are called once for each value, as on scalars."""
+    idf = np.zeros(frequency.max(initial=0) + 1)
+    for value in np.flatnonzero(np.bincount(frequency)).tolist():
+        idf[value] = size - log(max(1.0, float(value)))
+    of_run = frequency[found.gram]
+    weight = found.count * idf[of_run]
+    square = np.array([value**2 for value in idf.tolist()])[of_run]
+    often = np.flatnonzero(found.count > 1)
+    values, which = np.unique(weight[often], return_inverse=True)
+    square[often] = np.array([value**2 for value in values.tolist()])[which]
     return weight, square
 
 
 def _products(corpus: Corpus, found: Runs, weight: Floats) -> Floats:
     """Of each text the product of its vector and that of its item's prediction."""
-    sizes = np.diff(found.groups, append=len(found.text))
-    begins = np.repeat(found.groups, sizes)  # where the group of each run begins
-    with_prediction = corpus.predicted[found.text[begins]] if len(begins) else np.zeros(0, dtype=bool)
-    run = np.flatnonzero(with_prediction & (begins != np.arange(len(begins))))
-    said = begins[run]
-    run, said = (values[np.argsort(found.first[said], kind="stable")] for values in (run, said))
+    predicted = corpus.predicted[found.text[found.groups]]
+    said = found.groups[predicted]  # the first run of an item's n-gram is the prediction's
+    others = np.diff(found.groups, append=len(found.text))[predicted] - 1
+    said = np.repeat(said, others)
+    run = said + 1 + np.arange(len(said)) - np.repeat(np.cumsum(others) - others, others)
+    order = np.argsort(found.first[said], kind="stable")
+    said, run = said[order], run[order]
     products = np.minimum(weight[said], weight[run]) * weight[run]
     return np.bincount(found.text[run], weights=products, minlength=len(corpus.lengths))
 
 
 def _added(corpus: Corpus, first: Ints, values: Floats) -> Floats:
-    """Sums by text, in the order of the first occurrences."""
+    """Sums by text, in the order of the first occurrences; some texts at a time, to bound memory."""
     at = np.zeros(len(corpus.words))
     at[first] = values
-    return np.bincount(corpus.text, weights=at, minlength=len(corpus.lengths))
+    texts, ends = len(corpus.lengths), np.concatenate([[0], np.cumsum(corpus.lengths)])
+    sums = [
+        np.bincount(corpus.text[begin:end] - start, weights=at[begin:end], minlength=min(_TEXTS, texts - start))
+        for start in range(0, texts, _TEXTS)
+        for begin, end in [(ends[start], ends[min(start + _TEXTS, texts)])]
+    ]
+    return np.concatenate(sums)
 
 
 METRIC = Cider()

@@ -10,7 +10,7 @@ import numpy as np
 
 from replication.metrics.metric import Floats
 from replication.metrics.mteval_tokenizer import tokenize
-from replication.metrics.ngrams import Corpus, Ints, Matches, Numbered, laid_out, matches, number, runs
+from replication.metrics.ngrams import Corpus, Ints, Numbered, in_references, laid_out, matches, number, runs
 from replication.metrics.texts import References, Texts
 
 LONGEST = 5
@@ -41,13 +41,11 @@ def counts(predictions: Texts, references: References) -> Counts:
     corpus = laid_out(map(tokenize, predictions), _numbered(references))
     matched, information = (np.zeros((len(predictions), LONGEST), dtype=kind) for kind in (np.int64, np.float64))
     totals = []
-    said = corpus.predicted
-    before = np.array([corpus.lengths[~said].sum()])  # how often the empty n-gram occurs: once a word
+    before = np.array([corpus.lengths[~corpus.predicted].sum()])  # how often the empty n-gram occurs: once a word
     for order, found in enumerate(runs(corpus, LONGEST)):
-        in_references = np.where(said[found.text], 0, found.count)
-        seen = np.bincount(found.gram, weights=in_references, minlength=len(found.prefix)).astype(np.int64)
+        seen, _ = in_references(corpus, found)
         hits = matches(corpus, found)
-        values = hits.count * _information(hits, before[found.prefix], seen)
+        values = hits.count * _information(before[found.prefix[hits.gram]], seen[hits.gram])
         matched[:, order] = np.bincount(hits.item, weights=hits.count, minlength=len(predictions))
         information[:, order] = np.bincount(hits.item, weights=values, minlength=len(predictions))
         totals.append(float(np.cumsum(values)[-1]) if len(values) else 0.0)
@@ -64,9 +62,9 @@ def _numbered(references: References) -> Numbered:
     return number(([tokenize(text) for text in texts] for texts in references), {})
 
 
-def _information(hits: Matches, before: Ints, seen: Ints) -> Floats:
+def _information(prefixes: Ints, seen: Ints) -> Floats:
     """log2 of how often the first n - 1 words of each match occur over how often all n do, by math.log."""
-    ratios, which = np.unique(before[hits.gram] / seen[hits.gram], return_inverse=True)
+    ratios, which = np.unique(prefixes / seen, return_inverse=True)
     return np.array([math.log(ratio, 2) for ratio in ratios.tolist()])[which]
 
 

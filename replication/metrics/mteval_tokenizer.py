@@ -38,7 +38,7 @@ def tokenize(text: str) -> list[str]:
     return [word for piece in text.split() for word in _words(piece)] or [""]
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 16)
 def _words(piece: str) -> tuple[str, ...]:
     """Words of what stands between white space: no rule looks further, and corpora repeat their pieces."""
     # The padding lets the patterns below see a neighbour at both ends.

@@ -42,7 +42,11 @@ def number(items: Iterable[Sequence[Sequence[str]]], vocabulary: dict[str, int])
         for text in texts:
             lengths.append(len(text))
             words.extend([vocabulary.setdefault(word, len(vocabulary)) for word in text])
-    arrays = np.array(words, dtype=np.int32), np.array(lengths, dtype=np.int64), np.array(per_item, dtype=np.int64)
+    arrays = (
+        np.asarray(words, dtype=np.int32),
+        np.asarray(lengths, dtype=np.int64),
+        np.asarray(per_item, dtype=np.int64),
+    )
     return Numbered(*arrays, vocabulary)
 
 
@@ -64,9 +68,9 @@ class Corpus:
         return np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
 
     @cached_property
-    def item(self) -> Ints:
+    def item(self) -> npt.NDArray[np.int32]:
         """The item of each text."""
-        return np.repeat(np.arange(len(self.begins)), self.texts)
+        return np.repeat(np.arange(len(self.begins), dtype=np.int32), self.texts)
 
     @cached_property
     def texts(self) -> Ints:
@@ -109,7 +113,7 @@ class Runs:
     count: npt.NDArray[np.int32]
     prefix: npt.NDArray[np.int32]
     """Of each n-gram number: the number of its first n - 1 words in the order before."""
-    groups: Ints
+    groups: npt.NDArray[np.int32]
     """Where n-gram or item change."""
 
 
@@ -121,22 +125,37 @@ def runs(corpus: Corpus, longest: int) -> Iterator[Runs]:
         if order > 1:
             starts = starts[: max(0, np.searchsorted(starts, len(corpus.words) - order + 1))]
             starts = starts[corpus.text[starts + (order - 1)] == corpus.text[starts]]
-        key = grams[starts].astype(np.int64) * corpus.size + corpus.words[starts + (order - 1)]
-        position = np.argsort(key, kind="stable")
-        key = key[position]
-        position = starts[position]
+        key = grams[starts].astype(np.int64)
+        key *= corpus.size
+        key += corpus.words[starts + (order - 1)]
+        by_key = np.argsort(key, kind="stable")
+        key, position = key[by_key], starts[by_key]
+        del by_key
         new = _changes(key)
         prefix = (key[new] // corpus.size).astype(np.int32)
         del key
-        gram = np.cumsum(new, dtype=np.int32) - np.int32(1)
-        grams = np.zeros(len(corpus.words), dtype=np.int32)
-        grams[position] = gram
+        gram = np.cumsum(new, dtype=np.int32)
+        gram -= 1
+        grams[position] = gram  # elsewhere stand n-grams of lower orders, at no start of the next one
         text = corpus.text[position]
-        begins = np.flatnonzero(new | _changes(text))
-        count = np.diff(begins, append=len(position)).astype(np.int32)
+        begins = np.flatnonzero(new | _changes(text)).astype(np.int32)
+        count = np.diff(begins, append=np.int32(len(position)))
         gram, text, position = gram[begins], text[begins], position[begins]
-        groups = np.flatnonzero(_changes(gram) | _changes(corpus.item[text]))
+        groups = np.flatnonzero(_changes(gram) | _changes(corpus.item[text])).astype(np.int32)
+        del new, begins
         yield Runs(gram, text, position, count, prefix, groups)
+        del gram, text, position, count, prefix, groups
+
+
+def in_references(corpus: Corpus, found: Runs) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Of each n-gram its occurrences in all references, and the items that have it in one."""
+    if not len(found.groups):
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    count = np.where(corpus.predicted[found.text], np.int32(0), found.count)
+    held = np.diff(found.groups, append=np.int32(len(found.text))) > corpus.predicted[found.text[found.groups]]
+    occurrences = np.add.reduceat(count, np.flatnonzero(_changes(found.gram)))
+    items = np.add.reduceat(held.astype(np.int32), np.flatnonzero(_changes(found.gram[found.groups])))
+    return occurrences, items
 
 
 def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
@@ -150,7 +169,7 @@ def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
 class Matches:
     """The n-grams of predictions that their references have, in the order of their first occurrence."""
 
-    item: Ints
+    item: npt.NDArray[np.int32]
     gram: npt.NDArray[np.int32]
     count: Ints
     """Occurrences in the prediction, at most those in the one reference that has most."""
@@ -159,10 +178,10 @@ class Matches:
 def matches(corpus: Corpus, found: Runs) -> Matches:
     """The clipped counts of one order."""
     if not len(found.groups):
-        none = np.zeros(0, dtype=np.int64)
-        return Matches(none, none.astype(np.int32), none)
+        none = np.zeros(0, dtype=np.int32)
+        return Matches(none, none, none.astype(np.int64))
     predicted = corpus.predicted[found.text]
-    most = np.maximum.reduceat(np.where(predicted, 0, found.count), found.groups)
+    most = np.maximum.reduceat(np.where(predicted, np.int32(0), found.count), found.groups)
     both = predicted[found.groups] & (most > 0)
     run = found.groups[both]
     order = np.argsort(found.first[run])
