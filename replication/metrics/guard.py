@@ -21,6 +21,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "qqp": ("not_duplicate", "duplicate"),
     "rte": _TWO_WAY,
     "sst2": ("negative", "positive"),
+    "wnli": ("not_entailment", "entailment"),
 }
 """Protocol -> class names in the order of their indices. STS-B has none: it is scored on numbers."""
 

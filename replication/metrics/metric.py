@@ -66,6 +66,8 @@ class Metric(ABC):
     resampled: Literal["exact", "approximate", "no"] = "exact"
     """Whether the summed item statistics of all items give the official score up to rounding, give it on another
     tokenisation, or do not exist."""
+    of_one_item: bool = True
+    """Whether the score of a single item says something of it (False: a correlation, an F1 of classes)."""
     java: Literal["no", "tokenizer", "program"] = "no"
     """The part that needs Java. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
 
