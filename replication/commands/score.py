@@ -250,7 +250,7 @@ def _generated(files: Mapping[str, Path], references: Path | None) -> tuple[dict
 
 
 def _score(
-    protocol: str, line: str, systems: dict[str, Rows], notes: tuple[str, ...], output: _Output, *, java: bool = True
+    protocol: str, line: str, systems: Mapping[str, Rows], notes: tuple[str, ...], output: _Output, *, java: bool = True
 ) -> None:
     from replication.fileio import write_jsonl
     from replication.metrics import reported, score_systems

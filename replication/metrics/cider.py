@@ -133,8 +133,8 @@ def _weights(found: Runs, frequency: Ints, size: float, log: Callable[[float], f
     for value in np.flatnonzero(np.bincount(frequency)).tolist():
         idf[value] = size - log(max(1.0, float(value)))
     of_run = frequency[found.gram]
-    weight = found.count * idf[of_run]
-    square = np.array([value**2 for value in idf.tolist()])[of_run]
+    weight: Floats = found.count * idf[of_run]
+    square: Floats = np.array([value**2 for value in idf.tolist()])[of_run]
     often = np.flatnonzero(found.count > 1)
     values, which = np.unique(weight[often], return_inverse=True)
     square[often] = np.array([value**2 for value in values.tolist()])[which]
@@ -151,7 +151,8 @@ def _products(corpus: Corpus, found: Runs, weight: Floats) -> Floats:
     order = np.argsort(found.first[said], kind="stable")
     said, run = said[order], run[order]
     products = np.minimum(weight[said], weight[run]) * weight[run]
-    return np.bincount(found.text[run], weights=products, minlength=len(corpus.lengths))
+    sums: Floats = np.bincount(found.text[run], weights=products, minlength=len(corpus.lengths))
+    return sums
 
 
 def _added(corpus: Corpus, first: Ints, values: Floats) -> Floats:

@@ -39,9 +39,10 @@ class Counts:
 def counts(predictions: Texts, references: References) -> Counts:
     """Counts of raw texts; DataError for an item without a reference."""
     corpus = laid_out(map(tokenize, predictions), _numbered(references))
-    matched, information = (np.zeros((len(predictions), LONGEST), dtype=kind) for kind in (np.int64, np.float64))
+    matched: Ints = np.zeros((len(predictions), LONGEST), dtype=np.int64)
+    information: Floats = np.zeros((len(predictions), LONGEST))
     totals = []
-    before = np.array([corpus.lengths[~corpus.predicted].sum()])  # how often the empty n-gram occurs: once a word
+    before: Ints = np.array([corpus.lengths[~corpus.predicted].sum()])  # how often the empty n-gram occurs: once a word
     for order, found in enumerate(runs(corpus, LONGEST)):
         seen, _ = in_references(corpus, found)
         hits = matches(corpus, found)
@@ -50,10 +51,10 @@ def counts(predictions: Texts, references: References) -> Counts:
         information[:, order] = np.bincount(hits.item, weights=values, minlength=len(predictions))
         totals.append(float(np.cumsum(values)[-1]) if len(values) else 0.0)
         before = seen
-    arrays = matched, information, corpus.lengths[corpus.begins], *_reference_lengths(corpus)
-    for values in arrays:
-        values.setflags(write=False)
-    matched, information, lengths, closest, mean = arrays
+    closest, mean = _reference_lengths(corpus)
+    lengths = corpus.lengths[corpus.begins]
+    for array in (matched, information, lengths, closest, mean):
+        array.setflags(write=False)
     return Counts(matched, information, tuple(totals), lengths, closest, mean)
 
 

@@ -12,13 +12,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replication.errors import DataError
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 
@@ -26,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 class Numbered:
     """The words of many texts as numbers."""
 
-    words: npt.NDArray[np.int32]
+    words: Ints
     lengths: Ints
     """Words in each text."""
     per_item: Ints
@@ -54,7 +55,7 @@ def number(items: Iterable[Sequence[Sequence[str]]], vocabulary: dict[str, int])
 class Corpus:
     """Predictions and references laid out item by item."""
 
-    words: npt.NDArray[np.int32]
+    words: Ints
     lengths: Ints
     """Words in each text."""
     begins: Ints
@@ -63,12 +64,12 @@ class Corpus:
     """Numbers of words are below it."""
 
     @cached_property
-    def text(self) -> npt.NDArray[np.int32]:
+    def text(self) -> Ints:
         """The text of each word."""
         return np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
 
     @cached_property
-    def item(self) -> npt.NDArray[np.int32]:
+    def item(self) -> Ints:
         """The item of each text."""
         return np.repeat(np.arange(len(self.begins), dtype=np.int32), self.texts)
 
@@ -105,15 +106,15 @@ def laid_out(predictions: Iterable[Sequence[str]], references: Numbered) -> Corp
 class Runs:
     """The distinct n-grams of each text, for one n: equal ones adjacent, among them those of an item."""
 
-    gram: npt.NDArray[np.int32]
+    gram: Ints
     """Number of the n-gram among those of its order."""
-    text: npt.NDArray[np.int32]
-    first: npt.NDArray[np.int32]
+    text: Ints
+    first: Ints
     """Where it first occurs in the text."""
-    count: npt.NDArray[np.int32]
-    prefix: npt.NDArray[np.int32]
+    count: Ints
+    prefix: Ints
     """Of each n-gram number: the number of its first n - 1 words in the order before."""
-    groups: npt.NDArray[np.int32]
+    groups: Ints
     """Where n-gram or item change."""
 
 
@@ -147,7 +148,7 @@ def runs(corpus: Corpus, longest: int) -> Iterator[Runs]:
         del gram, text, position, count, prefix, groups
 
 
-def in_references(corpus: Corpus, found: Runs) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def in_references(corpus: Corpus, found: Runs) -> tuple[Ints, Ints]:
     """Of each n-gram its occurrences in all references, and the items that have it in one."""
     if not len(found.groups):
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
@@ -169,8 +170,8 @@ def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
 class Matches:
     """The n-grams of predictions that their references have, in the order of their first occurrence."""
 
-    item: npt.NDArray[np.int32]
-    gram: npt.NDArray[np.int32]
+    item: Ints
+    gram: Ints
     count: Ints
     """Occurrences in the prediction, at most those in the one reference that has most."""
 

@@ -141,7 +141,8 @@ def _predicted_answers(path: Path) -> dict[str, dict[str, Any]]:
     if not content.rows:
         raise DataError(f'{content.where}: plain text; expected {{"id": "answer", ...}} or rows with "id"')
     name = content.first_of(("prediction", "prediction_text")) or "prediction"
-    texts, found = content.text_column(name), {}
+    texts = content.text_column(name)
+    found: dict[str, dict[str, Any]] = {}
     for index, (row, text) in enumerate(zip(content.rows, texts, strict=True)):
         if "id" not in row:
             raise DataError(f'{content.at(index)}: no field "id"')
@@ -186,7 +187,7 @@ def _answers(value: Any, where: str) -> list[str]:
     listed = value.get("text") if isinstance(value, Mapping) else value
     if not isinstance(listed, list):
         raise DataError(f'{where}: "answers" is {type(value).__name__}, expected a list of texts')
-    texts = [entry.get("text") if isinstance(entry, Mapping) else entry for entry in listed]
+    texts: list[Any] = [entry.get("text") if isinstance(entry, Mapping) else entry for entry in listed]
     if not all(isinstance(text, str) for text in texts):
         raise DataError(f'{where}: "answers" holds something else than texts')
     return texts
