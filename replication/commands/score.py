@@ -239,11 +239,12 @@ def _files(predictions: Path | None, systems: list[str] | None) -> dict[str, Pat
 def _generated(files: Mapping[str, Path], references: Path | None) -> tuple[dict[str, Rows], tuple[str, ...]]:
     from replication.metrics.score_files import read_items
 
-    rows, notes = {}, []
+    rows: dict[str, Rows] = {}
+    notes: list[str] = []
     for name, path in files.items():
         items = read_items(path, references)
         notes += items.notes
-        names = items.inputs or list(range(len(items.predictions)))
+        names: Sequence[str | int] = items.inputs or range(len(items.predictions))
         triples = zip(names, items.predictions, items.references, strict=True)
         rows[name] = [{"id": item, "prediction": said, "references": golds} for item, said, golds in triples]
     return rows, tuple(notes)

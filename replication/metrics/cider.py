@@ -133,7 +133,7 @@ def _weights(found: Runs, frequency: Ints, size: float, log: Callable[[float], f
     for value in np.flatnonzero(np.bincount(frequency)).tolist():
         idf[value] = size - log(max(1.0, float(value)))
     of_run = frequency[found.gram]
-    weight: Floats = found.count * idf[of_run]
+    weight = idf[of_run] * found.count
     square: Floats = np.array([value**2 for value in idf.tolist()])[of_run]
     often = np.flatnonzero(found.count > 1)
     values, which = np.unique(weight[often], return_inverse=True)
@@ -151,8 +151,7 @@ def _products(corpus: Corpus, found: Runs, weight: Floats) -> Floats:
     order = np.argsort(found.first[said], kind="stable")
     said, run = said[order], run[order]
     products = np.minimum(weight[said], weight[run]) * weight[run]
-    sums: Floats = np.bincount(found.text[run], weights=products, minlength=len(corpus.lengths))
-    return sums
+    return np.asarray(np.bincount(found.text[run], weights=products, minlength=len(corpus.lengths)), dtype=np.float64)
 
 
 def _added(corpus: Corpus, first: Ints, values: Floats) -> Floats:

@@ -148,7 +148,7 @@ def _predicted_answers(path: Path) -> dict[str, dict[str, Any]]:
             raise DataError(f'{content.at(index)}: no field "id"')
         if str(row["id"]) in found:
             raise DataError(f"{content.at(index)}: a second prediction for {row['id']!r}")
-        kept = {field: row[field] for field in ("answers", "span", "no_answer_score") if field in row}
+        kept: dict[str, Any] = {field: row[field] for field in ("answers", "span", "no_answer_score") if field in row}
         if "no_answer_probability" in row:
             kept["no_answer_score"] = row["no_answer_probability"]
         found[str(row["id"])] = {"prediction": text, **kept}
