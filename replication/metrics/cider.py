@@ -133,7 +133,7 @@ def _weights(found: Runs, frequency: Ints, size: float, log: Callable[[float], f
     for value in np.flatnonzero(np.bincount(frequency)).tolist():
         idf[value] = size - log(max(1.0, float(value)))
     of_run = frequency[found.gram]
-    weight = idf[of_run] * found.count
+    weight: Floats = np.multiply(idf[of_run], found.count, dtype=np.float64)
     square: Floats = np.array([value**2 for value in idf.tolist()])[of_run]
     often = np.flatnonzero(found.count > 1)
     values, which = np.unique(weight[often], return_inverse=True)

@@ -130,6 +130,19 @@ def answered(predictions: Path, references: Path | None, no_answer: Path | None)
     return [{**row, "no_answer_score": nulls[row["id"]]} if nulls else row for row in rows], version
 
 
+def plain_answers(predictions: Sequence[Any], references: Sequence[Any]) -> tuple[list[str], list[list[str]]]:
+    """Texts and lists of gold answers of the standard dictionaries, {"id", "prediction_text"} and {"id", "answers"}.
+
+    DataError for an id without a prediction, with two, or without references.
+    """
+    said, gold = ({entry.get("id"): entry for entry in entries} for entries in (predictions, references))
+    if said.keys() != gold.keys() or len(said) != len(predictions) or len(gold) != len(references):
+        odd = next(iter(said.keys() ^ gold.keys()), "an id that occurs twice")
+        raise DataError(f"each id needs one prediction and one entry of references; see {odd!r}")
+    texts = [said[key].get("prediction_text") for key in gold]
+    return texts, [_answers(entry.get("answers"), f"references, {key!r}") for key, entry in gold.items()]
+
+
 def _predicted_answers(path: Path) -> dict[str, dict[str, Any]]:
     content = _content(path, {"id", "prediction_text", "prediction"}, ("id", "prediction"))
     row_fields = {"prediction", "prediction_text"}
