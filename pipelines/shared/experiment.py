@@ -152,6 +152,7 @@ class Experiment:
             "method": self.method,
             "method_config": dict(self.settings),
             "training": asdict(self.training),
+            "options": self.options.recorded(),  # training reads prompts and lengths
             "threads": self.threads,
             "seed": seed,
             "training_seed": self.training_seeds[seed],

@@ -27,12 +27,14 @@ def evaluation_line(card: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 
 
 def _choice(card: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    published, length = card["evaluation"], options.get("length", "characters")
-    line = f"prompt {json.dumps(options.get('prompt'), ensure_ascii=False)}"
+    published, rule = card["evaluation"], f"{card['metric']} leads; acc_norm divides log-likelihoods by"
+    if "prompt" not in options or "length" not in options:
+        return f"prompt not recorded; {rule} a length not recorded"
+    line = f"prompt {json.dumps(options['prompt'], ensure_ascii=False)}"
     if source := published.get("source"):
-        same = all(options.get(name) == published[name] for name in ("prompt", "length"))
+        same = all(options[name] == published[name] for name in ("prompt", "length"))
         line += f", {'as in' if same else 'not as in'} {source}"
-    return f"{line}; {card['metric']} leads; acc_norm divides log-likelihoods by {length}"
+    return f"{line}; {rule} {options['length']}"
 
 
 def _answers(card: Mapping[str, Any], options: Mapping[str, Any]) -> str:

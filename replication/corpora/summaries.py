@@ -5,7 +5,7 @@ few and are separate corpora.
 
 Which ROUGE-L leads: BART's table (Lewis et al. 2020) was made with files2rouge, a wrapper of ROUGE-1.5.5, whose ROUGE-L
 compares sentence by sentence; rouge-score calls that ROUGE-Lsum, and CNN/DailyMail leads with it. An XSum summary is
-one sentence, where both are the same.
+one sentence, where both are the same as long as the prediction is one too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from replication.errors import DataError
 
 XSUM_LICENCE = "texts copyright BBC; dataset for research use"
 CNN_LICENCE = "dataset card Apache-2.0; article texts copyright CNN and DailyMail"
-SENTENCES = "end at line breaks and by the rules of replication/metrics/sentences.py"
+_ROUGE = {
+    "xsum": ("rouge", "one a summary"),
+    "cnn_dailymail": ("rouge_lsum", "end at line breaks and by the rules of replication/metrics/sentences.py"),
+}
+"""Corpus -> its metrics by the one that leads, and where its sentences end."""
 
 
 def parse_xsum(location: str, text: str) -> Iterator[Row]:
@@ -66,19 +70,11 @@ def _cnn_row(part: str, raw: dict[str, Any]) -> Row:
 
 
 def _card(name: str, label: str, licence: str, note: str, comparable: bool) -> CorpusCard:
-    whole = name.startswith("cnn")
+    metric, sentences = _ROUGE[name.removesuffix("_subset")]
     return CorpusCard(
-        name,
-        label,
-        "summarisation",
-        "rouge_lsum" if whole else "rouge",
-        None,
-        "test",
-        comparable,
-        licence,
-        note,
-        evaluation={"sentences": SENTENCES if whole else "one sentence a summary"},
-    )
+        name, label, "summarisation", metric, None, "test", comparable, licence, note,
+        evaluation={"sentences": sentences},
+    )  # fmt: skip
 
 
 _SPLITS = {"train": ("train",), "test": ("test",)}

@@ -112,7 +112,7 @@ class TaskCorpus(CorpusCard):
         """The corpus in a run's record; `whole`: all of the reported split was used.
 
         For a corpus of descriptions only name, label and hashes; `records.Corpus` has defaults for the rest. The
-        evaluation is not part of it: it may change without another training, and stands with the scores.
+        evaluation is not part of it: the options that a run took are in decoding.json, the line with its scores.
         """
         if self.form == "generation":
             return {"name": self.name, "label": self.label, "sha256": dict(self.sha256)}

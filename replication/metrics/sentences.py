@@ -26,7 +26,7 @@ _LISTED = (
 ABBREVIATIONS = frozenset(_LISTED.split())
 """In lower case, without the period."""
 _END = re.compile(r"[.!?]+[\"'”’)\]]*\s+")
-_LAST_WORD = re.compile(r"[\w.]*$")
+_LAST_WORD = re.compile(r"[\w.]+(?:['’][\w.]+)*$")
 _NUMBER = re.compile(r"no \d", re.IGNORECASE)
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 

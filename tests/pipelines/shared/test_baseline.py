@@ -28,8 +28,8 @@ TRAIN = {
 SIMILARITY = {"corpus": "microworld_similarity", "source": "data/microworld-tasks", "form": "regression"}
 EXPERIMENTS = {
     "majority": ("sentiment", "microworld-deberta", "accuracy"),
-    "longest_choice": ("choice", "microworld-llama", "accuracy"),
-    "commonest_choice": ("choice", "microworld-llama", "accuracy"),
+    "longest_choice": ("choice", "microworld-llama", "acc_norm"),
+    "commonest_choice": ("choice", "microworld-llama", "acc_norm"),
     "cosine": ("similarity", "microworld-deberta", "stsb"),
 }
 
@@ -81,7 +81,8 @@ def test_every_stage_runs_without_loading_weights_and_the_analysis_reads_what_it
     rows = read_jsonl(run / "predictions/seed-0.jsonl")
     assert {row["prediction"] for row in rows} == said
     assert all(set(row) == {"id", "prediction"} for row in rows)
-    assert read_json(run / "scores.json")["accuracy"] == pytest.approx(right)
+    scores = read_json(run / "scores.json")
+    assert [scores[name] for name in scores["metrics"]] == pytest.approx([right] * len(scores["metrics"]))
     found = load_experiment(run)
     assert (found.status, found.problems) == ("complete", ())
     assert len(found.curves[0]) == 1

@@ -100,6 +100,18 @@ def test_the_paper_profile_runs_a_corpus_by_its_published_protocol(paper, corpus
         assert described(other, "new").options.prompt == "Q: {question}"
 
 
+def test_a_run_with_another_prompt_is_another_run(changed, monkeypatch):
+    for name in ("weights_sha256", "prepared_hashes"):
+        monkeypatch.setattr(f"pipelines.shared.experiment.{name}", lambda folder: "0")
+
+    def identity(**options):
+        task = {"corpus": "boolq_closed_book", "form": "multiple_choice", "options": options}
+        return resolve(changed(lambda p: on(p, "microworld-llama", **task)), "new").identity(1)
+
+    assert identity() == identity(prompt="Question: {question}\nAnswer:")
+    assert identity() != identity(prompt="{question}")
+
+
 def test_training_length_reaches_the_options_that_have_one(changed):
     def length(form="classification", corpus="cola", backbone="minilm-l6", **options):
         def change(content):

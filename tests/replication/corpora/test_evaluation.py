@@ -63,6 +63,11 @@ def test_every_corpus_has_a_line_or_needs_none_and_its_metrics_are_there(corpus)
     assert leading(card["metric"]) in reported(card["metric"])
 
 
+def test_predictions_that_do_not_say_their_prompt_get_no_other():
+    line = evaluation_line(describe("boolq"), {})
+    assert line == "prompt not recorded; acc leads; acc_norm divides log-likelihoods by a length not recorded"
+
+
 def test_no_answer_follows_from_the_card():
     for corpus, expected in (("squad_v1", False), ("squad_v2", True), ("microworld_qa_unanswerable", True)):
         card = describe(corpus)

@@ -25,6 +25,7 @@ from replication.metrics.sentences import ABBREVIATIONS, split_sentences
         ("She is No. 1 in the world. No. 2 is Li.", ["She is No. 1 in the world.", "No. 2 is Li."]),
         ("Was it so? No. He lied.", ["Was it so?", "No.", "He lied."]),
         ("Born Sept. 3 at Apple Inc. (then small) vs. a giant. In May. Then", None),
+        ("She didn't. He 'd won't. 'Mr. X' can’t. So", ["She didn't.", "He 'd won't.", "'Mr. X' can’t.", "So"]),
         ("He is taller than I. So is she... Right?", ["He is taller than I.", "So is she...", "Right?"]),
         (
             '"Why?" asked Prof. Li (of the U.N.). "Who knows."',
