@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from replication.errors import ConfigError
+from replication.terminal import console, examples, working
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from replication.metrics import Metric, Scores
     from replication.metrics.comparison import Difference
@@ -69,16 +68,16 @@ class _Result:
     differences: list[Difference] = field(default_factory=list)
 
 
-def _epilog(*examples: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"replicate score {example}" for example in examples)
+def _epilog(*commands: str) -> str:
+    return examples(*(f"replicate score {command}" for command in commands))
 
 
 @score_app.command(
     "e2e",
     epilog=_epilog(
-        "e2e -p output.txt -r devel-conc.txt",
-        "e2e -p output.tsv -r testset_w_refs.csv --bootstrap 1000",
-        "e2e -s ours=a.txt -s theirs=b.csv -r testset_w_refs.csv --json",
+        "e2e -p runs/quick/lora/predictions/seed-18.jsonl",
+        "e2e -s solo=runs/quick/solo_connection/predictions/seed-18.jsonl\n"
+        "-s lora=runs/quick/lora/predictions/seed-18.jsonl --bootstrap 200",
     ),
 )
 def score_e2e_command(
@@ -102,9 +101,7 @@ def score_e2e_command(
     _score("e2e", line, rows, notes, _Output(as_json, per_example, bootstrap), java=java)
 
 
-@score_app.command(
-    "rouge", epilog=_epilog("rouge -p summaries.jsonl -r highlights.jsonl", "rouge -p lines.txt -r lines.txt")
-)
+@score_app.command("rouge", epilog=_epilog("rouge -p runs/quick/headlines-lora/predictions/seed-18.jsonl"))
 def score_rouge_command(
     predictions: Predictions = None,
     references: References = None,
@@ -127,7 +124,7 @@ def score_rouge_command(
 
 @score_app.command(
     "glue",
-    epilog=_epilog("glue --task rte -p RTE.tsv -r RTE/dev.tsv", "glue --task stsb -p numbers.txt -r STS-B/dev.tsv"),
+    epilog=_epilog("glue --task sst2 -p runs/quick/sentiment-lora/predictions/seed-18.jsonl"),
 )
 def score_glue_command(
     task: Annotated[
@@ -165,7 +162,7 @@ def score_glue_command(
 
 @score_app.command(
     "squad",
-    epilog=_epilog("squad -p predictions.json -r dev-v1.1.json", "squad -p p.json -r dev-v2.0.json --na-prob na.json"),
+    epilog=_epilog("squad -p runs/quick/qa-lora/predictions/seed-18.jsonl"),
 )
 def score_squad_command(
     predictions: Predictions = None,
@@ -196,7 +193,7 @@ def score_squad_command(
     _score(protocol, f"{SQUAD[protocol]}; fractions", rows, (), _Output(as_json, per_example, bootstrap))
 
 
-@score_app.command("choice", epilog=_epilog("choice -p predictions.jsonl", "choice -p numbers.txt -r labels.txt"))
+@score_app.command("choice", epilog=_epilog("choice -p runs/quick/llama-choice-lora/predictions/seed-18.jsonl"))
 def score_choice_command(
     predictions: Predictions = None,
     references: References = None,
@@ -258,7 +255,7 @@ def _score(
     from replication.metrics.comparison import Difference, aligned, ends, item_scores, replicates
 
     systems = aligned(systems, ("label", "answers"))
-    with _progress() as say:
+    with working("scoring") as say:
         scores = score_systems(protocol, systems, java="auto" if java else None, progress=say, keep_going=True)
         first, *others = systems
         metrics = [metric for metric in reported(protocol) if metric.name in scores[first].values]
@@ -304,22 +301,10 @@ def _as_json(result: _Result, notes: tuple[str, ...]) -> dict[str, Any]:
     return {"protocol": result.protocol, "systems": systems, "differences": differences}
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows the step under way on stderr: a spinner on a terminal, else one line per step."""
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    status = console.status("reading") if console.is_terminal else nullcontext()
-    with status as spinner:
-        yield spinner.update if spinner is not None else lambda step: print(f"score: {step}", file=sys.stderr)
-
-
 def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True, highlight=False)
+    out = console()
     first = next(iter(result.systems.values()))
     table = Table(title=f"Scores of {first.items:,} items")
     table.add_column("metric")
@@ -329,7 +314,7 @@ def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -
     for metric in metrics:
         cells = [_cell(result, name, metric.name) for name in result.systems]
         table.add_row(metric.name, *cells, _status(first, metric.name))
-    console.print(table)
+    out.print(table)
     if result.differences:
         table = Table(title=f"Differences from {result.differences[0].against} on the same items")
         for heading in ("metric", "system", "difference", "95 % interval"):
@@ -337,17 +322,17 @@ def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -
         for found in result.differences:
             interval = "-" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}"
             table.add_row(found.metric, found.system, f"{found.difference:+.4f}", interval)
-        console.print(table)
-    console.print(f"Protocol: {result.protocol}.", markup=False)
+        out.print(table)
+    out.print(f"Protocol: {result.protocol}.", markup=False)
     if any(metric.java != "no" for metric in metrics):
-        console.print(f"Tokenizer of METEOR, ROUGE_L and CIDEr: {first.tokenizer}.", markup=False)
+        out.print(f"Tokenizer of METEOR, ROUGE_L and CIDEr: {first.tokenizer}.", markup=False)
     if first.approximate or (first.missing and not first.failed):
-        console.print("BLEU and NIST are exact. Install a Java runtime (Debian: default-jre-headless) for the rest.")
+        out.print("BLEU and NIST are exact. Install a Java runtime (Debian: default-jre-headless) for the rest.")
     for name, scores in result.systems.items():
         for note in scores.notes:
-            console.print(f"Note{f' on {name}' if name else ''}: {note}.", markup=False)
+            out.print(f"Note{f' on {name}' if name else ''}: {note}.", markup=False)
     for note in notes:
-        console.print(f"Note: {note}.", markup=False)
+        out.print(f"Note: {note}.", markup=False)
 
 
 def _cell(result: _Result, name: str, metric: str) -> str:

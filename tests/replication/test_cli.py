@@ -60,8 +60,6 @@ def test_every_command_explains_itself_takes_json_and_has_examples(app, run, nam
         text = run(*words, "--help").output
         assert max(map(len, text.splitlines())) <= 80
         assert "--json" in text, words
-        if name == "score":
-            continue
         examples = terminal.examples_in(command.epilog)
         assert any(line.split()[: len(words) + 1] == ["replicate", *words] for line in examples)
         assert text.count("replicate ") >= len(examples)
@@ -74,14 +72,13 @@ def test_the_examples_in_help_work(app, run, name, tmp_path, monkeypatch):
     """On the repository as a clone has it; those that train first, in a clone. All give a sign of life meanwhile."""
     monkeypatch.setattr("webbrowser.open", lambda address: True)
     signs = []
-    if name != "score":
 
-        @contextmanager
-        def working(text):
-            signs.append(text)
-            yield signs.append
+    @contextmanager
+    def working(text):
+        signs.append(text)
+        yield signs.append
 
-        monkeypatch.setattr(f"{ENTRIES[name].partition(':')[0]}.working", working)
+    monkeypatch.setattr(f"{ENTRIES[name].partition(':')[0]}.working", working)
     for words, command in leaves(app, name):
         examples = terminal.examples_in(command.epilog or "")
         if any(not line.startswith("replicate ") for line in examples):
