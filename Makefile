@@ -14,7 +14,7 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept axe picture gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ smoke: $(VENV)/.installed ## a few steps of every stage on this machine and hub:
 
 rehearse: $(VENV)/.installed-dev ## the paper profile against a loopback hub with tiny models: no GPU, no network, minutes
 	OMP_NUM_THREADS=1 python tests/rehearse.py $(JOBS)
+
+rehearse-gpu-check: $(VENV)/.installed ## the same script on the CPU with tiny models: does it work itself?
+	python benchmarks/gpu_check.py --device cpu --tiny --output logs/gpu-check.json
 
 bench: $(VENV)/.installed-dev ## speed and memory benchmarks
 	python benchmarks/adapter_step.py

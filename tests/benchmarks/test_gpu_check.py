@@ -36,7 +36,7 @@ def command(project_root, *arguments):
 on_a_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the training loop takes the GPU of this machine")
 
 
-@pytest.mark.long
+@pytest.mark.slow  # .ci/run runs the script
 def test_the_whole_script_on_tiny_shapes(project_root, tmp_path):
     done = command(
         project_root, "--device", "cpu", "--tiny", "--output", str(tmp_path / "check.json"), "--minutes", "4"
