@@ -13,6 +13,10 @@ class DataError(ReplicationError, ValueError):
     """A data file is missing, corrupt, or holds a row that cannot be used; names the file and the row."""
 
 
+class ProgramError(ReplicationError, RuntimeError):
+    """An external program (Java) did not start, died or gave no usable answer; holds its output."""
+
+
 class AdapterError(ReplicationError, ValueError):
     """A method cannot be attached, merged, saved or loaded as requested."""
 

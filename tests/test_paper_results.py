@@ -540,6 +540,9 @@ def test_the_paper_profile_trains_at_the_rates_of_the_source_that_is_followed():
         if method not in METHODS or task == "e2e":
             continue
         row = facts.rates(experiment["backbone"], method, task)[0]
+        if isinstance(experiment["learning_rate"], dict):
+            assert row.cells[task].value is None, f"{name} searches for a rate that a source has"
+            continue
         assert task in row.used, name
         assert float(row.cells[task].value) == experiment["learning_rate"], name
         followed.add((experiment["backbone"], method, task))

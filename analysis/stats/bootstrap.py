@@ -6,32 +6,40 @@ tokenised or matched again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Floats = npt.NDArray[np.float64]
-RESAMPLES = 10_000
-DRAWS_AT_ONCE = 4_000_000  # resamples x items held in memory together
+from replication.metrics.resampling import (
+    RESAMPLES,
+    Floats,
+    Rowwise,
+    Statistic,
+    percentile_ends,
+    scores_of,
+    seed_replicates,
+    stacked,
+)
 
-
-@dataclass(frozen=True)
-class Rowwise:
-    """A corpus score of many sums at once: `score` maps (..., n_statistics) to (...)."""
-
-    score: Callable[[Floats], Floats]
-
-    def __call__(self, sums: npt.ArrayLike) -> Any:
-        """Score of one sum, shape (n_statistics,), or of many."""
-        return np.asarray(self.score(np.asarray(sums, dtype=np.float64)))[()]
-
-
-# A plain function scores one sum, shape (n_statistics,), and is called in a loop: right, but slow.
-Statistic = Rowwise | Callable[[Floats], float]
+__all__ = [
+    "RESAMPLES",
+    "Floats",
+    "Interval",
+    "PairedDifference",
+    "Rowwise",
+    "Statistic",
+    "bca_ends",
+    "bootstrap_interval",
+    "bootstrap_replicates",
+    "check_confidence",
+    "jackknife",
+    "paired_bootstrap",
+    "paired_from_replicates",
+    "percentile_ends",
+    "seed_replicates",
+]
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def bootstrap_interval(
     several seeds on the same items; `statistic` maps a sum of rows, shape (n_statistics,), to a score.
     `method` is "percentile" or "bca" (Efron 1987: bias-corrected and accelerated, with the jackknife).
     """
-    stack = _stack(rows)
+    stack = stacked(rows)
     check_confidence(confidence)
     estimate = _estimate(stack, statistic)
     replicates = bootstrap_replicates(stack, statistic, resamples=resamples, seed=seed)
@@ -107,7 +115,7 @@ def paired_bootstrap(
     Shapes as in `bootstrap_interval`; the item axes must be equally long and in the same order. The numbers
     of seeds may differ: each side is the mean over its own.
     """
-    a, b = _stack(first), _stack(second)
+    a, b = stacked(first), stacked(second)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"first has {a.shape[1]} items, second {b.shape[1]}; a paired comparison needs the same items")
     replicates = [seed_replicates(stack, statistic, resamples=resamples, seed=seed) for stack in (a, b)]
@@ -140,36 +148,11 @@ def bootstrap_replicates(
     return seed_replicates(rows, statistic, resamples=resamples, seed=seed).mean(axis=1)
 
 
-def seed_replicates(rows: npt.ArrayLike, statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Scores of `resamples` draws of n_items items with replacement, shape (resamples, n_seeds).
-
-    The draws depend only on n_items, `resamples` and `seed`: systems on the same items get the same draws.
-    Sums of whole numbers below 2**53 are exact, whatever the order in which the machine adds them.
-    """
-    stack = _stack(rows)
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples}; at least 1 is needed")
-    seeds, items, width = stack.shape
-    flat = np.ascontiguousarray(stack.transpose(1, 0, 2)).reshape(items, seeds * width)
-    scores = [
-        _scores((counts @ flat).reshape(len(counts), seeds, width), statistic)
-        for counts in _draws(items, resamples, seed)
-    ]
-    return np.concatenate(scores)
-
-
 def jackknife(rows: npt.ArrayLike, statistic: Statistic) -> Floats:
     """Scores with one item left out, shape (n_items,)."""
-    stack = _stack(rows)
+    stack = stacked(rows)
     left = stack.sum(axis=1)[:, None] - stack
-    return _scores(left, statistic).mean(axis=0)
-
-
-def percentile_ends(replicates: npt.ArrayLike, confidence: float) -> tuple[float, float]:
-    """Ends of the percentile interval of replicates, shape (resamples,)."""
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.asarray(replicates, dtype=np.float64), [tail, 100 - tail])
-    return float(low), float(high)
+    return scores_of(left, statistic).mean(axis=0)
 
 
 def bca_ends(
@@ -203,33 +186,6 @@ def check_confidence(confidence: float) -> None:
         raise ValueError(f"confidence={confidence}; expected a number between 0 and 1, such as 0.95")
 
 
-def _draws(items: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each item is drawn, (portion, n_items); in portions, to bound memory."""
-    rng = np.random.default_rng(seed)
-    portion = max(1, DRAWS_AT_ONCE // items)
-    for start in range(0, resamples, portion):
-        size = min(portion, resamples - start)
-        drawn = rng.integers(items, size=(size, items)) + items * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * items).reshape(size, items).astype(np.float64)
-
-
-def _scores(sums: Floats, statistic: Statistic) -> Floats:
-    """Scores of sums, shape (..., n_statistics) to (...)."""
-    if isinstance(statistic, Rowwise):
-        return np.asarray(statistic.score(sums), dtype=np.float64)
-    flat = sums.reshape(-1, sums.shape[-1])
-    return np.array([statistic(row) for row in flat], dtype=np.float64).reshape(sums.shape[:-1])
-
-
 def _estimate(stack: Floats, statistic: Statistic) -> float:
     """Mean over seeds of the score of all items."""
-    return float(_scores(stack.sum(axis=1), statistic).mean())
-
-
-def _stack(rows: npt.ArrayLike) -> Floats:
-    array = np.asarray(rows, dtype=np.float64)
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3 or array.shape[0] == 0 or array.shape[1] == 0:
-        raise ValueError(f"rows has shape {array.shape}; expected ([n_seeds,] n_items, n_statistics), none empty")
-    return array
+    return float(scores_of(stack.sum(axis=1), statistic).mean())

@@ -14,6 +14,7 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from pipelines.shared.settings import Settings
 from pipelines.shared.stage import say
 from replication.errors import ConfigError, ReplicationError
 from replication.fileio import read_json, sha256_file, write_json
-from replication.terminal import examples, working
+from replication.terminal import WIDTH, examples, working
 
 CORPUS_FIELDS = ("corpus", "source", "train_examples", "dev_examples", "test_items", "selection_seed")
 """What the prepare stage takes from a task's settings."""
@@ -97,7 +98,8 @@ def report(outcome: Mapping[str, Any], dry_run: bool) -> None:
         say(f"left stale: {name}: {reason}")
     if dry_run:
         for commit, experiments in outcome["sample"].items():
-            say(f"would compare with {commit[:12]}: {', '.join(experiments)}")
+            text = f"would compare with {commit[:12]}: {', '.join(experiments)}"
+            say(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     elif outcome["differences"]:
         for line in outcome["differences"]:
             say(f"differs: {line}")

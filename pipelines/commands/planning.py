@@ -173,20 +173,22 @@ def as_dict(found: Plan) -> dict[str, Any]:
             {"name": need.name, "state": need.state, "text": need.text, "fix": list(need.fix)}
             for need in found.findings
         ],
-        "experiments": [
-            {
-                "experiment": line.estimate.key,
-                "backbone": line.estimate.backbone,
-                "corpus": line.estimate.corpus,
-                "precision": line.estimate.precision,
-                "memory_bytes": line.estimate.memory,
-                "approximate": line.estimate.approximate,
-                "hours": {card.name: line.estimate.hours(card) for card in CARDS},
-                "fits": {card.name: line.estimate.fits(card.memory) for card in CARDS},
-                "missing": [need.name for need in line.missing],
-            }
-            for line in found.lines
-        ],
+        "experiments": [_line(line) for line in found.lines if not line.estimate.is_search],
+        "searches": [_line(line) for line in found.lines if line.estimate.is_search],
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "experiment": line.estimate.key,
+        "backbone": line.estimate.backbone,
+        "corpus": line.estimate.corpus,
+        "precision": line.estimate.precision,
+        "memory_bytes": line.estimate.memory,
+        "approximate": line.estimate.approximate,
+        "hours": {card.name: line.estimate.hours(card) for card in CARDS},
+        "fits": {card.name: line.estimate.fits(card.memory) for card in CARDS},
+        "missing": [need.name for need in line.missing],
     }
 
 

@@ -6,18 +6,20 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands.selection import ONLY, select, settings_of
-from pipelines.shared.experiment import Experiment, resolve
-from pipelines.shared.preflight import Report, build, preflight, shown, write_outputs
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import say
 from replication.errors import ConfigError, DataError, ReplicationError
 from replication.fileio import read_json
 from replication.terminal import examples, working
+
+if TYPE_CHECKING:
+    from pipelines.shared.experiment import Experiment
+    from pipelines.shared.preflight import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +40,9 @@ def main(
 
     Corpora must be prepared and backbones fetched.
     """
+    from pipelines.shared.experiment import resolve
+    from pipelines.shared.preflight import Report
+
     settings = settings_of(profile, params)
     reports = []
     for key in select(settings, only or []):
@@ -60,6 +65,8 @@ def main(
 
 def tell(report: Report) -> None:
     """One experiment for a person: a line, or a line a problem."""
+    from pipelines.shared.preflight import shown
+
     if not report.problems:
         say(f"ok      {report.experiment}: {shown(report)}")
     for problem in report.problems:
@@ -68,6 +75,8 @@ def tell(report: Report) -> None:
 
 def examined(experiment: Experiment) -> Report:
     """The preflight of the stage, then what only the analysis reads: that it can read what the run will write."""
+    from pipelines.shared.preflight import preflight
+
     report = preflight(experiment)
     if not report.problems:
         try:
@@ -79,6 +88,9 @@ def examined(experiment: Experiment) -> Report:
 
 def require_readable(params: Path, key: str) -> None:
     """`examined` for one experiment; DataError lists all problems."""
+    from pipelines.shared.experiment import resolve
+    from pipelines.shared.preflight import shown
+
     report = examined(resolve(load_settings(params), key))
     if report.problems:
         raise DataError(f"{key}: preflight: {'; '.join(report.problems)}")
@@ -89,6 +101,7 @@ def read_by_analysis(experiment: Experiment) -> None:
     """DataError names the file that the analysis cannot read."""
     from analysis.load.runs import read_curves
     from analysis.load.selection import read_selection
+    from pipelines.shared.preflight import build, write_outputs
 
     model = None if experiment.baseline is not None else build(experiment)
     with TemporaryDirectory() as name:

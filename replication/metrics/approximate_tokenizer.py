@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from replication.metrics.ptb_tokenizer import drop_punctuation
 
@@ -58,6 +59,16 @@ def tokenize(texts: Sequence[str]) -> list[str]:
 
 
 def _tokenize_one(text: str) -> str:
-    plain = _CONTROL.sub(" ", text).translate(_SPELLING)
-    tokens = (token.lower() for token in _TOKEN.findall(plain))
-    return drop_punctuation([_BRACKETS.get(token, token) for token in tokens if token != '"'])
+    if not (text.isascii() and text.isprintable()):  # else nothing to replace
+        text = _CONTROL.sub(" ", text).translate(_SPELLING)
+    pieces = text.split()
+    ends = [*[False] * (len(pieces) - 1), True]
+    return " ".join(token for piece, end in zip(pieces, ends, strict=False) for token in _tokens(piece, end))
+
+
+@lru_cache(maxsize=1 << 16)
+def _tokens(piece: str, end: bool) -> tuple[str, ...]:
+    """Tokens of what stands between white space; no rule but that of abbreviations sees what follows it."""
+    found = (token.lower() for token in _TOKEN.findall(piece if end else f"{piece} x"))
+    tokens = [_BRACKETS.get(token, token) for token in found if token != '"']
+    return tuple(drop_punctuation(tokens if end else tokens[:-1]).split())

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replication.metrics.metric import Floats, Rows, texts
+from replication.metrics.mteval_counts import counts
 from replication.metrics.mteval_tokenizer import tokenize
-from replication.metrics.ngrams import ReferenceCounts, count_ngrams, count_references
 from replication.metrics.programs import Programs
-from replication.metrics.texts import References, TextMetric, Texts, counted
+from replication.metrics.texts import References, TextMetric, Texts
 
 ORDER = 4
 N_STATISTICS = 2 * ORDER + 2
@@ -46,8 +46,7 @@ class Bleu(TextMetric):
 
     def text_statistics(self, predictions: Texts, references: References) -> Floats:
         """(n_items, 10): as `segment_statistics`."""
-        words = [tokenize(text) for text in predictions]
-        return statistics_from_counts(words, counted(references)).astype(np.float64)
+        return segment_statistics(predictions, references).astype(np.float64)
 
     def score(self, sums: Floats) -> Floats:
         """`bleu_from_statistics` of many sums, shape (..., 10) to (...)."""
@@ -87,23 +86,11 @@ def segment_statistics(predictions: Sequence[str], references: Sequence[Sequence
     reference closest in length. Sum any selection of rows and pass it to `bleu_from_statistics`: a
     bootstrap never retokenises.
     """
-    return statistics_from_counts(
-        [tokenize(text) for text in predictions], [count_references(item) for item in references]
-    )
-
-
-def statistics_from_counts(
-    predictions: Sequence[Sequence[str]], references: Sequence[ReferenceCounts]
-) -> npt.NDArray[np.int64]:
-    """`segment_statistics` of tokenised predictions and counted references."""
-    rows = np.zeros((len(predictions), N_STATISTICS), dtype=np.int64)
-    for row, words, reference in zip(rows, predictions, references, strict=True):
-        for ngram, count in count_ngrams(words, ORDER).items():
-            row[len(ngram) - 1] += min(count, reference.most[ngram])
-        row[ORDER : 2 * ORDER] = len(words) - np.arange(ORDER)
-        row[-2] = len(words)
-        row[-1] = min(reference.lengths, key=lambda length: (abs(length - len(words)), length))
-    return rows
+    if not predictions:
+        return np.zeros((0, N_STATISTICS), dtype=np.int64)
+    found = counts(tuple(predictions), tuple(map(tuple, references)))
+    tried = found.lengths[:, None] - np.arange(ORDER)
+    return np.column_stack([found.matched[:, :ORDER], tried, found.lengths, found.closest])
 
 
 def bleu_from_statistics(sums: npt.ArrayLike) -> float:

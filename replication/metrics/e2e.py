@@ -4,10 +4,16 @@ Use: `evaluate.load("<path of this file>").compute(predictions=[...], references
 `evaluate` reads the import statements below as text: keep one import per line.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
-from replication.metrics import e2e_scores
+from replication.metrics import (
+    e2e_scores,
+    evaluate_module,  # the module: `evaluate` takes the first class that it finds
+)
+from replication.metrics.guard import check_texts
 
 _DESCRIPTION = "BLEU, NIST, METEOR, ROUGE_L and CIDEr of the E2E NLG challenge's scripts, Python mteval mode."
 
@@ -26,7 +32,7 @@ Returns:
 """
 
 
-class E2E(evaluate.Metric):
+class E2E(evaluate_module.CheckedMetric):
     """`compute(predictions=[...], references=[[...], ...])` returns the five scores."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -38,6 +44,10 @@ class E2E(evaluate.Metric):
             features=datasets.Features({"predictions": texts, "references": datasets.Sequence(texts)}),
             reference_urls=["https://github.com/tuetschek/e2e-metrics"],
         )
+
+    def check(self, predictions: Any, references: Any) -> None:
+        """Texts and lists of texts, as many predictions as references."""
+        check_texts(predictions, references)
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | None]:
         return e2e_scores(predictions, references)

@@ -15,6 +15,7 @@ class F1(Metric):
     name = "f1"
     label = "F1"
     scale = "fraction, 0 to 1"
+    of_one_item = False
     reported_for: Mapping[str, Sequence[str]] = {"classification": ("mrpc", "qqp")}
 
     def item_statistics(self, rows: Rows) -> Floats:

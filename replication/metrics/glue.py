@@ -5,10 +5,13 @@ call a split ("mnli_matched", "mnli_mismatched"), as in the official module; bot
 `evaluate` reads the import statements below as text: keep one import per line.
 """
 
+from typing import Any
+
 import datasets
 import evaluate
 
-from replication.metrics import glue_scores
+from replication.metrics import evaluate_module, glue_scores
+from replication.metrics.guard import check_labelled
 
 _DESCRIPTION = "The metric of each GLUE task: Matthews correlation, accuracy, F1, Pearson and Spearman correlation."
 
@@ -30,7 +33,7 @@ Returns:
 _NAMES = ("cola", "mnli", "mnli_matched", "mnli_mismatched", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
 
 
-class Glue(evaluate.Metric):
+class Glue(evaluate_module.CheckedMetric):
     """`compute(predictions=[...], references=[...])` returns the metrics of the task named as configuration."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -44,6 +47,10 @@ class Glue(evaluate.Metric):
             features=datasets.Features({"predictions": value, "references": value}),
             reference_urls=["https://gluebenchmark.com/"],
         )
+
+    def check(self, predictions: Any, references: Any) -> None:
+        """Finite numbers for stsb, classes of the task for the others, as many predictions as references."""
+        check_labelled(self.config_name.split("_")[0], predictions, references)
 
     def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float | None]:
         task = "accuracy" if self.config_name.startswith("mnli") else self.config_name

@@ -16,6 +16,7 @@ class MatthewsCorrelation(Metric):
     name = "matthews_correlation"
     label = "Matthews correlation"
     scale = "correlation, -1 to 1"
+    of_one_item = False
     reported_for: Mapping[str, Sequence[str]] = {"classification": ("cola",)}
     leads = True
 

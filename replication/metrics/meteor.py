@@ -2,9 +2,8 @@
 
 Without Java there is no METEOR and no approximation of it. It is not resampled, being no function of sums over items.
 
-The corpus score is the program's own aggregate. It is spoken to line by line. pycocoevalcap's own wrapper
-waits for ever when Java dies and leaves an error pipe unread; this one waits a bounded time, reports what
-Java's output, and always ends the process.
+The corpus score is the program's own aggregate. pycocoevalcap's own wrapper waits for ever when Java dies and leaves an
+error pipe unread; this one waits a bounded time, reports what Java's output, and always ends the process.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import IO
 
-from replication.errors import ReplicationError
+from replication.errors import ProgramError
 from replication.metrics.java import java_environment, official_program
 from replication.metrics.metric import Floats, Rows, lists_of_texts, texts
 from replication.metrics.programs import Programs
@@ -25,6 +24,7 @@ from replication.metrics.texts import References, TextMetric, Texts
 
 ANSWER_SECONDS = 300.0
 _SEPARATOR = "|||"
+_LINES = 5000  # said at a time; the answers are read meanwhile
 
 
 class MeteorProgram:
@@ -52,7 +52,7 @@ class MeteorProgram:
             )
         except OSError as error:
             self._complaints.close()
-            raise ReplicationError(f"METEOR did not start: {error}") from error
+            raise ProgramError(f"METEOR did not start: {error}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin: IO[bytes] = self._process.stdin
@@ -80,26 +80,31 @@ class MeteorProgram:
             except OSError:  # a line Java never took was still in the pipe's buffer
                 continue
 
-    def corpus_score(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    def corpus_score(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        progress: Callable[[str], None] | None = None,
+    ) -> float:
         """The program's aggregate over the corpus (not the mean of items), 0 to 1.
 
-        Texts are tokenised, blanks between tokens. Raises ReplicationError if Java ends, is silent for
+        Texts are tokenised, blanks between tokens. Raises ProgramError if Java ends, is silent for
         longer than `answer_seconds`, or answers with something that is no number.
         """
-        statistics = [
-            self._request(_score_line(prediction, items))
-            for prediction, items in zip(predictions, references, strict=True)
-        ]
+        lines = [_score_line(prediction, items) for prediction, items in zip(predictions, references, strict=True)]
+        statistics: list[str] = []
+        for start in range(0, len(lines), _LINES):
+            portion = lines[start : start + _LINES]
+            self._say("\n".join(portion))
+            statistics += [self._answer() for _ in portion]
+            if progress and len(lines) > _LINES:
+                progress(f"METEOR: {len(statistics):,} of {len(lines):,} items")
         self._say(f" {_SEPARATOR} ".join(["EVAL", *statistics]))
         answers = [self._answer() for _ in range(len(predictions) + 1)]
         try:
             return float(answers[-1])
         except ValueError:
-            raise ReplicationError(f"METEOR's answer is not a score: {answers[-1]!r}") from None
-
-    def _request(self, line: str) -> str:
-        self._say(line)
-        return self._answer()
+            raise ProgramError(f"METEOR's answer is not a score: {answers[-1]!r}") from None
 
     def _say(self, line: str) -> None:
         # A program that no longer reads would block the pipe once it is full; ending it unblocks us.
@@ -127,12 +132,12 @@ class MeteorProgram:
             self._answers.put(line)
         self._answers.put(None)
 
-    def _failure(self, what: str) -> ReplicationError:
+    def _failure(self, what: str) -> ProgramError:
         self._process.kill()
         self._process.wait()
         self._complaints.seek(0)
         output = self._complaints.read().decode("utf-8", errors="replace").strip()[-500:]
-        return ReplicationError(f"METEOR's Java program {what}; its output: {output or 'none'}")
+        return ProgramError(f"METEOR's Java program {what}; its output: {output or 'none'}")
 
 
 def _score_line(prediction: str, references: Sequence[str]) -> str:
@@ -168,7 +173,7 @@ class Meteor(TextMetric):
         if program is None:
             return None
         references = programs.tokenise_lists(lists_of_texts(rows, "references"))
-        return program.corpus_score(programs.tokenise(texts(rows, "prediction")), references)
+        return program.corpus_score(programs.tokenise(texts(rows, "prediction")), references, programs.report)
 
 
 METRIC = Meteor()

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,6 +66,8 @@ class Metric(ABC):
     resampled: Literal["exact", "approximate", "no"] = "exact"
     """Whether the summed item statistics of all items give the official score up to rounding, give it on another
     tokenisation, or do not exist."""
+    of_one_item: bool = True
+    """Whether the score of a single item says something of it (False: a correlation, an F1 of classes)."""
     java: Literal["no", "tokenizer", "program"] = "no"
     """The part that needs Java. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
 
@@ -162,11 +165,12 @@ def lists_of_numbers(rows: Rows, field: str) -> list[Sequence[float]]:
 
 
 def _index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return _finite(value) and value >= 0 and value == int(value)
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # numpy's numbers are Real as well, its truth values are not
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked(rows: Rows, field: str, usable: Callable[[Any], bool], valid: str) -> list[Any]:

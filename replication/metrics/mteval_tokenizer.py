@@ -9,6 +9,7 @@ a digit. Only ASCII digits and ASCII symbols count: a pound sign stays attached 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # Order matters: "&amp;lt;" becomes "&lt;" and then "<", as in the original.
 _REPLACEMENTS = (
@@ -34,10 +35,16 @@ def tokenize(text: str) -> list[str]:
     """
     for old, new in _REPLACEMENTS:
         text = text.replace(old, new)
+    return [word for piece in text.split() for word in _words(piece)] or [""]
+
+
+@lru_cache(maxsize=1 << 16)
+def _words(piece: str) -> tuple[str, ...]:
+    """Words of what stands between white space: no rule looks further, and corpora repeat their pieces."""
     # The padding lets the patterns below see a neighbour at both ends.
-    text = _SYMBOL.sub(r" \1 ", f" {text} ")
+    text = _SYMBOL.sub(r" \1 ", f" {piece} ")
     text = _STOP_AFTER_NON_DIGIT.sub(r"\1 \2 ", text)
     text = _STOP_BEFORE_NON_DIGIT.sub(r" \1 \2", text)
     text = _HYPHEN_AFTER_DIGIT.sub(r"\1 \2 ", text)
     # Lower case word by word, after splitting: the case of a Greek final sigma depends on what follows it.
-    return [word.lower() for word in text.split()] or [""]
+    return tuple(word.lower() for word in text.split())

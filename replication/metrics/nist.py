@@ -13,17 +13,14 @@ other.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 
 from replication.metrics.metric import Floats, Rows, lists_of_texts, texts
-from replication.metrics.mteval_tokenizer import tokenize
-from replication.metrics.ngrams import LONGEST, Ngram, ReferenceCounts, count_ngrams
+from replication.metrics.mteval_counts import LONGEST, counts
 from replication.metrics.programs import Programs
-from replication.metrics.texts import References, TextMetric, Texts, counted
+from replication.metrics.texts import References, TextMetric, Texts
 
 # The penalty is one half when the output has two thirds of the reference words.
 _BETA = math.log(0.5) / math.log(1.5) ** 2
@@ -39,15 +36,9 @@ class Nist(TextMetric):
 
     def text_statistics(self, predictions: Texts, references: References) -> Floats:
         """(n_items, 11): information matched per order (5), n-grams tried per order (5), mean reference length."""
-        corpus = _corpus_counts(references)
-        rows = np.zeros((len(predictions), 2 * LONGEST + 1))
-        for row, text, reference in zip(rows, predictions, counted(references), strict=True):
-            words = tokenize(text)
-            for order, value in _matched(words, reference, corpus):
-                row[order] += value
-            row[LONGEST:-1] = len(words) - np.arange(LONGEST)
-            row[-1] = sum(reference.lengths) / len(reference.lengths)
-        return rows
+        found = counts(predictions, references)
+        tried = found.lengths[:, None] - np.arange(LONGEST)
+        return np.column_stack([found.information, tried, found.mean])
 
     def score(self, sums: Floats) -> Floats:
         """NIST of many sums, shape (..., 11) to (...)."""
@@ -68,34 +59,10 @@ def nist(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
     Where that number is exactly zero the original divides by it; we take one, as a maintained copy does
     (lxuechen/e2e-metrics), so that a corpus of four-word predictions has a score.
     """
-    golds = tuple(tuple(item) for item in references)
-    corpus, items = _corpus_counts(golds), counted(golds)
-    predicted = [tokenize(text) for text in predictions]
-    information = [0.0] * LONGEST
-    for words, reference in zip(predicted, items, strict=True):
-        for order, value in _matched(words, reference, corpus):
-            information[order] += value
-    tried = [sum(len(words) - order for words in predicted) for order in range(LONGEST)]
-    gain = sum(value / (total or 1) for value, total in zip(information, tried, strict=True))
-    mean_lengths = sum(sum(reference.lengths) / len(reference.lengths) for reference in items)
-    return gain * _length_penalty(tried[0] / mean_lengths)
-
-
-def _matched(words: Sequence[str], reference: ReferenceCounts, corpus: Counter[Ngram]) -> Iterator[tuple[int, float]]:
-    """Order (from 0) and information of every n-gram of a prediction that its references have."""
-    for ngram, count in count_ngrams(words).items():
-        if ngram in reference.most:
-            information = math.log(corpus[ngram[:-1]] / corpus[ngram], 2)
-            yield len(ngram) - 1, min(count, reference.most[ngram]) * information
-
-
-@lru_cache(maxsize=8)
-def _corpus_counts(references: References) -> Counter[Ngram]:
-    corpus: Counter[Ngram] = Counter()
-    for reference in counted(references):
-        corpus.update(reference.total)
-    corpus[()] = sum(sum(reference.lengths) for reference in counted(references))
-    return corpus
+    found = counts(tuple(predictions), tuple(map(tuple, references)))
+    tried = [int(found.lengths.sum()) - order * len(predictions) for order in range(LONGEST)]
+    gain = sum(value / (total or 1) for value, total in zip(found.total_information, tried, strict=True))
+    return gain * _length_penalty(tried[0] / sum(found.mean.tolist()))
 
 
 def _length_penalty(ratio: float) -> float:

@@ -21,6 +21,7 @@ class Pearson(Metric):
     name = "pearson"
     label = "Pearson"
     scale = "correlation, -1 to 1"
+    of_one_item = False
     reported_for: Mapping[str, Sequence[str]] = {"regression": ("stsb",)}
     leads = True
 

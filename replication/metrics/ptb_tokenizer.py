@@ -30,7 +30,7 @@ def tokenize(texts: Sequence[str], java: str) -> list[str]:
 
     Like the official wrapper it tokenises all texts as the lines of one document, so pass the references of
     a corpus in one call and the predictions in another. Raises ReplicationError if the program fails, gives
-    no answer within five minutes, or returns another number of lines.
+    no answer within five minutes and a second per thousand texts, or returns another number of lines.
     """
     if not texts:
         return []
@@ -43,7 +43,7 @@ def tokenize(texts: Sequence[str], java: str) -> list[str]:
             input=document.encode("utf-8", errors="replace"),
             capture_output=True,
             env=java_environment(),
-            timeout=_SECONDS,
+            timeout=_SECONDS + len(texts) // 1000,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ReplicationError(f"the official tokenizer did not run: {error}") from error

@@ -1,27 +1,32 @@
-"""Reading predictions and references for scoring: the official plain-text layout, or JSON lines.
+"""Reading predictions and references of text generation: the official plain-text layout, CSV, TSV, or JSON.
 
-Plain text: predictions one a line (a blank line is an empty prediction); the references of an item one a
-line, items separated by a blank line. References without any blank line are one per prediction, as in the
-official script.
+Plain text: predictions one a line (a blank line is an empty prediction); the references of an item one a line, items
+separated by a blank line. References without any blank line are one per prediction, as in the official script.
 
-JSON: predictions carry "prediction" and may carry "mr" and "references"; references carry
-"references" (a list), or "ref" or "reference" (one text, grouped by "mr" in order of first appearance). A
-file counts as JSON if its name ends in .jsonl or .json or its first line that is not blank starts with "{".
-Predictions of a run, with decoding.json next to them, have the references of the task's gold file.
+Rows (CSV and TSV with or without a header, JSON lines, a JSON array): an input in "mr" (or "id"), the prediction in
+"prediction" (or "output", "text" ...), references in "references" (a list) or one in "ref". Rows of one input are one
+item: equal predictions count once, different ones are an error, references unite. Items are matched by input where both
+files have it, else by position. Predictions of a run, with decoding.json next to them, have the references of the
+task's gold file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from replication.errors import DataError
-from replication.fileio import read_jsonl
+from replication.metrics.layouts import STDIN, Content, name_of, read
 from replication.predictions import full_rows
 
-_JSON_NAMES = {".jsonl", ".json"}
+_ALIASES = dict.fromkeys(("meaning_representation", "source", "src", "input"), "mr")
+_INPUTS = ("mr", "id")
+_PREDICTIONS = ("prediction", "output", "system_output", "system", "hypothesis", "generated_text", "text")
+_REFERENCES = ("ref", "reference", "target", "human_reference")
+_HEADERS = {*_ALIASES, "mr", *_PREDICTIONS, *_REFERENCES}
+_MR = re.compile(r"\s*[\w ]+\[[^\]]*\]")
 
 
 @dataclass(frozen=True)
@@ -30,93 +35,229 @@ class Items:
 
     predictions: list[str]
     references: list[list[str]]
+    inputs: list[str] | None = None
+    """The input of each item where a file has it."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Predictions:
-    texts: list[str]
-    lines: list[int]
-    references: list[list[str]] | None
-    mrs: list[str] | None
+class _Side:
+    """One file: a value a row, which is a prediction or a list of references."""
 
-
-@dataclass(frozen=True)
-class _References:
-    texts: list[list[str]]
-    lines: list[int]  # where each item begins
-    mrs: list[str] | None
+    content: Content
+    keys: dict[str, list[str]]
+    """"mr" or "id" -> input of each row."""
+    predictions: list[str]
+    references: list[list[str]]
+    complete: bool = False
+    """Each list of references is that of its item, not a single one of several."""
     one_block: bool = False
+
+    def __len__(self) -> int:
+        return len(self.predictions or self.references)
 
 
 def read_items(predictions: Path, references: Path | None = None) -> Items:
-    """Predictions with their references, from two files or from one JSON file that holds both.
+    """Predictions with their references, from two files or from one that holds both; "-" is standard input.
 
-    Items are matched by "mr" if both files have it, else by position. DataError names file and line of
-    whatever cannot be used: a missing or empty file, a missing field, counts that differ, an item without
-    references.
+    DataError names file and line of whatever cannot be used: a missing or empty file, a layout or field that is not
+    known, counts that differ, an item without references, an input with two predictions.
     """
-    given = _read_predictions(predictions, with_references=references is None)
+    if predictions == references == STDIN:
+        raise DataError("standard input holds the predictions or the references, not both; name a file for one")
+    given = _predictions(predictions, with_references=references is None)
     if references is None:
-        if given.references is None:
-            raise DataError(f'{predictions}: no "references" in it; name their file with --references')
-        return Items(given.texts, given.references)
-    wanted = _read_references(references)
-    if given.mrs is not None and wanted.mrs is not None:
-        return Items(given.texts, _match(given.mrs, wanted, predictions, references))
-    if wanted.one_block and len(given.texts) > 1:
-        wanted = _one_each(wanted)
-    n_given, n_wanted = len(given.texts), len(wanted.texts)
-    if n_given != n_wanted:
-        path, line = (predictions, given.lines[n_wanted]) if n_given > n_wanted else (references, wanted.lines[n_given])
+        if not given.references:
+            raise DataError(f'{name_of(predictions)}: no "references" in it; name their file with --references')
+        return _folded(given, next(iter(given.keys.values()), None), given.references, given.complete)
+    wanted = _references(references)
+    key = next((name for name in _INPUTS if name in given.keys and name in wanted.keys), None)
+    if key is not None:
+        return _by_input(given, wanted, key)
+    return _by_position(given, wanted)
+
+
+def _by_input(given: _Side, wanted: _Side, key: str) -> Items:
+    grouped = _grouped(wanted.keys[key], wanted.references, wanted.complete)
+    here, there = given.content.where, wanted.content.where
+    for index, name in enumerate(given.keys[key]):
+        if name not in grouped:
+            raise DataError(
+                f"{there}: no references for the meaning representation {name!r} of {given.content.at(index)}"
+            )
+    if unused := grouped.keys() - set(given.keys[key]):
+        first = next(index for index, name in enumerate(wanted.keys[key]) if name in unused)
         raise DataError(
-            f"{predictions} has {n_given} predictions (a blank line is one), {references} has references "
-            f"for {n_wanted} items; the first without a partner is {path}, line {line}"
+            f"{there}: {len(unused)} of its {len(grouped)} meaning representations are not in {here}; the first is "
+            f"{wanted.keys[key][first]!r}, {wanted.content.at(first)}"
         )
-    return Items(given.texts, wanted.texts)
+    items = _folded(given, given.keys[key], [[]] * len(given), True)
+    assert items.inputs is not None
+    return replace(items, references=[grouped[name] for name in items.inputs])
 
 
-def _one_each(block: _References) -> _References:
-    texts = block.texts[0]
-    first = block.lines[0]
-    return _References([[text] for text in texts], list(range(first, first + len(texts))), None)
+def _by_position(given: _Side, wanted: _Side) -> Items:
+    """At most one of the files has inputs."""
+    if wanted.one_block and len(given) > 1:
+        wanted = _one_each(wanted)
+    given_inputs = next(iter(given.keys.values()), None)
+    wanted_inputs = next(iter(wanted.keys.values()), None)
+    if given_inputs is not None and wanted_inputs is not None:
+        raise DataError(
+            f'{given.content.where} names its inputs by "{next(iter(given.keys))}", {wanted.content.where} by '
+            f'"{next(iter(wanted.keys))}"; both need the same field, or one of them none'
+        )
+    if len(given) == len(wanted):
+        return _folded(given, given_inputs or wanted_inputs, wanted.references, wanted.complete)
+    if given_inputs is not None:
+        items = _folded(given, given_inputs, [[]] * len(given), True)
+        if len(items.predictions) == len(wanted):
+            return replace(items, references=wanted.references)
+    elif wanted_inputs is not None:
+        grouped = _grouped(wanted_inputs, wanted.references, wanted.complete)
+        if len(given) == len(grouped):
+            return Items(given.predictions, list(grouped.values()), list(grouped))
+        wanted = replace(
+            wanted,
+            references=list(grouped.values()),
+            content=replace(wanted.content, numbers=_first_numbers(wanted.content.numbers, wanted_inputs)),
+        )
+    raise _counts(given, wanted)
 
 
-def _match(mrs: Sequence[str], wanted: _References, predictions: Path, references: Path) -> list[list[str]]:
-    assert wanted.mrs is not None
-    by_mr = dict(zip(wanted.mrs, wanted.texts, strict=True))
-    for mr in mrs:
-        if mr not in by_mr:
-            raise DataError(f"{references}: no references for the meaning representation {mr!r} of {predictions}")
-    unused = len(by_mr.keys() - set(mrs))
-    if unused:
-        raise DataError(f"{references}: {unused} of its {len(by_mr)} meaning representations are not in {predictions}")
-    return [by_mr[mr] for mr in mrs]
+def _counts(given: _Side, wanted: _Side) -> DataError:
+    n_given, n_wanted = len(given), len(wanted)
+    alone = given.content.at(n_wanted) if n_given > n_wanted else wanted.content.at(n_given)
+    blank = " (a blank line is one)" if given.content.texts else ""
+    return DataError(
+        f"{given.content.where} has {n_given} predictions{blank}, {wanted.content.where} has references "
+        f"for {n_wanted} items; the first without a partner is {alone}"
+    )
 
 
-def _read_predictions(path: Path, with_references: bool) -> _Predictions:
-    if not _is_json(path):
-        lines = _lines(path)
-        return _Predictions([line.strip() for line in lines], list(range(1, len(lines) + 1)), None, None)
-    rows = _json_rows(path)
-    texts = [_text(path, line, row, "prediction") for line, row in rows]
-    references = None
-    if with_references and any("references" in row for _, row in rows):
-        references = [_reference_list(path, line, row) for line, row in rows]
-    return _Predictions(texts, [line for line, _ in rows], references, _mrs(path, rows))
+def _first_numbers(numbers: Sequence[int], inputs: Sequence[str]) -> list[int]:
+    first: dict[str, int] = {}
+    for number, name in zip(numbers, inputs, strict=True):
+        first.setdefault(name, number)
+    return list(first.values())
 
 
-def _read_references(path: Path) -> _References:
-    return _read_json_references(path) if _is_json(path) else _read_text_references(path)
+def _one_each(block: _Side) -> _Side:
+    texts, first = block.references[0], block.content.numbers[0]
+    numbers = list(range(first, first + len(texts)))
+    content = replace(block.content, numbers=numbers)
+    return replace(block, content=content, references=[[text] for text in texts], one_block=False)
 
 
-def _read_text_references(path: Path) -> _References:
-    blocks: list[list[str]] = [[]]
-    begins = [1]
-    lines = _lines(path)
+def _folded(given: _Side, inputs: list[str] | None, references: list[list[str]], complete: bool) -> Items:
+    """One item an input; DataError names the row that has another prediction than an earlier one of its input."""
+    if inputs is None:
+        return Items(given.predictions, references)
+    first: dict[str, int] = {}
+    for index, (name, text) in enumerate(zip(inputs, given.predictions, strict=True)):
+        earlier = first.setdefault(name, index)
+        if given.predictions[earlier] != text:
+            raise DataError(
+                f"{given.content.at(index)}: another prediction for the input {name!r} than "
+                f"{given.content.at(earlier)}; an input has one prediction, which all its references score"
+            )
+    notes: tuple[str, ...] = ()
+    if len(first) < len(inputs):
+        notes = (f"{len(inputs):,} rows of {given.content.where} are {len(first):,} inputs, each scored once",)
+    united = list(_grouped(inputs, references, complete).values())
+    return Items([given.predictions[index] for index in first.values()], united, list(first), notes)
+
+
+def _grouped(inputs: Sequence[str], lists: Sequence[list[str]], complete: bool) -> dict[str, list[str]]:
+    """References by input. Single ones are all kept, as the official files have them; of complete lists the union."""
+    grouped: dict[str, list[str]] = {}
+    for name, texts in zip(inputs, lists, strict=True):
+        known = grouped.get(name)
+        if known is None:
+            grouped[name] = list(texts)
+        elif not complete:
+            known.extend(texts)
+        elif known != texts:
+            known.extend(text for text in dict.fromkeys(texts) if text not in known)
+    return grouped
+
+
+def _predictions(path: Path, with_references: bool) -> _Side:
+    content = _content(path)
+    if not content.rows:
+        return _Side(content, {}, [text.strip() for text in content.texts], [])
+    names = _PREDICTIONS if content.layout.startswith("JSON") else (*_PREDICTIONS, *_REFERENCES)
+    texts = content.text_column(content.first_of(names) or "prediction")
+    lists: list[list[str]] = []
+    complete = any("references" in row for row in content.rows)
+    if with_references and complete:
+        lists = _lists(content)
+    elif with_references and (field := content.first_of(_REFERENCES)) and content.first_of(_PREDICTIONS):
+        lists = [[text] for text in content.text_column(field)]
+    return _Side(content, _keys(content), texts, lists, complete)
+
+
+def _references(path: Path) -> _Side:
+    content = _content(path)
+    if not content.rows:
+        return _blocks(content)
+    if "references" in content.rows[0]:
+        return _Side(content, _keys(content), [], _lists(content), complete=True)
+    names = _REFERENCES if content.layout.startswith("JSON") else (*_REFERENCES, "text")
+    field = content.first_of(names)
+    if field is None:
+        raise DataError(f'{content.at(0)}: none of the fields "references", "ref", "reference"')
+    if not content.first_of(_INPUTS):
+        raise DataError(f'{content.at(0)}: no field "mr", which says which references belong together')
+    return _Side(content, _keys(content), [], [[text] for text in content.text_column(field)])
+
+
+def _content(path: Path) -> Content:
+    if path != STDIN and (path.parent / "decoding.json").is_file():
+        rows = full_rows(path)
+        return Content(str(path), "JSON lines", rows, list(range(1, len(rows) + 1)))
+    content = read(path, _HEADERS, bare=("mr", "text"), is_row=_is_pair)
+    if content.rows and content.layout in ("CSV", "TSV"):
+        rows = [{_ALIASES.get(name, name): cell for name, cell in row.items()} for row in content.rows]
+        return replace(content, rows=rows)
+    return content
+
+
+def _is_pair(cells: list[str]) -> bool:
+    """Whether these are the cells of a CSV file of inputs and texts."""
+    return len(cells) == 2 and bool(_MR.match(cells[0]))
+
+
+def _keys(content: Content) -> dict[str, list[str]]:
+    keys = {}
+    for name in _INPUTS:
+        if any(name in row for row in content.rows):
+            values = content.column(name, lambda value: isinstance(value, str | int), "not text")
+            keys[name] = [" ".join(str(value).split()) for value in values]
+    return keys
+
+
+def _lists(content: Content) -> list[list[str]]:
+    for index, row in enumerate(content.rows):
+        if "references" not in row:
+            raise DataError(f'{content.at(index)}: no field "references", which other lines have')
+        value = row["references"]
+        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+            raise DataError(f'{content.at(index)}: "references" must be a list of at least one text')
+    return [row["references"] for row in content.rows]
+
+
+def _blocks(content: Content) -> _Side:
+    """References of plain text, items separated by one blank line; a JSON array of texts has one a item."""
+    if content.layout == "JSON array":
+        return _Side(content, {}, [], [[text] for text in content.texts])
+    lines = list(content.texts)
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise DataError(f"{path}: empty; expected one reference per line, a blank line between items")
+        raise DataError(f"{content.where}: empty; expected one reference per line, a blank line between items")
+    blocks: list[list[str]] = [[]]
+    begins = [1]
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
@@ -126,90 +267,7 @@ def _read_text_references(path: Path) -> _References:
             begins.append(number + 1)
         else:
             raise DataError(
-                f"{path}, line {number}: a blank line with no reference before it; "
+                f"{content.where}, line {number}: a blank line with no reference before it; "
                 "one blank line separates items, and each item needs a reference"
             )
-    return _References(blocks, begins, None, one_block=len(blocks) == 1)
-
-
-def _read_json_references(path: Path) -> _References:
-    rows = _json_rows(path)
-    first_line, first = rows[0]
-    if "references" in first:
-        mrs = _mrs(path, rows)
-        first_lines: dict[str, int] = {}
-        for (line, _), mr in zip(rows, mrs or [], strict=False):
-            earlier = first_lines.setdefault(mr, line)
-            if earlier != line:
-                raise DataError(f"{path}, line {line}: the references of {mr!r} are already on line {earlier}")
-        texts = [_reference_list(path, line, row) for line, row in rows]
-        return _References(texts, [line for line, _ in rows], mrs)
-    field = next((name for name in ("ref", "reference") if name in first), None)
-    if field is None:
-        raise DataError(f'{path}, line {first_line}: none of the fields "references", "ref", "reference"')
-    groups: dict[str, list[str]] = {}
-    begins: list[int] = []
-    for line, row in rows:
-        mr = _text(path, line, row, "mr")
-        if mr not in groups:
-            groups[mr] = []
-            begins.append(line)
-        groups[mr].append(_text(path, line, row, field))
-    return _References(list(groups.values()), begins, list(groups))
-
-
-def _mrs(path: Path, rows: Sequence[tuple[int, dict[str, Any]]]) -> list[str] | None:
-    if not any("mr" in row for _, row in rows):
-        return None
-    return [_text(path, line, row, "mr") for line, row in rows]
-
-
-def _text(path: Path, line: int, row: dict[str, Any], field: str) -> str:
-    if field not in row:
-        raise DataError(f'{path}, line {line}: no field "{field}"; it has {", ".join(sorted(row)) or "none"}')
-    value = row[field]
-    if not isinstance(value, str):
-        raise DataError(f'{path}, line {line}: "{field}" is {type(value).__name__}, not text')
-    return value
-
-
-def _reference_list(path: Path, line: int, row: dict[str, Any]) -> list[str]:
-    if "references" not in row:
-        raise DataError(f'{path}, line {line}: no field "references", which other lines have')
-    value = row["references"]
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise DataError(f'{path}, line {line}: "references" must be a list of at least one text')
-    return value
-
-
-def _is_json(path: Path) -> bool:
-    if path.suffix.lower() in _JSON_NAMES:
-        return True
-    return next((line for line in _lines(path) if line.strip()), "").lstrip().startswith("{")
-
-
-def _json_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Objects of a JSON-lines file with their line numbers."""
-    rows = full_rows(path) if (path.parent / "decoding.json").is_file() else read_jsonl(path)
-    numbers = [number for number, line in enumerate(path.read_text("utf-8").split("\n"), 1) if line.strip()]
-    if not rows:
-        raise DataError(f"{path}: empty; expected one JSON object a line")
-    for number, row in zip(numbers, rows, strict=True):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: {type(row).__name__}, expected a JSON object")
-    return list(zip(numbers, rows, strict=True))
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a text file; DataError if it cannot be read or has none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, expected a file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error})") from error
-    if not text:
-        raise DataError(f"{path}: empty; expected one text per line")
-    return text.removesuffix("\n").split("\n")
+    return _Side(replace(content, numbers=begins), {}, [], blocks, one_block=len(blocks) == 1)

@@ -10,11 +10,13 @@ high (1.8572).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from replication.errors import DataError
+from replication.errors import DataError, ProgramError
+from replication.metrics.guard import check_classes, labelled_rows
 from replication.metrics.java import JavaChoice, resolve_java
 from replication.metrics.metric import Rows
 from replication.metrics.programs import Programs, Progress
@@ -38,9 +40,11 @@ class Scores:
     """Tokenizer of the texts for METEOR, ROUGE-L and CIDEr."""
     notes: tuple[str, ...] = ()
     """Properties of the predictions that a reader of the scores should know."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Missing metrics whose program started and then failed, with its message."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form: a key for each metric, then items, approximate, missing, tokenizer and notes."""
+        """JSON form: a key for each metric, then items, approximate, missing, tokenizer, notes; `failed` if any did."""
         return {
             **self.values,
             "items": self.items,
@@ -48,22 +52,31 @@ class Scores:
             "missing": list(self.missing),
             "tokenizer": self.tokenizer,
             "notes": list(self.notes),
+            **({"failed": dict(self.failed)} if self.failed else {}),
         }
 
 
 def score_systems(
-    protocol: str, systems: Mapping[str, Rows], *, java: JavaChoice = "auto", progress: Progress | None = None
+    protocol: str,
+    systems: Mapping[str, Rows],
+    *,
+    java: JavaChoice = "auto",
+    progress: Progress | None = None,
+    keep_going: bool = False,
 ) -> dict[str, Scores]:
     """Scores of several systems (name -> prediction rows), with the Java programs started only once.
 
     A metric is reported when the rows of every system hold what it needs. `java`: "auto", a path, or None to score
     without. `progress` is called with a short text before each step. ConfigError: an unknown protocol. DataError names
-    the system, row and field that cannot be used. ReplicationError: a Java program failed.
+    the system, row and field that cannot be used. ReplicationError: a Java program failed; with `keep_going` the metric
+    that needs this program (METEOR) is missing, `failed` says why, and the others are scored.
     """
     found = reported(protocol)
     for name, rows in systems.items():
         if not rows:
             raise DataError(f"{_where(protocol, name)}: no predictions; there is nothing to score")
+        with _naming(protocol, name):
+            check_classes(protocol, rows)
     metrics = [metric for metric in found if all(metric.measured(rows) for rows in systems.values())]
     program = None
     if any(metric.java != "no" for metric in metrics):
@@ -73,15 +86,20 @@ def score_systems(
     results = {}
     with Programs(program, progress) as programs:
         for metric in metrics if systems else ():
-            metric.begin(programs)
+            with suppress(*([ProgramError] if keep_going else [])):  # the score itself reports it
+                metric.begin(programs)
         for name, rows in systems.items():
             values: dict[str, float | None] = {}
+            failed: dict[str, str] = {}
             for metric in metrics:
                 programs.report(f"{metric.label} of {name}" if name else metric.label)
                 try:
-                    values[metric.name] = metric.official(rows, programs)
-                except DataError as error:
-                    raise DataError(f"{_where(protocol, name)}: {error}") from None
+                    with _naming(protocol, name):
+                        values[metric.name] = metric.official(rows, programs)
+                except ProgramError as error:
+                    if not (keep_going and metric.java == "program"):
+                        raise
+                    values[metric.name], failed[metric.name] = None, str(error)
             results[name] = Scores(
                 values=values,
                 items=len(rows),
@@ -89,6 +107,7 @@ def score_systems(
                 missing=tuple(metric for metric, value in values.items() if value is None),
                 tokenizer=programs.tokenizer,
                 notes=tuple(note for metric in metrics for note in metric.notes(rows)),
+                failed=failed,
             )
     return results
 
@@ -99,11 +118,8 @@ def score_task(protocol: str, predictions: Rows) -> dict[str, float | None]:
 
 
 def glue_scores(protocol: str, predictions: Sequence[float], labels: Sequence[float]) -> dict[str, float | None]:
-    """Scores of plain predictions and labels by the metric of a GLUE task, or "accuracy"."""
-    if len(predictions) != len(labels):
-        raise DataError(f"{len(predictions)} predictions but {len(labels)} labels; pass one label per prediction")
-    pairs = enumerate(zip(predictions, labels, strict=True))
-    return score_task(protocol, [{"id": i, "prediction": predicted, "label": true} for i, (predicted, true) in pairs])
+    """Scores of plain predictions and labels (lists, arrays or tensors) by the metric of a GLUE task, or "accuracy"."""
+    return score_task(protocol, labelled_rows(predictions, labels))
 
 
 def e2e_scores(
@@ -146,6 +162,14 @@ def score_many(
         for name, predictions in systems.items()
     }
     return score_systems(E2E, rows, java=java, progress=progress)
+
+
+@contextmanager
+def _naming(protocol: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{_where(protocol, name)}: {error}") from None
 
 
 def _where(protocol: str, name: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from replication.metrics.metric import Floats, Metric, Rows, lists_of_texts, texts
-from replication.metrics.ngrams import ReferenceCounts, count_references
 
 Texts = tuple[str, ...]
 References = tuple[Texts, ...]
@@ -32,9 +31,3 @@ def _kept(metric: TextMetric, predictions: Texts, references: References) -> Flo
     statistics = metric.text_statistics(predictions, references)
     statistics.setflags(write=False)
     return statistics
-
-
-@lru_cache(maxsize=8)
-def counted(references: References) -> tuple[ReferenceCounts, ...]:
-    """N-grams of every item's references, as BLEU and NIST tokenise them."""
-    return tuple(count_references(texts) for texts in references)

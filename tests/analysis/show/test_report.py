@@ -85,7 +85,7 @@ def quickly(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def built(quick_runs, tmp_path_factory):
+def built(quick_runs, tmp_path_factory, without_png):
     output = tmp_path_factory.mktemp("reports") / "quick"
     page = build(
         quick_runs,
@@ -225,9 +225,9 @@ def test_warnings_name_no_folder_of_this_machine(quick_runs, tmp_path, monkeypat
         runs = shutil.copytree(quick_runs, tmp_path / place / "runs" / "quick")
         (runs / "lora" / "scores.json").unlink()
         monkeypatch.chdir(tmp_path / place)
-        build_report(profile="quick", runs="runs/quick", output="reports/quick")
+        build_report(profile="quick", runs="runs/quick", output="reports/quick", sections=())
     assert digests(tmp_path / "here" / "reports") == digests(tmp_path / "there" / "reports")
-    build_report(profile="quick", runs=tmp_path / "here" / "runs" / "quick", output=tmp_path / "absolute")
+    build_report(profile="quick", runs=tmp_path / "here" / "runs" / "quick", output=tmp_path / "absolute", sections=())
     assert str(tmp_path) not in (tmp_path / "absolute" / "index.html").read_text(encoding="utf-8")
 
 
@@ -307,7 +307,9 @@ def test_plot_data_hold_every_observation(built, quick_runs):
     assert set(homotopy.connection) == {"2->4", "4->6", "6->8"}
 
 
-def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path, quickly):
+def test_the_command_line_builds_a_page_and_reports_errors(quick_runs, tmp_path, quickly, monkeypatch):
+    monkeypatch.setattr("analysis.show.report.detectable", lambda _: [])
+    monkeypatch.setattr("analysis.show.report.further_sections", lambda _: [])
     app = typer.Typer()
     app.command()(main)
     command = ["--profile", "quick", "--runs", str(quick_runs)]
@@ -515,7 +517,7 @@ def test_each_paper_has_its_own_page(write_runs, write_task_runs, tmp_path, quic
 
 
 @pytest.mark.long
-def test_task_runs_alone_have_every_page(task_runs, searches, tasks_module, tmp_path, monkeypatch):
+def test_task_runs_alone_have_every_page(task_runs, searches, tasks_module, tmp_path, monkeypatch, without_png):
     """With what the design can detect, the searches and the memory measurements."""
     monkeypatch.setattr("analysis.judge.study.RESAMPLES", 100)
     monkeypatch.setattr("analysis.show.report.further_sections", lambda _: [])

@@ -2,13 +2,13 @@ import json
 import shutil
 
 import pytest
-from analysis.show.page import column_class
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.judge.number_format import format_flop
 from analysis.load.runs import load_experiment, load_profile
 from analysis.show.blocks import sort_value
+from analysis.show.render import column_class
 from analysis.show.run_tables import (
     corpora_block,
     cost_note,

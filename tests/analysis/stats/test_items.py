@@ -73,7 +73,7 @@ def test_drawing_in_portions_changes_no_draw(monkeypatch):
         return float(sums[0] / max(1.0, sums[1]))
 
     whole = bootstrap_replicates(rows, share, resamples=50, seed=3)
-    monkeypatch.setattr("analysis.stats.bootstrap.DRAWS_AT_ONCE", 20)
+    monkeypatch.setattr("replication.metrics.resampling.DRAWS_AT_ONCE", 20)
     assert (bootstrap_replicates(rows, share, resamples=50, seed=3) == whole).all()
 
 

@@ -253,7 +253,7 @@ def test_every_backbone_is_on_the_screen(home):
 
 def test_paper_needs_an_accelerator(home, monkeypatch):
     assert profile(examine(home), "paper").state == "blocked"
-    on(monkeypatch, accelerator=True, device="cuda (A100)")
+    on(monkeypatch, accelerator=True, device="cuda (A100)", disk_free=200 * 10**9)
     assert profile(examine(home), "paper").state == "needs network"
     for name in ("gpt2-medium", "gpt2-large", "deberta-v3-base", "bart-large", "llama-3.1-8b"):
         put_model(home / "weights" / name)
@@ -278,7 +278,7 @@ def test_a_revision_without_safetensors_is_named(home):
 
 
 def test_the_disk_of_the_paper_profile_follows_from_its_weights(home, monkeypatch):
-    on(monkeypatch, accelerator=True, disk_free=50 * 10**9)
+    on(monkeypatch, accelerator=True, disk_free=100 * 10**9)
     entry = need(examine(home), "paper", "disk")
     assert entry.state == "missing"
     for name in ("llama-3.1-8b", "gpt2-large"):

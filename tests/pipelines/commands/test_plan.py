@@ -75,6 +75,7 @@ def test_only_and_json(home):
     found = json.loads(result.stdout)
     assert [entry["experiment"] for entry in found["experiments"]][:2] == ["cola-lora", "cola-weight-lora"]
     assert {entry["backbone"] for entry in found["experiments"]} == {"deberta-v3-base"}
+    assert [entry["experiment"] for entry in found["searches"]] == ["search@glue-frozen"]
     assert found == json.loads(json.dumps(as_dict(made(home, "cola-*"))))
     assert found["experiments"][0]["missing"] == ["deberta-v3-base", "glue"]
     assert "30% of the peak" in found["assumption"]

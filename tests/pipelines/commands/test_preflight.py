@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import pipelines.commands.preflight as command
+import pipelines.shared.preflight as stage
 from replication.fileio import read_json, write_json
 
 
@@ -52,14 +53,14 @@ def test_a_problem_is_named_and_the_others_are_checked_all_the_same(replicate):
 
 
 def test_what_only_the_analysis_cannot_read_is_a_problem_too(replicate, monkeypatch):
-    real = command.write_outputs
+    real = stage.write_outputs
 
     def without_adapters(experiment, model, folder):
         real(experiment, model, folder)
         content = read_json(folder / "selection.json")
         write_json(folder / "selection.json", {**content, "survivors": [99]})
 
-    monkeypatch.setattr(command, "write_outputs", without_adapters)
+    monkeypatch.setattr(stage, "write_outputs", without_adapters)
     result = replicate("--only", "sentiment-weight-lora")
     assert result.exit_code == 1
     assert "survivors: adapter 99" in result.output

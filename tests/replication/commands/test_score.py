@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from replication.commands.score import register
-from replication.errors import DataError
+from replication.errors import ConfigError, DataError
 from replication.metrics import score_e2e
 
 
@@ -37,7 +37,8 @@ def test_json_holds_the_scores_and_what_they_are(replicate, files):
         [["The Eagle is a pub.", "A cheap pub is The Eagle."], ["Browns has food."]],
         java=None,
     )
-    assert printed == expected.to_dict()
+    assert {key: value for key, value in printed.items() if key != "protocol"} == expected.to_dict()
+    assert "Python mteval mode" in printed["protocol"]
     assert tuple(printed)[:5] == ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")
     assert (printed["METEOR"], printed["missing"]) == (None, ["METEOR"])
     assert printed["approximate"] == ["ROUGE_L", "CIDEr"]
@@ -70,6 +71,116 @@ def test_predictions_of_a_run_need_no_references_file(replicate, tmp_path):
     assert "1 of 1 predictions have fewer than 4 words" in result.stdout.replace("\n", " ")
 
 
+def test_several_systems_have_paired_differences_and_intervals(replicate, files, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("a\tA pub.\nb\tBrowns has food.\n")
+    many = ("e2e", "--no-java", "-s", f"ours={files[2]}", "-s", f"theirs={other}", "-r", files[-1])
+    items = tmp_path / "items.jsonl"
+    result = replicate(*many, "--bootstrap", 40, "--json", "--per-example", items)
+    assert "theirs: its items are not those of ours" in str(result.exception)  # one file has inputs, the other none
+    other.write_text("A pub.\nBrowns has food.\n")
+    result = replicate(*many, "--bootstrap", 40, "--json", "--per-example", items)
+    printed = json.loads(result.stdout)
+    assert list(printed["systems"]) == ["ours", "theirs"]
+    by_metric = {row["metric"]: row for row in printed["differences"]}
+    ours, theirs = printed["systems"]["ours"], printed["systems"]["theirs"]
+    assert set(by_metric) == {"BLEU", "NIST", "ROUGE_L", "CIDEr"}
+    for metric, row in by_metric.items():
+        assert row["difference"] == theirs[metric] - ours[metric]
+        assert row["low"] <= row["high"]
+        low, high = ours["intervals"][metric]
+        assert low <= high
+    rows = [json.loads(line) for line in items.read_text().splitlines()]
+    assert [(row["system"], row["id"]) for row in rows] == [("ours", 0), ("ours", 1), ("theirs", 0), ("theirs", 1)]
+    assert all({"BLEU", "NIST", "ROUGE_L", "CIDEr", "prediction"} <= row.keys() for row in rows)
+    shown = replicate(*many, "--bootstrap", 40)
+    assert "Differences from ours on the same items" in shown.stdout
+    assert "Protocol: E2E" in shown.stdout
+
+
+def test_the_same_system_twice_differs_by_nothing(replicate, files):
+    twice = ("-s", f"a={files[2]}", "-s", f"b={files[2]}")
+    result = replicate("e2e", "--no-java", *twice, "-r", files[-1], "--bootstrap", 20, "--json")
+    assert all(row["difference"] == row["low"] == row["high"] == 0 for row in json.loads(result.stdout)["differences"])
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name, content):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_the_other_families(replicate, written):
+    def scores(*arguments):
+        result = replicate(*arguments, "--json")
+        assert result.exit_code == 0, result.exception
+        return json.loads(result.stdout)
+
+    labels = written("dev.tsv", "index\tlabel\n0\tentailment\n1\tnot_entailment\n")
+    submission = written("RTE.tsv", "index\tprediction\n0\tentailment\n1\tentailment\n")
+    glue = scores("glue", "--task", "rte", "-p", submission, "-r", labels)
+    assert (glue["accuracy"], glue["items"]) == (0.5, 2)
+    assert "0 entailment, 1 not_entailment" in glue["protocol"]
+
+    question = {"id": "q", "answers": [{"text": "mill", "answer_start": 0}]}
+    gold = written("dev.json", json.dumps({"version": "1.1", "data": [{"paragraphs": [{"qas": [question]}]}]}))
+    squad = scores("squad", "-p", written("p.json", '{"q": "The mill."}'), "-r", gold)
+    assert (squad["exact_match"], squad["f1"]) == (1.0, 1.0)
+
+    rouge = scores("rouge", "-p", written("s.txt", "The cat sat.\n"), "-r", written("g.txt", "The cat slept.\n"))
+    assert rouge["rouge1"] == pytest.approx(2 / 3)
+    assert "rougeL: whole texts" in rouge["protocol"]
+    unread = scores("rouge", "-p", written("t.txt", "猫が座った\n"), "-r", written("g.txt", "The cat slept.\n"))
+    assert "1 of 1 predictions have no Latin letter or digit" in unread["notes"][0]
+
+    rows = [
+        {"id": "a", "label": 0, "prediction": 0, "log_likelihoods": [-1.0, -2.0], "lengths": [1, 4]},
+        {"id": "b", "label": 0, "prediction": 0, "log_likelihoods": [-1.0, -2.0], "lengths": [4, 4]},
+    ]
+    choice = scores("choice", "-p", written("c.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert (choice["acc"], choice["acc_norm"]) == (1.0, 0.5)
+    plain = scores("choice", "-p", written("n.txt", "1\n0\n"), "-r", written("l.txt", "1\n1\n"))
+    assert plain["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("e2e",), "pass one file with --predictions"),
+        (("e2e", "-p", "a", "-s", "b=c"), "pass one file with --predictions"),
+        (("e2e", "-s", "b"), "--system b: expected NAME=FILE"),
+        (("e2e", "-s", "b=c", "-s", "b=d"), "the name b is taken"),
+        (("glue", "-t", "ax", "-p", "a"), "--task ax: unknown; known are: cola"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(replicate, arguments, message):
+    result = replicate(*arguments)
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
+
+
+def test_a_java_that_dies_midway_loses_meteor_alone(replicate, files, tmp_path, monkeypatch):
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(
+        '#!/bin/sh\ncase "$*" in\n-version) exit 0;;\n*PTBTokenizer*) exec tr A-Z a-z;;\n'
+        "*) read line; echo out of memory >&2; exit 1;;\nesac\n"
+    )
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    result = replicate(*files, "--json")
+    assert result.exit_code == 1
+    printed = json.loads(result.stdout)
+    assert printed["missing"] == ["METEOR"]
+    assert "out of memory" in printed["failed"]["METEOR"]
+    assert "METEOR is missing" in result.stderr
+    assert all(printed[metric] > 0 for metric in ("BLEU", "NIST", "ROUGE_L", "CIDEr"))
+    assert "its Java program failed" in replicate(*files).stdout
+
+
 def test_a_fault_is_a_project_error(replicate, files, tmp_path):
     result = replicate("e2e", "--predictions", tmp_path / "gone", "--references", files[-1])
     assert isinstance(result.exception, DataError)
@@ -79,6 +190,7 @@ def test_a_fault_is_a_project_error(replicate, files, tmp_path):
 def test_help_names_the_layouts(replicate):
     assert "e2e" in replicate("--help").stdout
     assert "--references" in replicate("e2e", "--help").stdout
+    assert "replicate score squad -p" in replicate("squad", "--help").stdout
 
 
 @pytest.mark.java

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocoevalcap.cider.cider import Cider as Official
 
 from replication.metrics.cider import cider
 
@@ -35,3 +36,13 @@ def test_bounds_and_order(pairs):
     score = cider(*split(pairs))
     assert 0 <= score <= 10 + 1e-9
     assert cider(*split([(p, r[::-1]) for p, r in reversed(pairs)])) == pytest.approx(score)
+
+
+def official(predictions, references):
+    truth = dict(enumerate(references))
+    return float(Official().compute_score(truth, {n: [text] for n, text in enumerate(predictions)})[0])
+
+
+@given(items)
+def test_the_figure_is_pycocoevalcaps_to_the_last_bit(pairs):
+    assert cider(*split(pairs)) == official(*split(pairs))

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from replication.corpora.glue import CORPORA
 from replication.errors import DataError
-from replication.metrics import find, glue_scores
+from replication.metrics import find, glue_scores, score_task
+from replication.metrics.guard import CLASSES
 from replication.metrics.programs import Programs
 
 
@@ -111,3 +113,23 @@ def test_nothing_to_score_and_unequal_lengths_are_errors():
 def test_what_is_no_class_has_no_score(bad):
     with pytest.raises(DataError, match="row 0: field 'prediction' must be a class's index"):
         glue_scores("cola", [bad, 1], [1, 0])
+
+
+@pytest.mark.parametrize("make", [list, np.array, lambda values: np.array(values, dtype=np.float32)])
+def test_lists_and_arrays_score_the_same(make):
+    predicted, wanted = [1, 1, 0, 1], [1, 0, 0, 1]
+    assert glue_scores("mrpc", make(predicted), make(wanted)) == {"accuracy": 0.75, "f1": pytest.approx(0.8)}
+    assert glue_scores("stsb", make(predicted), make(wanted)) == glue_scores("stsb", predicted, wanted)
+
+
+def test_a_class_that_the_task_does_not_have_is_named():
+    with pytest.raises(DataError, match=r"row 1: field 'prediction' is 2; the classes are 0 \(negative\), 1"):
+        glue_scores("sst2", [1, 2], [1, 0])
+    with pytest.raises(DataError, match="row 0: field 'label' is 3"):
+        score_task("mnli", [{"id": 0, "prediction": 2, "label": 3, "subset": "matched"}])
+    assert glue_scores("accuracy", [7], [7]) == {"accuracy": 1.0}
+
+
+def test_classes_are_those_of_the_corpora():
+    for name, names in CLASSES.items() - {("wnli", CLASSES["wnli"])}:
+        assert CORPORA[name].card.labels == names

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replication.metrics import mteval_tokenizer
 from replication.metrics.mteval_tokenizer import tokenize
 
 # Right-hand sides: the tokens of metrics/pymteval.py (tuetschek/e2e-metrics), lower-cased as its n-grams are.
@@ -69,3 +72,21 @@ def test_tokenising_keeps_every_character_but_blanks(text):
 @given(st.lists(st.text(alphabet="abcé", min_size=1, max_size=5), min_size=1))
 def test_plain_words_stay_whole(words):
     assert tokenize("  ".join(words)) == words
+
+
+pieces = st.sampled_from(
+    ["i.e.", "1,000", ".", ",", "£20-25", "5-star", "3", "-", "(x)", "&amp;lt;", "ΑΣ", "a,b", "x.y"]
+)
+
+
+@given(st.one_of(st.text(max_size=20), st.lists(pieces, max_size=8).map(" ".join), st.lists(pieces).map("".join)))
+def test_words_are_those_of_the_rules_on_the_whole_text(text):
+    """Each piece between white space is tokenised once and kept; the original applies its rules to the whole line."""
+    expected = text
+    for old, new in mteval_tokenizer._REPLACEMENTS:
+        expected = expected.replace(old, new)
+    expected = re.sub(r"([\{-\~\[-\` -\&\(-\+\:-\@\/])", r" \1 ", f" {expected} ")
+    expected = re.sub(r"([^0-9])([\.,])", r"\1 \2 ", expected)
+    expected = re.sub(r"([\.,])([^0-9])", r" \1 \2", expected)
+    expected = re.sub(r"([0-9])(-)", r"\1 \2 ", expected)
+    assert tokenize(text) == ([word.lower() for word in expected.split()] or [""])

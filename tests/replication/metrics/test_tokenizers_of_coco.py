@@ -102,3 +102,17 @@ def test_approximate_tokens_are_clean(text):
 def test_approximate_tokens_of_a_text_do_not_depend_on_the_others(texts):
     alone = [approximate_tokenizer.tokenize([text])[0] for text in texts]
     assert approximate_tokenizer.tokenize(texts) == alone
+
+
+pieces = st.sampled_from(
+    ["mr.", "St.", "e.g.", "U.S.", "cannot", "can't", "pub's", "5-star", "(", '"', "a/b", "£20", "…", "."]
+)
+
+
+@given(st.lists(pieces, max_size=8), st.sampled_from([" ", "\t", "\u00a0", "\u2028", "  "]))
+def test_a_text_is_tokenised_as_its_pieces_in_their_places(words, blank):
+    """An abbreviation keeps its period unless it is last: what follows a piece counts, what it is does not."""
+    together = approximate_tokenizer.tokenize([blank.join(words)])[0]
+    alone = approximate_tokenizer.tokenize([f"{word} x" for word in words[:-1]])
+    kept = [tokens.removesuffix("x").strip() for tokens in alone] + approximate_tokenizer.tokenize(words[-1:])
+    assert together == " ".join(tokens for tokens in kept if tokens)
