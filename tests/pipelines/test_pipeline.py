@@ -33,7 +33,7 @@ from replication.fileio import read_json, read_jsonl, sha256_file
 from replication.predictions import full_rows, read_predictions
 from replication.records import read_costs, read_record
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow  # CI runs every stage at full length, and every form in `make rehearse`
 PARAMS = Path("params.yaml")
 EXPERIMENTS = ("frozen", "lora", "solo_connection")
 SELECTING = "sentiment-weight-lora"

@@ -69,6 +69,7 @@ def test_the_family_is_adjusted_by_holm():
     assert found[0].detectable > alone.detectable
 
 
+@pytest.mark.slow  # importing statsmodels takes most of it
 @settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_is_statsmodels(p_values):
