@@ -149,7 +149,7 @@ def _squad(config: str, impossible: bool) -> dict[str, bytes]:
 
     def row(split: str, number: int) -> dict[str, Any]:
         long = number == 5 and (impossible or split != "train")
-        context = f"{LONG} {SUPER_BOWL}" if long else SUPER_BOWL
+        context = f"{LONG} {SUPER_BOWL}" if long else f"{SUPER_BOWL} Copy {number // 4}."  # a search holds some out
         word = "49" if number == 1 else "Broncos"
         answers = {"text": [word], "answer_start": [context.index(word)]}
         if impossible and number % 3 == 2:

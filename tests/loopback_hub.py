@@ -391,7 +391,7 @@ def _gpt2(place: Path, width: int) -> dict[str, Any]:
     size = _words_tokenizer(place, ["<|endoftext|>"])
     end = json.loads((place / "vocab.json").read_text(encoding="utf-8"))["<|endoftext|>"]
     config, fields = _configured(
-        GPT2Config, vocab_size=size, n_positions=512, n_embd=width, n_layer=8, n_head=4,
+        GPT2Config, vocab_size=size, n_positions=512, n_embd=width, n_layer=12, n_head=4,
         bos_token_id=end, eos_token_id=end,
     )  # fmt: skip
     torch.manual_seed(1)
