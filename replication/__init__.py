@@ -1,4 +1,62 @@
 """The library: methods, corpora, metrics, training, decoding. Knows no run folder, no DVC, no published figure.
 
-Importing this package imports nothing heavy: modules that need torch import it themselves.
+The names in `__all__` are what most users need; each imports its module on first use, so that importing this package
+imports nothing heavy.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replication.methods import (
+        adapter_parameters,
+        attach,
+        attached_config,
+        detach,
+        load,
+        merge,
+        method_config,
+        method_names,
+        save,
+        trainable_parameters,
+        unmerge,
+    )
+
+_METHODS = "replication.methods"
+_HOME = {
+    "adapter_parameters": _METHODS,
+    "attach": _METHODS,
+    "attached_config": _METHODS,
+    "detach": _METHODS,
+    "load": _METHODS,
+    "merge": _METHODS,
+    "method_config": _METHODS,
+    "method_names": _METHODS,
+    "save": _METHODS,
+    "trainable_parameters": _METHODS,
+    "unmerge": _METHODS,
+}
+
+__all__ = [
+    "adapter_parameters",
+    "attach",
+    "attached_config",
+    "detach",
+    "load",
+    "merge",
+    "method_config",
+    "method_names",
+    "save",
+    "trainable_parameters",
+    "unmerge",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
