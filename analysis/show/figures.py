@@ -231,7 +231,7 @@ def score_against_parameters(
     lines = [settings[start : start + columns] for start in range(0, len(settings), columns)]
     heights = [0.8 + 0.185 * max(_places(_points(study, setting))[-1] for setting in line) for line in lines]
     figure, grid = new_grid(len(lines), columns, (7.6, 0.4 + sum(heights)), gridspec_kw={"height_ratios": heights})
-    set_layout(figure, rect=(0.02, 0, 0.985, 1))  # names measure a little too short for the browser's font
+    set_layout(figure, rect=(0.02, 0, 0.985, 1), wspace=0.08)  # names measure a little too short for the browser's font
     panels = [axes for row in grid for axes in row]
     for axes, setting in zip(panels, settings, strict=False):
         points = _points(study, setting)

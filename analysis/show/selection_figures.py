@@ -364,7 +364,7 @@ def _draw_map(axes: Axes, found: Map, colour: str) -> None:
             axes.text(
                 column + 0.5, row + 0.5, f"{found.counts[row, column]:.0f}", ha="center", va="center", fontsize=5.5
             )
-    axes.set_title(fill(found.title, 34), fontsize=8)
+    axes.set_title("\n".join(fill(line, 27) for line in found.title.splitlines()), fontsize=7.5)
     axes.set_yticks(np.arange(rows) + 0.5, found.rows, fontsize=7)
     start, ticks, names = 0, [], []
     for group, members in groupby(found.groups, key=lambda entry: entry[0]):
