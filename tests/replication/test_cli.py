@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.markup import render
 from typer.testing import CliRunner
 
 import replication.cli as cli
@@ -60,6 +61,8 @@ def test_every_command_explains_itself_takes_json_and_has_examples(app, run, nam
         text = run(*words, "--help").output
         assert max(map(len, text.splitlines())) <= 80
         assert "--json" in text, words
+        shown = render(command.epilog).plain.splitlines()
+        assert all(line.strip() in text for line in shown), "an example is broken: put a newline into it"
         examples = terminal.examples_in(command.epilog)
         assert any(line.split()[: len(words) + 1] == ["replicate", *words] for line in examples)
         assert text.count("replicate ") >= len(examples)
