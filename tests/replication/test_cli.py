@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import shlex
@@ -160,7 +161,12 @@ def test_a_misspelt_command_gets_a_suggestion_and_exit_code_2(run):
 
 @pytest.mark.parametrize(
     ("raised", "code", "shown"),
-    [(ConfigError("settings.yaml: rank=[0]: must be at least 1"), 2, "rank=[0]: must"), (ValueError("odd"), 3, "odd")],
+    [
+        (ConfigError("settings.yaml: rank=[0]: must be at least 1"), 2, "rank=[0]: must"),
+        (ValueError("odd"), 3, "odd"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/quick"), 2, "runs/quick: there is no space left"),
+        (OSError(errno.EIO, "Input/output error"), 3, "Input/output"),
+    ],
 )
 def test_an_expected_error_exits_with_2_and_a_fault_with_3(monkeypatch, capsys, raised, code, shown):
     app = typer.Typer()
