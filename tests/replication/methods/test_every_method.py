@@ -98,6 +98,17 @@ def test_a_deep_copy_is_independent(model, name):
     laws.copies_independently(model, CONFIGS[name])
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_threads_do_not_mix(model, name):
+    laws.keeps_threads_apart(model, CONFIGS[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_replica_of_data_parallel_uses_its_own_parameters(model, name, dtype):
+    laws.works_as_a_replica(model.to(dtype), CONFIGS[name])
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "frozen"])
 def test_gradient_checkpointing_gives_the_same_gradients(model, name, reentrant):
