@@ -364,12 +364,12 @@ _RUNNING = _Running()
 
 def _drop_interrupted(states: list[ForwardState]) -> None:
     """Forget calls that are no longer on this thread's stack: torch runs no hook after a KeyboardInterrupt."""
-    frame: FrameType | None = sys._getframe()
-    present: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)
+    present = set()  # of numbers: a frame that refers to itself would keep its variables until a garbage collection
     while frame is not None:
-        present.append(frame)
+        present.add(id(frame))
         frame = frame.f_back
-    states[:] = [state for state in states if state.frame is None or state.frame in present]
+    states[:] = [state for state in states if state.frame is None or id(state.frame) in present]
 
 
 class SoloConnection(Autoencoder):

@@ -114,7 +114,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     method attached.
     """
     path, weights = Path(directory) / CONFIG_NAME, Path(directory) / WEIGHTS_NAME
-    if any(parameter.is_meta for parameter in model.parameters()):
+    if all(parameter.is_meta for parameter in model.parameters()):  # of offloaded weights `attach` speaks
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     description = _read_description(path)
     config = _parse(path, description)
