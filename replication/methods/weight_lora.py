@@ -365,22 +365,24 @@ class WeightLoraConfig(HasPresets, LoraConfig):
 
 
 class WeightedUpdate(LowRankUpdate):
-    """lora_A (r, in), lora_B (out, r) and the scalar importance_weight; `scaling` keeps alpha over the first r."""
+    """lora_A (r, in), lora_B (out, r) and importance_weight (1); `scaling` keeps alpha over the first r."""
 
     def __init__(
         self, inputs: int, outputs: int, config: WeightLoraConfig, like: torch.Tensor, generator: torch.Generator
     ):
         super().__init__(inputs, outputs, config, like, generator)
-        self.importance_weight = fill((), like, lambda value: value.fill_(1.0))
+        self.importance_weight = fill((1,), like, lambda value: value.fill_(1.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) -> (..., out)."""
         inner = F.linear(x.to(self.lora_A.dtype), self.lora_A)
-        return F.linear(inner * (self.importance_weight * self.scaling), self.lora_B)
+        return F.linear(inner * (self.importance_weight.reshape(()) * self.scaling), self.lora_B)
 
     def delta(self) -> torch.Tensor:
         """The update as a matrix (out, in), in float32 or better."""
-        return super().delta() * self.importance_weight.to(torch.promote_types(self.lora_A.dtype, torch.float32))
+        return super().delta() * self.importance_weight.reshape(()).to(
+            torch.promote_types(self.lora_A.dtype, torch.float32)
+        )
 
 
 # --- its optimizer ------------------------------------------------------------
@@ -530,7 +532,7 @@ class SelectionCallback(Callback):
 
     def _project(self, weights: Mapping[int, nn.Parameter], keep: int, step: int) -> None:
         indices = list(weights)
-        values = torch.stack([weights[index].detach() for index in indices])
+        values = torch.cat([weights[index].detach() for index in indices])
         kept = set(largest(values, keep, self.config.rank_by))
         with torch.no_grad():
             for position, index in enumerate(indices):

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from replication.methods import (
     save,
     trainable_parameters,
 )
-from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.blocks import find_decoder, head_parameters
 from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
 
 
@@ -175,6 +177,23 @@ def copies_independently(model: nn.Module, config: MethodConfig) -> None:
     _hold(attached_config(twin) is None, "the copy cannot be detached")
 
 
+def keeps_threads_apart(model: nn.Module, config: MethodConfig, threads: int = 4) -> None:
+    """Several threads in one model, in step from block to block, each get the logits of their own input."""
+    stir(attach(model, config))
+    inputs = [some_ids(seed=seed) for seed in range(threads)]
+    alone = [logits_of(model, ids) for ids in inputs]
+    step = threading.Barrier(threads, timeout=60)
+    handles = [
+        block.register_forward_pre_hook(lambda *_: (step.wait(), None)[1]) for block in find_decoder(model).blocks
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        together = list(pool.map(lambda ids: logits_of(model, ids), inputs))
+    for handle in handles:
+        handle.remove()
+    wrong = sum(not torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    _hold(not wrong, f"{wrong} of {threads} threads get other logits than alone")
+
+
 def checkpoints_the_same_gradients(model: nn.Module, config: MethodConfig, reentrant: bool = False) -> None:
     """With gradient checkpointing every trained parameter gets the gradient it has without."""
     stir(attach(model, config))
@@ -314,6 +333,29 @@ def refuses_a_second_method(model: nn.Module, config: MethodConfig) -> None:
     _hold(list(trainable_parameters(model)) == reference, "the refused call changed what trains")
 
 
+def works_as_a_replica(model: nn.Module, config: MethodConfig) -> None:
+    """A replica as nn.DataParallel makes them uses its own parameters and gives the original's gradients.
+
+    Not in `LAWS`: a hook that is a bound method, sound otherwise, stays bound to the original's module.
+    """
+    stir(attach(model, config))
+    logits, gradients = logits_of(model, some_ids()), []
+    for network in (model, replica_of(model)):
+        model.zero_grad()
+        if trainable_parameters(model):
+            loss_of(network, some_ids()).backward()
+        gradients.append({name: parameter.grad for name, parameter in trainable_parameters(model).items()})
+    for name, gradient in gradients[0].items():
+        other = gradients[1][name]
+        same = other is gradient if gradient is None else other is not None and torch.equal(other, gradient)
+        _hold(same, f"{name} has another gradient through a replica")
+    replica = replica_of(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    _hold(torch.equal(logits_of(replica, some_ids()), logits), "a replica uses the original's parameters")
+
+
 LAWS: dict[str, Callable[..., None]] = {
     law.__name__.replace("_", " "): law
     for law in (
@@ -323,6 +365,7 @@ LAWS: dict[str, Callable[..., None]] = {
         decodes_with_a_cache,
         ignores_padding,
         copies_independently,
+        keeps_threads_apart,
         checkpoints_the_same_gradients,
         keeps_bfloat16,
         trains_in_float32,
@@ -411,6 +454,19 @@ def train_steps(
         scaler.update()
         optimizer.zero_grad()
     return model.eval()
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """What torch.nn.parallel.replicate, which needs GPUs, makes of a model: parameters are copies with a gradient."""
+    copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    values = {parameter: parameter.clone() for parameter in model.parameters()}
+    for module, replica in copies.items():
+        for name, child in module._modules.items():
+            replica._modules[name] = None if child is None else copies[child]
+        named = {name: values[value] for name, value in module._parameters.items() if value is not None}
+        replica._parameters.update(dict.fromkeys(module._parameters.keys() - named.keys()))
+        replica.__dict__.update(named, _former_parameters=named)
+    return copies[model]
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -25,13 +25,15 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.blocks import head_parameters, is_sharded
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
 
 IMPORTANCE_NAME = "importance_weight"
 """Suffix of a learned importance weight's name: counted separately, and trained at its own learning rate."""
+SCALAR_NAMES = ("homotopy_parameter", IMPORTANCE_NAME)
+"""Suffixes of learned scalars: shape (1,) in memory, since FSDP2 refuses scalar parameters, and () in files."""
 _RECORD = "_replication_attachment"
 FLOAT32, OF_MODEL = "float32", "model"
 ADAPTER_DTYPES = (FLOAT32, OF_MODEL)
@@ -187,10 +189,10 @@ def check_number(config: MethodConfig, field: str, valid: str, low: float = -mat
 def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     """Put a method on `model`, in place, and freeze all but the method's parameters and a task head.
 
-    Works on the meta device. New parameters take the device of the weights next to them and their dtype, but float32
-    where that is narrower (see above), as does a task head; they are drawn from `config.init_seed`, never from
-    torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached or the
-    method does not fit the model.
+    Works for a model on the meta device. New parameters take the device of the weights next to them and their dtype,
+    but float32 where that is narrower (see above), as does a task head; they are drawn from `config.init_seed`, never
+    from torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached, the
+    method does not fit the model, or weights are offloaded or sharded.
     """
     if not isinstance(config, MethodConfig):
         raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
@@ -200,6 +202,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
+    _check_weights_are_here(model)
     head = tuple(head_parameters(model))
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
@@ -230,6 +233,28 @@ def detach(model: nn.Module) -> nn.Module:
     delattr(model, _RECORD)
     _set_trainable(model, record.trainable_before)
     return model
+
+
+def _check_weights_are_here(model: nn.Module) -> None:
+    """AdapterError where some weights are not in their modules: offloaded by accelerate, or sharded by FSDP2."""
+    kind = type(model).__name__
+    if any(is_sharded(module) for module in model.modules()):
+        raise AdapterError(
+            f"{kind} is sharded by fully_shard, which would miss new parameters: attach first, then shard"
+        )
+    hooks = {name: getattr(module, "_hf_hook", None) for name, module in model.named_modules()}
+    offloaded = [
+        name
+        for name, hook in hooks.items()
+        if any(getattr(h, "offload", False) for h in getattr(hook, "hooks", (hook,)))
+    ]
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if offloaded or 0 < len(missing) < len(list(model.parameters())):
+        raise AdapterError(
+            f"{kind}: weights are offloaded to the CPU or the disk ({(offloaded or missing)[0] or 'the whole model'}): "
+            "they are on the meta device between calls, where nothing can be put beside them; load the model without "
+            "offloading (device_map={'': 0}, or none), in a narrower dtype if it does not fit"
+        )
 
 
 def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
@@ -366,7 +391,8 @@ def _holders(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
 
 
 def _cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    dtype = next(p.dtype for p in module.parameters(recurse=False) if p.is_floating_point())
+    replica: dict[str, torch.Tensor] = getattr(module, "_former_parameters", {})  # nn.DataParallel's have no parameters
+    dtype = next(p.dtype for p in (*module.parameters(recurse=False), *replica.values()) if p.is_floating_point())
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -5,8 +5,8 @@ and the `structure` of a method whose modules change during training) and
 `adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
 weights once; `frozen` saves no tensor. Tensors keep their dtype: float32 adapters of a bfloat16 model are saved and
-loaded as float32. Base weights are not saved otherwise: the same base must be given to
-`load`. No pickle is read or written.
+loaded as float32. Learned scalars, of shape (1,) in memory, have shape () in files. Base weights are not saved
+otherwise: the same base must be given to `load`. No pickle is read or written.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from replication.errors import AdapterError, ConfigError, DataError
 from replication.fileio import read_json, write_bytes, write_json
 from replication.methods.shared.base import (
+    SCALAR_NAMES,
     MethodConfig,
     attach,
     attachment,
@@ -30,7 +31,7 @@ from replication.methods.shared.base import (
     detach,
     owned_ids,
 )
-from replication.methods.shared.blocks import describe_base
+from replication.methods.shared.blocks import describe_base, is_sharded
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
@@ -53,10 +54,14 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     """Write the attached method to `directory` (made if missing); merged or not, the same bytes. Returns the
     folder.
 
-    The configuration is written last: a folder without it is not a saved adapter. AdapterError if nothing is
-    attached or the model is on the meta device.
+    The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
+    all processes call this together, and the first writes whole tensors. AdapterError if nothing is attached or the
+    model is on the meta device.
     """
     config = attachment(model).config
+    sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
+    for module in sharded:
+        module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
@@ -71,11 +76,27 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     if structure is not None:
         description["structure"] = structure
     directory = Path(directory)
-    (directory / CONFIG_NAME).unlink(missing_ok=True)
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
-    write_bytes(directory / WEIGHTS_NAME, safetensors.torch.save(tensors, metadata={"format": "pt"}))
-    write_json(directory / CONFIG_NAME, description)
+    tensors = {name: _as_stored(name, tensor) for name, tensor in state.items()}
+    try:
+        if not sharded or torch.distributed.get_rank() == 0:
+            (directory / CONFIG_NAME).unlink(missing_ok=True)
+            write_bytes(directory / WEIGHTS_NAME, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+            write_json(directory / CONFIG_NAME, description)
+    finally:
+        if sharded:
+            torch.distributed.barrier()  # nobody reads before the folder is whole
     return directory
+
+
+def _as_stored(name: str, tensor: Any) -> torch.Tensor:
+    """A tensor as files hold it: whole, on the CPU, and a learned scalar with shape ()."""
+    whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().to("cpu").contiguous().reshape(stored_shape(name, whole.shape))
+
+
+def stored_shape(name: str, shape: torch.Size) -> torch.Size:
+    """The shape that a tensor of the model has in files."""
+    return torch.Size() if name.endswith(SCALAR_NAMES) and shape == (1,) else shape
 
 
 def read_config(directory: str | Path) -> MethodConfig:
@@ -93,7 +114,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     method attached.
     """
     path, weights = Path(directory) / CONFIG_NAME, Path(directory) / WEIGHTS_NAME
-    if any(parameter.is_meta for parameter in model.parameters()):
+    if all(parameter.is_meta for parameter in model.parameters()):  # of offloaded weights `attach` speaks
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     description = _read_description(path)
     config = _parse(path, description)
@@ -113,7 +134,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
         raise
     with torch.no_grad():
         for name, tensor in expected.items():
-            tensor.copy_(tensors[name])
+            tensor.copy_(tensors[name].reshape(tensor.shape))
     return model
 
 
@@ -150,11 +171,13 @@ def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: 
 
 def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> None:
     actual = describe_base(model)
+    saved = {"vocabulary": actual["vocabulary"], **description["base"]}  # not in files of earlier releases
     for key, value in actual.items():
-        if description["base"].get(key) != value:
+        if saved.get(key) != value:
+            resize = f", or call model.resize_token_embeddings({saved[key]})" if key == "vocabulary" else ""
             raise AdapterError(
-                f"{path}: field 'base.{key}' is {description['base'].get(key)!r}, but the model given has "
-                f"{value!r}; load the base model that the adapter was trained on"
+                f"{path}: field 'base.{key}' is {saved.get(key)!r}, but the model given has "
+                f"{value!r}; load the base model that the adapter was trained on{resize}"
             )
 
 
@@ -176,10 +199,9 @@ def _check_tensors(path: Path, tensors: dict[str, torch.Tensor], expected: dict[
         ]
         raise AdapterError(f"{path}: tensors do not fit the configuration and the base: {'; '.join(parts)}")
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise AdapterError(
-                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            )
+        shapes = (stored_shape(name, expected[name].shape), expected[name].shape)
+        if tensor.shape not in shapes:
+            raise AdapterError(f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(shapes[0])}")
         if tensor.dtype.is_floating_point != expected[name].dtype.is_floating_point:
             raise AdapterError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name].dtype}")
 

@@ -36,6 +36,7 @@ CONFIGS = {
     "weight_lora_plus": WeightLoraPlusConfig(rank=2, expansions=1),
     "random_lora": RandomLoraConfig(rank=2, keep=2),
 }
+MODULES = ("lora", "solo", "solo_sparse", "solo_own_autoencoders", "weight_lora")
 MAIN = ("full", "frozen", "lora", "solo", "solo_sparse", "solo_with_lora")
 
 
@@ -96,6 +97,22 @@ def test_padding_does_not_reach_the_real_tokens(model, name, prompt):
 @pytest.mark.parametrize("name", MAIN)
 def test_a_deep_copy_is_independent(model, name):
     laws.copies_independently(model, CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_threads_do_not_mix(model, name):
+    laws.keeps_threads_apart(model, CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_replica_of_data_parallel_uses_its_own_parameters(model, name):
+    laws.works_as_a_replica(model, CONFIGS[name])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_parameter_is_a_scalar(tiny_gpt2, name):
+    """FSDP2 refuses those; test_sharded.py shards every method."""
+    assert all(parameter.dim() for parameter in attach(tiny_gpt2, CONFIGS[name]).parameters())
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

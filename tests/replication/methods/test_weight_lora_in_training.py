@@ -96,7 +96,7 @@ def test_the_weights_have_a_group_of_their_own_without_decay_at_their_own_rate()
         others, weights = run.optimizer.param_groups
         assert weights["weight_decay"] == 0
         assert others["weight_decay"] == TRAINING.weight_decay
-        assert all(parameter.shape == () for parameter in weights["params"])
+        assert all(parameter.shape == (1,) for parameter in weights["params"])
         assert len(weights["params"]) == 6
         assert set(run.optimizer.state) == set(others["params"])  # none for the weights
         assert others["lr"] == learning_rate_at(run.step, TRAINING)
@@ -276,9 +276,9 @@ def test_a_projection_is_the_hard_threshold_of_the_weights_after_their_step():
     original = module.SelectionCallback._project
 
     def spy(self, weights, keep, step):
-        before = torch.stack([weight.detach().clone() for weight in weights.values()])
+        before = torch.cat([weight.detach().clone() for weight in weights.values()])
         original(self, weights, keep, step)
-        after = torch.stack([weight.detach().clone() for weight in weights.values()])
+        after = torch.cat([weight.detach().clone() for weight in weights.values()])
         seen.append(torch.equal(after, hard_threshold(before, keep, "magnitude")))
         assert (before < 0).any()
 
