@@ -47,7 +47,14 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
+from replication.methods.shared.base import (
+    FLOAT32,
+    MethodConfig,
+    check_adapter_dtype,
+    check_integer,
+    is_narrow,
+    start_selection,
+)
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
 from replication.methods.shared.registry import register_method
@@ -189,6 +196,14 @@ class PeftBaselineConfig(MethodConfig):
         if self.name != "adalora":
             return None
         return AdaLoraCallback(self.settings, training.steps)
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """AdaLoRA with more ranks than its target: the budget was never cut."""
+        if self.name != "adalora":
+            return None
+        values = [p for name, p in model.named_parameters() if f".lora_E.{ADAPTER}" in name and not p.is_meta]
+        kept, target = sum(int(p.count_nonzero()) for p in values), self.settings["target_r"] * len(values)
+        return f"{PREFIX}: adalora: {kept} ranks remain, target_r asks for {target}" if kept > target else None
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """All parameters and persistent buffers of PEFT's layers, VeRA's shared random matrices included."""
@@ -576,6 +591,7 @@ class AdaLoraCallback(Callback):
         allocator = RankAllocator(model, config, ADAPTER)
         if not allocator.name_set:
             raise AdapterError(f"{type(model).__name__} carries no AdaLoRA layer: attach it before training")
+        start_selection(model)
         # The attributes that AdaLoraModel.update_and_allocate reads: the tuner itself is gone after injection.
         self._host = SimpleNamespace(
             model=model, peft_config={ADAPTER: config}, trainable_adapter_name=ADAPTER, rankallocator=allocator

@@ -29,6 +29,7 @@ from replication.methods.shared.base import (
     config_settings,
     detach,
     owned_ids,
+    warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base
 
@@ -54,9 +55,10 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     folder.
 
     The configuration is written last: a folder without it is not a saved adapter. AdapterError if nothing is
-    attached or the model is on the meta device.
+    attached or the model is on the meta device. ReplicationWarning where a configured selection has not run.
     """
     config = attachment(model).config
+    warn_if_unfinished(model)
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
