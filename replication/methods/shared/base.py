@@ -28,6 +28,7 @@ from torch import nn
 
 from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.quantized import check_trainable
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
@@ -209,6 +210,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             "attach to a freshly loaded model"
         )
     head = tuple(head_parameters(model))
+    check_trainable(config.method, model, head, config.trains_base)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
     try:
