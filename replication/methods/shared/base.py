@@ -28,7 +28,7 @@ from torch import nn
 
 from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.methods.shared.blocks import head_parameters
-from replication.methods.shared.quantized import check_trainable
+from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
@@ -223,6 +223,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
+    keep_gradients(model)
     _watch_for_a_selection(model)
     return model
 

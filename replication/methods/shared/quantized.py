@@ -49,6 +49,16 @@ def check_trainable(method: str, model: nn.Module, head: Iterable[str], trains_b
             raise AdapterError(f"{method}: {name} is to train, but is quantised ({parameter.dtype}): {fix}")
 
 
+def keep_gradients(model: nn.Module) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes packs a 4-bit weight when it is first evaluated, and no gradient passes a
+    packed one: unpack, and pack no more.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False) and of_bitsandbytes(module):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            module.state_dict()  # which unpacks
+
+
 def check_mergeable(method: str, layers: Mapping[str, nn.Module]) -> None:
     """AdapterError if one of these layers, by name, is quantised."""
     for name, module in layers.items():
