@@ -1,6 +1,7 @@
 """Selection in a user's own loop: the trajectory of `train`, whatever the precision, accumulation and restarts."""
 
 import copy
+import functools
 import warnings
 
 import pytest
@@ -48,11 +49,18 @@ def batch_of(step, rows=slice(None)):
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
 
 
-def in_our_loop(config):
+@functools.cache
+def in_our_loop(name):
+    config = CONFIGS[name]
     model = tiny(config)
     callback = config.training_callback(TRAINING)
     train(model, EXAMPLES, [], TRAINING, seed=1, pad_id=0, callback=callback)
     return model, callback and callback.summary()
+
+
+@functools.cache
+def in_own_loop(name):
+    return Loop(CONFIGS[name]).run()
 
 
 class Loop:
@@ -123,11 +131,10 @@ def assert_same_choices(summary, expected):
     torch.testing.assert_close(*(torch.tensor(trace["weights"]) for trace in traces), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(("name", "parts"), [*((name, 1) for name in CONFIGS), ("weight_lora", 2), ("adalora", 2)])
 def test_the_trajectory_is_that_of_our_loop(name, parts):
-    expected, choices = in_our_loop(CONFIGS[name])
-    loop = Loop(CONFIGS[name]).run(parts=parts)
+    expected, choices = in_our_loop(name)
+    loop = in_own_loop(name) if parts == 1 else Loop(CONFIGS[name]).run(parts=parts)
     assert_same(loop.model, expected)
     assert_same_choices(loop.selection.summary(), choices)
     if name.startswith("weight"):
@@ -138,9 +145,9 @@ def test_the_trajectory_is_that_of_our_loop(name, parts):
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "lora"])
-@pytest.mark.parametrize("at", [4, 6, 8])
+@pytest.mark.parametrize("at", [4, pytest.param(6, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)])
 def test_a_restarted_loop_ends_as_one_that_ran_through(name, at):
-    through = Loop(CONFIGS[name]).run()
+    through = in_own_loop(name)
     state = Loop(CONFIGS[name]).run(last=at).state()
     order = (
         ("model", "selection", "optimizer", "scheduler")
@@ -156,7 +163,7 @@ def test_a_restarted_loop_ends_as_one_that_ran_through(name, at):
 def test_a_model_takes_the_structure_of_the_tensors_it_loads():
     """Adapters leave, come back, and take another rank, on a copy too; base weights alone change nothing."""
     config = CONFIGS["weight_lora_plus"]
-    early, late = Loop(config).run(last=2).model, Loop(config).run().model
+    early, late = Loop(config).run(last=2).model, in_own_loop("weight_lora_plus").model
     model = tiny(config)
     base = {
         name: value for name, value in model.state_dict().items() if "lora_" not in name and "importance" not in name
@@ -193,7 +200,7 @@ def test_gradient_scaling_changes_nothing_and_a_skipped_step_does_not_count(name
     for group, rate in zip(loop.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     loop.run(first=4)
-    assert_same(loop.model, Loop(CONFIGS[name]).run().model)
+    assert_same(loop.model, in_own_loop(name).model)
 
 
 @pytest.mark.parametrize("clips", [False, True])
@@ -339,10 +346,10 @@ def test_a_selection_that_nobody_makes_is_told_during_training_and_by_save(name,
 def test_no_warning_is_due_where_the_selection_runs(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ReplicationWarning)
-        save(Loop(CONFIGS[name]).run().model, tmp_path / "adapter")
+        save(in_own_loop(name).model, tmp_path / "adapter")
         if name == "lora":
             untended(CONFIGS[name], passes=12)
-        untended(method_config("weight_lora", rank=2, keep=2, selection_steps=None), passes=12)
+            untended(method_config("weight_lora", rank=2, keep=2, selection_steps=None), passes=12)
 
 
 def test_a_penalty_that_nobody_adds_is_told_once():

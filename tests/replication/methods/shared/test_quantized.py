@@ -142,8 +142,10 @@ def test_bitsandbytes(method, bits, tmp_path):
     loss_of(stir(model), some_ids()).backward()
     assert all(parameter.grad is not None for parameter in trainable_parameters(model).values())
     train_steps(model)
-    loaded = load(base(), save(model, tmp_path))
-    torch.testing.assert_close(logits_of(loaded, some_ids()), logits_of(model, some_ids()), atol=0.01, rtol=0)
+    fresh = base()
+    logits_of(fresh, some_ids())  # packing and unpacking rounds
+    loaded = load(fresh, save(model, tmp_path))
+    assert torch.equal(logits_of(loaded, some_ids()), logits_of(model, some_ids()))
     if method != "solo_connection":
         with pytest.raises(AdapterError, match=r"cannot be merged: .* is quantised"):
             merge(model)
