@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from replication.counting import print_trainable_parameters
     from replication.methods import (
         adapter_parameters,
         attach,
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
         trainable_parameters,
         unmerge,
     )
+    from replication.selecting import Selection
+    from replication.trainer import SelectionCallback
 
 _METHODS = "replication.methods"
 _HOME = {
+    "Selection": "replication.selecting",
+    "SelectionCallback": "replication.trainer",
     "adapter_parameters": _METHODS,
     "attach": _METHODS,
     "attached_config": _METHODS,
@@ -32,12 +37,15 @@ _HOME = {
     "merge": _METHODS,
     "method_config": _METHODS,
     "method_names": _METHODS,
+    "print_trainable_parameters": "replication.counting",
     "save": _METHODS,
     "trainable_parameters": _METHODS,
     "unmerge": _METHODS,
 }
 
 __all__ = [
+    "Selection",
+    "SelectionCallback",
     "adapter_parameters",
     "attach",
     "attached_config",
@@ -46,6 +54,7 @@ __all__ = [
     "merge",
     "method_config",
     "method_names",
+    "print_trainable_parameters",
     "save",
     "trainable_parameters",
     "unmerge",

@@ -39,6 +39,7 @@ from replication.methods.shared.base import (
     fill,
 )
 from replication.methods.shared.projections import ROLES, OutputSlice, find_projections, linear_shape, replace_module
+from replication.methods.shared.quantized import check_mergeable
 from replication.methods.shared.registry import register_method
 
 
@@ -121,8 +122,10 @@ class LoraConfig(MethodConfig):
             replace_module(model, wrapper, wrapper.base_layer)
 
     def merge(self, model: nn.Module) -> None:
-        """Fold every update into its projection's weight."""
-        for layer in lora_layers(model).values():
+        """Fold every update into its projection's weight; AdapterError, before any change, if one is quantised."""
+        layers = lora_layers(model)
+        check_mergeable(self.method, {name: layer.base_layer for name, layer in layers.items()})
+        for layer in layers.values():
             layer.merge()
 
     def unmerge(self, model: nn.Module) -> None:

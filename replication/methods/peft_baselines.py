@@ -33,6 +33,7 @@ goes through its tuner, which its wrapper for no particular task does not do.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import re
 import warnings
@@ -47,9 +48,17 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
+from replication.methods.shared.base import (
+    FLOAT32,
+    MethodConfig,
+    check_adapter_dtype,
+    check_integer,
+    is_narrow,
+    start_selection,
+)
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
+from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
@@ -123,6 +132,7 @@ class PeftBaselineConfig(MethodConfig):
         modules = dict(model.named_modules())
         plain = {name: modules[name] for name in names}
         self._check_ranks(plain)
+        self._check_quantized(plain)
         filled_in: dict[str, Any] = {}
         if self.name == "ia3":
             filled_in["feedforward_modules"] = name_pattern([name for name in names if is_feedforward(name)])
@@ -182,6 +192,16 @@ class PeftBaselineConfig(MethodConfig):
                     f"{shape[0]} in, {shape[1]} out; use a rank up to {min(shape)}"
                 )
 
+    def _check_quantized(self, modules: dict[str, nn.Module]) -> None:
+        known = importlib.util.find_spec(f"peft.tuners.{peft_type(self.name)}.bnb") is not None
+        for name, module in modules.items():
+            reason = quantized_weight(module)
+            if reason is not None and not (known and (self.name != "dora" or of_bitsandbytes(module))):
+                raise AdapterError(
+                    f"{PREFIX}: PEFT's {self.name} has no layer for a quantised weight, and {name} has one ({reason}): "
+                    "use lora, or load the model unquantised"
+                )
+
     # --- training and saving ----------------------------------------------------
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
@@ -189,6 +209,14 @@ class PeftBaselineConfig(MethodConfig):
         if self.name != "adalora":
             return None
         return AdaLoraCallback(self.settings, training.steps)
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """AdaLoRA with more ranks than its target: the budget was never cut."""
+        if self.name != "adalora":
+            return None
+        values = [p for name, p in model.named_parameters() if f".lora_E.{ADAPTER}" in name and not p.is_meta]
+        kept, target = sum(int(p.count_nonzero()) for p in values), self.settings["target_r"] * len(values)
+        return f"{PREFIX}: adalora: {kept} ranks remain, target_r asks for {target}" if kept > target else None
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """All parameters and persistent buffers of PEFT's layers, VeRA's shared random matrices included."""
@@ -203,9 +231,11 @@ class PeftBaselineConfig(MethodConfig):
 
     def merge(self, model: nn.Module) -> None:
         """Fold PEFT's update into the base tensors; AdapterError, with the model unmerged, where PEFT cannot."""
+        layers: dict[str, Any] = tuner_layers(model)
+        check_mergeable(f"{PREFIX}: {self.name}", {name: layer.get_base_layer() for name, layer in layers.items()})
         try:
             with torch.no_grad(), without_warnings():
-                for layer in tuner_layers(model).values():
+                for layer in layers.values():
                     merge_layer(layer)
         except _PEFT_ERRORS as error:
             self.unmerge(model)
@@ -576,6 +606,7 @@ class AdaLoraCallback(Callback):
         allocator = RankAllocator(model, config, ADAPTER)
         if not allocator.name_set:
             raise AdapterError(f"{type(model).__name__} carries no AdaLoRA layer: attach it before training")
+        start_selection(model)
         # The attributes that AdaLoraModel.update_and_allocate reads: the tuner itself is gone after injection.
         self._host = SimpleNamespace(
             model=model, peft_config={ADAPTER: config}, trainable_adapter_name=ADAPTER, rankallocator=allocator

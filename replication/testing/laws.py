@@ -292,7 +292,8 @@ def detaches_completely(model: nn.Module, config: MethodConfig) -> None:
     _hold(torch.equal(logits_of(model, some_ids()), reference), "the logits are not the base's")
     now = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
     _hold(now == trainable, "other parameters are trainable than before")
-    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
+    hooks = [h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks, m._load_state_dict_pre_hooks)]
+    _hold(not any(hooks), "hooks are left")
 
 
 def attaches_repeatably(model: nn.Module, config: MethodConfig) -> None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,8 +26,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from replication.errors import AdapterError, ConfigError
+from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.methods.shared.blocks import head_parameters, is_sharded
+from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
@@ -35,7 +38,9 @@ IMPORTANCE_NAME = "importance_weight"
 SCALAR_NAMES = ("homotopy_parameter", IMPORTANCE_NAME)
 """Suffixes of learned scalars: shape (1,) in memory, since FSDP2 refuses scalar parameters, and () in files."""
 _RECORD = "_replication_attachment"
+_STARTED = "_replication_selection_started"
 FLOAT32, OF_MODEL = "float32", "model"
+_PATIENCE = 10  # backward passes: profiles and checks of gradients make fewer
 ADAPTER_DTYPES = (FLOAT32, OF_MODEL)
 """Values of a method's setting `adapter_dtype`; a configuration in JSON leaves it out at the first, the default."""
 
@@ -94,6 +99,10 @@ class MethodConfig:
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
         """Bring a freshly attached model to `structure`; AdapterError if the two do not fit."""
         raise AdapterError(f"method {self.method} takes no structure, but the saved adapter has {sorted(structure)}")
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """What `training_callback` should have done to the trained model and has not; None: nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -204,6 +213,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         )
     _check_weights_are_here(model)
     head = tuple(head_parameters(model))
+    check_trainable(config.method, model, head, config.trains_base)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
     try:
@@ -216,6 +226,8 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
+    keep_gradients(model)
+    _watch_for_a_selection(model)
     return model
 
 
@@ -231,6 +243,7 @@ def detach(model: nn.Module) -> nn.Module:
     record.config.uninstall(model)
     narrow_head(model, record)
     delattr(model, _RECORD)
+    model.__dict__.pop(_STARTED, None)
     _set_trainable(model, record.trainable_before)
     return model
 
@@ -307,6 +320,44 @@ def owned_ids(model: nn.Module) -> set[int]:
         if isinstance(module, AdapterModule)
         for tensor in (*module.parameters(), *module.buffers())
     }
+
+
+# --- a selection that nobody makes ------------------------------------------------------------
+
+
+def start_selection(model: nn.Module) -> None:
+    """A callback that selects says so in its `on_start`: no warning is due while it does its work."""
+    setattr(model, _STARTED, True)
+
+
+def warn_if_unfinished(model: nn.Module, stacklevel: int = 3) -> None:
+    """ReplicationWarning where training should have removed adapters or cut ranks and has not."""
+    reason = attachment(model).config.unfinished(model)
+    if reason is not None:
+        warnings.warn(
+            f"{reason}: the selection has not run. Train with callbacks=[SelectionCallback()] in transformers.Trainer, "
+            "or Selection(model, optimizer, total_steps) in your own loop, both from `replication`",
+            ReplicationWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _watch_for_a_selection(model: nn.Module) -> None:
+    """Warn at the tenth backward pass, not only at `save`, where nothing has called `start_selection`."""
+    if type(attachment(model).config).unfinished is MethodConfig.unfinished:
+        return
+    there, passes = weakref.ref(model), 0
+
+    def count(_: torch.Tensor) -> None:
+        nonlocal passes
+        passes, trained = passes + 1, there()
+        if trained is None or attached_config(trained) is None or hasattr(trained, _STARTED):
+            handle.remove()
+        elif passes == _PATIENCE:
+            handle.remove()
+            warn_if_unfinished(trained, stacklevel=4)
+
+    handle = next(iter(trainable_parameters(model).values())).register_post_accumulate_grad_hook(count)
 
 
 def merge(model: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from replication.errors import AdapterError
 from replication.methods.shared.base import AdapterModule
 from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.quantized import check_wrappable, foreign_layers
 
 ROLES: dict[str, tuple[str, ...]] = {
     "query": ("q_proj", "query", "query_proj", "q_lin", "q", "Wq", "q_attn"),
@@ -135,7 +136,9 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
             raise AdapterError(
                 f"target {target!r} matches no linear module of {type(model).__name__}; use a role "
                 f"({', '.join(ROLES)}) or the end of one of these names: {', '.join(patterns) or 'none'}"
+                + foreign_layers(model)
             )
+    check_wrappable({name: candidates[name] for name in found})
     return found
 
 

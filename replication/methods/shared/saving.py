@@ -30,6 +30,7 @@ from replication.methods.shared.base import (
     config_settings,
     detach,
     owned_ids,
+    warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
 
@@ -56,9 +57,10 @@ def save(model: nn.Module, directory: str | Path) -> Path:
 
     The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
     all processes call this together, and the first writes whole tensors. AdapterError if nothing is attached or the
-    model is on the meta device.
+    model is on the meta device. ReplicationWarning where a configured selection has not run.
     """
     config = attachment(model).config
+    warn_if_unfinished(model)
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward

@@ -1,5 +1,6 @@
 """Laws that hold for every method on GPT-2, Llama and BART: their bodies are in `replication.testing.laws`."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -125,6 +126,24 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, name, reentrant)
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_bfloat16_model(model, name, order, tmp_path):
     laws.keeps_bfloat16(model, CONFIGS[name], before=order == "before", directory=tmp_path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_model_cast_after_attaching_is_of_one_dtype_and_comes_apart(tiny_gpt2, name, tmp_path):
+    """As the documentation of attach says, adapters too: it runs, has gradients, saves, loads, unmerges, detaches."""
+    base = laws.logits_of(tiny_gpt2.to(torch.bfloat16), some_ids())
+    model = laws.stir(attach(tiny_gpt2, CONFIGS[name]), size=0.0 if name == "full" else 0.1).to(torch.float16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    if name != "frozen":
+        laws.loss_of(model, some_ids()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in trainable_parameters(model).values())
+    stirred = laws.logits_of(model, some_ids())
+    if "solo" not in name:
+        unmerge(merge(model))
+    again = load(detach(copy.deepcopy(model)), save(model, tmp_path)).to(torch.float16)
+    for one in (model, again):
+        assert torch.equal(laws.logits_of(one, some_ids()), stirred)
+    torch.testing.assert_close(laws.logits_of(detach(model), some_ids()).to(base), base, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
