@@ -34,6 +34,7 @@ from replication.methods.shared.base import (
     AdapterModule,
     MethodConfig,
     check_adapter_dtype,
+    check_finite,
     check_integer,
     check_number,
     fill,
@@ -121,9 +122,17 @@ class LoraConfig(MethodConfig):
             replace_module(model, wrapper, wrapper.base_layer)
 
     def merge(self, model: nn.Module) -> None:
-        """Fold every update into its projection's weight."""
-        for layer in lora_layers(model).values():
-            layer.merge()
+        """Fold every update into its projection's weight; AdapterError names a module whose sum is not finite."""
+        merged = []
+        try:
+            for name, layer in lora_layers(model).items():
+                if not layer.merged:
+                    merged.append(layer)
+                    layer.merge(name)
+        except AdapterError:
+            for layer in merged:
+                layer.unmerge()
+            raise
 
     def unmerge(self, model: nn.Module) -> None:
         """Put every original weight back."""
@@ -220,9 +229,9 @@ class LoraLinear(nn.Module):
                 done = piece.stop
         return torch.cat([*segments, result[..., done:]], dim=-1) if segments else result
 
-    def merge(self) -> None:
+    def merge(self, name: str = "a projection") -> None:
         """Swap the weight for weight + updates (Conv1D stores it transposed); sums are taken in float32 or
-        better.
+        better. AdapterError, calling the module `name`, if the sum is not finite in the weight's dtype.
         """
         if self.merged:
             return
@@ -234,8 +243,10 @@ class LoraLinear(nn.Module):
             rows = merged.T if isinstance(self.base_layer, Conv1D) else merged
             for piece, update in self.updates():
                 rows[piece.start : piece.stop] += update.delta().to(rows.device)
+        merged = merged.to(original.dtype)
+        check_finite(name, merged)
         self._unmerged = (original,)
-        self.base_layer.weight = nn.Parameter(merged.to(original.dtype), requires_grad=False)
+        self.base_layer.weight = nn.Parameter(merged, requires_grad=False)
 
     def unmerge(self) -> None:
         """Put the original weight back, on the device and in the dtype the model has now."""

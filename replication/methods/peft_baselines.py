@@ -47,7 +47,14 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
+from replication.methods.shared.base import (
+    FLOAT32,
+    MethodConfig,
+    check_adapter_dtype,
+    check_finite,
+    check_integer,
+    is_narrow,
+)
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
 from replication.methods.shared.registry import register_method
@@ -155,10 +162,11 @@ class PeftBaselineConfig(MethodConfig):
         return any(isinstance(self.settings.get(key), str) for key in ("init_lora_weights", "init_weights"))
 
     def uninstall(self, model: nn.Module) -> None:
-        """Put the plain modules back, with the weights they had."""
+        """Put the plain modules back, with the weights they had, or merged as they are."""
         for layer in tuner_layers(model).values():
             plain: Any = layer.get_base_layer()  # type: ignore[operator]
-            put_back(plain, layer.__dict__.get(_BEFORE, {}))
+            if not layer.merged:
+                put_back(plain, layer.__dict__.get(_BEFORE, {}))
             replace_module(model, layer, plain)
         model.__dict__.pop("peft_config", None)
 
@@ -205,8 +213,8 @@ class PeftBaselineConfig(MethodConfig):
         """Fold PEFT's update into the base tensors; AdapterError, with the model unmerged, where PEFT cannot."""
         try:
             with torch.no_grad(), without_warnings():
-                for layer in tuner_layers(model).values():
-                    merge_layer(layer)
+                for name, layer in tuner_layers(model).items():
+                    merge_layer(layer, name)
         except _PEFT_ERRORS as error:
             self.unmerge(model)
             raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: {error or type(error).__name__}") from error
@@ -445,8 +453,11 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
+def merge_layer(layer: Any, module: str = "a module") -> None:
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update.
+
+    AdapterError, calling the layer `module`, if the sum is not finite in the weight's dtype.
+    """
     if layer.merged:
         return
     base = layer.get_base_layer()
@@ -463,6 +474,8 @@ def merge_layer(layer: Any) -> None:
     if layer.get_base_layer() is not base:
         layer.unmerge()
         raise NotImplementedError("PEFT swaps modules there, no weight takes up the update")
+    for name in originals:
+        check_finite(module, getattr(base, name))
 
 
 def unmerge_layer(layer: Any) -> None:

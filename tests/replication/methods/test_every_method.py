@@ -81,6 +81,11 @@ def test_saved_and_loaded_under_another_seed_gives_the_same_logits(model, name, 
     laws.loads_what_it_saves(model, CONFIGS[name], tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_merged_and_unloaded_it_is_a_plain_model(model, name, tmp_path):
+    laws.merges_into_a_plain_model(model, CONFIGS[name], tmp_path)
+
+
 @pytest.mark.parametrize("name", MAIN)
 def test_cached_decoding_gives_the_uncached_logits_and_text(model, name):
     laws.decodes_with_a_cache(model, CONFIGS[name])
