@@ -121,7 +121,7 @@ def merges_into_a_plain_model(model: nn.Module, config: MethodConfig, directory:
     `from_pretrained` keep bit for bit; or it is an AdapterError that says "cannot be merged" and changes nothing.
     """
     kind: Any = type(model)
-    names, trainable = list(model.state_dict()), [key for key, p in model.named_parameters() if p.requires_grad]
+    names, trainable = list(model.state_dict()), _trainable_names(model)
     stir(attach(model, config))
     attached = logits_of(model, some_ids())
     try:
@@ -132,7 +132,7 @@ def merges_into_a_plain_model(model: nn.Module, config: MethodConfig, directory:
         _hold(torch.equal(logits_of(model, some_ids()), attached), "the refused merge changed the logits")
         return
     _hold(type(model) is kind and list(model.state_dict()) == names, "the model is not a plain one of its class")
-    _hold([key for key, p in model.named_parameters() if p.requires_grad] == trainable, "other parameters train")
+    _hold(_trainable_names(model) == trainable, "other parameters train")
     _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
     merged = logits_of(model, some_ids())
     torch.testing.assert_close(merged, attached, atol=1e-4, rtol=1e-4)
@@ -141,6 +141,10 @@ def merges_into_a_plain_model(model: nn.Module, config: MethodConfig, directory:
         model.save_pretrained(folder)  # type: ignore[operator]
         again = kind.from_pretrained(folder).eval()
     _hold(torch.equal(logits_of(again, some_ids()), merged), "from_pretrained gives other logits")
+
+
+def _trainable_names(model: nn.Module) -> list[str]:
+    return [key for key, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad]
 
 
 def decodes_with_a_cache(model: nn.Module, config: MethodConfig) -> None:

@@ -255,7 +255,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
     merge(model)
     _take_off(model, record)
     left = dict(model.named_parameters(remove_duplicate=False))
-    groups = [[name for name in group if name in left] for group in tied]
+    groups = [kept for group in tied if (kept := [name for name in group if name in left])]
     if any(len({id(left[name]) for name in group}) > 1 for group in groups):
         _untie(model, groups)
     return model
@@ -280,11 +280,12 @@ def _tied_names(model: nn.Module) -> list[list[str]]:
 
 def _untie(model: nn.Module, tied: list[list[str]]) -> None:
     """Separate every tied parameter, so that all are saved, and say so in the configuration."""
-    for name in (name for group in tied for name in group[1:]):
-        parent, _, child = name.rpartition(".")
-        holder = model.get_submodule(parent)
-        old = holder.get_parameter(child)
-        setattr(holder, child, nn.Parameter(old.detach().clone(), requires_grad=old.requires_grad))
+    for first, *others in tied:
+        trainable = model.get_parameter(first).requires_grad
+        for name in others:
+            parent, _, child = name.rpartition(".")
+            holder = model.get_submodule(parent)
+            setattr(holder, child, nn.Parameter(holder.get_parameter(child).detach().clone(), requires_grad=trainable))
     config: Any = model.config
     for part in {id(one): one for one in (config, config.get_text_config())}.values():
         part.tie_word_embeddings = False

@@ -388,8 +388,10 @@ def test_weights_that_were_tied_and_not_merged_stay_tied(tiny_gpt2):
 def test_a_trained_head_is_rounded_to_the_models_dtype(tmp_path):
     torch.manual_seed(0)
     shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    base = LlamaForSequenceClassification(LlamaConfig(**shape, num_attention_heads=4, pad_token_id=0)).eval()
-    model = stir(attach(base.to(torch.bfloat16), LoraConfig(rank=2)))
+    base = LlamaForSequenceClassification(LlamaConfig(**shape, num_attention_heads=4, pad_token_id=0))
+    base.save_pretrained(tmp_path / "base")
+    base = LlamaForSequenceClassification.from_pretrained(tmp_path / "base", dtype=torch.bfloat16).eval()
+    model = stir(attach(base, LoraConfig(rank=2)))
     head = model.score.weight.detach().clone()
     merge_and_unload(model).save_pretrained(tmp_path)
     assert head.dtype == torch.float32
