@@ -56,7 +56,15 @@ from replication.methods.shared.base import (
     is_narrow,
 )
 from replication.methods.shared.blocks import head_parameters
-from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
+from replication.methods.shared.projections import (
+    FEEDFORWARD,
+    ROLES,
+    feedforward_projections,
+    find_projections,
+    is_feedforward,
+    linear_shape,
+    replace_module,
+)
 from replication.methods.shared.registry import register_method
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
@@ -379,9 +387,6 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
 
 # --- the modules that a rival wraps ------------------------------------------------------------
 
-# Second projection of the feedforward network, by its names in Hugging Face models.
-FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
-
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
     """Linear modules of roles or ends of names; AdapterError if a role is a slice of a fused projection."""
@@ -416,12 +421,7 @@ def ia3_modules(model: nn.Module) -> list[str]:
     names: set[str] = set()
     for role in ("key", "value"):
         names |= set(find_projections(model, (role,)))
-    feedforward = []
-    for end in FEEDFORWARD:
-        try:
-            feedforward += [name for name in find_projections(model, (end,)) if is_feedforward(name)]
-        except AdapterError:
-            continue  # this model calls it otherwise
+    feedforward = feedforward_projections(model)
     if not feedforward:
         raise AdapterError(
             f"{PREFIX}: ia3: no second projection of a feedforward network found in {type(model).__name__} "
@@ -429,12 +429,6 @@ def ia3_modules(model: nn.Module) -> list[str]:
         )
     names |= set(feedforward)
     return [name for name, _ in model.named_modules() if name in names]
-
-
-def is_feedforward(name: str) -> bool:
-    """Whether this is the second projection of a feedforward network."""
-    attention = name.endswith("attention.output.dense")
-    return not attention and any(name == end or name.endswith("." + end) for end in FEEDFORWARD)
 
 
 def name_pattern(names: Sequence[str]) -> str:

@@ -27,6 +27,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("attn.c_proj", "crossattention.c_proj"),
     ),
 }
+FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
+"""Second projection of the feedforward network, by its names in Hugging Face models."""
 WHOLE = "whole"
 # GPT-2 lays out the fused projection as query|key|value; that of its cross-attention as key|value.
 _FUSED_ORDER = {3: ("query", "key", "value"), 2: ("key", "value")}
@@ -67,6 +69,17 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
                 f"({', '.join(ROLES)}) or the end of one of these names: {', '.join(patterns) or 'none'}"
             )
     return found
+
+
+def feedforward_projections(model: nn.Module) -> list[str]:
+    """Names of the feedforward networks' second projections, in module order."""
+    return [name for name in _linear_modules(model) if is_feedforward(name)]
+
+
+def is_feedforward(name: str) -> bool:
+    """Whether a module of this name is the second projection of a feedforward network."""
+    attention = _ends_with(name, "attention.output.dense")
+    return not attention and any(_ends_with(name, end) for end in FEEDFORWARD)
 
 
 def _linear_modules(model: nn.Module) -> dict[str, nn.Module]:

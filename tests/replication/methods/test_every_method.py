@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from replication.errors import AdapterError
 from replication.methods import adapter_parameters, attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods.adapter_h import AdapterHConfig
+from replication.methods.adapter_l import AdapterLConfig
 from replication.methods.frozen import FrozenConfig
+from replication.methods.ft_top2 import FtTop2Config
 from replication.methods.full import FullConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.random_lora import RandomLoraConfig
@@ -35,6 +38,9 @@ CONFIGS = {
     "weight_lora": WeightLoraConfig(rank=2, keep=2),
     "weight_lora_plus": WeightLoraPlusConfig(rank=2, expansions=1),
     "random_lora": RandomLoraConfig(rank=2, keep=2),
+    "adapter_h": AdapterHConfig(bottleneck=4),
+    "adapter_l": AdapterLConfig(bottleneck=4),
+    "ft_top2": FtTop2Config(),
 }
 MAIN = ("full", "frozen", "lora", "solo", "solo_sparse", "solo_with_lora")
 
