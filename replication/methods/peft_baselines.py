@@ -52,12 +52,21 @@ from replication.methods.shared.base import (
     FLOAT32,
     MethodConfig,
     check_adapter_dtype,
+    check_finite,
     check_integer,
     is_narrow,
     start_selection,
 )
 from replication.methods.shared.blocks import head_parameters
-from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
+from replication.methods.shared.projections import (
+    FEEDFORWARD,
+    ROLES,
+    feedforward_projections,
+    find_projections,
+    is_feedforward,
+    linear_shape,
+    replace_module,
+)
 from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
 from replication.training.callbacks import Callback, Run
@@ -165,10 +174,11 @@ class PeftBaselineConfig(MethodConfig):
         return any(isinstance(self.settings.get(key), str) for key in ("init_lora_weights", "init_weights"))
 
     def uninstall(self, model: nn.Module) -> None:
-        """Put the plain modules back, with the weights they had."""
+        """Put the plain modules back, with the weights they had, or merged as they are."""
         for layer in tuner_layers(model).values():
             plain: Any = layer.get_base_layer()  # type: ignore[operator]
-            put_back(plain, layer.__dict__.get(_BEFORE, {}))
+            if not layer.merged:
+                put_back(plain, layer.__dict__.get(_BEFORE, {}))
             replace_module(model, layer, plain)
         model.__dict__.pop("peft_config", None)
 
@@ -235,8 +245,8 @@ class PeftBaselineConfig(MethodConfig):
         check_mergeable(f"{PREFIX}: {self.name}", {name: layer.get_base_layer() for name, layer in layers.items()})
         try:
             with torch.no_grad(), without_warnings():
-                for layer in layers.values():
-                    merge_layer(layer)
+                for name, layer in layers.items():
+                    merge_layer(layer, name)
         except _PEFT_ERRORS as error:
             self.unmerge(model)
             raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: {error or type(error).__name__}") from error
@@ -401,9 +411,6 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
 
 # --- the modules that a rival wraps ------------------------------------------------------------
 
-# Second projection of the feedforward network, by its names in Hugging Face models.
-FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
-
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
     """Linear modules of roles or ends of names; AdapterError if a role is a slice of a fused projection."""
@@ -438,12 +445,7 @@ def ia3_modules(model: nn.Module) -> list[str]:
     names: set[str] = set()
     for role in ("key", "value"):
         names |= set(find_projections(model, (role,)))
-    feedforward = []
-    for end in FEEDFORWARD:
-        try:
-            feedforward += [name for name in find_projections(model, (end,)) if is_feedforward(name)]
-        except AdapterError:
-            continue  # this model calls it otherwise
+    feedforward = feedforward_projections(model)
     if not feedforward:
         raise AdapterError(
             f"{PREFIX}: ia3: no second projection of a feedforward network found in {type(model).__name__} "
@@ -451,12 +453,6 @@ def ia3_modules(model: nn.Module) -> list[str]:
         )
     names |= set(feedforward)
     return [name for name, _ in model.named_modules() if name in names]
-
-
-def is_feedforward(name: str) -> bool:
-    """Whether this is the second projection of a feedforward network."""
-    attention = name.endswith("attention.output.dense")
-    return not attention and any(name == end or name.endswith("." + end) for end in FEEDFORWARD)
 
 
 def name_pattern(names: Sequence[str]) -> str:
@@ -475,8 +471,11 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
+def merge_layer(layer: Any, module: str = "a module") -> None:
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update.
+
+    AdapterError, calling the layer `module`, if the sum is not finite in the weight's dtype.
+    """
     if layer.merged:
         return
     base = layer.get_base_layer()
@@ -493,6 +492,8 @@ def merge_layer(layer: Any) -> None:
     if layer.get_base_layer() is not base:
         layer.unmerge()
         raise NotImplementedError("PEFT swaps modules there, no weight takes up the update")
+    for name in originals:
+        check_finite(module, getattr(base, name))
 
 
 def unmerge_layer(layer: Any) -> None:

@@ -30,6 +30,7 @@ from replication.methods import (
     attached_config,
     detach,
     load,
+    merge_and_unload,
     save,
     trainable_parameters,
 )
@@ -115,6 +116,37 @@ def loads_what_it_saves(model: nn.Module, config: MethodConfig, directory: Path 
     _hold(torch.equal(torch.random.get_rng_state(), state), "loading draws from torch's global generator")
     _hold(attached_config(loaded) == config, f"loaded as {attached_config(loaded)}")
     _hold(torch.equal(logits_of(loaded, some_ids()), logits_of(model, some_ids())), "loaded logits differ")
+
+
+def merges_into_a_plain_model(model: nn.Module, config: MethodConfig, directory: Path | None = None) -> None:
+    """`merge_and_unload` gives a plain model of the base's class with the adapter's logits, which `save_pretrained` and
+    `from_pretrained` keep bit for bit; or it is an AdapterError that says "cannot be merged" and changes nothing.
+    """
+    kind: Any = type(model)
+    names, trainable = list(model.state_dict()), _trainable_names(model)
+    stir(attach(model, config))
+    attached = logits_of(model, some_ids())
+    try:
+        merge_and_unload(model)
+    except AdapterError as error:
+        _hold("cannot be merged" in str(error), f"the error does not say why: {error}")
+        _hold(attached_config(model) == config, "the refused merge took the method off")
+        _hold(torch.equal(logits_of(model, some_ids()), attached), "the refused merge changed the logits")
+        return
+    _hold(type(model) is kind and list(model.state_dict()) == names, "the model is not a plain one of its class")
+    _hold(_trainable_names(model) == trainable, "other parameters train")
+    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
+    merged = logits_of(model, some_ids())
+    torch.testing.assert_close(merged, attached, atol=1e-4, rtol=1e-4)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = directory or Path(scratch) / "plain"
+        model.save_pretrained(folder)  # type: ignore[operator]
+        again = kind.from_pretrained(folder).eval()
+    _hold(torch.equal(logits_of(again, some_ids()), merged), "from_pretrained gives other logits")
+
+
+def _trainable_names(model: nn.Module) -> list[str]:
+    return [key for key, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad]
 
 
 def decodes_with_a_cache(model: nn.Module, config: MethodConfig) -> None:
@@ -363,6 +395,7 @@ LAWS: dict[str, Callable[..., None]] = {
         starts_as_the_base,
         trains_its_own_parameters_only,
         loads_what_it_saves,
+        merges_into_a_plain_model,
         decodes_with_a_cache,
         ignores_padding,
         copies_independently,

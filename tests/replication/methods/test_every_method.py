@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from replication.errors import AdapterError
 from replication.methods import adapter_parameters, attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods.adapter_h import AdapterHConfig
+from replication.methods.adapter_l import AdapterLConfig
 from replication.methods.frozen import FrozenConfig
+from replication.methods.ft_top2 import FtTop2Config
 from replication.methods.full import FullConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.random_lora import RandomLoraConfig
@@ -36,6 +39,9 @@ CONFIGS = {
     "weight_lora": WeightLoraConfig(rank=2, keep=2),
     "weight_lora_plus": WeightLoraPlusConfig(rank=2, expansions=1),
     "random_lora": RandomLoraConfig(rank=2, keep=2),
+    "adapter_h": AdapterHConfig(bottleneck=4),
+    "adapter_l": AdapterLConfig(bottleneck=4),
+    "ft_top2": FtTop2Config(),
 }
 MODULES = ("lora", "solo", "solo_sparse", "solo_own_autoencoders", "weight_lora")
 MAIN = ("full", "frozen", "lora", "solo", "solo_sparse", "solo_with_lora")
@@ -81,6 +87,11 @@ def test_training_changes_adapter_parameters_only(model, name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_saved_and_loaded_under_another_seed_gives_the_same_logits(model, name, tmp_path):
     laws.loads_what_it_saves(model, CONFIGS[name], tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_merged_and_unloaded_it_is_a_plain_model(model, name, tmp_path):
+    laws.merges_into_a_plain_model(model, CONFIGS[name], tmp_path)
 
 
 @pytest.mark.parametrize("name", MAIN)
