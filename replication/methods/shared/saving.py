@@ -81,7 +81,7 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
     directory = Path(directory)
-    data = tensor_bytes(state)  # every process gathers
+    data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
     try:
         if not sharded or torch.distributed.get_rank() == 0:
@@ -101,10 +101,14 @@ def _hub_name(model: nn.Module) -> str | None:
     return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists() else None
 
 
-def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """A safetensors file of these tensors."""
-    stored = {name: _as_stored(name, tensor) for name, tensor in tensors.items()}
-    return safetensors.torch.save(stored, metadata={"format": "pt"})
+def tensor_bytes(tensors: Mapping[str, Any], *, scalars: bool = False) -> bytes:
+    """A safetensors file of these tensors, gathered where they are sharded; with `scalars` each learned scalar has
+    shape () and not that of the model, (1,).
+    """
+    whole = {name: _whole(tensor) for name, tensor in tensors.items()}
+    if scalars:
+        whole = {name: tensor.reshape(stored_shape(name, tensor.shape)) for name, tensor in whole.items()}
+    return safetensors.torch.save(whole, metadata={"format": "pt"})
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -121,10 +125,9 @@ def describe(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _as_stored(name: str, tensor: Any) -> torch.Tensor:
-    """A tensor as files hold it: whole, on the CPU, and a learned scalar with shape ()."""
-    whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole.detach().to("cpu").contiguous().reshape(stored_shape(name, whole.shape))
+def _whole(tensor: Any) -> torch.Tensor:
+    whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().to("cpu").contiguous()
 
 
 def stored_shape(name: str, shape: torch.Size) -> torch.Size:
