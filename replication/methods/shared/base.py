@@ -202,7 +202,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
-    _check_weights_are_here(model)
+    check_weights_are_here(model)
     head = tuple(head_parameters(model))
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
@@ -235,7 +235,7 @@ def detach(model: nn.Module) -> nn.Module:
     return model
 
 
-def _check_weights_are_here(model: nn.Module) -> None:
+def check_weights_are_here(model: nn.Module) -> None:
     """AdapterError where some weights are not in their modules: offloaded by accelerate, or sharded by FSDP2."""
     kind = type(model).__name__
     if any(is_sharded(module) for module in model.modules()):
