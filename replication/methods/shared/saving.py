@@ -29,6 +29,7 @@ from replication.methods.shared.base import (
     MethodConfig,
     attach,
     attachment,
+    check_weights_are_here,
     config_from_dict,
     config_settings,
     detach,
@@ -168,7 +169,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     that are not finite, another method attached.
     """
     path, weights = saved_files(directory)
-    if all(parameter.is_meta for parameter in model.parameters()):  # of offloaded weights `attach` speaks
+    check_weights_are_here(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     description = read_description(path)
     config = _parse(path, description)

@@ -308,7 +308,7 @@ def test_a_base_with_offloaded_weights_is_refused_and_unchanged(tiny_gpt2, where
         assert all(parameter.requires_grad for parameter in tiny_gpt2.parameters())
         assert tiny_gpt2.state_dict().keys() == state.keys()
         assert attached_config(tiny_gpt2) is None
-    with pytest.raises(AdapterError, match=r"adapter_config\.json: cannot be attached.*offloaded"):
+    with pytest.raises(AdapterError, match="offloaded"):
         load(tiny_gpt2, folder)
 
 
