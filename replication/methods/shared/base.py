@@ -342,7 +342,7 @@ def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> t
         named[name].data = named[name].detach().float()
         named[name].grad = None
     for module in _holders(model, names):
-        module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        module.register_forward_pre_hook(cast_inputs, with_kwargs=True)
     return names
 
 
@@ -356,7 +356,7 @@ def narrow_head(model: nn.Module, record: Attachment) -> None:
         named[name].data = named[name].detach().to(dtype)
         named[name].grad = None
     for module in _holders(model, record.widened):
-        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _cast_inputs]:
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is cast_inputs]:
             del module._forward_pre_hooks[key]
             module._forward_pre_hooks_with_kwargs.pop(key, None)
 
@@ -365,8 +365,9 @@ def _holders(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
     return [model.get_submodule(name) for name in dict.fromkeys(name.rpartition(".")[0] for name in names)]
 
 
-def _cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    dtype = next(p.dtype for p in module.parameters(recurse=False) if p.is_floating_point())
+def cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """A hook before a module: its inputs take the dtype of its own parameters."""
+    dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
