@@ -50,7 +50,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.peft_wholes import WHOLES, first_task
+from replication.methods.peft_wholes import EXEMPT, WHOLES, first_task
 from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
@@ -120,7 +120,9 @@ class PeftBaselineConfig(MethodConfig):
 
     def _peft_config(self, modules: str, **filled_in: Any) -> Any:
         if self.name in WHOLES:
-            first = {"task_type": "CAUSAL_LM"} if self.name in (*EMBEDDED, *CACHED) else {}
+            first: dict[str, Any] = {"task_type": "CAUSAL_LM"} if self.name in (*EMBEDDED, *CACHED) else {}
+            if self.name == "xlora":
+                first = {"hidden_size": self.settings.get("hidden_size") or 1}  # until the model is known
             return peft_config(self.name, self.settings, **{**first, **filled_in})
         if self.name == "adalora":
             check_budget(self.settings)
@@ -191,10 +193,10 @@ class PeftBaselineConfig(MethodConfig):
             module.training = training.get(module, model.training)
         if self.name == "adaption_prompt":  # PEFT multiplies its prompts with the model's own projections
             return
-        dtype = next(module.dtype for module in (model, model.base_model) if hasattr(module, "dtype"))
+        own: Any = getattr(model, "dtype", torch.float32)
         for tensor in self.owned_tensors(model).values():
             if tensor.is_floating_point():
-                tensor.data = tensor.data.to(torch.float32 if self.adapter_dtype == FLOAT32 else dtype)
+                tensor.data = tensor.data.to(torch.float32 if self.adapter_dtype == FLOAT32 else own)
 
     def _changes_base(self) -> bool:
         """Whether the start values are taken out of the base weight: PiSSA, OLoRA."""
@@ -260,6 +262,10 @@ class PeftBaselineConfig(MethodConfig):
         if self.name != "adalora":
             return None
         return AdaLoraCallback(self.settings, training.steps)
+
+    def exempt_laws(self) -> dict[str, str]:
+        """Those of types that PEFT runs from a wrapper."""
+        return EXEMPT.get(self.name, {})
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """All parameters and persistent buffers of PEFT's layers, VeRA's shared random matrices included."""

@@ -9,8 +9,9 @@ by PEFT's type, how each goes in and out, and which tensors are its own. Impleme
 3. `xlora` (Buehler and Buehler 2024, arXiv 2402.07148) mixes LoRA adapters that were trained before:
    `settings.adapters` names their folders, in PEFT's format, which `export_peft_lora` writes too. Its scalings need the
    whole text: it runs without a cache, twice through the base.
-4. `shadow` runs a small copy of the backbone beside the blocks. Where a call has labels, PEFT's auxiliary loss is added
-   to the model's; a loss that is taken from the logits has none.
+4. `shadow` runs a small copy of the backbone beside the blocks of a decoder. Where a call has labels, PEFT's auxiliary
+   loss is added to the model's; a loss that is taken from the logits has none. What PEFT makes but never reads, an
+   embedding table in GPT-2's copy and the update behind the last block, is left out or does not train.
 """
 
 from __future__ import annotations
@@ -54,6 +55,31 @@ class Whole:
     tensors: Callable[[nn.Module], list[torch.Tensor]]
 
 
+_NO_START = "random virtual tokens stand before the input from the start"
+_NO_CHECKPOINTS = "AdapterError: checkpointing drops the cache that the prefix lives in"
+EXEMPT: dict[str, dict[str, str]] = {
+    **{name: {"starts as the base": _NO_START} for name in EMBEDDED},
+    "cpt": {
+        "starts as the base": "the tokens of cpt_token_ids stand before the input from the start",
+        "copies independently": "every call bounds the deltas anew, which moves their last bits",
+    },
+    **{name: {"starts as the base": _NO_START, "checkpoints the same gradients": _NO_CHECKPOINTS} for name in CACHED},
+    "adaption_prompt": {
+        **dict.fromkeys(
+            ("keeps bfloat16", "trains in float32"),
+            "PEFT multiplies its prompts with the model's projections, so they have the model's dtype",
+        )
+    },
+    "xlora": {
+        "starts as the base": "it mixes adapters that were trained",
+        "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",
+        "checkpoints the same gradients": "AdapterError: the second pass would not have the mixture",
+        "attaches without memory": "AdapterError: it reads the weights of its adapters",
+    },
+}
+"""Laws of `replication.testing.laws` that cannot hold, with the reason."""
+
+
 # --- LLaMA-Adapter ------------------------------------------------------------
 
 
@@ -87,16 +113,21 @@ _CLASSIFIER = "xlora_classifier"
 class _Mixed:
     """The forward of one model, with X-LoRA's hooks around it."""
 
-    def __init__(self, model: nn.Module, tuner: Any, used_cache: bool | None):
+    def __init__(self, model: Any, tuner: Any, used_cache: bool | None):
         self.model, self.tuner, self.used_cache = model, tuner, used_cache
         self.inside: set[int] = set()  # threads that are in a call: PEFT's first pass calls this forward again
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         thread, kind = threading.get_ident(), type(self.model)
         if thread in self.inside:
-            return kind.forward(self.model, *args, **kwargs)  # type: ignore[operator]
+            return kind.forward(self.model, *args, **kwargs)
         if kwargs.get("past_key_values") is not None and kwargs["past_key_values"].get_seq_length():
             raise AdapterError(f"{kind.__name__}: xlora mixes by the whole text: call it without past_key_values")
+        if self.model.training and getattr(self.model.base_model, "gradient_checkpointing", False):
+            raise AdapterError(
+                f"{kind.__name__}: gradient checkpointing computes again without X-LoRA's scalings; switch it off "
+                "(gradient_checkpointing: false)"
+            )
         self.inside.add(thread)
         try:
             with self.tuner._enable_peft_forward_hooks():
@@ -110,10 +141,10 @@ class _Uncached:
     """The `generate` of one model, without a cache."""
 
     def __init__(self, model: nn.Module):
-        self.model = model
+        self.model: Any = model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return type(self.model).generate(self.model, *args, **{**kwargs, "use_cache": False})  # type: ignore[operator]
+        return type(self.model).generate(self.model, *args, **{**kwargs, "use_cache": False})
 
 
 def _mixture_fields(name: str, settings: Settings, model: nn.Module) -> dict[str, Any]:
@@ -126,6 +157,13 @@ def _mix(model: nn.Module, name: str, peft_config: Any, adapter: str) -> None:
     from peft.tuners.xlora import XLoraModel
 
     config: Any = model.config
+    if config.is_encoder_decoder or getattr(model, "base_model_prefix", "") != "model":
+        raise AdapterError(
+            f"xlora: PEFT finds the experts' layers only in decoders whose body is called `model`, as Llama's and "
+            f"Mistral's; {type(model).__name__} is none"
+        )
+    if next(model.parameters()).is_meta:
+        raise AdapterError(f"xlora: {type(model).__name__} is on the meta device: load the base model's weights first")
     for folder in peft_config.adapters.values():
         for file in ("adapter_config.json", "adapter_model.safetensors"):
             if not (Path(folder) / file).is_file():
@@ -135,11 +173,9 @@ def _mix(model: nn.Module, name: str, peft_config: Any, adapter: str) -> None:
                 )
     used_cache, config.use_cache = config.use_cache, False
     forward = _Mixed(model, None, used_cache)
-    model.forward = forward  # type: ignore[assignment]
+    model.forward = forward
     device = next(model.parameters()).device
-    forward.inside.add(threading.get_ident())
     forward.tuner = XLoraModel(model, peft_config, adapter, torch_device=str(device))
-    forward.inside.clear()
     model.generate = _Uncached(model)  # type: ignore[assignment]
     classifier = forward.tuner.internal_xlora_classifier
     for layer in classifier.layers:
@@ -153,7 +189,8 @@ def _unmix(model: nn.Module) -> None:
     forward = model.__dict__.pop("forward", None)
     model.__dict__.pop("generate", None)
     if isinstance(forward, _Mixed):
-        model.config.use_cache = forward.used_cache
+        config: Any = model.config
+        config.use_cache = forward.used_cache
     for module in list(model.modules()):
         module._modules.pop(_CLASSIFIER, None)
 
@@ -162,6 +199,17 @@ def _unmix(model: nn.Module) -> None:
 
 _SHADOW_PARTS = ("shadow_backbone", "shadow_projection", "shadow_head")
 _SHADOW = "_replication_shadow"
+
+
+class _InDtypeOf:
+    """A hook behind a module: its output has the dtype of the model's own weights."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def __call__(self, module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+        embedding: Any = self.model.get_input_embeddings()  # type: ignore[operator]
+        return output.to(embedding.weight.dtype)
 
 
 class _AfterShadow:
@@ -188,15 +236,26 @@ def _shadow_fields(name: str, settings: Settings, model: nn.Module) -> dict[str,
 def _run_beside(model: nn.Module, name: str, peft_config: Any, adapter: str) -> None:
     from peft.tuners.shadow import ShadowModel
 
+    if task_type(model) == "SEQ_2_SEQ_LM":
+        raise AdapterError(f"shadow is for decoders without an encoder; {type(model).__name__} has one")
     tuner = ShadowModel(model, peft_config, adapter)
-    tuner._cast_adapter_dtype(adapter, autocast_adapter_dtype=True)
+    backbone: Any = tuner.shadow_backbone[adapter]
+    last = tuner._boundary_layers[-1]
+    if tuner._shadow_share_embeddings[adapter] and "wte" in backbone._modules:
+        table = backbone.wte.weight
+        backbone.wte = nn.Embedding(1, table.shape[1], device=table.device, dtype=table.dtype).requires_grad_(False)
+    for unread in (last.shadow_update_transform, last.shadow_update_gate):
+        unread.requires_grad_(False)
     after = _AfterShadow(tuner)
     tuner._boundary_hook_handles.append(model.register_forward_hook(after, with_kwargs=True))
-    tuner.shadow_backbone[adapter].register_forward_pre_hook(cast_inputs, with_kwargs=True)
+    backbone.register_forward_pre_hook(cast_inputs, with_kwargs=True)
+    tuner.shadow_projection[adapter].register_forward_hook(_InDtypeOf(model))
     owner = find_decoder(model).owner
     for part in _SHADOW_PARTS:
         setattr(owner, part, getattr(tuner, part))
     setattr(model, _SHADOW, after)
+    if (device := next(model.parameters()).device).type == "meta":
+        model.to(device)
 
 
 def _stop_beside(model: nn.Module) -> None:

@@ -18,6 +18,7 @@ Implementation details:
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -25,12 +26,11 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError
+from replication.training.checks import VIRTUAL_TOKENS
 
 CACHED = ("prefix_tuning", "cartridge")
 EMBEDDED = ("prompt_tuning", "p_tuning", "multitask_prompt_tuning", "cpt")
 ENCODER = "prompt_encoder"
-# Read by replication.training.checks: positions of the model that are not left for texts.
-COUNT = "_replication_virtual_tokens"
 
 
 def task_type(model: nn.Module) -> str:
@@ -74,11 +74,11 @@ def put_tokens_before(model: nn.Module, name: str, peft_config: Any, adapter: st
         )
     host = PeftModel(model, peft_config, adapter_name=adapter)
     setattr(target, ENCODER, host.prompt_encoder)
-    target.forward = WithVirtualTokens(target, host, cached=name in CACHED, cut=_is_cut(model))  # type: ignore[assignment]
-    if model.config.is_encoder_decoder and name in EMBEDDED:
+    target.forward = WithVirtualTokens(target, host, cached=name in CACHED, cut=_is_cut(model))
+    if task_type(model) == "SEQ_2_SEQ_LM" and name in EMBEDDED:
         body: Any = model.base_model
         body.forward = WithLongerMask(body, peft_config.num_virtual_tokens)
-    setattr(model, COUNT, peft_config.num_virtual_tokens)
+    setattr(model, VIRTUAL_TOKENS, peft_config.num_virtual_tokens)
 
 
 def take_tokens_off(model: nn.Module) -> None:
@@ -87,12 +87,12 @@ def take_tokens_off(model: nn.Module) -> None:
         if isinstance(module.__dict__.get("forward"), _Rerouted):
             del module.__dict__["forward"]
             module._modules.pop(ENCODER, None)
-    model.__dict__.pop(COUNT, None)
+    model.__dict__.pop(VIRTUAL_TOKENS, None)
 
 
 def _running_module(model: nn.Module, name: str) -> nn.Module:
     body: Any = model.base_model
-    if not model.config.is_encoder_decoder:
+    if task_type(model) != "SEQ_2_SEQ_LM":
         return body
     return body.get_encoder() if name in EMBEDDED else body.get_decoder()
 
@@ -107,7 +107,7 @@ class _Rerouted:
     """A callable in place of the `forward` of one instance; a deep copy of the model has its own."""
 
     def __init__(self, module: nn.Module):
-        self.module = module
+        self.module: Any = module
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -121,7 +121,7 @@ class _Rerouted:
 
     def original(self, call: dict[str, Any]) -> Any:
         """The forward of the module's class."""
-        return type(self.module).forward(self.module, **call)  # type: ignore[operator]
+        return type(self.module).forward(self.module, **call)
 
 
 class WithVirtualTokens(_Rerouted):
@@ -134,7 +134,7 @@ class WithVirtualTokens(_Rerouted):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The class's forward, with virtual tokens first."""
         call = self.named(args, kwargs)
-        given = call.get("input_ids") if call.get("inputs_embeds") is None else call["inputs_embeds"]
+        given: Any = call.get("input_ids") if call.get("inputs_embeds") is None else call["inputs_embeds"]
         rows, length = given.shape[:2]
         count, cache = self.host.active_peft_config.num_virtual_tokens, call.get("past_key_values")
         past = cache.get_seq_length() if cache is not None else 0
@@ -153,8 +153,17 @@ class WithVirtualTokens(_Rerouted):
             return output
         return self._shortened(self.original(self._lengthened(call, given, rows, count)), count)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> WithVirtualTokens:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for encoder in twin.host.prompt_encoder.values():
+            if hasattr(encoder, "set_updated_tokens"):  # CPT's hook on a parameter, which a copy of it does not have
+                encoder.set_updated_tokens()
+        return twin
+
     def _lengthened(self, call: dict[str, Any], given: torch.Tensor, rows: int, count: int) -> dict[str, Any]:
-        embed: Any = self.module.get_input_embeddings()  # type: ignore[operator]
+        embed = self.module.get_input_embeddings()
         embeds = call["inputs_embeds"] if call.get("inputs_embeds") is not None else embed(given)
         task = torch.zeros(1, dtype=torch.long, device=embeds.device)
         prompts = self.host.get_prompt(1, task_ids=task)[:, :count].to(embeds.dtype).expand(rows, -1, -1)
@@ -185,7 +194,7 @@ class WithVirtualTokens(_Rerouted):
         return self.host.get_prompt(rows)
 
     def _check_room(self, length: int, before: int) -> None:
-        positions = getattr(self.module.config, "max_position_embeddings", None)  # type: ignore[union-attr]
+        positions = getattr(self.module.config, "max_position_embeddings", None)
         if positions is not None and before + length > positions:
             raise AdapterError(
                 f"{type(self.module).__name__} has {positions} positions, fewer than {before} before the input, "

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.blocks import head_parameters, refuse_peft
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
@@ -80,6 +80,10 @@ class MethodConfig:
         does not fit the length of training.
         """
         return None
+
+    def exempt_laws(self) -> dict[str, str]:
+        """Laws of `replication.testing.laws` that cannot hold for this method, with the reason."""
+        return {}
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
         """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s."""
@@ -200,6 +204,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
+    refuse_peft(model)
     head = tuple(head_parameters(model))
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
