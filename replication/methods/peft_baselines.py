@@ -133,6 +133,26 @@ class PeftBaselineConfig(MethodConfig):
             filled_in = {"feedforward_modules": "", **filled_in}
         return peft_config(self.name, self.settings, target_modules=modules, **filled_in)
 
+    @classmethod
+    def named(cls, config: Any) -> tuple[str, dict[str, Any]]:
+        """`name` and `settings` of a trained adapter of PEFT, from its own configuration object.
+
+        Settings that only decide values before training are left out: the trained ones replace them.
+        """
+        name = config.peft_type.value.lower()
+        name = _COMPUTED.get(name, name)
+        for alias, (kind, switches) in ALIASES.items():
+            if kind == name and all(getattr(config, switch, False) for switch in switches):
+                name = alias
+                break
+        defaults = {field.name: field.default for field in dataclasses.fields(_config_class(name))}
+        wanted = {*DEFAULTS.get(name, {}), *REQUIRED.get(name, {})}
+        settings = {key: getattr(config, key) for key in _fields(name) if key not in _BEFORE_TRAINING}
+        settings = {k: v for k, v in settings.items() if k in wanted or (v not in (None, {}, []) and v != defaults[k])}
+        if settings.get("init_lora_weights") in _STARTS_ALIKE:
+            del settings["init_lora_weights"]
+        return name, {key: sorted(v) if isinstance(v, set) else v for key, v in settings.items()}
+
     # --- putting in and taking out ---------------------------------------------
 
     def install(self, model: nn.Module) -> None:
@@ -146,7 +166,7 @@ class PeftBaselineConfig(MethodConfig):
         self._check_ranks(plain)
         filled_in: dict[str, Any] = {}
         if self.name == "ia3":
-            filled_in["feedforward_modules"] = name_pattern([name for name in names if is_feedforward(name)])
+            filled_in["feedforward_modules"] = name_pattern(self.feedforward(names))
         with without_warnings():  # those of __post_init__
             if hasattr(self._peft_config("x"), "fan_in_fan_out"):
                 filled_in["fan_in_fan_out"] = any(isinstance(module, Conv1D) for module in plain.values())
@@ -197,6 +217,11 @@ class PeftBaselineConfig(MethodConfig):
         for tensor in self.owned_tensors(model).values():
             if tensor.is_floating_point():
                 tensor.data = tensor.data.to(torch.float32 if self.adapter_dtype == FLOAT32 else own)
+
+    @staticmethod
+    def feedforward(names: Iterable[str]) -> list[str]:
+        """Those of the modules whose input (IA)^3 scales, not their output."""
+        return [name for name in names if is_feedforward(name)]
 
     def _changes_base(self) -> bool:
         """Whether the start values are taken out of the base weight: PiSSA, OLoRA."""
@@ -354,6 +379,17 @@ RESERVED: dict[str, str] = {
     "use_dora": "use name='dora'",
     "use_rslora": "use name='rslora'",
 }
+
+# For trained adapters. PEFT saves the prompts that these types compute, not what computes them.
+_COMPUTED = {"p_tuning": "prompt_tuning"}
+# Settings, and values of init_lora_weights, that only decide values before training and leave the base alone.
+_BEFORE_TRAINING = (
+    *("runtime_config", "eva_config", "corda_config", "lora_ga_config", "loftq_config", "prefix_projection"),
+    *("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
+    *("prompt_tuning_init_state_dict_path", "encoder_hidden_size", "token_dim", "num_layers", "num_attention_heads"),
+    "num_transformer_submodules",
+)
+_STARTS_ALIKE = (True, False, "gaussian", "eva", "orthogonal")
 
 # Values of init_lora_weights that need more than the model: PEFT would start a plain LoRA, or fail later.
 _STARTS_FROM_DATA = ("eva", "corda", "loftq", "lora_ga")

@@ -31,6 +31,7 @@ from replication.methods.shared.base import (
     owned_ids,
 )
 from replication.methods.shared.blocks import describe_base
+from replication.methods.shared.peft_import import load_stock, read_stock
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
@@ -86,7 +87,7 @@ def read_config(directory: str | Path) -> MethodConfig:
 
 def load(model: nn.Module, directory: str | Path) -> nn.Module:
     """Attach a saved adapter to its base `model`, in place; returns the model, with torch's random state
-    untouched.
+    untouched. The folder is one that `save` wrote, or PEFT's `save_pretrained` (see peft_import).
 
     AdapterError, with the model unchanged, names the file and the field: a missing or damaged file, another
     format version, an unknown method, another base, missing or unexpected tensors, other shapes, another
@@ -95,6 +96,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     path, weights = Path(directory) / CONFIG_NAME, Path(directory) / WEIGHTS_NAME
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
+    if (stock := read_stock(path)) is not None:
+        return load_stock(model, path, stock, _read_tensors(weights))
     description = _read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)
