@@ -12,8 +12,8 @@ Implementation details:
    first virtual token instead of [CLS]: nothing is taken off there. A head that classifies at the last token finds it
    also where rows are padded, which PEFT's does not. `position_ids` and `token_type_ids` may be given.
 4. Encoder-decoders get embeddings before the encoder's input, prefixes in the decoder's cache, as in PEFT.
-5. There is one task: multitask prompt tuning trains task 0. CPT's weighting of its own labels is not used, a task's
-   loss is that of every method.
+5. There is one task: multitask prompt tuning trains task 0. The loss is that of every method, on real positions: PEFT's
+   also scores the first token of a text, which the last virtual one predicts, and has a weighting of labels for CPT.
 """
 
 from __future__ import annotations
