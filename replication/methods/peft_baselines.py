@@ -360,7 +360,23 @@ WITHOUT_TARGETS = (*WHOLES, "trainable_tokens")
 
 # Types without a layer for Conv1D, as GPT-2 has it; OSF's has nothing to train.
 NOT_ON_CONV1D = (
-    *("beft", "boft", "c3a", "delora", "glora", "hra", "lily", "loha", "lokr", "miss", "oft", "osf", "peanut", "poly"),
+    *(
+        "adamss",
+        "beft",
+        "boft",
+        "c3a",
+        "delora",
+        "glora",
+        "hra",
+        "lily",
+        "loha",
+        "lokr",
+        "miss",
+        "oft",
+        "osf",
+        "peanut",
+        "poly",
+    ),
     *("psoft", "road", "shira", "supertuning"),
 )
 

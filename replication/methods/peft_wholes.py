@@ -70,11 +70,14 @@ EXEMPT: dict[str, dict[str, str]] = {
             "PEFT multiplies its prompts with the model's projections, so they have the model's dtype",
         )
     },
+    "adamss": {"attaches without memory": "AdapterError: it clusters the columns of the weights"},
+    "frod": {"attaches without memory": "AdapterError: it decomposes the weights"},
+    "shira": {"attaches without memory": "AdapterError: it chooses entries of the weights"},
     "xlora": {
         "starts as the base": "it mixes adapters that were trained",
         "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",
         "checkpoints the same gradients": "AdapterError: the second pass would not have the mixture",
-        "attaches without memory": "AdapterError: it reads the weights of its adapters",
+        "attaches without memory": "AdapterError: it reads adapters from disk",
     },
 }
 """Laws of `replication.testing.laws` that cannot hold, with the reason."""
