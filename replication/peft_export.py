@@ -74,8 +74,8 @@ def one_pair(layer: LoraLinear) -> tuple[torch.Tensor, torch.Tensor, float]:
             rank = len(update.lora_A)
             weight = getattr(update, "importance_weight", None)
             folded = update.lora_B.to(wide) * (update.scaling / scale)
-            folded = folded if weight is None else folded * weight.to(wide)
-            lora_B[piece.start : piece.stop, column : column + rank] = folded
+            folded = folded if weight is None else folded * weight.reshape(()).to(wide)
+            piece.rows(lora_B)[..., column : column + rank] = folded.unflatten(0, (piece.groups, -1))
             column += rank
     return lora_A, lora_B, float(scale)
 

@@ -6,7 +6,7 @@ Implementation details:
 2. A starts kaiming-uniform with a = sqrt(5), B at zero, so that the model starts as the base
    (loralib/layers.py; Gaussian A in the paper's section 4.1).
 3. Dropout acts on the input of A only, one mask for all slices of a fused projection (loralib, MergedLinear).
-4. Query and value of GPT-2's fused projection each get their own pair (A, B) acting on their slice of the
+4. Query and value of a fused projection, such as GPT-2's, each get their own pair (A, B) acting on their slice of the
    output (examples/NLG: enable_lora=[True, False, True]). One pair of rank r on the whole `c_attn` has the
    same count and is another model: name `c_attn` as the target to get it.
 5. Merging keeps the original weight aside, so that `unmerge` restores it bit for bit and tied weights stay
@@ -34,11 +34,13 @@ from replication.methods.shared.base import (
     AdapterModule,
     MethodConfig,
     check_adapter_dtype,
+    check_finite,
     check_integer,
     check_number,
     fill,
 )
 from replication.methods.shared.projections import ROLES, OutputSlice, find_projections, linear_shape, replace_module
+from replication.methods.shared.quantized import check_mergeable
 from replication.methods.shared.registry import register_method
 
 
@@ -108,11 +110,11 @@ class LoraConfig(MethodConfig):
         shape = linear_shape(module)
         assert shape is not None
         for piece in slices:
-            limit = min(shape[0], piece.stop - piece.start)
+            limit = min(shape[0], piece.size)
             if self.rank > limit:
                 raise AdapterError(
                     f"{self.method}: rank={self.rank} exceeds {limit}, the smaller side of the {piece.label} update "
-                    f"of {name}: {shape[0]} in, {piece.stop - piece.start} out; use a rank up to {limit}"
+                    f"of {name}: {shape[0]} in, {piece.size} out; use a rank up to {limit}"
                 )
 
     def uninstall(self, model: nn.Module) -> None:
@@ -121,9 +123,21 @@ class LoraConfig(MethodConfig):
             replace_module(model, wrapper, wrapper.base_layer)
 
     def merge(self, model: nn.Module) -> None:
-        """Fold every update into its projection's weight."""
-        for layer in lora_layers(model).values():
-            layer.merge()
+        """Fold every update into its projection's weight; AdapterError names a module that is quantised or whose sum is
+        not finite, with the model unmerged.
+        """
+        layers = lora_layers(model)
+        check_mergeable(self.method, {name: layer.base_layer for name, layer in layers.items()})
+        merged = []
+        try:
+            for name, layer in layers.items():
+                if not layer.merged:
+                    merged.append(layer)
+                    layer.merge(name)
+        except AdapterError:
+            for layer in merged:
+                layer.unmerge()
+            raise
 
     def unmerge(self, model: nn.Module) -> None:
         """Put every original weight back."""
@@ -174,7 +188,7 @@ class LoraLinear(nn.Module):
         self.slices = tuple(slices)
         self.dropout = nn.Dropout(config.input_dropout())
         for piece in slices:
-            update = config.new_update(shape[0], piece.stop - piece.start, config.like(self.weight), generator)
+            update = config.new_update(shape[0], piece.size, config.like(self.weight), generator)
             self.add_module(piece.label, update)
         self.train(base_layer.training)
         # The weight before merging, in a tuple so that it is neither a parameter nor part of the state.
@@ -210,19 +224,24 @@ class LoraLinear(nn.Module):
         if self.merged:
             return result
         dropped = self.dropout(x)
-        segments, done = [], 0  # of a fused projection's output, left to right; joined once
+        segments, done, groups = [], 0, 1  # of a fused projection's output, left to right in each group; joined once
         for piece, update in self.updates():
             change = update(dropped).to(result.dtype)
-            if piece.stop - piece.start == self.out_features:
+            if piece.size == self.out_features:
                 result = result + change
-            else:
-                segments += [result[..., done : piece.start], result[..., piece.start : piece.stop] + change]
-                done = piece.stop
-        return torch.cat([*segments, result[..., done:]], dim=-1) if segments else result
+                continue
+            if piece.groups != groups:  # all slices of a projection have the same
+                groups = piece.groups
+                result = result.unflatten(-1, (groups, -1))
+            change = change if groups == 1 else change.unflatten(-1, (groups, -1))
+            segments += [result[..., done : piece.start], result[..., piece.start : piece.stop] + change]
+            done = piece.stop
+        joined = torch.cat([*segments, result[..., done:]], dim=-1) if segments else result
+        return joined if groups == 1 else joined.flatten(-2)
 
-    def merge(self) -> None:
+    def merge(self, name: str = "a projection") -> None:
         """Swap the weight for weight + updates (Conv1D stores it transposed); sums are taken in float32 or
-        better.
+        better. AdapterError, calling the module `name`, if the sum is not finite in the weight's dtype.
         """
         if self.merged:
             return
@@ -233,9 +252,12 @@ class LoraLinear(nn.Module):
             merged = original.detach().to(wide, copy=True)
             rows = merged.T if isinstance(self.base_layer, Conv1D) else merged
             for piece, update in self.updates():
-                rows[piece.start : piece.stop] += update.delta().to(rows.device)
+                change = update.delta().to(rows.device)
+                piece.rows(rows).add_(change.unflatten(0, (piece.groups, -1)))
+        merged = merged.to(original.dtype)
+        check_finite(name, merged)
         self._unmerged = (original,)
-        self.base_layer.weight = nn.Parameter(merged.to(original.dtype), requires_grad=False)
+        self.base_layer.weight = nn.Parameter(merged, requires_grad=False)
 
     def unmerge(self) -> None:
         """Put the original weight back, on the device and in the dtype the model has now."""

@@ -35,6 +35,7 @@ goes through its tuner, which its wrapper for no particular task does not do.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import re
 import warnings
@@ -51,9 +52,26 @@ from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
 from replication.methods.peft_wholes import EXEMPT, WHOLES, first_task
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
+from replication.methods.shared.base import (
+    FLOAT32,
+    MethodConfig,
+    check_adapter_dtype,
+    check_finite,
+    check_integer,
+    is_narrow,
+    start_selection,
+)
 from replication.methods.shared.blocks import head_parameters
-from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
+from replication.methods.shared.projections import (
+    FEEDFORWARD,
+    ROLES,
+    feedforward_projections,
+    find_projections,
+    is_feedforward,
+    linear_shape,
+    replace_module,
+)
+from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
 from replication.methods.virtual_tokens import CACHED, EMBEDDED
 from replication.training.callbacks import Callback, Run
@@ -164,6 +182,7 @@ class PeftBaselineConfig(MethodConfig):
         modules = dict(model.named_modules())
         plain = {name: modules[name] for name in names}
         self._check_ranks(plain)
+        self._check_quantized(plain)
         filled_in: dict[str, Any] = {}
         if self.name == "ia3":
             filled_in["feedforward_modules"] = name_pattern(self.feedforward(names))
@@ -228,12 +247,13 @@ class PeftBaselineConfig(MethodConfig):
         return any(isinstance(self.settings.get(key), str) for key in ("init_lora_weights", "init_weights"))
 
     def uninstall(self, model: nn.Module) -> None:
-        """Put the plain modules back, with the weights they had."""
+        """Put the plain modules back, with the weights they had, or merged as they are."""
         if self.name in WHOLES:
             WHOLES[self.name].uninstall(model)
         for layer in tuner_layers(model).values():
             plain: Any = layer.get_base_layer()  # type: ignore[operator]
-            put_back(plain, layer.__dict__.get(_BEFORE, {}))
+            if not layer.merged:
+                put_back(plain, layer.__dict__.get(_BEFORE, {}))
             replace_module(model, layer, plain)
         model.__dict__.pop("peft_config", None)
 
@@ -280,6 +300,16 @@ class PeftBaselineConfig(MethodConfig):
                     f"{shape[0]} in, {shape[1]} out; use a rank up to {min(shape)}"
                 )
 
+    def _check_quantized(self, modules: dict[str, nn.Module]) -> None:
+        known = importlib.util.find_spec(f"peft.tuners.{peft_type(self.name)}.bnb") is not None
+        for name, module in modules.items():
+            reason = quantized_weight(module)
+            if reason is not None and not (known and (self.name != "dora" or of_bitsandbytes(module))):
+                raise AdapterError(
+                    f"{PREFIX}: PEFT's {self.name} has no layer for a quantised weight, and {name} has one ({reason}): "
+                    "use lora, or load the model unquantised"
+                )
+
     # --- training and saving ----------------------------------------------------
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
@@ -291,6 +321,14 @@ class PeftBaselineConfig(MethodConfig):
     def exempt_laws(self) -> dict[str, str]:
         """Those of types that PEFT runs from a wrapper."""
         return EXEMPT.get(self.name, {})
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """AdaLoRA with more ranks than its target: the budget was never cut."""
+        if self.name != "adalora":
+            return None
+        values = [p for name, p in model.named_parameters() if f".lora_E.{ADAPTER}" in name and not p.is_meta]
+        kept, target = sum(int(p.count_nonzero()) for p in values), self.settings["target_r"] * len(values)
+        return f"{PREFIX}: adalora: {kept} ranks remain, target_r asks for {target}" if kept > target else None
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """All parameters and persistent buffers of PEFT's layers, VeRA's shared random matrices included."""
@@ -307,10 +345,12 @@ class PeftBaselineConfig(MethodConfig):
         """Fold PEFT's update into the base tensors; AdapterError, with the model unmerged, where PEFT cannot."""
         if self.name in WHOLES:
             raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: it is no change of weights")
+        layers: dict[str, Any] = tuner_layers(model)
+        check_mergeable(f"{PREFIX}: {self.name}", {name: layer.get_base_layer() for name, layer in layers.items()})
         try:
             with torch.no_grad(), without_intended_warnings():
-                for layer in tuner_layers(model).values():
-                    merge_layer(layer)
+                for name, layer in layers.items():
+                    merge_layer(layer, name)
         except _PEFT_ERRORS as error:
             self.unmerge(model)
             raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: {error or type(error).__name__}") from error
@@ -513,9 +553,6 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
 
 # --- the modules that a rival wraps ------------------------------------------------------------
 
-# Second projection of the feedforward network, by its names in Hugging Face models.
-FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
-
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
     """Linear modules of roles or ends of names; AdapterError if a role is a slice of a fused projection."""
@@ -550,12 +587,7 @@ def ia3_modules(model: nn.Module) -> list[str]:
     names: set[str] = set()
     for role in ("key", "value"):
         names |= set(find_projections(model, (role,)))
-    feedforward = []
-    for end in FEEDFORWARD:
-        try:
-            feedforward += [name for name in find_projections(model, (end,)) if is_feedforward(name)]
-        except AdapterError:
-            continue  # this model calls it otherwise
+    feedforward = feedforward_projections(model)
     if not feedforward:
         raise AdapterError(
             f"{PREFIX}: ia3: no second projection of a feedforward network found in {type(model).__name__} "
@@ -563,12 +595,6 @@ def ia3_modules(model: nn.Module) -> list[str]:
         )
     names |= set(feedforward)
     return [name for name, _ in model.named_modules() if name in names]
-
-
-def is_feedforward(name: str) -> bool:
-    """Whether this is the second projection of a feedforward network."""
-    attention = name.endswith("attention.output.dense")
-    return not attention and any(name == end or name.endswith("." + end) for end in FEEDFORWARD)
 
 
 def name_pattern(names: Sequence[str]) -> str:
@@ -587,8 +613,11 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
+def merge_layer(layer: Any, module: str = "a module") -> None:
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update.
+
+    AdapterError, calling the layer `module`, if the sum is not finite in the weight's dtype.
+    """
     if layer.merged:
         return
     base = layer.get_base_layer()
@@ -605,6 +634,8 @@ def merge_layer(layer: Any) -> None:
     if layer.get_base_layer() is not base:
         layer.unmerge()
         raise NotImplementedError("PEFT swaps modules there, no weight takes up the update")
+    for name in originals:
+        check_finite(module, getattr(base, name))
 
 
 def unmerge_layer(layer: Any) -> None:
@@ -737,6 +768,7 @@ class AdaLoraCallback(Callback):
         allocator = RankAllocator(model, config, ADAPTER)
         if not allocator.name_set:
             raise AdapterError(f"{type(model).__name__} carries no AdaLoRA layer: attach it before training")
+        start_selection(model)
         # The attributes that AdaLoraModel.update_and_allocate reads: the tuner itself is gone after injection.
         self._host = SimpleNamespace(
             model=model, peft_config={ADAPTER: config}, trainable_adapter_name=ADAPTER, rankallocator=allocator

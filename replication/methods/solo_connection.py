@@ -20,7 +20,7 @@ Implementation details:
 4. The encoder vector e (r) starts at ones; the homotopy vector v (d) at zeros: v leaves the model's
    output unchanged at the start. The code's further term (1 - a) * 0 is zero and left out.
 5. The homotopy parameter a is a free scalar, one a connection: no clamp, no tanh. `homotopy_parameter=None`:
-   no scalar.
+   no scalar. In memory it has shape (1,), because FSDP2 refuses scalar parameters; files hold a scalar.
 6. Dropout on E's input is 0.1 dense, 0.01 sparse. No nonlinearity. `layer_norm=True` normalises E's input
    (before the dropout), with one affine layer norm an autoencoder: where the author put it is not known.
 7. Sparse: a fixed binary mask hides exactly round(s * d * r) entries of E and as many of D. Only the others
@@ -31,8 +31,11 @@ Implementation details:
    two numbers near 0.1 is 5e-4, so steps of 1e-4 would never move a. The branch is computed in their dtype and cast
    where it is added.
 10. The branch acts on each position separately, so caching and padding need no special handling. It is a forward
-   hook on the block; checkpointing wraps `forward`, so the hook runs once. States are dropped when the
-   decoder's forward ends, also by an exception. A start block that LayerDrop skips adds nothing.
+   hook on the block; checkpointing wraps `forward`, so the hook runs once. A start block that LayerDrop skips adds
+   nothing.
+11. The state of a forward belongs to the call: it lies in a list of the thread (`threading.local`, which torch.compile
+   traces; it breaks the graph at ContextVar.set), and is dropped when the call ends, also by an exception. Replicas
+   of nn.DataParallel share the hooks of the original and use their own parameters.
 
 Faults of that code, not copied:
 1. Its sparse mask is overwritten by a permutation 0..n-1, so it is not binary: almost nothing is hidden, and
@@ -46,9 +49,12 @@ That only v has a gradient at the first step of the dense default follows from v
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import FrameType
 from typing import Any, ClassVar
 
 import torch
@@ -179,7 +185,7 @@ class SoloConnectionConfig(MethodConfig):
             self.lora.install(model)
         module.train(model.training)
         model.add_module(_ATTRIBUTE, module)
-        module.add_hooks(stack)
+        module.add_hooks(model, stack)
 
     def uninstall(self, model: nn.Module) -> None:
         """Remove the hooks and the module."""
@@ -305,7 +311,7 @@ class Autoencoder(AdapterModule):
 
 
 class Connection(Autoencoder):
-    """One connection: encoder_vector e (r), homotopy_vector v (d), homotopy_parameter a (scalar, or None)."""
+    """One connection: encoder_vector e (r), homotopy_vector v (d), homotopy_parameter a (1, or None)."""
 
     def __init__(self, start: int, end: int, config: SoloConnectionConfig, width: int, like: torch.Tensor):
         super().__init__()
@@ -315,19 +321,27 @@ class Connection(Autoencoder):
         self.homotopy_parameter: nn.Parameter | None = None
         a = config.homotopy_parameter
         if a is not None:
-            self.homotopy_parameter = fill((), like, lambda value: value.fill_(a))
+            self.homotopy_parameter = fill((1,), like, lambda value: value.fill_(a))
 
     def gate(self, y: torch.Tensor) -> torch.Tensor:
         """a * (v * y) for y (..., d); where v is 0, and only there, a y that is not finite counts as 0."""
         v = self.homotopy_vector
         term = v * torch.where((v != 0) | torch.isfinite(y), y, 0.0)
-        return term if self.homotopy_parameter is None else self.homotopy_parameter * term
+        return term if self.homotopy_parameter is None else self.homotopy_parameter.reshape(()) * term
 
 
 @dataclass
 class ForwardState:
-    """State of one forward pass of the decoder: outputs of start blocks by block number, and W by map."""
+    """State of one call of `module` (the model or its decoder): outputs of start blocks by block number, and W by map.
 
+    hooked: the SoloConnection whose hooks run; solo: the one whose parameters they use, a replica's own in a replica.
+    frame: what calls `module`, None under torch.compile.
+    """
+
+    module: nn.Module
+    hooked: SoloConnection
+    solo: SoloConnection
+    frame: FrameType | None
     saved: dict[int, torch.Tensor] = field(default_factory=dict)
     weights: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -336,6 +350,26 @@ class ForwardState:
         if id(affine) not in self.weights:
             self.weights[id(affine)] = affine.dense_weight()
         return F.linear(x, self.weights[id(affine)], affine.bias)
+
+
+class _Running(threading.local):
+    """The calls that a thread is in, innermost last."""
+
+    def __init__(self) -> None:
+        self.states: list[ForwardState] = []
+
+
+_RUNNING = _Running()
+
+
+def _drop_interrupted(states: list[ForwardState]) -> None:
+    """Forget calls that are no longer on this thread's stack: torch runs no hook after a KeyboardInterrupt."""
+    frame: FrameType | None = sys._getframe(1)
+    present = set()  # of numbers: a frame that refers to itself would keep its variables until a garbage collection
+    while frame is not None:
+        present.add(id(frame))
+        frame = frame.f_back
+    states[:] = [state for state in states if state.frame is None or id(state.frame) in present]
 
 
 class SoloConnection(Autoencoder):
@@ -359,20 +393,20 @@ class SoloConnection(Autoencoder):
             if not config.shared_autoencoder:
                 connection.add_autoencoder(config, stack.width, like, generator)
             self.connections.append(connection)
-        self._state: ForwardState | None = None
         self._handles: list[RemovableHandle] = []
 
     def all_connections(self) -> list[Connection]:
         """The connections, in the order of the configuration."""
         return list(self.connections)  # type: ignore[arg-type]
 
-    def add_hooks(self, stack: DecoderStack) -> None:
-        """Hook the decoder (begin and end of a forward) and every block that starts or ends a connection.
+    def add_hooks(self, model: nn.Module, stack: DecoderStack) -> None:
+        """Hook the model and its decoder (begin and end of a call) and every block that starts or ends a connection.
 
         Block hooks run first, so that others, such as Hugging Face's recording of hidden states, see the sum.
         """
-        self._handles.append(stack.owner.register_forward_pre_hook(self._begin))
-        self._handles.append(stack.owner.register_forward_hook(self._finish, always_call=True))
+        for module in dict.fromkeys((model, stack.owner)):
+            self._handles.append(module.register_forward_pre_hook(self._begin, prepend=True))
+            self._handles.append(module.register_forward_hook(self._finish, always_call=True))
         used = {block for connection in self.all_connections() for block in (connection.start, connection.end)}
         for number in sorted(used):
             hook = partial(self._after_block, number)
@@ -393,23 +427,49 @@ class SoloConnection(Autoencoder):
         code = connection.encoder_vector * state.apply(owner.encoder, self.dropout(x))
         return connection.gate(state.apply(owner.decoder, code.to(x.dtype)))
 
-    def _begin(self, decoder: nn.Module, args: tuple[Any, ...]) -> None:
-        self._state = ForwardState()
+    def _state(self) -> ForwardState | None:
+        """The innermost call that this thread is in of the model, or of a replica of it."""
+        for state in reversed(_RUNNING.states):
+            if state.hooked is self:
+                return state
+        return None
 
-    def _finish(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._state = None
+    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Open the state of a call. Only the model itself knows its SoloConnection; its decoder takes what it chose."""
+        frame = None
+        if not torch.compiler.is_compiling():
+            frame = sys._getframe(1)
+            if _RUNNING.states:
+                _drop_interrupted(_RUNNING.states)
+        outer = self._state()
+        solo = getattr(module, _ATTRIBUTE, outer.solo if outer else self)
+        _RUNNING.states.append(ForwardState(module, self, solo, frame))
+
+    def _finish(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Drop the state of the call, and of calls inside it that were interrupted."""
+        states = _RUNNING.states
+        for position in reversed(range(len(states))):
+            if states[position].module is module:
+                del states[position:]
+                return
 
     def _after_block(self, number: int, block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Add the connections that end at block `number` to its output (..., d), then save it if one starts
         there.
         """
-        state = self._state
+        state = self._state()
         if state is None:  # the block was called by itself, outside a forward of its decoder
+            if torch._C._current_graph_task_id() != -1:  # in a backward pass
+                raise AdapterError(
+                    f"solo_connection: block {number} runs again in the backward pass, hooks included, when outputs "
+                    "of earlier blocks are gone: the block as a whole is checkpointed. Use "
+                    "model.activation_checkpointing_enable(), which checkpoints its `forward` alone"
+                )
             return None
         hidden = output[0] if isinstance(output, tuple) else output
-        for connection in self.all_connections():
+        for connection in state.solo.all_connections():
             if connection.end == number and connection.start in state.saved:
-                change = self.branch(connection, state.saved[connection.start], state)
+                change = state.solo.branch(connection, state.saved[connection.start], state)
                 hidden = hidden + change.to(hidden)
         if any(connection.start == number for connection in self.all_connections()):
             state.saved[number] = hidden

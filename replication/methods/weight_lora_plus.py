@@ -102,14 +102,14 @@ class WeightLoraPlusConfig(WeightLoraConfig):
         shape, last = linear_shape(module), self.rank << self.expansions
         assert shape is not None
         for piece in slices:
-            limit = min(shape[0], piece.stop - piece.start)
+            limit = min(shape[0], piece.size)
             if last > limit:
                 doublings = (limit // self.rank).bit_length() - 1
                 fixes = [f"expansions up to {doublings}"] if doublings > 0 else []
                 fixes += [f"a rank up to {limit >> self.expansions}"] if limit >> self.expansions else []
                 raise AdapterError(
                     f"{self.method}: rank={self.rank} doubled {self.expansions} times is {last}, above {limit}, the "
-                    f"smaller side of the {piece.label} update of {name}: {shape[0]} in, {piece.stop - piece.start} "
+                    f"smaller side of the {piece.label} update of {name}: {shape[0]} in, {piece.size} "
                     f"out; use {' or '.join(fixes or ['a smaller rank and fewer expansions'])}"
                 )
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,11 @@ from replication.methods import (
     attached_config,
     detach,
     load,
+    merge_and_unload,
     save,
     trainable_parameters,
 )
-from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.blocks import find_decoder, head_parameters
 from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
 
 
@@ -118,6 +121,37 @@ def loads_what_it_saves(model: nn.Module, config: MethodConfig, directory: Path 
     _hold(torch.equal(logits_of(loaded, some_ids()), logits_of(model, some_ids())), "loaded logits differ")
 
 
+def merges_into_a_plain_model(model: nn.Module, config: MethodConfig, directory: Path | None = None) -> None:
+    """`merge_and_unload` gives a plain model of the base's class with the adapter's logits, which `save_pretrained` and
+    `from_pretrained` keep bit for bit; or it is an AdapterError that says "cannot be merged" and changes nothing.
+    """
+    kind: Any = type(model)
+    names, trainable = list(model.state_dict()), _trainable_names(model)
+    stir(attach(model, config))
+    attached = logits_of(model, some_ids())
+    try:
+        merge_and_unload(model)
+    except AdapterError as error:
+        _hold("cannot be merged" in str(error), f"the error does not say why: {error}")
+        _hold(attached_config(model) == config, "the refused merge took the method off")
+        _hold(torch.equal(logits_of(model, some_ids()), attached), "the refused merge changed the logits")
+        return
+    _hold(type(model) is kind and list(model.state_dict()) == names, "the model is not a plain one of its class")
+    _hold(_trainable_names(model) == trainable, "other parameters train")
+    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
+    merged = logits_of(model, some_ids())
+    torch.testing.assert_close(merged, attached, atol=1e-4, rtol=1e-4)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = directory or Path(scratch) / "plain"
+        model.save_pretrained(folder)  # type: ignore[operator]
+        again = kind.from_pretrained(folder).eval()
+    _hold(torch.equal(logits_of(again, some_ids()), merged), "from_pretrained gives other logits")
+
+
+def _trainable_names(model: nn.Module) -> list[str]:
+    return [key for key, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad]
+
+
 def decodes_with_a_cache(model: nn.Module, config: MethodConfig) -> None:
     """Token by token with cached keys and values: the logits and the text of the uncached forward."""
     stir(attach(model, config))
@@ -176,6 +210,23 @@ def copies_independently(model: nn.Module, config: MethodConfig) -> None:
     _hold(torch.equal(logits_of(twin, some_ids()), moved), "detaching the original changes the copy")
     detach(twin)
     _hold(attached_config(twin) is None, "the copy cannot be detached")
+
+
+def keeps_threads_apart(model: nn.Module, config: MethodConfig, threads: int = 4) -> None:
+    """Several threads in one model, in step from block to block, each get the logits of their own input."""
+    stir(attach(model, config))
+    inputs = [some_ids(seed=seed) for seed in range(threads)]
+    alone = [logits_of(model, ids) for ids in inputs]
+    step = threading.Barrier(threads, timeout=60)
+    handles = [
+        block.register_forward_pre_hook(lambda *_: (step.wait(), None)[1]) for block in find_decoder(model).blocks
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        together = list(pool.map(lambda ids: logits_of(model, ids), inputs))
+    for handle in handles:
+        handle.remove()
+    wrong = sum(not torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    _hold(not wrong, f"{wrong} of {threads} threads get other logits than alone")
 
 
 def checkpoints_the_same_gradients(model: nn.Module, config: MethodConfig, reentrant: bool = False) -> None:
@@ -278,7 +329,8 @@ def detaches_completely(model: nn.Module, config: MethodConfig) -> None:
     _hold(torch.equal(logits_of(model, some_ids()), reference), "the logits are not the base's")
     now = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
     _hold(now == trainable, "other parameters are trainable than before")
-    _hold(not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks], "hooks are left")
+    hooks = [h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks, m._load_state_dict_pre_hooks)]
+    _hold(not any(hooks), "hooks are left")
 
 
 def attaches_repeatably(model: nn.Module, config: MethodConfig) -> None:
@@ -319,15 +371,40 @@ def refuses_a_second_method(model: nn.Module, config: MethodConfig) -> None:
     _hold(list(trainable_parameters(model)) == reference, "the refused call changed what trains")
 
 
+def works_as_a_replica(model: nn.Module, config: MethodConfig) -> None:
+    """A replica as nn.DataParallel makes them uses its own parameters and gives the original's gradients.
+
+    Not in `LAWS`: a hook that is a bound method, sound otherwise, stays bound to the original's module.
+    """
+    stir(attach(model, config))
+    logits, gradients = logits_of(model, some_ids()), []
+    for network in (model, replica_of(model)):
+        model.zero_grad()
+        if trainable_parameters(model):
+            loss_of(network, some_ids()).backward()
+        gradients.append({name: parameter.grad for name, parameter in trainable_parameters(model).items()})
+    for name, gradient in gradients[0].items():
+        other = gradients[1][name]
+        same = other is gradient if gradient is None else other is not None and torch.equal(other, gradient)
+        _hold(same, f"{name} has another gradient through a replica")
+    replica = replica_of(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    _hold(torch.equal(logits_of(replica, some_ids()), logits), "a replica uses the original's parameters")
+
+
 LAWS: dict[str, Callable[..., None]] = {
     law.__name__.replace("_", " "): law
     for law in (
         starts_as_the_base,
         trains_its_own_parameters_only,
         loads_what_it_saves,
+        merges_into_a_plain_model,
         decodes_with_a_cache,
         ignores_padding,
         copies_independently,
+        keeps_threads_apart,
         checkpoints_the_same_gradients,
         keeps_bfloat16,
         trains_in_float32,
@@ -420,6 +497,19 @@ def train_steps(
         scaler.update()
         optimizer.zero_grad()
     return model.eval()
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """What torch.nn.parallel.replicate, which needs GPUs, makes of a model: parameters are copies with a gradient."""
+    copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    values = {parameter: parameter.clone() for parameter in model.parameters()}
+    for module, replica in copies.items():
+        for name, child in module._modules.items():
+            replica._modules[name] = None if child is None else copies[child]
+        named = {name: values[value] for name, value in module._parameters.items() if value is not None}
+        replica._parameters.update(dict.fromkeys(module._parameters.keys() - named.keys()))
+        replica.__dict__.update(named, _former_parameters=named)
+    return copies[model]
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -20,6 +20,8 @@ from transformers import (
     DebertaV2ForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    GPTNeoXConfig,
+    GPTNeoXForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
 )
@@ -73,7 +75,11 @@ def gpt2():
     return GPT2ForSequenceClassification(config)
 
 
-BUILDERS = {"bert": bert, "deberta": deberta, "llama": llama, "bart": bart, "gpt2": gpt2}
+def gpt_neox():  # query, key and value interleaved by head
+    return GPTNeoXForSequenceClassification(GPTNeoXConfig(**SIZES, num_attention_heads=4, num_labels=3, pad_token_id=0))
+
+
+BUILDERS = {"bert": bert, "deberta": deberta, "llama": llama, "bart": bart, "gpt2": gpt2, "gpt_neox": gpt_neox}
 METHODS = {
     "lora": LoraConfig(rank=3, alpha=5, targets=("query", "key", "value")),
     "random_lora": RandomLoraConfig(rank=3, alpha=5, keep=4),

@@ -54,14 +54,31 @@ def _outermost_lists(module: nn.Module) -> list[tuple[nn.Module, nn.ModuleList]]
 
 
 def describe_base(model: nn.Module) -> dict[str, Any]:
-    """{"class", "width", "blocks"} of a model, to check that saved weights fit it; None if not to be
+    """{"class", "width", "blocks", "vocabulary"} of a model, to check that saved weights fit it; None if not to be
     found.
     """
+    kind = type(model).__mro__[2 if is_sharded(model) else 0].__name__
+    base = {"class": kind, "width": None, "blocks": None, "vocabulary": _vocabulary(model)}
     try:
         stack = find_decoder(model)
     except AdapterError:
-        return {"class": type(model).__name__, "width": None, "blocks": None}
-    return {"class": type(model).__name__, "width": stack.width, "blocks": len(stack.blocks)}
+        return base
+    return {**base, "width": stack.width, "blocks": len(stack.blocks)}
+
+
+def _vocabulary(model: nn.Module) -> int | None:
+    """Rows of the input embeddings, after any resizing."""
+    root: Any = model
+    try:
+        embeddings = root.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    return embeddings.weight.shape[0] if isinstance(embeddings, nn.Embedding) else None
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 manages it: `fully_shard` makes its class FSDPX(FSDPModule, X)."""
+    return type(module).__mro__[1].__name__ == "FSDPModule"
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -84,6 +84,7 @@ def load_stock(model: nn.Module, path: Path, description: dict[str, Any], tensor
         raise AdapterError(f"{path}: cannot be attached: {error}") from error
     try:
         _check_foreign(model, tensors)
+        _check_values(tensors)
         put(model, stock, tensors)
     except (AdapterError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         detach(model)
@@ -249,6 +250,12 @@ def _complain(missing: Iterable[str], unexpected: Iterable[str]) -> None:
     ]
     if parts:
         raise AdapterError("; ".join(parts))
+
+
+def _check_values(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise AdapterError(f"tensor {name!r} has values that are not finite")
 
 
 def _check_foreign(model: nn.Module, tensors: Tensors) -> None:

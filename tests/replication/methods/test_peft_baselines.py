@@ -67,7 +67,7 @@ from replication.methods.peft_baselines import (
     whole_projections,
 )
 from replication.methods.shared.saving import saved_state
-from replication.testing import tiny_models
+from replication.testing import laws, tiny_models
 from replication.training.config import TrainingConfig
 from replication.training.loop import train
 
@@ -291,6 +291,34 @@ def test_merging_into_half_precision_rounds_once(name, dtype):
     unmerge(half)
     for key, layer in tuner_layers(half).items():
         assert torch.equal(layer.get_base_layer().weight, before[key])
+
+
+def test_a_merge_that_overflows_in_float16_names_the_module_and_changes_nothing(tiny_llama):
+    model = attach(tiny_llama.to(torch.float16), PeftBaselineConfig(name="lora", targets=("query", "value")))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "v_proj.lora" in name:
+                parameter.fill_(100.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(AdapterError, match=r"layers\.0\.self_attn\.v_proj: the merged weight is not finite in float16"):
+        merge(model)
+    assert not any(layer.merged for layer in tuner_layers(model).values())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("vera", {"r": 4}),
+        ("dora", {}),
+        ("loha", {}),
+        ("lora", {"init_lora_weights": "pissa", "r": 2}),
+        ("vblora", None),
+    ],
+)
+def test_merged_and_unloaded_it_is_a_plain_model(name, settings, tiny_llama, tmp_path):
+    config = PeftBaselineConfig(name=name, settings=settings, targets=("query", "value"))
+    laws.merges_into_a_plain_model(tiny_llama, config, tmp_path)
 
 
 def test_a_merge_that_fails_leaves_the_dtype():

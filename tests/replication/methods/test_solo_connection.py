@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import math
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from replication.counting import parameter_counts
 from replication.errors import AdapterError, ConfigError
 from replication.methods import attach, detach, load, merge, report_state, save, trainable_parameters, unmerge
 from replication.methods.lora import LoraConfig
-from replication.methods.solo_connection import SoloConnectionConfig
+from replication.methods.solo_connection import _RUNNING, SoloConnectionConfig
 
 
 @pytest.fixture(params=["tiny_gpt2", "tiny_llama", "tiny_bart"])
@@ -228,7 +229,7 @@ def test_start_values(tiny_gpt2):
         assert (connection.encoder_vector == 1).all()
         assert (connection.homotopy_vector == 0).all()
         assert connection.homotopy_parameter.item() == 0.5
-        assert connection.homotopy_parameter.shape == ()
+        assert connection.homotopy_parameter.shape == (1,)
 
 
 def test_the_dense_default_gives_a_gradient_to_the_homotopy_vectors_only_at_the_first_step(model):
@@ -373,11 +374,14 @@ def test_no_state_outlives_a_forward(model):
     outputs = []
     for block in blocks_of(model):
         block.register_forward_hook(lambda m, a, out: outputs.append(weakref.ref(out)))
-    logits_of(model)
-    gc.collect()
-    assert len(outputs) == 6
-    assert not [reference for reference in outputs if reference() is not None]
-    assert model.solo_connection._state is None
+    gc.disable()  # at once, without a collection
+    try:
+        logits_of(model)
+        assert len(outputs) == 6
+        assert not [reference for reference in outputs if reference() is not None]
+    finally:
+        gc.enable()
+    assert _RUNNING.states == []
 
 
 def test_states_are_dropped_when_a_forward_fails(model):
@@ -389,22 +393,122 @@ def test_states_are_dropped_when_a_forward_fails(model):
     handle = blocks_of(model)[4].register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         logits_of(model, seed=8)
-    assert model.solo_connection._state is None
+    assert _RUNNING.states == []
     handle.remove()
     assert torch.equal(logits_of(model), reference)
 
 
 def test_a_forward_starts_from_nothing_even_if_the_last_was_interrupted(tiny_gpt2):
+    """After a KeyboardInterrupt torch calls no hook; what it left goes with the next forward, of any model."""
     reference = logits_of(stir(attach(tiny_gpt2, SoloConnectionConfig(rank=4))))
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     handle = tiny_gpt2.transformer.h[4].register_forward_pre_hook(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        logits_of(tiny_gpt2, seed=8)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            logits_of(tiny_gpt2, seed=8)
+        assert len(_RUNNING.states) == 2  # of the model and its decoder
     handle.remove()
     assert torch.equal(logits_of(tiny_gpt2), reference)
+    assert _RUNNING.states == []
+
+
+def test_a_forward_inside_a_forward_has_its_own_state(model):
+    """Of the same model, of a copy, and of the decoder alone; the outer one goes on with what it had."""
+    stir(attach(model, SoloConnectionConfig(rank=4, links="all_to_last")))
+    twin, inner, depth = stir(copy.deepcopy(model), seed=2), [], [0]
+    expected = [logits_of(network, seed=8) for network in (model, twin)]
+    reference, alone = logits_of(model), decoder_of(model)(some_ids(seed=8)).last_hidden_state
+
+    def call_again(*_):
+        if not depth[0]:
+            depth[0] += 1
+            inner.extend(logits_of(network, seed=8) for network in (model, twin))
+            inner.append(decoder_of(model)(some_ids(seed=8)).last_hidden_state)
+            depth[0] -= 1
+
+    blocks_of(model)[3].register_forward_pre_hook(call_again)
+    assert torch.equal(logits_of(model), reference)
+    assert all(torch.equal(one, other) for one, other in zip(inner, [*expected, alone], strict=True))
+
+
+def test_a_decoder_called_without_its_model_has_the_connections(model):
+    attach(model, SoloConnectionConfig(rank=4))
+    before = decoder_of(model)(some_ids()).last_hidden_state
+    stir(model)
+    assert not torch.equal(decoder_of(model)(some_ids()).last_hidden_state, before)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_around_a_whole_block_is_refused(tiny_gpt2, reentrant):
+    """It calls the hooks again in the backward pass, when the state is gone: the branch would have no gradient."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, checkpoint_wrapper
+
+    implementation = CheckpointImpl.REENTRANT if reentrant else CheckpointImpl.NO_REENTRANT
+    stir(attach(tiny_gpt2, SoloConnectionConfig(rank=4)))
+    tiny_gpt2.transformer.h[5] = checkpoint_wrapper(tiny_gpt2.transformer.h[5], implementation)
+    with pytest.raises(AdapterError, match=r"block 6 runs again.*activation_checkpointing_enable"):
+        tiny_gpt2(input_ids=some_ids(), labels=some_ids()).loss.backward()
+
+
+def two_blocks(kind):
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    disentangled = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
+    special = {
+        "deberta-v2": {**disentangled, "type_vocab_size": 0, "position_buckets": 4},
+        "llama": {"pad_token_id": 0},
+    }
+    auto = AutoModelForSequenceClassification if kind == "deberta-v2" else AutoModelForCausalLM
+    torch.manual_seed(0)
+    return auto.from_config(AutoConfig.for_model(kind, vocab_size=97, **sizes, **special.get(kind, {}))).eval()
+
+
+def compiles(model, config, backend, train=False):
+    """Without a graph break, with the logits and gradients of the uncompiled model, in any thread."""
+    stir(attach(model, config).train(train))
+    results = []
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    for network in (model, compiled):
+        model.zero_grad()
+        torch.manual_seed(2)
+        logits = network(input_ids=some_ids()).logits
+        logits.square().sum().backward()
+        results.append([logits.detach(), *(p.grad for p in trainable_parameters(model).values())])
+    assert _RUNNING.states == []
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    with ThreadPoolExecutor(2) as pool:
+        seeds = list(range(4))
+        together = list(
+            pool.map(lambda seed: compiled(input_ids=some_ids(seed=seed)).logits, seeds if not train else ())
+        )
+    for seed, logits in zip(seeds, together, strict=False):
+        torch.testing.assert_close(logits, model(input_ids=some_ids(seed=seed)).logits, atol=1e-5, rtol=1e-4)
+
+
+ONE_LINK = SoloConnectionConfig(rank=4, links=((1, 2),), sparsity=0.5, layer_norm=True, lora=LoraConfig(rank=2))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_torch_compile_captures_a_forward_without_a_graph_break(train):
+    compiles(two_blocks("gpt2"), ONE_LINK, "eager", train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "deberta-v2"])
+def test_inductor_compiles_the_whole_forward(kind):
+    compiles(two_blocks(kind), ONE_LINK, "inductor")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "deberta-v2"])
+def test_dynamo_captures_other_architectures_too(kind):
+    compiles(two_blocks(kind), SoloConnectionConfig(rank=4, links=((1, 2),)), "eager")
 
 
 def test_a_copy_uses_its_own_encoder(model):
@@ -556,7 +660,7 @@ def test_the_homotopy_parameter_leaves_its_start_in_a_bfloat16_model(model, want
     attach(model.to(torch.bfloat16), SoloConnectionConfig(rank=4, adapter_dtype=wanted))
     parameters = trainable_parameters(model)
     scalars = [p for name, p in parameters.items() if name.endswith("homotopy_parameter")]
-    start = torch.tensor(0.1).to(scalars[0].dtype)
+    start = torch.tensor([0.1]).to(scalars[0].dtype)
     assert all(torch.equal(scalar, start) for scalar in scalars)
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4)
     for seed in range(20):

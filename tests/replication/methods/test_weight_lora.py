@@ -82,7 +82,7 @@ def test_each_adapter_is_a_pair_and_one_scalar_that_starts_at_one():
     assert names == [prefix + end for end in ("lora_A", "lora_B", IMPORTANCE_NAME)]
     assert len(present_updates(model)) == 6
     for update in present_updates(model).values():
-        assert update.importance_weight.shape == ()
+        assert update.importance_weight.shape == (1,)
         assert update.importance_weight.item() == 1
         assert (update.lora_B == 0).all()
         assert update.scaling == 16

@@ -66,6 +66,10 @@ class ShiftConfig(MethodConfig):
 
         return hook
 
+    def merge(self, model):
+        if self.fault != "merge loses":
+            super().merge(model)
+
     def uninstall(self, model):
         if self.fault != "hook stays":
             for shift in model.test_shift:
@@ -108,6 +112,7 @@ def test_methods_of_the_package_keep_them_too(config):
         ("looks around", "decodes with a cache"),
         ("looks around", "ignores padding"),
         ("hook stays", "detaches completely"),
+        ("merge loses", "merges into a plain model"),
     ],
 )
 def test_each_fault_breaks_its_law(fault, law):

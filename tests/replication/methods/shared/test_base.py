@@ -40,7 +40,7 @@ from replication.methods.shared.base import ADAPTER_DTYPES
 from replication.methods.shared.blocks import head_parameters
 from replication.methods.solo_connection import SoloConnectionConfig
 from replication.methods.weight_lora import WeightLoraConfig
-from replication.testing.laws import some_ids
+from replication.testing.laws import replica_of, some_ids, state_of
 
 lora_configs = st.builds(
     LoraConfig,
@@ -243,6 +243,14 @@ def test_a_head_trains_in_float32_and_goes_back_at_detach(kind, name, dtype, tmp
         assert one(**sentences()).logits.dtype == dtype
 
 
+@pytest.mark.parametrize("kind", ["llama", "deberta", "bert"])
+def test_a_replica_of_data_parallel_has_a_head_in_float32_too(kind):
+    """Its parameters are plain attributes, not in `parameters()`."""
+    model = attach(classifier(kind, torch.bfloat16), LoraConfig())
+    expected = model(**sentences()).logits
+    assert torch.equal(replica_of(model)(**sentences()).logits, expected)
+
+
 def test_a_head_in_the_models_dtype_if_asked_for():
     model = attach(classifier("bert", torch.bfloat16), LoraConfig(adapter_dtype="model"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
@@ -275,3 +283,37 @@ def test_a_head_on_the_meta_device():
     attach(model, LoraConfig())
     assert {p.dtype for p in trainable_parameters(model).values()} == {torch.float32}
     assert all(p.is_meta for p in model.parameters())
+
+
+# --- weights that are elsewhere ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["cpu", "disk", "mixed"])
+def test_a_base_with_offloaded_weights_is_refused_and_unchanged(tiny_gpt2, where, tmp_path):
+    from accelerate import cpu_offload, disk_offload, dispatch_model
+
+    state, folder = state_of(tiny_gpt2), save(attach(copy.deepcopy(tiny_gpt2), LoraConfig()), tmp_path / "adapter")
+    if where == "cpu":
+        cpu_offload(tiny_gpt2, execution_device="cpu")
+    elif where == "disk":
+        disk_offload(tiny_gpt2, tmp_path, execution_device="cpu")
+    else:
+        rest = {f"transformer.h.{i}": "cpu" for i in range(5)}
+        rest |= {"transformer.wte": "cpu", "transformer.wpe": "cpu", "transformer.ln_f": "cpu", "lm_head": "cpu"}
+        device_map = {**rest, "transformer.drop": "cpu", "transformer.h.5": "disk"}
+        dispatch_model(tiny_gpt2, device_map, offload_dir=tmp_path, main_device="cpu")
+    for config in (LoraConfig(rank=2), SoloConnectionConfig(rank=4), FullConfig()):
+        with pytest.raises(AdapterError, match=r"GPT2LMHeadModel.*offloaded.*transformer.*device_map=\{'': 0\}"):
+            attach(tiny_gpt2, config)
+        assert all(parameter.requires_grad for parameter in tiny_gpt2.parameters())
+        assert tiny_gpt2.state_dict().keys() == state.keys()
+        assert attached_config(tiny_gpt2) is None
+    with pytest.raises(AdapterError, match=r"adapter_config\.json: cannot be attached.*offloaded"):
+        load(tiny_gpt2, folder)
+
+
+def test_weights_that_are_partly_on_the_meta_device_are_refused_without_hooks_too(tiny_gpt2):
+    tiny_gpt2.transformer.h[2].to("meta")
+    with pytest.raises(AdapterError, match=r"transformer\.h\.2\..*meta device"):
+        attach(tiny_gpt2, LoraConfig(rank=2))
+    attach(tiny_gpt2.to("meta"), LoraConfig(rank=2))

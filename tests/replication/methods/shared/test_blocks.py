@@ -45,7 +45,7 @@ def test_causal_models(model_type, settings):
     assert (len(stack.blocks), stack.width) == (3, 16)
     assert stack.blocks in [tuple(child) for child in stack.owner.children() if isinstance(child, nn.ModuleList)]
     assert head_parameters(model) == {}
-    assert describe_base(model) == {"class": type(model).__name__, "width": 16, "blocks": 3}
+    assert describe_base(model) == {"class": type(model).__name__, "width": 16, "blocks": 3, "vocabulary": 30}
 
 
 def test_bart_gives_the_blocks_of_its_decoder(tiny_bart):
@@ -88,7 +88,7 @@ def test_a_model_without_blocks_is_refused_by_name():
         find_decoder(nn.Linear(2, 2))
     with pytest.raises(AdapterError, match=r"Sequential.*hidden_size"):
         find_decoder(nn.Sequential(nn.Sequential(), Listed()))
-    assert describe_base(nn.Linear(2, 2)) == {"class": "Linear", "width": None, "blocks": None}
+    assert describe_base(nn.Linear(2, 2)) == {"class": "Linear", "width": None, "blocks": None, "vocabulary": None}
     assert head_parameters(nn.Linear(2, 2)) == {}
 
 

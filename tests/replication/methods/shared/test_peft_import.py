@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import peft
@@ -195,6 +196,10 @@ def test_a_tensor_of_the_base_is_not_replaced(folder):
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({**tensors, "base_model.model.lm_head.weight": torch.zeros(97, 32)}, folder / "adapter_model.safetensors")
     with pytest.raises(AdapterError, match=r"unexpected lm_head\.weight"):
+        load(made("llama"), folder)
+    name = next(iter(tensors))
+    save_file({**tensors, name: tensors[name] * torch.nan}, folder / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=rf"tensor '{re.escape(name)}' has values that are not finite"):
         load(made("llama"), folder)
 
 

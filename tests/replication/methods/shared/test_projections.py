@@ -1,5 +1,7 @@
 """Finding projections by role or name in each family of models, and replacing modules."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from replication.errors import AdapterError
 from replication.methods import attach, detach, merge, trainable_parameters
 from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
+from replication.methods.shared.projections import FUSED, find_projections
 
 
 def logits_of(model, seed=3):
@@ -67,6 +70,155 @@ def test_roles_find_the_projections_of_every_family(model_type, names, settings)
 def logits_of_ids(model):
     with torch.no_grad():
         return model(input_ids=torch.arange(4, 12).view(2, 4)).logits
+
+
+# --- fused projections ------------------------------------------------------------------
+
+BODY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32, "vocab_size": 40}
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+FUSED_MODELS = {
+    "bloom": ("bloom", {}),
+    "codegen": ("codegen", {"n_embd": 32, "n_head": 4, "n_layer": 2, "rotary_dim": 4}),
+    "deberta": ("deberta", {"type_vocab_size": 0}),
+    "falcon": ("falcon", {"multi_query": False, "new_decoder_architecture": False}),
+    "falcon, one key": ("falcon", {"multi_query": True, "new_decoder_architecture": False}),
+    "falcon, grouped": ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_head": 4, "n_layer": 2}),
+    "gpt_bigcode": ("gpt_bigcode", {"multi_query": False}),
+    "gpt_bigcode, one key": ("gpt_bigcode", {"multi_query": True}),
+    "gpt_neox": ("gpt_neox", {}),
+    "gpt_neox_japanese": ("gpt_neox_japanese", {}),
+    "modernbert": ("modernbert", SPECIAL),
+    "mpt": ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}),
+    "persimmon": ("persimmon", {"qk_layernorm": False}),
+    "phi3": ("phi3", {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0}),
+}
+
+
+def body(model_type, **settings):
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **{**BODY, **settings})
+    return AutoModel.from_config(config, attn_implementation="eager").eval()
+
+
+def states(model, ids=((5, 6, 9),)):
+    return model(input_ids=torch.tensor(ids)).last_hidden_state
+
+
+def rows_that_are_read(model, fused, output):
+    """Role -> output features of the module `fused`, found from what the attention does with them.
+
+    `output` gets the attention's result. Where the values are the same at all positions the result is the values,
+    whatever the weights: they are read off. What else at position 0 moves the result of position 1 are keys.
+    """
+    modules, seen = dict(model.named_modules()), {}
+
+    def result(features):
+        hooks = [
+            modules[fused].register_forward_hook(lambda module, args, out: features),
+            modules[output].register_forward_pre_hook(lambda module, args: seen.update(result=args[0])),
+        ]
+        states(model, ((5, 6),))
+        for hook in hooks:
+            hook.remove()
+        return seen["result"][0, 1]
+
+    numbers = torch.arange(modules[fused].weight.numel() // 32, dtype=torch.float32)
+    value = sorted(set(result((numbers / 8).expand(1, 2, -1)).mul(8).round().int().tolist()))
+    features = torch.randn(1, 2, len(numbers), generator=torch.Generator().manual_seed(4)).requires_grad_()
+    (moved,) = torch.autograd.grad(result(features).square().sum(), features)
+    key = [i for i in range(len(numbers)) if moved[0, 0, i] != 0 and i not in value]
+    return {"query": [i for i in range(len(numbers)) if i not in key + value], "key": key, "value": value}
+
+
+class Unfused(nn.Module):
+    """A fused projection as one nn.Linear a role."""
+
+    def __init__(self, fused, rows):
+        super().__init__()
+        weight = fused.weight if isinstance(fused, nn.Linear) else fused.weight.T
+        self.rows, self.parts = rows, nn.ModuleDict()
+        for role, indices in rows.items():
+            part = self.parts[role] = nn.Linear(weight.shape[1], len(indices))
+            part.weight.data.copy_(weight[indices])
+            part.bias.data.copy_(torch.zeros(()) if fused.bias is None else fused.bias[indices])
+
+    def forward(self, x):
+        result = x.new_empty(*x.shape[:-1], sum(map(len, self.rows.values())))
+        for role, indices in self.rows.items():
+            result[..., indices] = self.parts[role](x)
+        return result
+
+
+@pytest.mark.parametrize("name", FUSED_MODELS)
+@torch.no_grad()
+def test_lora_on_a_role_of_a_fused_projection_is_lora_on_the_unfused_one(name):
+    model_type, settings = FUSED_MODELS[name]
+    model = body(model_type, **settings)
+    roles = ("query", "key", "value")
+    found, outputs = find_projections(model, roles), list(find_projections(model, ("output",)))
+    with torch.enable_grad():
+        rows = rows_that_are_read(model, next(iter(found)), outputs[0])
+    numbers = torch.arange(sum(map(len, rows.values())))[:, None]
+    for slices in found.values():
+        assert {piece.label: sorted(piece.rows(numbers).flatten().tolist()) for piece in slices} == rows
+        assert [piece.start for piece in slices] == sorted(piece.start for piece in slices)
+    base, unfused = states(model), copy.deepcopy(model)
+    for module in found:
+        unfused.set_submodule(module, Unfused(unfused.get_submodule(module), rows))
+    torch.testing.assert_close(states(unfused), base, atol=1e-5, rtol=1e-4)
+    for targets in (("query",), ("key",), ("value",), roles):
+        reference = copy.deepcopy(unfused)
+        stir(attach(model, LoraConfig(rank=2, targets=targets, dropout=0.0)), size=0.3)
+        for module, layer in lora_layers(model).items():
+            for piece, update in layer.updates():
+                reference.get_submodule(module).parts[piece.label].weight += update.delta()
+        expected, adapted = states(reference), states(model)
+        assert not torch.allclose(adapted, base, atol=1e-3)
+        torch.testing.assert_close(adapted, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(states(merge(model)), expected, atol=1e-5, rtol=1e-4)
+        assert torch.equal(states(detach(model)), base)
+
+
+def test_every_layout_names_a_class_that_is_there():
+    import importlib
+
+    families = ("bloom", "codegen", "dbrx", "deberta", "falcon", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese")
+    families += ("minimax", "modernbert", "mpt", "persimmon", "phi3", "phi4_multimodal")
+    modules = [importlib.import_module(f"transformers.models.{name}.modeling_{name}") for name in families]
+    for key in FUSED:
+        assert any(hasattr(module, key.partition(".")[0]) for module in modules), key
+
+
+def test_a_layout_that_does_not_divide_the_outputs_is_refused(monkeypatch):
+    model = body("bloom")
+    model.h[0].self_attention.num_heads = 5
+    with pytest.raises(AdapterError, match=r"query_key_value: 96 outputs.*5 groups of 3.*BloomAttention"):
+        attach(model, LoraConfig(rank=2, targets=("query",)))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "names"),
+    [
+        ("phi", {}, ("q_proj", "k_proj", "v_proj", "self_attn.dense")),
+        ("mixtral", {"num_key_value_heads": 2, "num_local_experts": 2}, ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("gptj", {"rotary_dim": 4}, ("q_proj", "k_proj", "v_proj", "out_proj")),
+        ("albert", {"embedding_size": 8}, tuple(f"attention.{end}" for end in ("query", "key", "value", "dense"))),
+    ],
+)
+@torch.no_grad()
+def test_roles_find_projections_with_names_of_their_own(model_type, settings, names):
+    model = body(model_type, **settings)
+    before = states(model)
+    for role, name in zip(("query", "key", "value", "output"), names, strict=True):
+        stir(attach(model, LoraConfig(rank=2, targets=(role,))))
+        found = list(lora_layers(model))
+        assert len(found) == (1 if model_type == "albert" else 2)  # ALBERT's blocks share their weights
+        assert all(module.endswith("." + name) for module in found)
+        assert not torch.equal(states(model), before)
+        detach(model)
 
 
 def test_bart_is_wrapped_in_encoder_decoder_and_cross_attention(tiny_bart):

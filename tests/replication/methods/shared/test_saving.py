@@ -1,6 +1,7 @@
 """The saved form: what it holds, that it repeats, and a clear error for every way it can be wrong."""
 
 import copy
+import hashlib
 import json
 
 import pytest
@@ -8,10 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from replication.errors import AdapterError
-from replication.methods import attach, attached_config, load, read_config, save, trainable_parameters
+from replication.fileio import sha256_file
+from replication.methods import attach, attached_config, detach, load, read_config, save, trainable_parameters
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
+from replication.methods.shared.saving import FIELDS
 from replication.methods.solo_connection import SoloConnectionConfig
+from replication.methods.weight_lora import WeightLoraConfig
+from replication.testing.laws import logits_of, some_ids, stir
 
 SOLO = SoloConnectionConfig(rank=4, sparsity=0.5, lora=LoraConfig(rank=2))
 
@@ -28,9 +33,16 @@ def edit_config(folder, **changes):
 
 
 def edit_tensors(folder, change):
+    """Other tensors in a folder as earlier releases wrote it: without a checksum."""
     tensors = load_file(folder / "adapter_model.safetensors")
     change(tensors)
     save_file(tensors, folder / "adapter_model.safetensors")
+    forget_checksum(folder)
+
+
+def forget_checksum(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}))
 
 
 def refused(model, folder, message):
@@ -50,8 +62,10 @@ def test_the_configuration_says_what_it_is(saved, tiny_gpt2):
     assert written["method"] == "solo_connection"
     assert written["config"]["rank"] == 4
     assert written["config"]["lora"]["targets"] == ["query", "value"]
-    assert written["base"] == {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6}
+    assert written["base"] == {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "vocabulary": 97}
     assert written["parameter_count"] == sum(p.numel() for p in trainable_parameters(tiny_gpt2).values())
+    assert written["sha256"] == hashlib.sha256((saved / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert set(written) <= set(FIELDS)
     assert read_config(saved) == SOLO
 
 
@@ -61,6 +75,7 @@ def test_only_the_adapter_is_written_and_the_mask_with_it(saved, tiny_gpt2):
     masks = {"solo_connection.encoder.mask", "solo_connection.decoder.mask"}
     assert names == set(trainable_parameters(tiny_gpt2)) | masks
     assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
@@ -119,11 +134,34 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
         ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 12}}, "'base.blocks' is 12.*6"),
         ({"base": {"class": "GPT3", "width": 32, "blocks": 6}}, "'base.class' is 'GPT3'.*GPT2LMHeadModel"),
         ({"base": {}}, "'base.class' is None"),
+        ({"rank": 4, "Method": "lora"}, r"unknown field\(s\) Method, rank; valid fields are format_version, method"),
+        ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "heads": 2}}, r"base\.heads; valid.*width"),
+        ({"sha256": "0" * 64}, r"adapter_model\.safetensors: damaged or exchanged"),
     ],
 )
 def test_a_wrong_field_is_named(saved, tiny_gpt2, changes, message):
     edit_config(saved, **changes)
-    refused(tiny_gpt2, saved, rf"adapter_config\.json.*{message}")
+    refused(tiny_gpt2, saved, message)
+
+
+def test_a_flipped_bit_is_refused(saved, tiny_gpt2):
+    path = saved / "adapter_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    refused(tiny_gpt2, saved, r"damaged or exchanged.*'sha256'")
+
+
+def test_a_folder_without_a_checksum_is_read_as_before(saved, tiny_gpt2):
+    forget_checksum(saved)
+    (saved / "README.md").unlink()
+    assert attached_config(load(tiny_gpt2, saved)) == SOLO
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(saved, tiny_gpt2, value):
+    edit_tensors(saved, lambda tensors: tensors["solo_connection.encoder.bias"].__setitem__(2, value))
+    refused(tiny_gpt2, saved, r"'solo_connection\.encoder\.bias' has 1 value\(s\) that are NaN or infinite")
 
 
 def test_another_base_is_refused(saved, tiny_llama):
@@ -170,3 +208,94 @@ def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
     with pytest.raises(AdapterError, match="attach"):
         save(tiny_gpt2, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the vocabulary ------------------------------------------------------------
+
+
+def test_an_adapter_of_a_resized_vocabulary_fits_the_resized_base_alone(tiny_gpt2, tmp_path):
+    base, resized = copy.deepcopy(tiny_gpt2), copy.deepcopy(tiny_gpt2)
+    resized.resize_token_embeddings(101, mean_resizing=False)
+    folder = save(attach(copy.deepcopy(resized), LoraConfig(rank=2)), tmp_path)
+    refused(base, folder, r"base\.vocabulary' is 101.*has 97.*resize_token_embeddings\(101\)")
+    load(resized, folder)
+    folder = save(attach(copy.deepcopy(base), LoraConfig(rank=2)), tmp_path)
+    refused(copy.deepcopy(detach(resized)), folder, r"base\.vocabulary' is 97.*has 101")
+
+
+def test_a_file_that_does_not_say_the_vocabulary_is_loaded(saved, tiny_gpt2):
+    base = json.loads((saved / "adapter_config.json").read_text())["base"]
+    del base["vocabulary"]  # as in earlier releases
+    edit_config(saved, base=base)
+    load(tiny_gpt2, saved)
+
+
+# --- learned scalars, and sharded models ------------------------------------------------------------
+
+WITH_SCALARS = {
+    "solo": SoloConnectionConfig(rank=2),
+    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",)),
+}
+GOLDEN = {
+    "solo": "e81917a6c0a78748fc13a05f36b059deb6dbbf4f1d26613102b714a957634ebd",
+    "weight_lora": "42220607e5217f731e9937a07f76770324b268e0cb430bb43bbd1aa0ae02efb6",
+}
+
+
+def numbered(model):
+    """Every trained parameter gets values of its own, the same with any version of torch."""
+    with torch.no_grad():
+        for number, parameter in enumerate(trainable_parameters(model).values()):
+            parameter.copy_((torch.arange(parameter.numel()) / 64 + number).view(parameter.shape))
+    return model
+
+
+@pytest.mark.parametrize("name", WITH_SCALARS)
+def test_files_hold_scalars_as_they_always_did_and_both_shapes_load(tiny_gpt2, name, tmp_path):
+    """FSDP2 wants a dimension in memory. The hash is of a file written when learned scalars had shape () there, too."""
+    model = numbered(attach(copy.deepcopy(tiny_gpt2), WITH_SCALARS[name]))
+    assert all(parameter.dim() for parameter in model.parameters())
+    save(model, tmp_path)
+    assert sha256_file(tmp_path / "adapter_model.safetensors") == GOLDEN[name]
+
+    def add_a_dimension(tensors):
+        scalars = [key for key, tensor in tensors.items() if tensor.shape == ()]
+        assert scalars
+        tensors.update({key: tensors[key].reshape(1) for key in scalars})
+
+    reference = logits_of(model, some_ids())
+    assert torch.equal(logits_of(load(copy.deepcopy(tiny_gpt2), tmp_path), some_ids()), reference)
+    edit_tensors(tmp_path, add_a_dimension)
+    assert torch.equal(logits_of(load(copy.deepcopy(tiny_gpt2), tmp_path), some_ids()), reference)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of this process alone: enough for FSDP2 to make DTensors."""
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", WITH_SCALARS)
+def test_a_sharded_model_saves_the_files_of_the_whole_one(tiny_gpt2, one_process, name, tmp_path):
+    from torch.distributed.fsdp import fully_shard
+
+    base, model = copy.deepcopy(tiny_gpt2), stir(attach(tiny_gpt2, WITH_SCALARS[name]))
+    whole, reference = save(copy.deepcopy(model), tmp_path / "whole"), logits_of(model, some_ids())
+    for module in (*model.transformer.h, model):
+        fully_shard(module, mesh=one_process)
+    for _ in range(2):  # sharded, and gathered after a forward
+        folder = save(model, tmp_path / "sharded")
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+        assert torch.equal(logits_of(model, some_ids()), reference)
+    assert torch.equal(logits_of(load(base, folder), some_ids()), reference)
+
+
+def test_a_sharded_base_is_refused(tiny_gpt2, one_process):
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(tiny_gpt2.transformer.h[0], mesh=one_process)
+    with pytest.raises(AdapterError, match="attach first, then shard"):
+        attach(tiny_gpt2, LoraConfig(rank=2))
