@@ -43,6 +43,7 @@ from transformers import (
 from replication.errors import ConfigError, DataError
 from replication.examples import separator_id
 from replication.predictions import Prediction, read_predictions, write_predictions
+from replication.training.checks import free_positions
 from replication.training.decoding_config import DecodingConfig
 
 __all__ = [
@@ -81,7 +82,7 @@ def generate(
         raise ConfigError(f"decoding: {type(model).__name__} is an encoder-decoder; valid is a causal language model")
     stops = _Stops(tokenizer, separator)
     prompts = [[*tokenizer.encode(context, add_special_tokens=False), stops.separator_id] for context in contexts]
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = free_positions(model)
     rooms = _rooms(contexts, prompts, config.max_new_tokens, positions)
     texts = [""] * len(prompts)
     with _recipe_alone(model), torch.inference_mode():

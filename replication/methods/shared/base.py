@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError, ReplicationWarning
-from replication.methods.shared.blocks import head_parameters, is_sharded
+from replication.methods.shared.blocks import head_parameters, is_sharded, refuse_peft
 from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
@@ -97,6 +97,10 @@ class MethodConfig:
         does not fit the length of training.
         """
         return None
+
+    def exempt_laws(self) -> dict[str, str]:
+        """Laws of `replication.testing.laws` that cannot hold for this method, with the reason."""
+        return {}
 
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
         """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s, or with
@@ -223,6 +227,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
+    refuse_peft(model)
     check_weights_are_here(model)
     head = tuple(head_parameters(model))
     check_trainable(config.method, model, head, config.trains_base)
@@ -506,7 +511,7 @@ def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> t
         named[name].data = named[name].detach().float()
         named[name].grad = None
     for module in _holders(model, names):
-        module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        module.register_forward_pre_hook(cast_inputs, with_kwargs=True)
     return names
 
 
@@ -520,7 +525,7 @@ def narrow_head(model: nn.Module, record: Attachment) -> None:
         named[name].data = named[name].detach().to(dtype)
         named[name].grad = None
     for module in _holders(model, record.widened):
-        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _cast_inputs]:
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is cast_inputs]:
             del module._forward_pre_hooks[key]
             module._forward_pre_hooks_with_kwargs.pop(key, None)
 
@@ -529,9 +534,10 @@ def _holders(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
     return [model.get_submodule(name) for name in dict.fromkeys(name.rpartition(".")[0] for name in names)]
 
 
-def _cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+def cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """A hook before a module: its inputs take the dtype of its own parameters."""
     replica: dict[str, torch.Tensor] = getattr(module, "_former_parameters", {})  # nn.DataParallel's have no parameters
-    dtype = next(p.dtype for p in (*module.parameters(recurse=False), *replica.values()) if p.is_floating_point())
+    dtype = next(p.dtype for p in (*module.parameters(), *replica.values()) if p.is_floating_point())
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -38,6 +38,7 @@ from replication.methods.shared.base import (
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
 from replication.methods.shared.card import CARD_NAME, card_facts, render_card
+from replication.methods.shared.peft_import import load_stock, read_stock
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
@@ -162,7 +163,7 @@ def _is_own(path: Path) -> bool:
 
 def load(model: nn.Module, directory: str | Path) -> nn.Module:
     """Attach a saved adapter to its base `model`, in place; returns the model, with torch's random state
-    untouched.
+    untouched. The folder is one that `save` wrote, or PEFT's `save_pretrained` (see peft_import).
 
     AdapterError, with the model unchanged, names the file and the field: a missing or damaged file, another
     format version, an unknown field or method, another base, missing or unexpected tensors, other shapes, values
@@ -172,6 +173,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     check_weights_are_here(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
+    if (stock := read_stock(path)) is not None:
+        return load_stock(model, path, stock, read_tensors(weights, {}))
     description = read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)

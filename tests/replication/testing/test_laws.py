@@ -130,6 +130,18 @@ def test_registering_makes_a_name_known(monkeypatch):
     assert REGISTERED["test_shift"] is ShiftConfig
 
 
+def test_a_law_that_cannot_hold_is_exempt_with_its_reason():
+    class Moved(ShiftConfig):
+        def exempt_laws(self):
+            return {"starts as the base": "it starts elsewhere"}
+
+    checks = check_method(Moved(fault="start"), models=("gpt2",))
+    assert [str(check) for check in checks if check.exempt] == [
+        "exempt  gpt2   starts as the base: it starts elsewhere"
+    ]
+    assert not {"keeps bfloat16", "works under autocast"} & {check.law for check in checks if check.fault}
+
+
 def test_a_check_says_in_one_line_what_is_wrong():
     lines = [str(check) for check in check_method(ShiftConfig(fault="start"), models=("gpt2",))]
     assert any(line.startswith("broken  gpt2   starts as the base: AssertionError: ") for line in lines)
