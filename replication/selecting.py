@@ -19,6 +19,8 @@ from replication.methods.shared.base import attached_config, attachment
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 
+_FOLLOWER = "_replication_selection"
+
 
 class Selection:
     """Follows an optimizer's updates and does after each what the attached method's callback does in `train`.
@@ -33,7 +35,8 @@ class Selection:
     `optimizer` holds all parameters that train; any class, wrapped by Accelerate or not. It never steps the importance
     weights of WeightLoRA: they take plain SGD steps without decay, at `weight_learning_rate` times the schedule of the
     first group (its rate, over `learning_rate`: by default the rate it has now, or had before a scheduler came). A
-    method that selects nothing needs no `Selection` and takes one without effect.
+    method that selects nothing needs no `Selection` and takes one without effect. A new one takes over from an earlier
+    one of the same optimizer.
 
     Raises AdapterError if nothing is attached, ConfigError where the method does not fit `total_steps` or the
     optimizer; `optimizer.step()` raises TrainingError where no selection can be made, for example from nan.
@@ -68,6 +71,9 @@ class Selection:
         # Positions in an optimizer's state must survive a restart: they follow names, and what is fixed stays listed.
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._listed = [[names.get(id(p), p) for p in group["params"]] for group in optimizer.param_groups]
+        if (earlier := getattr(optimizer, _FOLLOWER, None)) is not None:
+            earlier.close()
+        setattr(optimizer, _FOLLOWER, self)
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),

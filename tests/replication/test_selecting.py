@@ -307,6 +307,14 @@ def test_a_closed_selection_and_a_closure():
     assert loop.selection.updates == 0
 
 
+def test_a_new_selection_takes_over_from_an_earlier_one():
+    loop = Loop(CONFIGS["weight_lora"])
+    first, loop.selection = loop.selection, Selection(loop.model, loop.optimizer, TRAINING.steps)
+    loop.run()
+    assert first.updates == 0
+    assert_same(loop.model, in_own_loop("weight_lora").model, tolerance=0)
+
+
 def test_gradients_that_are_not_finite_end_the_training_before_any_weight_moves():
     loop = Loop(CONFIGS["weight_lora"]).run(last=3)
     with pytest.raises(TrainingError, match=r"update 4: the gradient of .*importance_weight is nan"):

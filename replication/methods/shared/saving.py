@@ -58,10 +58,10 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     attached or the model is on the meta device. ReplicationWarning where a configured selection has not run.
     """
     config = attachment(model).config
-    warn_if_unfinished(model)
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    warn_if_unfinished(model)
     description = {
         "format_version": FORMAT_VERSION,
         "method": config.method,
