@@ -7,6 +7,7 @@ torch.amp.GradScaler skips does not count. `replication.SelectionCallback` is th
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -51,10 +52,10 @@ class Selection:
         warmup_steps: int = 0,
         learning_rate: float | None = None,
     ):
-        while attached_config(model) is None and isinstance(getattr(model, "module", None), nn.Module):
-            model = model.module  # type: ignore[assignment] # of a data-parallel wrapper
-        while (wrapped := getattr(optimizer, "optimizer", None)) is not None:
-            optimizer = wrapped  # in Accelerate's wrapper
+        while (wrapped := _wrapped_model(model)) is not None:
+            model = wrapped
+        while (inner := getattr(optimizer, "optimizer", None)) is not None:
+            optimizer = inner  # in Accelerate's wrapper
         config = attachment(model).config
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         _check_optimizer(optimizer, trained)
@@ -67,7 +68,7 @@ class Selection:
         self.callback.on_start(model)
         reference = self.callback.build_optimizer(trained, training)
         sgd = {id(p): g["rate_factor"] for g in reference.param_groups if g.get("plain_sgd") for p in g["params"]}
-        self._rate_factors = {name: sgd[id(parameter)] for name, parameter in trained.items() if id(parameter) in sgd}
+        self._weight_rates = {name: sgd[id(p)] * self.learning_rate for name, p in trained.items() if id(p) in sgd}
         # Positions in an optimizer's state must survive a restart: they follow names, and what is fixed stays listed.
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._listed = [[names.get(id(p), p) for p in group["params"]] for group in optimizer.param_groups]
@@ -111,7 +112,8 @@ class Selection:
 
     def state_dict(self) -> dict[str, Any]:
         """What a restart needs besides the states of model and optimizer (JSON values)."""
-        return {"updates": self.updates, "learning_rate": self.learning_rate, "callback": self.callback.state()}
+        callback = copy.deepcopy(self.callback.state())
+        return {"updates": self.updates, "learning_rate": self.learning_rate, "callback": callback}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned; CheckpointError if it is not of this method.
@@ -121,7 +123,7 @@ class Selection:
         """
         try:
             self._run.step, self.learning_rate = int(state["updates"]), float(state["learning_rate"])
-            self.callback.load_state(dict(state["callback"]))
+            self.callback.load_state(copy.deepcopy(state["callback"]))
             self.callback.on_start(self.model)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             method = attachment(self.model).config.method
@@ -158,11 +160,12 @@ class Selection:
 
     def _weights(self) -> dict[str, nn.Parameter]:
         named = dict(self.model.named_parameters())
-        return {name: named[name] for name in self._rate_factors if name in named}
+        return {name: named[name] for name in self._weight_rates if name in named}
 
     @torch.no_grad()
     def _step_weights(self, optimizer: torch.optim.Optimizer) -> None:
-        rate, scale = float(optimizer.param_groups[0]["lr"]), getattr(optimizer, "grad_scale", None)
+        shape = float(optimizer.param_groups[0]["lr"]) / self.learning_rate
+        scale = getattr(optimizer, "grad_scale", None)
         for name, weight in self._weights().items():
             if weight.grad is None or not weight.requires_grad:
                 continue
@@ -173,7 +176,7 @@ class Selection:
                     f"update {self.updates}: the gradient of {name} is {weight.grad.item()}; lower the learning rate, "
                     "clip the gradients, or train float16 with a gradient scaler"
                 )
-            weight.add_(weight.grad, alpha=-rate * self._rate_factors[name])
+            weight.add_(weight.grad, alpha=-shape * self._weight_rates[name])
 
     def _relist(self) -> None:
         """Parameters by name, as the model has them now, in the positions that they had at first."""
@@ -193,6 +196,14 @@ class Selection:
                 stacklevel=4,
             )
         self._penalty_used = True
+
+
+def _wrapped_model(model: nn.Module) -> nn.Module | None:
+    """The model inside torch.compile's or a data-parallel wrapper."""
+    if isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
+        return compiled
+    parallel = getattr(model, "module", None) if attached_config(model) is None else None
+    return parallel if isinstance(parallel, nn.Module) else None
 
 
 def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> None:

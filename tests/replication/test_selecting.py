@@ -307,6 +307,25 @@ def test_a_closed_selection_and_a_closure():
     assert loop.selection.updates == 0
 
 
+def test_wrapped_models_are_followed():
+    model = tiny(CONFIGS["weight_lora"])
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values())
+    for wrapper in (torch.nn.DataParallel(model), torch.compile(model)):
+        assert Selection(wrapper, optimizer, 10).model is model
+
+
+def test_the_state_is_a_copy_and_its_rate_is_that_of_the_first_run():
+    loop = Loop(CONFIGS["weight_lora"]).run(last=3)
+    state = loop.selection.state_dict()
+    kept = copy.deepcopy(state)
+    other = Loop(CONFIGS["weight_lora"], lr=1e-4)
+    other.selection.load_state_dict(state)
+    assert other.selection.learning_rate == TRAINING.learning_rate
+    loop.run(first=4, last=5)
+    other.run(last=1)
+    assert state == kept
+
+
 def test_a_new_selection_takes_over_from_an_earlier_one():
     loop = Loop(CONFIGS["weight_lora"])
     first, loop.selection = loop.selection, Selection(loop.model, loop.optimizer, TRAINING.steps)

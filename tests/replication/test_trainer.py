@@ -3,10 +3,13 @@
 import dataclasses
 import gc
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -147,3 +150,20 @@ def test_a_second_training_selects_nothing_more(tmp_path):
     survivors = list(present_updates(run.model))
     run.train()
     assert list(present_updates(run.model)) == survivors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["weight_lora", "adalora"])
+def test_two_processes_train_as_one(name, tmp_path):
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__, name, str(tmp_path)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    expected = cases.in_our_loop(name)[0].state_dict()
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, atol=1e-5, rtol=1e-5)
+
+
+if __name__ == "__main__":
+    shared = {"per_device_train_batch_size": 2, "ddp_find_unused_parameters": True, "ddp_backend": "gloo"}
+    run = trainer(Path(sys.argv[2]) / "run", CONFIGS[sys.argv[1]], **shared)
+    run.train()
+    torch.save(dict(run.model.state_dict()), Path(sys.argv[2]) / f"{os.environ['RANK']}.pt")
