@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -31,11 +33,12 @@ ROWS = [
 
 
 @pytest.fixture(autouse=True)
-def _quick_collections():
-    """The Trainer collects garbage whenever it starts: spare it what the test session has made."""
+def _as_in_a_fresh_process():
+    """The Trainer collects garbage when it starts: spare it the session's. Accelerate keeps its precision: forget it."""
     gc.freeze()
     yield
     gc.unfreeze()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class InOrder(Trainer):
@@ -128,6 +131,24 @@ def test_every_optimizer_of_the_trainer_selects_and_what_it_saves_loads(optim, t
     save(run.model, tmp_path / "adapter")
     base = detach(cases.tiny(config))
     cases.assert_same(load(base, tmp_path / "adapter"), run.model, tolerance=0)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
+@pytest.mark.parametrize("name", ["weight_lora", "adalora"])
+def test_float16_with_a_gradient_scaler_counts_only_the_updates_made(name, optim, tmp_path):
+    """transformers and Accelerate refuse fp16 on a CPU when they are set up: switched on afterwards."""
+    callback = SelectionCallback()
+    run = trainer(tmp_path, CONFIGS[name], [callback], bf16=True, optim=optim)
+    run.accelerator.state._mixed_precision = "fp16"
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=100)
+    run.train()
+    skipped = 20 - round(math.log2(run.accelerator.scaler.get_scale()))
+    assert 1 <= skipped <= 5
+    assert callback.selection.updates == TRAINING.steps - skipped
+    assert all(value.isfinite().all() for value in run.model.state_dict().values())
+    if name == "weight_lora":
+        assert callback.summary()["removed_at"] == 5
+        assert callback.summary()["trace"]["steps"] == [1, 2, 3, 4, 5]
 
 
 def test_a_checkpoint_without_the_callback_and_a_training_too_short_are_refused(tmp_path):
