@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from replication.errors import CheckpointError, ConfigError, ReplicationWarning, TrainingError
-from replication.methods.shared.base import attached_config, attachment
+from replication.methods.shared.base import MethodConfig, attached_config, attachment
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 
@@ -59,6 +59,7 @@ class Selection:
         config = attachment(model).config
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         _check_optimizer(optimizer, trained)
+        _check_epsilon(optimizer, config)
         self.model, self.optimizer = model, optimizer
         self.learning_rate = _base_rate(optimizer) if learning_rate is None else learning_rate
         training = TrainingConfig(steps=total_steps, learning_rate=self.learning_rate, warmup_steps=warmup_steps)
@@ -216,6 +217,17 @@ def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> Non
             f"the optimizer lacks {len(missing)} of the {len(trained)} parameters that train, such as {missing[0]}: "
             "build it over trainable_parameters(model).values(), after attach; sharded training (FSDP, DeepSpeed) "
             "is not supported"
+        )
+
+
+def _check_epsilon(optimizer: torch.optim.Optimizer, config: MethodConfig) -> None:
+    wanted = getattr(config, "adam_epsilon", None)
+    given = {group["eps"] for group in optimizer.param_groups} if isinstance(optimizer, torch.optim.Adam) else set()
+    if wanted is not None and (other := given - {wanted}):
+        warnings.warn(
+            f"{config.method}: adam_epsilon={wanted} is set, but the optimizer has eps={min(other)}: make them equal",
+            ReplicationWarning,
+            stacklevel=3,
         )
 
 

@@ -379,6 +379,16 @@ def test_no_warning_is_due_where_the_selection_runs(name, tmp_path):
             untended(method_config("weight_lora", rank=2, keep=2, selection_steps=None), passes=12)
 
 
+def test_another_epsilon_than_the_methods_is_told():
+    config = method_config("weight_lora", preset="code_2025_08", rank=2, keep=2, selection_steps=5)
+    with pytest.warns(ReplicationWarning, match="adam_epsilon=1e-06 is set, but the optimizer has eps=1e-08"):
+        Loop(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReplicationWarning)
+        Loop(config, eps=1e-6)
+        Loop(config, torch.optim.SGD)
+
+
 def test_a_penalty_that_nobody_adds_is_told_once():
     loop = Loop(CONFIGS["adalora"])
     loop.selection.penalty = lambda: 0.0  # a loop that forgets it

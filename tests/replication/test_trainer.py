@@ -34,7 +34,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def _as_in_a_fresh_process():
-    """The Trainer collects garbage when it starts: spare it the session's. Accelerate keeps its precision: forget it."""
+    """The Trainer collects garbage when it starts: not the session's. Accelerate keeps its precision: forget it."""
     gc.freeze()
     yield
     gc.unfreeze()
