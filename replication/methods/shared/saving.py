@@ -75,13 +75,13 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     fact that the card does not have.
     """
     facts = card_facts({"base_model": _hub_name(model), **(card or {})})
-    warn_if_unfinished(model)
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    warn_if_unfinished(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
