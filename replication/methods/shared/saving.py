@@ -42,9 +42,10 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
 BASE_FIELDS = ("class", "width", "blocks")
-FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
+FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
-tensors, absent in folders of earlier releases; `card`, facts for the model card.
+tensors, absent in folders of earlier releases; `card`, facts for the model card; `backbone`, a name that `replicate
+predict` reads.
 """
 
 
