@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,15 @@ def test_the_readmes_lines_with_trainer(project_root: Path, tmp_path: Path, monk
 def test_at_most_five_statements_besides_the_training(project_root: Path) -> None:
     lines = [line for line in five_lines(project_root).splitlines() if line and not line.startswith("...")]
     assert len(lines) == 5
+
+
+def test_public_names_are_found_on_first_use() -> None:
+    import replication
+
+    code = "import replication, sys; assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(callable(getattr(replication, name)) for name in replication.__all__)
+    assert set(replication.__all__) == set(replication._HOME) <= set(dir(replication))
 
 
 METHODS = [SoloConnectionConfig(rank=16, skip_length=2), LoraConfig(rank=2, targets=("query", "value"))]

@@ -74,7 +74,7 @@ def render_card(description: Mapping[str, Any]) -> str:
         "method": method,
         "settings": ", ".join(f"{name} = {json.dumps(value)}" for name, value in description["config"].items()),
         "base": ", ".join([facts.get("base_model", ""), str(base["class"]), *shape]).removeprefix(", "),
-        "trained parameters": f"{description['parameter_count']:,}",
+        **({"trained parameters": f"{count:,}"} if (count := description.get("parameter_count")) is not None else {}),
         **{name: str(facts[name]) for name in ("data", "profile", "experiment", "seed", "license") if name in facts},
         **({"last dev loss": f"{facts['dev_loss']:.4f}"} if "dev_loss" in facts else {}),
     }

@@ -179,6 +179,9 @@ def read_description(path: Path) -> dict[str, Any]:
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
+    for key, kind in (("parameter_count", int), ("structure", dict), ("sha256", str), ("card", dict)):
+        if key in description and not isinstance(description[key], kind):
+            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
     if description["format_version"] != FORMAT_VERSION:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"

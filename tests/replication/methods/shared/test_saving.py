@@ -121,7 +121,7 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
     [
         ({"format_version": 2}, "'format_version' is 2; this version reads 1"),
         ({"format_version": "1"}, "'format_version' is '1', expected int"),
-        ({"method": "lorra"}, r"'lorra'.*frozen, full, lora"),
+        ({"method": "lorra"}, r"'lorra'.*frozen, ft_top2, full, lora"),
         ({"method": None}, "'method' is None"),
         ({"config": {"rank": 4, "size": 1}}, "size.*rank"),
         ({"config": {"rank": 0}}, "rank=0"),
@@ -133,6 +133,8 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
         ({"base": {}}, "'base.class' is None"),
         ({"rank": 4, "Method": "lora"}, r"unknown field\(s\) Method, rank; valid fields are format_version, method"),
         ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "heads": 2}}, r"base\.heads; valid.*width"),
+        ({"card": "E2E"}, "field 'card' is 'E2E', expected dict"),
+        ({"sha256": None}, "field 'sha256' is None, expected str"),
         ({"sha256": "0" * 64}, r"adapter_model\.safetensors: damaged or exchanged"),
     ],
 )
