@@ -157,6 +157,9 @@ def test_given_tensors_are_written_and_other_processes_write_nothing(tiny_gpt2, 
     model = attach(tiny_gpt2, CONFIGS["lora"])
     model.save_pretrained(tmp_path / "other", is_main_process=False)
     assert not (tmp_path / "other").exists()
+    with pytest.warns(UserWarning, match="no adapter written: state_dict has no transformer"):
+        model.save_pretrained(tmp_path / "other", state_dict={})
+    assert not (tmp_path / "other").exists()
     given = {name: torch.full_like(tensor, 0.5) for name, tensor in model.state_dict().items()}
     model.save_pretrained(tmp_path, state_dict=given)
     assert all(bool((tensor == 0.5).all()) for tensor in load_file(tmp_path / "model.safetensors").values())
