@@ -53,7 +53,11 @@ class AdapterModule(nn.Module):
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError)."""
+    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError).
+
+    `trains_base`: weights of the model itself train, in the dtype that they have. `adds_modules`: False where the model
+    stays a plain one.
+    """
 
     method: ClassVar[str] = ""
     trains_base: ClassVar[bool] = False

@@ -46,9 +46,10 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
-FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
+FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
-tensors, absent in folders of earlier releases; `card`, facts for the model card.
+tensors, absent in folders of earlier releases; `card`, facts for the model card; `backbone`, a name that `replicate
+predict` reads.
 """
 
 
@@ -210,6 +211,9 @@ def read_description(path: Path) -> dict[str, Any]:
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
+    for key, kind in (("parameter_count", int), ("structure", dict), ("sha256", str), ("card", dict)):
+        if key in description and not isinstance(description[key], kind):
+            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
     if description["format_version"] != FORMAT_VERSION:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"
