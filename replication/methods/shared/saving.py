@@ -26,11 +26,12 @@ from replication.methods.shared.base import (
     MethodConfig,
     attach,
     attachment,
-    check_weights_are_here,
+    check_attachable,
     config_from_dict,
     config_settings,
     detach,
     owned_ids,
+    uncompiled,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
 
@@ -59,6 +60,7 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     all processes call this together, and the first writes whole tensors. AdapterError if nothing is attached or the
     model is on the meta device.
     """
+    model = uncompiled(model)
     config = attachment(model).config
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
@@ -115,7 +117,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     method attached.
     """
     path, weights = Path(directory) / CONFIG_NAME, Path(directory) / WEIGHTS_NAME
-    check_weights_are_here(model)
+    check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     description = _read_description(path)

@@ -175,6 +175,11 @@ def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_compiled_model_saves_what_it_was_compiled_from(saved, tiny_gpt2, tmp_path):
+    folder = save(torch.compile(attach(tiny_gpt2, SOLO)), tmp_path / "compiled")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in saved.iterdir()}
+
+
 # --- the vocabulary ------------------------------------------------------------
 
 
