@@ -14,10 +14,12 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-17s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## the environment alone, in .venv
 
 reproduce: $(VENV)/.installed ## quick profile: environment, embedded corpus, every stage, report page
 	dvc pull data.dvc

@@ -12,6 +12,7 @@ survives a record that cannot be written, and a correction of the code that writ
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from pipelines.shared.baseline import learn_baseline
 from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import Fitted, describe, fit
+from pipelines.shared.lock import held
 from pipelines.shared.paths import corpus_of, read_rows
 from pipelines.shared.preflight import require
 from pipelines.shared.records import outcome, saved_adapter, training_record
@@ -44,6 +46,14 @@ def main(
         say(describe(chosen))
         return
     chosen.require_rate()
+    with held(chosen.lock, chosen.key) if processes.writes() else nullcontext():
+        train_all(chosen)
+
+
+def train_all(chosen: Experiment) -> None:
+    """Every seed, and the outputs from all of them. What is finished stays in the scratch folder until `predict`: DVC
+    may not have taken the outputs, and removes them before a new start.
+    """
     if processes.writes() and any(not is_trained(chosen, seed) for seed in chosen.seeds):
         require(chosen)
     finished = [finished_seed(chosen, seed) for seed in chosen.seeds]
@@ -58,7 +68,6 @@ def main(
             shutil.copytree(folder / "training", training / f"seed-{seed}")
     costs = {seed: read_json(folder / "cost.json") for seed, folder in zip(chosen.seeds, finished, strict=True)}
     write_cost(chosen.run, "training", costs, threads=chosen.threads)
-    shutil.rmtree(chosen.scratch / "finetune", ignore_errors=True)
 
 
 def scratch_of(experiment: Experiment, seed: int, identity: dict[str, Any]) -> Path:

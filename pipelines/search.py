@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.shared.experiment import Experiment, resolve_search
+from pipelines.shared.lock import held
 from pipelines.shared.paths import Rows, read_rows, search_path
 from pipelines.shared.preflight import require
 from pipelines.shared.settings import Search, load_settings
@@ -47,7 +48,8 @@ def main(
         say(f"would try learning rates {list(search.learning_rates)} for {case}, {search.steps} steps each")
         return
     require(chosen)
-    result = search_learning_rate(chosen, search)
+    with held(chosen.lock, case):
+        result = search_learning_rate(chosen, search)
     say(f"{case}: best learning rate {result['best']:g}")
     described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}
     write_json(search_path(chosen.profile, case), {**described, **search.model_dump(mode="json"), **result})

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from replication.counting import print_trainable_parameters
     from replication.methods import (
         adapter_parameters,
         attach,
@@ -15,37 +16,51 @@ if TYPE_CHECKING:
         detach,
         load,
         merge,
+        merge_and_unload,
         method_config,
         method_names,
+        push_to_hub,
         save,
         trainable_parameters,
         unmerge,
     )
+    from replication.selecting import Selection
+    from replication.trainer import SelectionCallback
 
 _METHODS = "replication.methods"
 _HOME = {
+    "Selection": "replication.selecting",
+    "SelectionCallback": "replication.trainer",
     "adapter_parameters": _METHODS,
     "attach": _METHODS,
     "attached_config": _METHODS,
     "detach": _METHODS,
     "load": _METHODS,
     "merge": _METHODS,
+    "merge_and_unload": _METHODS,
     "method_config": _METHODS,
     "method_names": _METHODS,
+    "print_trainable_parameters": "replication.counting",
+    "push_to_hub": _METHODS,
     "save": _METHODS,
     "trainable_parameters": _METHODS,
     "unmerge": _METHODS,
 }
 
 __all__ = [
+    "Selection",
+    "SelectionCallback",
     "adapter_parameters",
     "attach",
     "attached_config",
     "detach",
     "load",
     "merge",
+    "merge_and_unload",
     "method_config",
     "method_names",
+    "print_trainable_parameters",
+    "push_to_hub",
     "save",
     "trainable_parameters",
     "unmerge",

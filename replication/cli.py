@@ -6,16 +6,18 @@ settings); 3 a fault of the program, with a traceback; 128 + n stopped by signal
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from replication.errors import ReplicationError
+from replication.fileio import system_fault
 from replication.terminal import examples, working
 
 GROUP = "replication.commands"
@@ -100,20 +102,28 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line; an expected error prints its message to stderr and exits with 2, a fault with 3."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of one second would drown our own
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="replace")  # LC_ALL=C: a dash that cannot be printed is no reason to stop
     try:
         build_app()()
     except ReplicationError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_escaped(error)}")
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if (text := system_fault(error)) is None:
+            sys.excepthook(*sys.exc_info())
+            sys.exit(3)
+        _refuse(text)
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(3)
 
 
-def _escaped(error: ReplicationError) -> str:
+def _refuse(text: str) -> NoReturn:
     from rich.markup import escape
 
-    return escape(str(error))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

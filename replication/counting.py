@@ -46,5 +46,16 @@ def parameter_counts(model: nn.Module) -> Counts:
     )
 
 
+def print_trainable_parameters(model: nn.Module) -> None:
+    """Print the trained and all parameters and their ratio, in the form that PEFT prints; AdapterError if nothing is
+    attached.
+    """
+    counts = parameter_counts(model)
+    print(
+        f"trainable params: {counts.trainable:,d} || all params: {counts.total:,d} || "
+        f"trainable%: {100 * counts.trainable / counts.total:.4f}"
+    )
+
+
 def _size(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)

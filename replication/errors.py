@@ -27,3 +27,7 @@ class CheckpointError(ReplicationError, ValueError):
 
 class TrainingError(ReplicationError, RuntimeError):
     """Training cannot continue, for example because the loss is not a number; names the step and the batch."""
+
+
+class ReplicationWarning(UserWarning):
+    """Something was not done that the settings ask for; the message says how to have it done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from replication.errors import DataError
+
+_SYSTEM_FAULTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "there is no space left; free some and run the same command again"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "no permission; make it accessible, or choose another folder"
+    ),
+    errno.EISDIR: "is a folder, where a file is needed; move it away",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way of a folder; move it away"),
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
+}
+
+
+def system_fault(error: OSError) -> str | None:
+    """Path, problem and fix of a disk that is full, read-only or has another thing at a path; None for other errors."""
+    fix = _SYSTEM_FAULTS.get(error.errno or 0)
+    path = error.filename2 or error.filename
+    return None if fix is None else f"{path}: {fix}" if path else f"{error.strerror}: {fix}"
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 80
+QUIET_SECONDS = 2.0
 TITLE, CONTINUED = "Examples:", " \\"
 
 
@@ -33,9 +35,17 @@ def examples_in(epilog: str) -> list[str]:
 
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """A spinner with `text` on stderr, on a terminal only; yields a function that changes the text."""
+    """A spinner with `text` on stderr, or without a terminal one line after two seconds; yields a function that changes
+    the text.
+    """
     if not sys.stderr.isatty():
-        yield lambda text: None
+        line = threading.Timer(QUIET_SECONDS, lambda: print(f"{text} ...", file=sys.stderr, flush=True))
+        line.daemon = True
+        line.start()
+        try:
+            yield lambda text: None
+        finally:
+            line.cancel()
         return
     from rich.console import Console
     from rich.markup import escape

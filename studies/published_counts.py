@@ -1,12 +1,11 @@
 """Every published parameter count, recounted on the real architectures, without weights.
 
-Cells are named as in `paper_results` (table/row); no published figure is here. Three ways of counting: a method
-attached to the meta device, the parameters of named modules there, and closed forms for methods that are not
-implemented, which say what they assume. `candidates` are other things one might have counted: where a published
-figure is not the count, they are what it can be held against.
+Cells are named as in `paper_results` (table/row); no published figure is here. A method is attached to the model on the
+meta device and counted; where no source gives its bottleneck, it is the one whose count fits. `candidates` are other
+things one might have counted: where a published figure is not the count, they are what it can be held against.
 
-Sources of closed forms: adapters with a bottleneck m after every block (Lin et al. 2020; one block: 2 d m + m + d)
-or two a block (Houlsby et al. 2019), each with the layer norms trained with them; PreLayer: d numbers for each
+Closed forms give some candidates: adapters with a bottleneck m after every block (Lin et al. 2020; one block: 2 d m + m
++ d) or two a block (Houlsby et al. 2019), each with the layer norms trained with them; PreLayer: d numbers for each
 virtual token and block (Hu et al. 2021, section 5.1, quoted without a copy at hand).
 """
 
@@ -27,7 +26,7 @@ from replication.methods.shared.base import attachment
 MEDIUM, LARGE, DEBERTA = "gpt2-medium", "gpt2-large", "deberta-v3-base"
 SHAPES = {MEDIUM: (1024, 24), LARGE: (1280, 36)}
 """Width and blocks, for the closed forms; a test compares them with the configurations."""
-COUNTED, FITTED, NOT_COUNTED = "counted", "closed form, fitted", "not counted"
+COUNTED, FITTED, NOT_COUNTED = "counted", "counted, fitted", "not counted"
 SKIP_LENGTHS = {"gpt2": (2, 3, 4, 6), MEDIUM: (2, 3, 4, 6, 8, 12), LARGE: (2, 3, 4, 6, 9, 12, 18)}
 
 
@@ -96,7 +95,7 @@ def module_count(backbone: str, pattern: str) -> int:
     return sum(parameter.numel() for name, parameter in named if re.match(pattern, name))
 
 
-# --- closed forms of methods that are not implemented
+# --- closed forms
 
 
 def bottleneck_count(width: int, blocks: int, size: int, each: int, norms: int) -> int:
@@ -185,14 +184,7 @@ def _lora_paper(backbone: str) -> Iterator[Cell]:
         yield _adapter_l(f"lora_e2e/adapter-l-gpt2-{size}-{name}", backbone, bottleneck)
     if backbone == MEDIUM:
         yield _adapter_h()
-        yield Cell(
-            "lora_e2e/ft-top2-gpt2-medium", backbone, "ft_top2", COUNTED,
-            module_count(backbone, rf"transformer\.h\.({blocks - 2}|{blocks - 1})\."),
-            {"blocks": (blocks - 2, blocks - 1)},
-            (Candidate("the last two blocks and the final layer norm",
-                       module_count(backbone, rf"transformer\.(h\.({blocks - 2}|{blocks - 1})\.|ln_f)")),),
-            "All parameters of the last two blocks; microsoft/LoRA, issue 148, asks for this count.",
-        )  # fmt: skip
+        yield _ft_top2()
     tokens = (14, 15) if backbone == MEDIUM else (16, 17)
     yield Cell(
         f"lora_e2e/prelayer-gpt2-{size}", backbone, "prelayer", NOT_COUNTED, None,
@@ -205,11 +197,21 @@ def _lora_paper(backbone: str) -> Iterator[Cell]:
     yield _lora(f"lora_e2e/lora-gpt2-{size}", backbone)
 
 
+def _ft_top2() -> Cell:
+    count = method_count(MEDIUM, "ft_top2", {})["adapter"]
+    norm = module_count(MEDIUM, r"transformer\.ln_f")
+    return Cell(
+        "lora_e2e/ft-top2-gpt2-medium", MEDIUM, "ft_top2", COUNTED, count, {"blocks": 2},
+        (Candidate("the last two blocks and the final layer norm", count + norm),),
+        "All parameters of the last two blocks; microsoft/LoRA, issue 148, asks for this count.",
+    )  # fmt: skip
+
+
 def _adapter_l(cell: str, backbone: str, bottleneck: int) -> Cell:
     width, blocks = SHAPES[backbone]
+    settings = {"bottleneck": bottleneck}
     return Cell(
-        cell, backbone, "adapter_l", FITTED, bottleneck_count(width, blocks, bottleneck, 1, 1),
-        {"bottleneck": bottleneck, "adapters a block": 1, "layer norms a block": 1},
+        cell, backbone, "adapter_l", FITTED, method_count(backbone, "adapter_l", settings)["adapter"], settings,
         (
             Candidate(f"bottleneck {bottleneck - 1}", bottleneck_count(width, blocks, bottleneck - 1, 1, 1)),
             Candidate(f"bottleneck {bottleneck + 1}", bottleneck_count(width, blocks, bottleneck + 1, 1, 1)),
@@ -222,13 +224,14 @@ def _adapter_l(cell: str, backbone: str, bottleneck: int) -> Cell:
 
 def _adapter_h() -> Cell:
     width, blocks = SHAPES[MEDIUM]
+    settings = {"bottleneck": 112, "train_layer_norms": False}
+    norms = {size: method_count(MEDIUM, "adapter_h", {"bottleneck": size})["adapter"] for size in (112, 111)}
     return Cell(
         "lora_e2e/adapter-h-gpt2-medium-11-09m", MEDIUM, "adapter_h", FITTED,
-        bottleneck_count(width, blocks, 112, 2, 0),
-        {"bottleneck": 112, "adapters a block": 2, "layer norms a block": 0},
+        method_count(MEDIUM, "adapter_h", settings)["adapter"], settings,
         (
-            Candidate("bottleneck 112 with two layer norms a block", bottleneck_count(width, blocks, 112, 2, 2)),
-            Candidate("bottleneck 111 with two layer norms a block", bottleneck_count(width, blocks, 111, 2, 2)),
+            Candidate("bottleneck 112 with two layer norms a block", norms[112]),
+            Candidate("bottleneck 111 with two layer norms a block", norms[111]),
             Candidate("bottleneck 112 with one layer norm a block", bottleneck_count(width, blocks, 112, 2, 1)),
             Candidate("the number of Adapter-L with bottleneck 224", bottleneck_count(width, blocks, 224, 1, 1)),
         ),

@@ -2,12 +2,14 @@
 
 It speaks the part of the hub's API that huggingface_hub and datasets use: model and dataset information with files and
 sizes, trees and paths, HEAD and GET of a file of a revision, with the commit, the etag and (for large files) the sha256
-and a redirect, and ranges. No Xet. Children are told of it by `environment()`, since huggingface_hub reads HF_ENDPOINT
+and a redirect, and ranges; and uploads: a new repository, preupload, LFS objects and commit, for a token in `writers`.
+No Xet. Children are told of it by `environment()`, since huggingface_hub reads HF_ENDPOINT
 when it is imported; its sitecustomize.py puts the tiny architectures and corpora in place of the real ones.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -102,7 +104,8 @@ class LoopbackHub:
     """The running server. `cut`: file name -> bytes after which its next transfer ends; `spoil`: files sent changed;
     `stall`: files whose transfer stops half-way, the connection open, until the server ends.
 
-    `plain`: files outside any repository, at /files/<name>. `asked` are (method, path) in order.
+    `plain`: files outside any repository, at /files/<name>. `asked` are (method, path) in order. `objects` are large
+    files that were uploaded, by sha256; `commits` the messages, in order.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -113,6 +116,9 @@ class LoopbackHub:
     plain: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
+    writers: set[str] = field(default_factory=set)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    commits: list[str] = field(default_factory=list)
     address: str = ""
 
     def add(self, hub_id: str, repository: Repository) -> None:
@@ -195,8 +201,64 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        sent = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
-        self._answer(sent.get("paths", []))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        if parts in (["api", "repos", "create"], ["api", "validate-yaml"]):
+            return self._upload(parts[-1], "", body)
+        if len(parts) == 6 and parts[4] in ("preupload", "objects", "commit"):
+            return self._upload(parts[4], "/".join(parts[2:4]), body)
+        return self._answer(parse_qs(body.decode()).get("paths", []))
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.hub.asked.append(("PUT", self.path))
+        self.hub.objects[self.path.rpartition("/")[2]] = body
+        self._json({})
+
+    def _upload(self, step: str, hub_id: str, body: bytes) -> None:
+        """The calls of an upload, in their order: create, validate-yaml, preupload, the LFS batch, commit."""
+        self.hub.asked.append((self.command, unquote(urlsplit(self.path).path)))
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if step == "validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if token not in self.hub.writers:
+            return self._refuse(403 if token else 401, "")
+        lines = [json.loads(line) for line in body.splitlines()]
+        if step == "create":
+            hub_id = f"{lines[0].get('organization') or 'somebody'}/{lines[0]['name']}"
+            known = f"models/{hub_id}" in self.hub.repositories
+            if not known:
+                self.hub.add(hub_id, Repository("0" * 40, {}))
+            return self._json({"url": f"{self.hub.address}/{hub_id}"}, 409 if known else 200)
+        if step == "preupload":
+            modes = [
+                {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(LARGE) else "regular"}
+                for one in lines[0]["files"]
+            ]
+            return self._json({"files": [{**one, "shouldIgnore": False} for one in modes]})
+        if step == "objects":
+            return self._json({"objects": [self._wanted(one) for one in lines[0]["objects"]]})
+        return self._commit(self.hub.repositories[f"models/{hub_id}"], lines)
+
+    def _wanted(self, one: dict[str, Any]) -> dict[str, Any]:
+        upload = {"href": f"{self.hub.address}/objects/{one['oid']}"}
+        return one if one["oid"] in self.hub.objects else {**one, "actions": {"upload": upload}}
+
+    def _commit(self, repository: Repository, lines: Sequence[dict[str, Any]]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                self.hub.commits.append(value["summary"])
+            elif line["key"] == "file":
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repository.files[value["path"]] = self.hub.objects[value["oid"]]
+        repository.revision = hashlib.sha1(repr(sorted(repository.files.items())).encode()).hexdigest()
+        url = f"{self.hub.address}/commit/{repository.revision}"
+        self._json({"success": True, "commitOid": repository.revision, "commitUrl": url})
+
+    def _json(self, content: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _answer(self, paths: Sequence[str] = ()) -> None:
         path = unquote(urlsplit(self.path).path)

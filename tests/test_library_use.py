@@ -121,6 +121,7 @@ def test_the_readmes_lines(project_root: Path, tmp_path: Path, monkeypatch: pyte
     assert names["model"] is not model
     assert torch.equal(logits(names["model"]), trained)
     assert {path.name for path in (tmp_path / "my-adapter").iterdir()} == {
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     }

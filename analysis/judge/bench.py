@@ -120,7 +120,8 @@ class Judged:
     """One claim: the verdict, its reason, each case, the counts, and the runs used.
 
     `outcome` says what a count came to (`holds`), for the verdict "counted"; `waiting` what is still to run;
-    `published_value` the published effect on the scale of the measured one.
+    `published_value` the published effect on the scale of the measured one. For one line of a table: `unit` follows the
+    measured number, and `brief` is what the reader must know beside the verdict.
     """
 
     claim: Claim
@@ -135,6 +136,8 @@ class Judged:
     published: str = ""
     published_value: float | None = None
     waiting: str = ""
+    unit: str = ""
+    brief: str = ""
 
     @property
     def tested(self) -> tuple[Case, ...]:

@@ -24,7 +24,7 @@ from analysis.judge.number_format import difference_text, format_score, percent,
 from analysis.judge.study import base_parameters
 from analysis.load.names import BACKBONE_NAMES, score_name
 from analysis.load.paper_files import published_count
-from analysis.load.published import Claim, reduction
+from analysis.load.published import Claim, CountedShape, reduction
 from analysis.load.runs import Experiment
 from analysis.stats.seeds import summarise_seeds
 from analysis.stats.smoothness import EARLIER_WINDOW, MEASURES, WINDOWS, smoothed_rise
@@ -55,6 +55,7 @@ def outperforms_lora(bench: Bench, claim: Claim) -> Judged:
         bench.profile,
         published=f"{published:+.4f} BLEU (Table 1, one figure each)" if published is not None else "",
         published_value=published,
+        unit="BLEU (r=120, k=2)",
     )
     if bench.never_tests:
         return replace(judged, reason=bench.never_tests)
@@ -117,7 +118,10 @@ def fewer_than_lora(bench: Bench, claim: Claim) -> Judged:
     observed = tuple(parameters_against(bench, solo, lora) for solo, lora in pairs)
     runs = tuple(dict.fromkeys(run.name for pair in pairs for run in pair))
     chosen = [] if bench.never_tests else [pair for pair in pairs if pair[0] in bench.chosen("gpt2-large", 6)]
-    judged = Judged(claim, "not_tested", "", observed, counted, runs, profile=bench.profile, published="59 % fewer")
+    judged = Judged(
+        claim, "not_tested", "", observed, counted, runs, profile=bench.profile, published="59 % fewer",
+        unit="fewer on this backbone", brief=_at_large(shapes),
+    )  # fmt: skip
     if not chosen:
         reason = "No backbone of this profile has GPT-2 Large's shapes. For those the claim is counted, not trained."
         if bench.why_not is not None and not bench.never_tests:
@@ -136,6 +140,16 @@ def fewer_than_lora(bench: Bench, claim: Claim) -> Judged:
         reason += " The figure of 59 % is for GPT-2 Large's shapes, where it is counted."
     reason += bench.scope([backbone_of_run(bench, run) for case in cases for run in case.runs])
     return replace(judged, reason=reason, runs=tuple(dict.fromkeys(run for case in cases for run in case.runs)))
+
+
+def _at_large(shapes: Sequence[CountedShape]) -> str:
+    """The count on the shapes that the claim's figure is for."""
+    large = [shape for shape in shapes if shape.backbone == "gpt2-large"]
+    return "".join(
+        f"on GPT-2 Large's shapes {percent(reduction(shape.solo, shape.lora))} by exact count, "
+        f"{percent(reduction(shape.solo, published_count(shape.lora_printed)))} of the published {shape.lora_printed}"
+        for shape in large[:1]
+    )
 
 
 FEWER = "fewer, but not by 59 %"
@@ -169,7 +183,11 @@ def fewer_than_full(bench: Bench, claim: Claim) -> Judged:
     observed = tuple(parameters_against_full(bench, solo) for solo in bench.solo)
     judged = Judged(
         claim, "not_tested", "", observed, counted, tuple(solo.name for solo in bench.solo), profile=bench.profile,
-        published="more than 99 % fewer",
+        published="more than 99 % fewer", unit="fewer on this backbone",
+        brief="; ".join(
+            f"{percent(reduction(shape.solo, shape.full), 2)} on {BACKBONE_NAMES[shape.backbone]}'s shapes"
+            for shape in bench.published.claims.counted
+        ),
     )  # fmt: skip
     cases = []
     for solo in [] if bench.never_tests else bench.chosen("gpt2-medium", 2):
@@ -195,7 +213,10 @@ def smooth_and_stable(bench: Bench, claim: Claim) -> Judged:
     observed = [text for solo in bench.solo if (text := parameter_range(bench, solo))]
     pair = ablation(bench)
     runs = tuple(experiment.name for experiment in pair) if pair else tuple(e.name for e in experiments if e.curves)
-    judged = Judged(claim, "not_tested", "", tuple(observed), (), runs, profile=bench.profile)
+    judged = Judged(
+        claim, "not_tested", "", tuple(observed), (), runs, profile=bench.profile,
+        unit="nats farther from steady descent without it",
+    )  # fmt: skip
     if bench.never_tests or pair is None:
         reason = bench.never_tests or "No run of Solo Connection without its homotopy parameter to compare with."
         return replace(judged, reason=reason)

@@ -27,11 +27,15 @@ METHOD_NAMES = {
     "lokr": "LoKr",
     "vera": "VeRA",
     "ia3": "(IA)³",
+    "adapter_h": "Adapter-H",
+    "adapter_l": "Adapter-L",
+    "ft_top2": "FT-Top2",
 }
 BASELINES = ("baseline_majority", "baseline_mean", "baseline_cosine", "baseline_commonest_choice",
              "baseline_longest_choice")  # fmt: skip
 METHOD_ORDER = (*BASELINES, "frozen", "full", "lora", "solo_connection", "weight_lora", "weight_lora_plus",
-                "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3")  # fmt: skip
+                "random_lora", "adalora", "dora", "rslora", "loha", "lokr", "vera", "ia3", "adapter_h", "adapter_l",
+                "ft_top2")  # fmt: skip
 ARROW = (
     "An arrow in a method's name goes from the start of training to its end: with K=6→3, r=8→16 WeightLoRA+ expands 6 "
     "adapters of rank 8 into 3 of rank 16."
@@ -163,6 +167,8 @@ def _details(method: str, config: Mapping[str, Any]) -> list[str]:
         return _peft_details(config)
     if method == "solo_connection":
         return [*_rank(config), *_solo_details(config)]
+    if method in ("adapter_h", "adapter_l"):
+        return _bottleneck_details(config)
     details = _selected(config) if method == "weight_lora_plus" else _rank(config)
     if method in SELECTING and method != "weight_lora_plus" and config.get("keep") is not None:
         details.append(f"K={config['keep']}")
@@ -201,6 +207,11 @@ def _peft_details(config: Mapping[str, Any]) -> list[str]:
     if last is None:
         return [] if first is None else [f"r={first}"]
     return [f"r={last} on average" if first is None else f"r={first}→{last} on average"]
+
+
+def _bottleneck_details(config: Mapping[str, Any]) -> list[str]:
+    details = [f"m={config['bottleneck']}"] if "bottleneck" in config else []
+    return [*details, "norms fixed"] if config.get("train_layer_norms") is False else details
 
 
 def _solo_details(config: Mapping[str, Any]) -> list[str]:

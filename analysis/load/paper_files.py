@@ -237,7 +237,7 @@ UNITS = {
     "figures": "whole tables that could not be read",
     "1": "a pure number",
 }
-PUBLISHED_METHODS = (*METHOD_NAMES, "adapter_l", "adapter_h", "ft_top2", "prelayer", "tgen")
+PUBLISHED_METHODS = (*METHOD_NAMES, "prelayer", "tgen")
 PUBLISHED_BACKBONES = (*BACKBONE_NAMES, "qwen3-8b", "tgen")
 Unit = Annotated[str, one_of("unit", UNITS)]
 Method = Annotated[str, one_of("method", PUBLISHED_METHODS)]

@@ -124,7 +124,7 @@ def to_csv(block: Block) -> str:
             for header, cell in zip(block.headers, row, strict=True)
             if isinstance(cell, Cell) and cell.standing
         ]
-        writer.writerow([*map(str, row), *(["; ".join(named)] if marked else [])])
+        writer.writerow([*map(no_formula, map(str, row)), *(["; ".join(named)] if marked else [])])
     return buffer.getvalue()
 
 
@@ -157,6 +157,7 @@ def to_latex(blocks: Sequence[Block]) -> str:
 
 def escape_latex(text: str) -> str:
     """Text in which no character has a meaning to LaTeX, and none that pdflatex does not know."""
+    text = text.replace("\r", " ").replace("\n", " ")
     return "".join(_TEX.get(character, character if ord(character) < 0x180 else "?") for character in text)
 
 
@@ -167,11 +168,20 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({key: no_formula(value) for key, value in record.items()} for record in records)
     return buffer.getvalue()
 
 
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.∞])")
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with the apostrophe that makes it text."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
 def _md(text: str) -> str:
+    text = " ".join(text.split()) if "\n" in text or "\r" in text else text  # a newline would end a table's row
     for character in "\\`*_[]<>|":
         text = text.replace(character, "\\" + character)
     return text

@@ -22,7 +22,7 @@ from analysis.judge.study import POOLED_METRIC
 from analysis.load.names import score_name
 from analysis.show.blocks import Block
 from analysis.show.claim_tables import PAPERS
-from analysis.show.drawing import COLOURS, CYCLE, INK, Drawing, add_legend, new_figure, new_grid, styled
+from analysis.show.drawing import COLOURS, CYCLE, GROUND, INK, Drawing, add_legend, new_figure, new_grid, styled
 from analysis.show.power import SEED_COUNTS, needed, power_text
 from analysis.show.run_tables import page_command
 from analysis.show.sections import Section
@@ -123,7 +123,7 @@ def detectable_differences(found: Sequence[Detectable], profile: str) -> Drawing
         f"The smallest true difference (logarithmic) that the rule finds with {percent(POWER, 0)} probability, against "
         "the number of seeds, from the spread over this profile's seeds and test examples. A true difference below "
         "the curve would probably be missed. Dot: the seeds there are. Dashed: the difference that matters, the "
-        "published one or else the margin fixed before the runs (where a claim says that a method keeps the "
+        "published one or else the margin (where a claim says that a method keeps the "
         "metric, the loss it may have); where it lies below the dot, “cannot tell” is the likely verdict even if the "
         "true difference is that large. Dotted: what no number of seeds "
         "gets below on these test examples, whose noise is common to all seeds. Each primary comparison at the level "
@@ -268,6 +268,7 @@ LOOKS = (
     ("below zero: smoother without it", CYCLE[1], "s", True),
     ("contains zero", "#757575", "o", False),
 )
+CONFOUNDED = ("of runs on different types of processor: decides nothing", "#757575", "s", False)
 
 
 @styled
@@ -337,7 +338,7 @@ def _intervals(axes: Axes, entries: Sequence[tuple[Difference, Interval]]) -> No
     """A point with its bar for each entry; colour, shape and filling say on which side of zero the interval lies."""
     for place, (difference, interval) in enumerate(entries):
         kind = 0 if interval.low > 0 else 1 if interval.high < 0 else 2
-        label, colour, marker, filled = LOOKS[kind]
+        label, colour, marker, filled = CONFOUNDED if difference.confounded else LOOKS[kind]
         error = [[difference.effect - interval.low], [interval.high - difference.effect]]
         axes.errorbar(
             place,
@@ -347,7 +348,7 @@ def _intervals(axes: Axes, entries: Sequence[tuple[Difference, Interval]]) -> No
             color=colour,
             capsize=4,
             markersize=6,
-            markerfacecolor=colour if filled else "white",
+            markerfacecolor=colour if filled else GROUND,
             elinewidth=1.6,
             label=f"interval {label}",
         )

@@ -114,12 +114,12 @@ class ClaimRow:
         """The measured effect of the comparison shown first, or of the count."""
         if self.shown is not None:
             found = self.shown.finding.difference
-            return f"{signed(found.effect)} {score_name(found.metric)}"
+            return f"{signed(found.effect)} {self.judged.unit or score_name(found.metric)}"
         effects = [effect for case in self.judged.cases for effect in case.effects]
         if not effects:
             return "not measured"
         ends = list(dict.fromkeys(percent(end) for end in (min(effects), max(effects))))
-        return f"{' to '.join(ends)} less"
+        return f"{' to '.join(ends)} {self.judged.unit}"
 
     @property
     def detectable(self) -> str:
@@ -134,7 +134,9 @@ class ClaimRow:
         """The verdict's ground in a few words."""
         judged, shown = self.judged, self.shown
         if judged.waiting or shown is None or judged.verdict in ("counted", "not_tested"):
-            return judged.waiting or judged.outcome or "no run tests it"
+            return "; ".join(part for part in (judged.waiting, judged.brief) if part) or (
+                "" if judged.outcome else "no run tests it"
+            )
         if judged.verdict == "cannot_tell":
             return needed_text(shown.finding) or shown.finding.why or ""
         if judged.verdict == "depends_on_analysis":
@@ -177,6 +179,7 @@ class ClaimRow:
         return {
             "id": claim.id, "paper": self.paper, "number": claim.number, "claim": claim.text, "verdict": judged.verdict,
             "outcome": judged.outcome or None, "reason": judged.reason, "profile": self.profile,
+            "why": self.why,
             "published": judged.published or None, "measured": self.measured,
             "comparison": None if self.shown is None else self.shown.title,
             "metric": numbers.get("metric"), "effect": numbers.get("effect"),
@@ -223,7 +226,7 @@ def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
     """What each claim came to, in a line: published, measured, detectable, verdict and why."""
     lines = tuple(
         (f"{row.paper} {row.judged.claim.number}. {row.judged.claim.text}", row.published, row.measured, row.detectable,
-         row.verdict, row.why)
+         row.shown_verdict, row.why)
         for row in rows
     )  # fmt: skip
     headers = ("Claim", "The paper", "Measured here", "Could detect", "Verdict", "Why")

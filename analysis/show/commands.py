@@ -7,9 +7,10 @@ compared with what was published.
 
 - `profile`; `comparable` (whether its figures may be compared with published ones) and `why_not_comparable`;
 - `claims`: id, paper, number, claim, verdict (`decision.Verdict`), outcome (of a count), reason, profile, published and
-  measured (texts), comparison (what the effect is of), metric, effect, interval and adjusted_interval (the wider of
-  both tests), over_items and over_seeds (each alone), adjusted_p, detectable, target, seeds_needed, items_needed,
-  seeds, seed_count, cases (sentences), comparisons, counted, runs, needs, rule, source, standing;
+  measured (texts), why (the verdict's ground in a few words), comparison (what the effect is of), metric, effect,
+  interval and adjusted_interval (the wider of both tests), over_items and over_seeds (each alone), adjusted_p,
+  detectable, target, seeds_needed, items_needed, seeds, seed_count, cases (sentences), comparisons, counted, runs,
+  needs, rule, source, standing;
 - `comparisons` of a claim, one a comparison of a case: comparison, case, role (primary or secondary), profile, tested,
   runs, and the numbers of `decision.Finding.to_dict`;
 - `sensitivity`: claim id -> analysis -> verdict;
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+PROFILES = ("quick", "cpu", "paper")
+
+
+def check_profile(runs: Path, profile: str | None) -> None:
+    """DataError for a profile that is neither known nor has runs in the folder, or a root that does not exist."""
+    from replication.errors import DataError
+
+    if not runs.is_dir() and not runs.parent.is_dir():
+        raise DataError(f"{runs.parent}: no such folder")
+    if profile is None:
+        return
+    if len(Path(profile).parts) != 1 or profile in ("..", "."):
+        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    if profile not in PROFILES and not (runs / profile).is_dir():
+        raise DataError(f"--profile {profile!r}: no such profile; valid profiles: {', '.join(PROFILES)}")
+
+
 def register_runs(app: typer.Typer) -> None:
     """Add `runs` to the `replicate` command."""
     epilog = examples("replicate runs --profile cpu", "replicate runs --json")
@@ -49,10 +67,8 @@ def runs(
 ) -> None:
     """List the runs: profile, experiment, seeds, status, scores, disk use."""
     from analysis.load.runs import discover
-    from replication.errors import DataError
 
-    if profile is not None and (root / profile).parent != root:
-        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
+    check_profile(root, profile)
     with working("reading runs"):
         listed = [summary(experiment) for experiment in discover(root, profile)]
     if as_json:
@@ -162,9 +178,6 @@ def register_compare(app: typer.Typer) -> None:
     app.command("compare", epilog=epilog)(compare)
 
 
-PROFILES = ("quick", "cpu", "paper")
-
-
 def compare(
     profile: Annotated[str, typer.Option(help="The profile to compare: quick, cpu or paper.")] = "quick",
     root: Annotated[Path, typer.Option(help="Folder that holds runs/, searches/ and measurements/.")] = Path(),
@@ -172,17 +185,12 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compare the papers' claims and published figures with the measurements."""
-    from replication.errors import DataError
-
-    if len(Path(profile).parts) != 1 or profile in ("..", "."):
-        raise DataError(f"--profile {profile!r}: a profile is one name, such as quick")
     runs = root / "runs"
-    if profile not in PROFILES and not (runs / profile).is_dir():
-        raise DataError(f"--profile {profile!r}: no such profile; valid profiles: {', '.join(PROFILES)}")
+    check_profile(runs, profile)
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return
-    with working(f"comparing {profile} (some 20 seconds after the runs have changed)"):
+    with working(f"comparing {profile} (up to a minute after the runs have changed)"):
         from analysis.show.comparison import comparison
 
         found = comparison(profile, root)
@@ -230,9 +238,9 @@ def _show_claims(console: Console, content: dict[str, Any], lines: Sequence[dict
 def _numbers(row: dict[str, Any]) -> str:
     """What was published, measured, and could have been detected, in a line."""
     detectable = f"could detect {row['detectable']:.3f}" if row["detectable"] is not None else None
-    published = f"published {row['published']}" if row["published"] else "no figure published"
+    published = f"the paper: {row['published'] or 'no figure'}"
     measured = "not measured" if row["measured"] in (None, "not measured") else f"measured {row['measured']}"
-    return "; ".join(filter(None, (published, measured, detectable)))
+    return "; ".join(filter(None, (published, measured, detectable, row["why"])))
 
 
 def _show_cells(console: Console, cells: Sequence[dict[str, Any]], why_not: str | None) -> None:

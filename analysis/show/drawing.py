@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from IPython.display import Image as Picture
 
 INK = "#1a1a2e"  # a page may replace it by its own text colour
+GROUND = "#ffffff"  # inside of a hollow point: a page may replace it by its own ground
 COLOURS = {
     **dict.fromkeys(BASELINES, "#757575"),
     "full": "#0072B2",

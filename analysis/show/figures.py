@@ -16,6 +16,7 @@ from analysis.load.runs import Experiment, experiment_labels
 from analysis.load.searches import Memory
 from analysis.show.drawing import (
     COLOURS,
+    GROUND,
     Drawing,
     add_legend,
     heat_map,
@@ -118,7 +119,7 @@ def homotopy(experiment: Experiment, labels: dict[str, str]) -> Drawing | None:
         _connection_map(axes, experiment, kind)
         axes.set_title(title)
         axes.set_xlabel("step")
-    panels[0].set_ylabel("from block → to block")
+    panels[0].set_ylabel("from → to block")
     return Drawing(
         f"homotopy_{experiment.name}",
         f"Homotopy over training, {labels[experiment.name]}",
@@ -230,7 +231,7 @@ def score_against_parameters(
     lines = [settings[start : start + columns] for start in range(0, len(settings), columns)]
     heights = [0.8 + 0.185 * max(_places(_points(study, setting))[-1] for setting in line) for line in lines]
     figure, grid = new_grid(len(lines), columns, (7.6, 0.4 + sum(heights)), gridspec_kw={"height_ratios": heights})
-    set_layout(figure, rect=(0.02, 0, 0.985, 1))  # names measure a little too short for the browser's font
+    set_layout(figure, rect=(0.02, 0, 0.985, 1), wspace=0.08)  # names measure a little too short for the browser's font
     panels = [axes for row in grid for axes in row]
     for axes, setting in zip(panels, settings, strict=False):
         points = _points(study, setting)
@@ -243,7 +244,7 @@ def score_against_parameters(
     shown = [row for setting in settings for row in _points(study, setting)]
     return Drawing(
         name,
-        "Score against trained parameters",
+        "Every method's score",
         "Every method's score; in brackets the parameters that it trains itself, at the end of training, task head "
         "apart; the fewest at the top. Bars do not show the uncertainty over test examples; the verdicts include it. "
         f"An axis spans at least {LEAST_SPAN:g}. "
@@ -295,11 +296,11 @@ def _dots(axes: Axes, points: Sequence[Row]) -> None:
             end, text = (low, f"◂ {summary.mean:.3f}") if left else (high, f"{summary.mean:.3f} ▸")
             axes.text(end, place, text, ha="left" if left else "right", va="center", fontsize=LABEL_SIZE)
             continue
-        marker, face, label = ("o", colour, SEVERAL) if len(row.seeds) > 1 else ("o", "white", ONE_SEED)
+        marker, face, label = ("o", colour, SEVERAL) if len(row.seeds) > 1 else ("o", GROUND, ONE_SEED)
         if not _trained(row):
             marker, label = "|", BEYOND
         elif row.constant:
-            marker, face, label = "s", "white", ALIKE
+            marker, face, label = "s", GROUND, ALIKE
         size = 8 if marker == "|" else 6
         axes.errorbar(summary.mean, place, xerr=summary.standard_deviation, fmt=marker, color=colour, capsize=3,
                       markersize=size, markerfacecolor=face, elinewidth=1.3, label=label)  # fmt: skip

@@ -14,7 +14,7 @@ from analysis.judge.published_vs_measured import LoraDifference
 from analysis.load.names import score_name
 from analysis.show.authors_logs import Halved
 from analysis.show.claim_tables import PAPERS
-from analysis.show.drawing import COLOURS, CYCLE, INK, Drawing, add_legend, new_figure, new_grid, styled
+from analysis.show.drawing import COLOURS, CYCLE, GROUND, INK, Drawing, add_legend, new_figure, new_grid, styled
 from analysis.stats.bootstrap import Interval
 
 VERDICT_LOOKS: dict[str, tuple[str, str, bool]] = {  # colour, marker, filled
@@ -49,7 +49,7 @@ def forest(bench: JudgedBench) -> Drawing | None:
     axes.axvline(0, color=INK, linewidth=1)
     names = [_forest_label(judged, finding) for judged, finding in reversed(found)]
     _rows(axes, names)
-    axes.set_xlabel("difference, on the scale of the scores")
+    axes.set_xlabel("difference, in the unit of each measure")
     add_legend(figure, (axes,))
     return Drawing(
         "forest",
@@ -57,7 +57,8 @@ def forest(bench: JudgedBench) -> Drawing | None:
         "Primary comparison of each claim; right of zero is the claim's side. Bar with caps: the "
         f"{percent(CONFIDENCE, 0)} interval that decides, the wider of over seeds and over seeds and test examples. "
         f"Grey ground: differences that this design would probably miss ({percent(POWER, 0)} power). Filled points are "
-        "decided, hollow ones not: cannot tell, confounded, or not all runs yet. "
+        "decided, hollow ones not: cannot tell, confounded (no interval, since none decides), or not all runs yet. "
+        "The grey ground is centred on zero, or on the margin where a claim says that a method keeps the metric. "
         f"Source: scores.json and predictions of the {bench.profile} profile.",
         f"Differences with intervals: {'; '.join(told)}.",
         figure,
@@ -79,7 +80,8 @@ def _forest_row(axes: Axes, height: int, judged: Judged, finding: Finding) -> No
         if interval is not None:
             ends = [interval.low, interval.high]
             axes.plot(ends, [height + shift] * 2, color=bar, linewidth=2.6, solid_capstyle="butt", label=label)
-    _point(axes, height, difference.effect, difference.mean_test.interval(CONFIDENCE), colour, marker, filled)
+    decides = None if difference.confounded else difference.mean_test.interval(CONFIDENCE)
+    _point(axes, height, difference.effect, decides, colour, marker, filled)
     if bound:
         axes.plot([bound, bound], [height - 0.42, height + 0.42], color=CYCLE[3], linewidth=2, label="margin")
     published = judged.published_value
@@ -93,7 +95,7 @@ def _point(
     error = None if interval is None else [[effect - interval.low], [interval.high - effect]]
     axes.errorbar(
         effect, height, xerr=error, fmt=marker, color=colour, ecolor=INK, capsize=4, markersize=6.5, elinewidth=1.4,
-        markerfacecolor=colour if filled else "white", label="measured",
+        markerfacecolor=colour if filled else GROUND, label="measured",
     )  # fmt: skip
 
 
@@ -171,7 +173,7 @@ def _half(axes: Axes, place: int, half: Halved) -> None:
 
 def _published_point(axes: Axes, place: int, value: float, hollow: bool = False) -> None:
     label = "published, runs that did not train" if hollow else "published"
-    face = "white" if hollow else PUBLISHED
+    face = GROUND if hollow else PUBLISHED
     axes.plot(value, place + 0.15, "D", color=PUBLISHED, markerfacecolor=face, markersize=5.5, zorder=6, label=label)
 
 

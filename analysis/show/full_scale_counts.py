@@ -43,7 +43,7 @@ class Cell(Strict):
     id: str
     backbone: str
     method: str
-    how: Literal["counted", "closed form, fitted", "not counted"]
+    how: Literal["counted", "counted, fitted", "not counted"]
     settings: dict[str, Any]
     count: int | None
     candidates: tuple[Candidate, ...]
@@ -148,7 +148,7 @@ def verdict(cell: Cell, parameters: Parameters, figures: dict[str, PublishedCoun
             kind = "exact" if cell.count == published_value(text) else "rounding"
             return Verdict(kind, kind)
         settings = ", ".join(f"{name} {value}" for name, value in cell.settings.items())
-        return Verdict("explained", f"explained: closed form with {settings}; fitted, one free number")
+        return Verdict("explained", f"explained: counted with {settings}; fitted, one free number")
     prefix = "not counted: not implemented here. " if cell.how == "not counted" else ""
     for item in fitting:
         models = _models_it_fits(item.about, cell.method, parameters, figures)

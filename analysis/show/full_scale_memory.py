@@ -432,7 +432,7 @@ def memory_drawing(path: str | Path = MEMORY, directory: str | Path = DIRECTORY)
     left.set_title("Measured: lines; predicted: rings")
     left.set_ylabel("peak, GiB")
     left.set_xlim(0, 37.5)
-    name_at_right(left, ends, 16, leaders=False)
+    name_at_right(left, ends, 16)
     for key, label, colour, line in (
         ("authors_layer_r8", "authors' layer, from block 0 up", RANK_SHADES[0], "-"),
         ("authors_layer_r8_top", "authors' layer, from the last block down", RANK_SHADES[0], "--"),

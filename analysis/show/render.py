@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from analysis.load.paper_files import letter, meaning
 from analysis.show.blocks import Block, Cell, is_numeric, sort_value
-from analysis.show.drawing import FONTS, INK, Drawing
+from analysis.show.drawing import FONTS, GROUND, INK, Drawing
 from replication.fileio import sha256_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,7 +115,7 @@ def inline_svg(drawing: Drawing) -> Markup:
     prefix = "f" + sha256_bytes(drawing.name.encode())[:6]  # short: every marker and line names it
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    svg = svg.replace(INK, "currentColor")
+    svg = svg.replace(INK, "currentColor").replace(f"fill: {GROUND}", "fill: var(--paper)")
     title, description = (Markup.escape(text) for text in (drawing.title, drawing.alternative))
     named = f'role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc"'
     inside = f'<title id="{prefix}-title">{title}</title>\n<desc id="{prefix}-desc">{description}</desc>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from textwrap import fill
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +170,7 @@ def _trace(axes: Axes, selection: Selection, low: float, high: float) -> None:
     _group_ticks(axes, groups)
     for number, expansion in enumerate(step for step in selection.expansions if step.step <= end):
         label = "_" if number else "expansion"
-        axes.axvline(expansion.step, color="white", linestyle=":", linewidth=1.4, label=label)
+        axes.axvline(expansion.step, color=INK, linestyle=":", linewidth=1.6, label=label)
 
 
 def _group_ticks(axes: Axes, groups: Sequence[tuple[str, int]]) -> None:
@@ -363,7 +364,7 @@ def _draw_map(axes: Axes, found: Map, colour: str) -> None:
             axes.text(
                 column + 0.5, row + 0.5, f"{found.counts[row, column]:.0f}", ha="center", va="center", fontsize=5.5
             )
-    axes.set_title(found.title, fontsize=8)
+    axes.set_title("\n".join(fill(line, 27) for line in found.title.splitlines()), fontsize=7.5)
     axes.set_yticks(np.arange(rows) + 0.5, found.rows, fontsize=7)
     start, ticks, names = 0, [], []
     for group, members in groupby(found.groups, key=lambda entry: entry[0]):

@@ -96,7 +96,9 @@ def report(outcome: Mapping[str, Any], dry_run: bool) -> None:
     """The outcome for a person."""
     for name, reason in outcome["left"].items():
         say(f"left stale: {name}: {reason}")
-    if dry_run:
+    if dry_run and not outcome["sample"]:
+        say(f"{outcome['profile']}: nothing to accept, no result has other code than it ran with")
+    elif dry_run:
         for commit, experiments in outcome["sample"].items():
             text = f"would compare with {commit[:12]}: {', '.join(experiments)}"
             say(textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False))

@@ -124,10 +124,17 @@ def differences(old: Path, new: Path, profile: str, experiment: str) -> list[str
             here, there = (side.get(inside) for side in paths)
             if here is None or there is None:
                 found.append(f"{experiment}/{inside}: only in the {'new' if here is None else 'old'} run")
-            elif (difference := first_difference(read(here), read(there))) is not None:
+            elif (difference := first_difference(*_comparable(name, read(here), read(there)))) is not None:
                 found.append(f"{experiment}/{inside}: {difference}")
     difference = first_difference(_scores(runs[0]), _scores(runs[1]))
     return found if difference is None else [*found, f"{experiment}/scores.json: {difference}"]
+
+
+def _comparable(name: str, old: Any, new: Any) -> tuple[Any, Any]:
+    """Of two descriptions of an adapter the fields that both have: a release may add one. Other values as they are."""
+    if name != DESCRIPTION:
+        return old, new
+    return tuple({field: one[field] for field in old if field in new} for one in (old, new))  # type: ignore[return-value]
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str | None:
@@ -159,6 +166,11 @@ def _tensors(path: Path) -> dict[str, Any]:
     }
 
 
+def _description(path: Path) -> dict[str, Any]:
+    """An adapter's description without the hash of its file: tensors are compared one by one."""
+    return {name: value for name, value in read_json(path).items() if name != "sha256"}
+
+
 def _curves(path: Path) -> dict[str, Any]:
     from analysis.load.runs import read_curves
 
@@ -184,8 +196,10 @@ def _scores(run: Path) -> dict[str, Any]:
     return {"items": metrics.items, "seeds": {str(seed): dict(values) for seed, values in metrics.seeds.items()}}
 
 
+DESCRIPTION = "adapter/*/adapter_config.json"
 READERS: dict[str, Callable[[Path], Any]] = {
     "adapter/*/*.safetensors": _tensors,
+    DESCRIPTION: _description,
     "adapter/*/baseline.json": read_json,
     "training/*/curves.csv": _curves,
     "training/*/selection.json": read_json,

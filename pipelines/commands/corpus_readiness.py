@@ -46,7 +46,8 @@ def embedded_corpus(folder: Path, shown: str, hashes: Mapping[str, str]) -> Find
     pull = ("dvc pull data.dvc",)
     absent = [name for name in hashes if not (folder / name).is_file()]
     if absent:
-        return Finding(folder.name, "missing", f"{shown}: missing {', '.join(absent)}", pull)
+        text = f"{shown}: absent: {', '.join(absent)}; `make reproduce` brings it from the repository"
+        return Finding(folder.name, "pipeline", text, pull)
     changed = [name for name in hashes if sha256_file(folder / name) != hashes[name]]
     if changed:
         pull = ("dvc checkout --force data.dvc",)

@@ -85,7 +85,9 @@ class Verified:
             yield f"{self.state}: {name}: {checked}"
         yield from (f"  mismatch: {difference}" for difference in self.differences)
         yield from (f"  {'problem' if self.state == 'incomplete' else 'mismatch'}: {text}" for text in self.problems)
-        yield from (f"  not recomputed: {what}: {why}" for what, why in self.not_recomputed)
+        for reason in dict.fromkeys(why for _, why in self.not_recomputed):
+            what = ", ".join(name for name, why in self.not_recomputed if why == reason)
+            yield f"  not recomputed: {what}: {reason}"
 
     def as_json(self) -> dict[str, Any]:
         """The fields; a mismatch that is no difference of two values has only `problem`."""

@@ -95,6 +95,11 @@ class Experiment:
         return Path("checkpoints") / self.profile / self.key
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains, predicts or searches."""
+        return self.scratch / "lock"
+
+    @property
     def num_labels(self) -> int:
         """Outputs of the task head."""
         return self.form.num_labels(self.corpus)

@@ -12,6 +12,7 @@ import typer
 
 from pipelines.shared.processes import leave, run_once, writes
 from replication.errors import ReplicationError
+from replication.fileio import system_fault
 
 # Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -41,6 +42,11 @@ def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
         app()
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except OSError as error:
+        if (text := system_fault(error)) is None:
+            raise
+        print(f"error: {text}", file=sys.stderr, flush=True)
         sys.exit(2)
     finally:
         leave()

@@ -19,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def register(app: typer.Typer) -> None:
     """Add the group `memory` to the root command."""
     group = typer.Typer(help="Peak training memory, predicted from shapes: no weights, no GPU.", no_args_is_help=True)
-    shape = "--backbone gpt2-medium --method lora --batch 8 --length 512"
+    shape = "--backbone gpt2-medium --method lora\n--batch 8 --length 512"
     group.command("predict", epilog=examples(f"replicate memory predict {shape}"))(predict)
     group.command("check", epilog=examples("replicate memory check"))(check)
     group.command("full-scale", epilog=examples("replicate memory full-scale"))(full_scale)

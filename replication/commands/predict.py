@@ -34,7 +34,7 @@ DEFAULTS_SHOWN = {
 
 def register(app: typer.Typer) -> None:
     """Add `predict` to the root command."""
-    adapter = "--adapter runs/quick/lora/adapter/seed-18 --backbone microworld-gpt2"
+    adapter = "--adapter runs/quick/lora/adapter/seed-18\n--backbone microworld-gpt2"
     epilog = examples(
         "dvc pull data.dvc && dvc repro finetune@lora  # trains the adapter: minutes",
         f"replicate predict {adapter}\n--mr 'name[Blue Lantern], eatType[pub]'",

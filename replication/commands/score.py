@@ -76,7 +76,7 @@ def _epilog(*commands: str) -> str:
     "e2e",
     epilog=_epilog(
         "e2e -p runs/quick/lora/predictions/seed-18.jsonl",
-        "e2e -s solo=runs/quick/solo_connection/predictions/seed-18.jsonl\n"
+        "e2e\n-s solo=runs/quick/solo_connection/predictions/seed-18.jsonl\n"
         "-s lora=runs/quick/lora/predictions/seed-18.jsonl --bootstrap 200",
     ),
 )
@@ -101,7 +101,7 @@ def score_e2e_command(
     _score("e2e", line, rows, notes, _Output(as_json, per_example, bootstrap), java=java)
 
 
-@score_app.command("rouge", epilog=_epilog("rouge -p runs/quick/headlines-lora/predictions/seed-18.jsonl"))
+@score_app.command("rouge", epilog=_epilog("rouge\n-p runs/quick/headlines-lora/predictions/seed-18.jsonl"))
 def score_rouge_command(
     predictions: Predictions = None,
     references: References = None,
@@ -124,7 +124,7 @@ def score_rouge_command(
 
 @score_app.command(
     "glue",
-    epilog=_epilog("glue --task sst2 -p runs/quick/sentiment-lora/predictions/seed-18.jsonl"),
+    epilog=_epilog("glue --task sst2\n-p runs/quick/sentiment-lora/predictions/seed-18.jsonl"),
 )
 def score_glue_command(
     task: Annotated[
@@ -193,7 +193,7 @@ def score_squad_command(
     _score(protocol, f"{SQUAD[protocol]}; fractions", rows, (), _Output(as_json, per_example, bootstrap))
 
 
-@score_app.command("choice", epilog=_epilog("choice -p runs/quick/llama-choice-lora/predictions/seed-18.jsonl"))
+@score_app.command("choice", epilog=_epilog("choice\n-p runs/quick/llama-choice-lora/predictions/seed-18.jsonl"))
 def score_choice_command(
     predictions: Predictions = None,
     references: References = None,

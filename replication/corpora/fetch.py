@@ -1,22 +1,24 @@
 """Public files by sha256: from the mirror folder, the cache, or their URL; never unverified bytes.
 
 `REPLICATION_MIRROR` names a folder searched first, by content; `REPLICATION_CACHE` the folder downloads are
-kept in (default ~/.cache/peft-replication). A downloaded file gets its name only after its bytes were
-verified.
+kept in (default ~/.cache/peft-replication). A download that is cut off, stalls or meets a busy server is tried again
+and resumed; the file gets its name only after its bytes were verified.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
 import re
+import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from replication.errors import ConfigError, DataError
 from replication.fileio import sha256_file
@@ -24,6 +26,8 @@ from replication.fileio import sha256_file
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
 TIMEOUT_SECONDS = 30.0
+WAITS = (1.0, 2.0, 4.0)
+"""Seconds before the second, third and fourth attempt at a download; each goes on where the one before was cut off."""
 
 # (bytes received so far, total bytes or None if unknown)
 Progress = Callable[[int, int | None], None]
@@ -118,33 +122,77 @@ def _reason(error: Exception) -> object:
 def _download(url: str, target: Path, sha256: str, size: int | None, progress: Progress | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    digest, received = hashlib.sha256(), 0
+    os.close(descriptor)
     try:
-        with (
-            os.fdopen(descriptor, "wb") as out,
-            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
-        ):
-            announced = answer.headers.get("Content-Length", "")
-            total = int(announced) if announced.isdigit() else size
-            while block := answer.read(_BLOCK):
-                digest.update(block)
-                received += len(block)
-                if size is not None and received > size:
-                    raise DataError(f"{url}: sent more than the {size} bytes of the expected file")
-                out.write(block)
-                if progress is not None:
-                    progress(received, total)
-        if digest.hexdigest() != sha256:
-            length = f"{received} of {total} bytes" if total else f"{received} bytes"
+        with Path(name).open("r+b") as out:
+            resumed = _receive(url, out, size, progress)
+            if resumed and _digest(out) != sha256:  # the file there may have changed between two attempts
+                out.truncate(0)
+                _receive(url, out, size, progress)
+            found, received = _digest(out), out.tell()
+        if found != sha256:
             raise DataError(
-                f"{url}: the {length} received have sha256 {digest.hexdigest()}, expected {sha256}; "
-                "the download was cut off or the file there has changed, and nothing was kept"
+                f"{url}: the {received} bytes received have sha256 {found}, expected {sha256}; the file there has "
+                "changed, and nothing was kept"
             )
         Path(name).chmod(0o644)
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _receive(url: str, out: BinaryIO, size: int | None, progress: Progress | None) -> bool:
+    """Fill `out` with what `url` sends, trying again after faults that may pass; whether an attempt was resumed."""
+    resumed = False
+    for wait in (*WAITS, None):
+        out.seek(0, os.SEEK_END)
+        resumed = resumed or out.tell() > 0
+        try:
+            _attempt(url, out, size, progress)
+            return resumed
+        except (OSError, http.client.HTTPException) as error:
+            if wait is None or not _may_pass(error):
+                raise
+            print(f"{url}: {_reason(error)}; trying again in {wait:g} s", file=sys.stderr, flush=True)
+            time.sleep(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _attempt(url: str, out: BinaryIO, size: int | None, progress: Progress | None) -> None:
+    """Append what is missing in `out`; from the start where the server does not resume."""
+    request = urllib.request.Request(url)
+    if out.tell():
+        request.add_header("Range", f"bytes={out.tell()}-")
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        if out.tell() and not str(answer.headers.get("Content-Range")).startswith(f"bytes {out.tell()}-"):
+            out.seek(0)
+            out.truncate()
+        announced = answer.headers.get("Content-Length", "")
+        total = out.tell() + int(announced) if announced.isdigit() else size
+        while block := answer.read1(_BLOCK):  # what has come, so that a stalled download keeps it
+            out.write(block)
+            if size is not None and out.tell() > size:
+                raise DataError(f"{url}: sent more than the {size} bytes of the expected file")
+            if progress is not None:
+                progress(out.tell(), total)
+    if announced.isdigit() and total is not None and out.tell() < total:
+        raise ConnectionError(f"cut off after {out.tell()} of {total} bytes")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed: the server is busy, or the connection failed on the way."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in (408, 429, 500, 502, 503, 504)
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(cause, ConnectionError | TimeoutError | http.client.HTTPException)
+
+
+def _digest(file: BinaryIO) -> str:
+    """Of the whole file, whose position is left at its end."""
+    file.flush()
+    file.seek(0, os.SEEK_END)
+    return sha256_file(file.name)
 
 
 def _mirror_folder(mirror: str | Path | None) -> Path | None:

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         config_to_dict,
         detach,
         merge,
+        merge_and_unload,
         method_config,
         report_state,
         trainable_parameters,
         unmerge,
     )
+    from replication.methods.shared.hub import push_to_hub
     from replication.methods.shared.registry import method_class, method_names, register_method
     from replication.methods.shared.saving import load, read_config, save
 
@@ -41,9 +43,11 @@ __all__ = [
     "detach",
     "load",
     "merge",
+    "merge_and_unload",
     "method_class",
     "method_config",
     "method_names",
+    "push_to_hub",
     "read_config",
     "register_method",
     "report_state",
@@ -52,6 +56,7 @@ __all__ = [
     "unmerge",
 ]
 _HOME = {
+    "push_to_hub": "hub",
     **dict.fromkeys(("load", "read_config", "save"), "saving"),
     **dict.fromkeys(("method_class", "method_names", "register_method"), "registry"),
 }

@@ -17,6 +17,7 @@ class FrozenConfig(MethodConfig):
     """No settings."""
 
     method: ClassVar[str] = "frozen"
+    adds_modules: ClassVar[bool] = False
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
         """Trained parameters: none, whatever the model."""

@@ -18,6 +18,7 @@ class FullConfig(MethodConfig):
 
     method: ClassVar[str] = "full"
     trains_base: ClassVar[bool] = True
+    adds_modules: ClassVar[bool] = False
 
     def closed_form_parameters(self, width: int, blocks: int, vocabulary: int, positions: int) -> int:
         """Trained parameters of a GPT-2: d*(V + N) + L*(12 d^2 + 13 d) + 2 d, the head tied to the

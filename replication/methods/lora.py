@@ -34,11 +34,13 @@ from replication.methods.shared.base import (
     AdapterModule,
     MethodConfig,
     check_adapter_dtype,
+    check_finite,
     check_integer,
     check_number,
     fill,
 )
 from replication.methods.shared.projections import ROLES, OutputSlice, find_projections, linear_shape, replace_module
+from replication.methods.shared.quantized import check_mergeable
 from replication.methods.shared.registry import register_method
 
 
@@ -121,9 +123,21 @@ class LoraConfig(MethodConfig):
             replace_module(model, wrapper, wrapper.base_layer)
 
     def merge(self, model: nn.Module) -> None:
-        """Fold every update into its projection's weight."""
-        for layer in lora_layers(model).values():
-            layer.merge()
+        """Fold every update into its projection's weight; AdapterError names a module that is quantised or whose sum is
+        not finite, with the model unmerged.
+        """
+        layers = lora_layers(model)
+        check_mergeable(self.method, {name: layer.base_layer for name, layer in layers.items()})
+        merged = []
+        try:
+            for name, layer in layers.items():
+                if not layer.merged:
+                    merged.append(layer)
+                    layer.merge(name)
+        except AdapterError:
+            for layer in merged:
+                layer.unmerge()
+            raise
 
     def unmerge(self, model: nn.Module) -> None:
         """Put every original weight back."""
@@ -225,9 +239,9 @@ class LoraLinear(nn.Module):
         joined = torch.cat([*segments, result[..., done:]], dim=-1) if segments else result
         return joined if groups == 1 else joined.flatten(-2)
 
-    def merge(self) -> None:
+    def merge(self, name: str = "a projection") -> None:
         """Swap the weight for weight + updates (Conv1D stores it transposed); sums are taken in float32 or
-        better.
+        better. AdapterError, calling the module `name`, if the sum is not finite in the weight's dtype.
         """
         if self.merged:
             return
@@ -240,8 +254,10 @@ class LoraLinear(nn.Module):
             for piece, update in self.updates():
                 change = update.delta().to(rows.device)
                 piece.rows(rows).add_(change.unflatten(0, (piece.groups, -1)))
+        merged = merged.to(original.dtype)
+        check_finite(name, merged)
         self._unmerged = (original,)
-        self.base_layer.weight = nn.Parameter(merged.to(original.dtype), requires_grad=False)
+        self.base_layer.weight = nn.Parameter(merged, requires_grad=False)
 
     def unmerge(self) -> None:
         """Put the original weight back, on the device and in the dtype the model has now."""

@@ -1,7 +1,7 @@
 """Baselines from Hugging Face PEFT, injected into the model by PEFT's tuner classes.
 
-`PeftBaselineConfig(name="dora")` is DoRA; any PEFT tuner that can be injected is named by its type, with its
-own keyword arguments in `settings`.
+`PeftBaselineConfig(name="dora")` is DoRA; any PEFT type is named in lower case, with its own keyword arguments in
+`settings`. Those that PEFT runs from a wrapper around the model are in peft_wholes.
 
 Implementation details:
 1. The model keeps its class, and the names of its parameters but for `.base_layer` in the wrapped projections.
@@ -18,10 +18,12 @@ Implementation details:
 7. In a model of half precision PEFT's own `autocast_adapter_dtype` makes the adapters float32; adapter_dtype="model"
    switches it off. Merging sums in float32 and rounds once.
 8. PiSSA and its like (`init_lora_weights`) take the start values out of the base weight; `detach` puts them back.
+9. Poly routes every row as task 0; `trainable_tokens` trains rows of the input embedding, tied ones everywhere.
+10. PEFT's warnings reach the user, but for `INTENDED_WARNINGS`.
 
-A rival is the lower-case name of a PEFT tuner type (`adalora`, `boft`, `ia3`, ...) or one of two names for a
-switch of PEFT's LoRA (`dora`, `rslora`). Its settings are the keyword arguments of PEFT's own configuration
-class, except those that `RESERVED` lists with the reason.
+A rival is the lower-case name of a PEFT type (`adalora`, `boft`, `prompt_tuning`, ...; docs/peft_types.md) or one of
+two names for a switch of PEFT's LoRA (`dora`, `rslora`). Its settings are the keyword arguments of PEFT's own
+configuration class, except those that `RESERVED` lists with the reason.
 
 AdaLoRA's rank budget over training (Zhang et al. 2023, arXiv 2303.10512) uses PEFT's own allocator.
 After each update PEFT's allocator smooths the sensitivity |w dL/dw| of every entry and, between `tinit` and
@@ -33,12 +35,14 @@ goes through its tuner, which its wrapper for no particular task does not do.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -47,10 +51,29 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, is_narrow
+from replication.methods.peft_wholes import EXEMPT, WHOLES, first_task
+from replication.methods.shared.base import (
+    FLOAT32,
+    MethodConfig,
+    check_adapter_dtype,
+    check_finite,
+    check_integer,
+    is_narrow,
+    start_selection,
+)
 from replication.methods.shared.blocks import head_parameters
-from replication.methods.shared.projections import ROLES, find_projections, linear_shape, replace_module
+from replication.methods.shared.projections import (
+    FEEDFORWARD,
+    ROLES,
+    feedforward_projections,
+    find_projections,
+    is_feedforward,
+    linear_shape,
+    replace_module,
+)
+from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
+from replication.methods.virtual_tokens import CACHED, EMBEDDED
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 from replication.training.determinism import capture_random_states, restore_random_states, seed_everything
@@ -61,6 +84,7 @@ ADAPTER = "default"
 # Attribute put on PEFT's layers: the base's tensors before PiSSA and its like took their start values out of them.
 _BEFORE = "_replication_before"
 _PEFT_ERRORS = (ValueError, TypeError, RuntimeError)  # NotImplementedError is a RuntimeError
+_INSTALL_ERRORS = (*_PEFT_ERRORS, AttributeError, AssertionError, ImportError, LookupError, OSError)
 # Attribute put on a merged layer: the tensors of its base before.
 _UNMERGED = "_replication_unmerged"
 
@@ -70,7 +94,8 @@ _UNMERGED = "_replication_unmerged"
 class PeftBaselineConfig(MethodConfig):
     """A PEFT method by `name`, with PEFT's keyword arguments in `settings` (defaults: `DEFAULTS`).
 
-    `targets` None means query, key and value; for (IA)^3 key, value and the feedforward's second projection.
+    `targets` None means query, key and value; for (IA)^3 key, value and the feedforward's second projection. Types in
+    `WITHOUT_TARGETS` find their modules themselves.
     """
 
     name: str = "lora"
@@ -89,11 +114,17 @@ class PeftBaselineConfig(MethodConfig):
             raise ConfigError(f"{PREFIX}: init_seed={self.init_seed!r}: must be below 2**32")
         object.__setattr__(self, "settings", complete_settings(self.name, self.settings))
         object.__setattr__(self, "targets", self._checked_targets())
-        with without_warnings():
+        with without_intended_warnings():
             self._peft_config("x")
 
     def _checked_targets(self) -> tuple[str, ...] | None:
         targets: Any = (self.targets,) if isinstance(self.targets, str) else self.targets
+        if self.name in WITHOUT_TARGETS:
+            if targets is not None:
+                raise ConfigError(
+                    f"{PREFIX}: targets={self.targets!r}: {self.name} finds its modules itself; leave it out"
+                )
+            return None
         if targets is None:
             if self.name == "ln_tuning":
                 raise ConfigError(f"{PREFIX}: ln_tuning: targets must be given: ends of names such as 'LayerNorm'")
@@ -106,6 +137,11 @@ class PeftBaselineConfig(MethodConfig):
         return tuple(targets)
 
     def _peft_config(self, modules: str, **filled_in: Any) -> Any:
+        if self.name in WHOLES:
+            first: dict[str, Any] = {"task_type": "CAUSAL_LM"} if self.name in (*EMBEDDED, *CACHED) else {}
+            if self.name == "xlora":
+                first = {"hidden_size": self.settings.get("hidden_size") or 1}  # until the model is known
+            return peft_config(self.name, self.settings, **{**first, **filled_in})
         if self.name == "adalora":
             check_budget(self.settings)
             filled_in = {**placeholder_schedule(self.settings), **filled_in}
@@ -115,28 +151,52 @@ class PeftBaselineConfig(MethodConfig):
             filled_in = {"feedforward_modules": "", **filled_in}
         return peft_config(self.name, self.settings, target_modules=modules, **filled_in)
 
+    @classmethod
+    def named(cls, config: Any) -> tuple[str, dict[str, Any]]:
+        """`name` and `settings` of a trained adapter of PEFT, from its own configuration object.
+
+        Settings that only decide values before training are left out: the trained ones replace them.
+        """
+        name = config.peft_type.value.lower()
+        name = _COMPUTED.get(name, name)
+        for alias, (kind, switches) in ALIASES.items():
+            if kind == name and all(getattr(config, switch, False) for switch in switches):
+                name = alias
+                break
+        defaults = {field.name: field.default for field in dataclasses.fields(_config_class(name))}
+        wanted = {*DEFAULTS.get(name, {}), *REQUIRED.get(name, {})}
+        settings = {key: getattr(config, key) for key in _fields(name) if key not in _BEFORE_TRAINING}
+        settings = {k: v for k, v in settings.items() if k in wanted or (v not in (None, {}, []) and v != defaults[k])}
+        if settings.get("init_lora_weights") in _STARTS_ALIKE:
+            del settings["init_lora_weights"]
+        return name, {key: sorted(v) if isinstance(v, set) else v for key, v in settings.items()}
+
     # --- putting in and taking out ---------------------------------------------
 
     def install(self, model: nn.Module) -> None:
         """Wrap every target with PEFT's layer; AdapterError names the module and what would be valid."""
+        if self.name in WHOLES:
+            self._install_whole(model)
+            return
         names = self._target_names(model)
         modules = dict(model.named_modules())
         plain = {name: modules[name] for name in names}
         self._check_ranks(plain)
+        self._check_quantized(plain)
         filled_in: dict[str, Any] = {}
         if self.name == "ia3":
-            filled_in["feedforward_modules"] = name_pattern([name for name in names if is_feedforward(name)])
-        probe = self._peft_config("x")
-        if hasattr(probe, "fan_in_fan_out"):
-            filled_in["fan_in_fan_out"] = any(isinstance(module, Conv1D) for module in plain.values())
-        config = self._peft_config(name_pattern(names), **filled_in)
+            filled_in["feedforward_modules"] = name_pattern(self.feedforward(names))
+        with without_warnings():  # those of __post_init__
+            if hasattr(self._peft_config("x"), "fan_in_fan_out"):
+                filled_in["fan_in_fan_out"] = any(isinstance(module, Conv1D) for module in plain.values())
+            config = self._peft_config(name_pattern(names), **filled_in)
         training = {name: module.training for name, module in plain.items()}
         originals = {name: copies(module) for name, module in plain.items() if self._changes_base()}
         try:
-            with drawn_from(self.init_seed), without_warnings():
+            with drawn_from(self.init_seed), without_intended_warnings():
                 tuner = tuner_class(self.name)(model, config, adapter_name=ADAPTER)
                 tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=self.adapter_dtype == FLOAT32)
-        except (*_PEFT_ERRORS, AttributeError, AssertionError, ImportError, KeyError) as error:
+        except _INSTALL_ERRORS as error:
             self.uninstall(model)
             for name, kept in originals.items():
                 put_back(plain[name], kept)
@@ -149,25 +209,83 @@ class PeftBaselineConfig(MethodConfig):
             setattr(wrapper, _BEFORE, originals.get(name, {}))
             for fixed in getattr(wrapper, "ranknum", nn.ParameterDict()).values():
                 fixed.requires_grad_(False)  # AdaLoRA's rank: PEFT thaws it where it moves or casts it
+            if self.name == "poly":
+                wrapper.register_forward_pre_hook(first_task, with_kwargs=True)
+
+    def _install_whole(self, model: nn.Module) -> None:
+        whole = WHOLES[self.name]
+        training = {module: module.training for module in model.modules()}
+        try:
+            fields = whole.fields(self.name, self.settings, model)
+            with without_warnings():  # those of __post_init__
+                config = self._peft_config("", **fields)
+            with drawn_from(self.init_seed), without_intended_warnings():
+                whole.install(model, self.name, config, ADAPTER)
+        except AdapterError:
+            self.uninstall(model)
+            raise
+        except (*_INSTALL_ERRORS, ConfigError) as error:
+            self.uninstall(model)
+            raise AdapterError(f"{PREFIX}: {self.name} does not fit {type(model).__name__}: {error}") from error
+        model.__dict__.pop("peft_config", None)
+        for module in model.modules():
+            module.training = training.get(module, model.training)
+        if self.name == "adaption_prompt":  # PEFT multiplies its prompts with the model's own projections
+            return
+        own: Any = getattr(model, "dtype", torch.float32)
+        for tensor in self.owned_tensors(model).values():
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(torch.float32 if self.adapter_dtype == FLOAT32 else own)
+
+    @staticmethod
+    def feedforward(names: Iterable[str]) -> list[str]:
+        """Those of the modules whose input (IA)^3 scales, not their output."""
+        return [name for name in names if is_feedforward(name)]
 
     def _changes_base(self) -> bool:
         """Whether the start values are taken out of the base weight: PiSSA, OLoRA."""
         return any(isinstance(self.settings.get(key), str) for key in ("init_lora_weights", "init_weights"))
 
     def uninstall(self, model: nn.Module) -> None:
-        """Put the plain modules back, with the weights they had."""
+        """Put the plain modules back, with the weights they had, or merged as they are."""
+        if self.name in WHOLES:
+            WHOLES[self.name].uninstall(model)
         for layer in tuner_layers(model).values():
             plain: Any = layer.get_base_layer()  # type: ignore[operator]
-            put_back(plain, layer.__dict__.get(_BEFORE, {}))
+            if not layer.merged:
+                put_back(plain, layer.__dict__.get(_BEFORE, {}))
             replace_module(model, layer, plain)
         model.__dict__.pop("peft_config", None)
 
     def _target_names(self, model: nn.Module) -> list[str]:
+        if self.name == "trainable_tokens":
+            return self._embedding(model)
         if self.targets is None:
             return ia3_modules(model)
         if self.name == "ln_tuning":
             return modules_ending(model, self.targets)
+        if peft_type(self.name) in NOT_ON_CONV1D:
+            self._refuse_conv1d(model, find_projections(model, self.targets))
         return whole_projections(model, self.targets, self.name)
+
+    def _embedding(self, model: nn.Module) -> list[str]:
+        embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+        largest = max(self.settings["token_indices"], default=-1)
+        if not 0 <= largest < embedding.num_embeddings or min(self.settings["token_indices"]) < 0:
+            raise AdapterError(
+                f"{PREFIX}: trainable_tokens: settings.token_indices={self.settings['token_indices']}: must be ids of "
+                f"tokens from 0 to {embedding.num_embeddings - 1}"
+            )
+        return [name for name, module in model.named_modules() if module is embedding]
+
+    def _refuse_conv1d(self, model: nn.Module, names: Iterable[str]) -> None:
+        for name in names:
+            if isinstance(model.get_submodule(name), Conv1D):
+                placed = [known for known in rival_names() if peft_type(known) not in NOT_ON_CONV1D]
+                raise AdapterError(
+                    f"{PREFIX}: {self.name}: PEFT has no such layer for {name}, a Conv1D of {type(model).__name__}; "
+                    f"it has them for {', '.join(placed)}"
+                )
 
     def _check_ranks(self, modules: dict[str, nn.Module]) -> None:
         key = {"lora": "r", "adalora": "init_r"}.get(peft_type(self.name))
@@ -182,6 +300,16 @@ class PeftBaselineConfig(MethodConfig):
                     f"{shape[0]} in, {shape[1]} out; use a rank up to {min(shape)}"
                 )
 
+    def _check_quantized(self, modules: dict[str, nn.Module]) -> None:
+        known = importlib.util.find_spec(f"peft.tuners.{peft_type(self.name)}.bnb") is not None
+        for name, module in modules.items():
+            reason = quantized_weight(module)
+            if reason is not None and not (known and (self.name != "dora" or of_bitsandbytes(module))):
+                raise AdapterError(
+                    f"{PREFIX}: PEFT's {self.name} has no layer for a quantised weight, and {name} has one ({reason}): "
+                    "use lora, or load the model unquantised"
+                )
+
     # --- training and saving ----------------------------------------------------
 
     def training_callback(self, training: TrainingConfig) -> Callback | None:
@@ -190,9 +318,21 @@ class PeftBaselineConfig(MethodConfig):
             return None
         return AdaLoraCallback(self.settings, training.steps)
 
+    def exempt_laws(self) -> dict[str, str]:
+        """Those of types that PEFT runs from a wrapper."""
+        return EXEMPT.get(self.name, {})
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """AdaLoRA with more ranks than its target: the budget was never cut."""
+        if self.name != "adalora":
+            return None
+        values = [p for name, p in model.named_parameters() if f".lora_E.{ADAPTER}" in name and not p.is_meta]
+        kept, target = sum(int(p.count_nonzero()) for p in values), self.settings["target_r"] * len(values)
+        return f"{PREFIX}: adalora: {kept} ranks remain, target_r asks for {target}" if kept > target else None
+
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """All parameters and persistent buffers of PEFT's layers, VeRA's shared random matrices included."""
-        owned = set()
+        owned = {id(tensor) for tensor in WHOLES[self.name].tensors(model)} if self.name in WHOLES else set()
         for layer in tuner_layers(model).values():
             base = {id(tensor) for tensor in all_tensors(layer.get_base_layer()).values()}  # type: ignore[operator]
             owned |= {id(tensor) for tensor in all_tensors(layer).values()} - base
@@ -203,10 +343,14 @@ class PeftBaselineConfig(MethodConfig):
 
     def merge(self, model: nn.Module) -> None:
         """Fold PEFT's update into the base tensors; AdapterError, with the model unmerged, where PEFT cannot."""
+        if self.name in WHOLES:
+            raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: it is no change of weights")
+        layers: dict[str, Any] = tuner_layers(model)
+        check_mergeable(f"{PREFIX}: {self.name}", {name: layer.get_base_layer() for name, layer in layers.items()})
         try:
-            with torch.no_grad(), without_warnings():
-                for layer in tuner_layers(model).values():
-                    merge_layer(layer)
+            with torch.no_grad(), without_intended_warnings():
+                for name, layer in layers.items():
+                    merge_layer(layer, name)
         except _PEFT_ERRORS as error:
             self.unmerge(model)
             raise AdapterError(f"{PREFIX}: {self.name} cannot be merged: {error or type(error).__name__}") from error
@@ -236,12 +380,45 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loha": {"r": 8, "alpha": 32},
     "lokr": {"r": 8, "alpha": 32},
     "vera": {"vera_dropout": 0.05},
+    **{name: {"num_virtual_tokens": 20} for name in (*EMBEDDED, *CACHED) if name != "cpt"},  # cpt counts its ids
+    "adaption_prompt": {"adapter_len": 10},
 }
 
 # Settings that have to be given, with what there is to choose from.
 REQUIRED: dict[str, dict[str, str]] = {
     "vera": {"r": "the WeightLoRA authors' runs have 1024, PEFT's default is 256"},
+    "cpt": {"cpt_token_ids": "ids of the tokens that the prompt starts from"},
+    "trainable_tokens": {"token_indices": "ids of the tokens whose embeddings train"},
+    "xlora": {"adapters": "{name: folder} of LoRA adapters in PEFT's format, as export_peft_lora writes them"},
 }
+
+# Packages that a type needs besides PEFT, and where they come from.
+EXTRAS = {"adamss": ("sklearn", "scikit-learn")}
+
+# Types that find their modules themselves.
+WITHOUT_TARGETS = (*WHOLES, "trainable_tokens")
+
+# Types without a layer for Conv1D, as GPT-2 has it; OSF's has nothing to train.
+NOT_ON_CONV1D = (
+    *(
+        "adamss",
+        "beft",
+        "boft",
+        "c3a",
+        "delora",
+        "glora",
+        "hra",
+        "lily",
+        "loha",
+        "lokr",
+        "miss",
+        "oft",
+        "osf",
+        "peanut",
+        "poly",
+    ),
+    *("psoft", "road", "shira", "supertuning"),
+)
 
 _TARGETS = "use `targets` (roles, or ends of module names)"
 _HEAD = "a task head is trained by every method here"
@@ -259,27 +436,26 @@ RESERVED: dict[str, str] = {
     "use_rslora": "use name='rslora'",
 }
 
+# For trained adapters. PEFT saves the prompts that these types compute, not what computes them.
+_COMPUTED = {"p_tuning": "prompt_tuning"}
+# Settings, and values of init_lora_weights, that only decide values before training and leave the base alone.
+_BEFORE_TRAINING = (
+    *("runtime_config", "eva_config", "corda_config", "lora_ga_config", "loftq_config", "prefix_projection"),
+    *("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"),
+    *("prompt_tuning_init_state_dict_path", "encoder_hidden_size", "token_dim", "num_layers", "num_attention_heads"),
+    "num_transformer_submodules",
+)
+_STARTS_ALIKE = (True, False, "gaussian", "eva", "orthogonal")
+
 # Values of init_lora_weights that need more than the model: PEFT would start a plain LoRA, or fail later.
 _STARTS_FROM_DATA = ("eva", "corda", "loftq", "lora_ga")
 
-_PROMPT = "it puts virtual tokens before the input through PEFT's own model class"
-_WHY_NOT: dict[str, str] = {
-    **dict.fromkeys(("prompt_tuning", "multitask_prompt_tuning", "p_tuning", "prefix_tuning"), _PROMPT),
-    **dict.fromkeys(("cpt", "cartridge"), _PROMPT),
-    "adaption_prompt": "it puts prompt tokens into Llama's attention through PEFT's own model class",
-    "xlora": "it mixes LoRA adapters that were trained before",
-    "shadow": "it runs a second network next to the model through PEFT's own model class",
-    "poly": "its forward pass needs task numbers besides the input",
-    "trainable_tokens": "it trains rows of the embedding, not a projection",
-}
-
 
 def rival_names() -> list[str]:
-    """Every name that can be injected with the PEFT that is installed."""
-    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+    """Every type of the PEFT that is installed, in lower case, and `ALIASES`."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    types = {kind.value.lower() for kind in PEFT_TYPE_TO_TUNER_MAPPING}
-    return sorted((types | set(ALIASES)) - set(_WHY_NOT))
+    return sorted({kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING} | set(ALIASES))
 
 
 def complete_settings(name: Any, settings: Any) -> dict[str, Any]:
@@ -342,11 +518,12 @@ def _fields(name: str) -> list[str]:
 
 
 def _check_name(name: Any) -> None:
-    if isinstance(name, str) and name in _WHY_NOT:
-        raise ConfigError(f"{PREFIX}: name={name!r} cannot be injected in place: {_WHY_NOT[name]}")
     names = rival_names()
     if name not in names:
         raise ConfigError(f"{PREFIX}: name={name!r}: unknown; valid names are {', '.join(names)}")
+    module, package = EXTRAS.get(name, ("", ""))
+    if module and find_spec(module) is None:
+        raise ConfigError(f"{PREFIX}: {name} needs {package}, which is not installed: pip install {package}")
 
 
 def _check_values(name: str, settings: Mapping[str, Any]) -> None:
@@ -356,6 +533,11 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
             f"{PREFIX}: {name}: settings.init_lora_weights={start!r}: needs data or a quantised model before training; "
             "true, 'gaussian', 'pissa', 'olora' and 'orthogonal' do not"
         )
+    if settings.get(tasks := {"poly": "n_tasks", "multitask_prompt_tuning": "num_tasks"}.get(name, ""), 1) != 1:
+        raise ConfigError(f"{PREFIX}: {name}: settings.{tasks}={settings[tasks]!r}: must be 1: a run has one task")
+    folders = settings.get("adapters")
+    if name == "xlora" and not (isinstance(folders, dict) and folders and all(map(str, folders.values()))):
+        raise ConfigError(f"{PREFIX}: xlora: settings.adapters={folders!r}: must be {REQUIRED['xlora']['adapters']}")
     if peft_type(name) not in ("lora", "adalora", "loha", "lokr", "vera"):
         return
     for key, value in settings.items():
@@ -370,9 +552,6 @@ def _check_values(name: str, settings: Mapping[str, Any]) -> None:
 
 
 # --- the modules that a rival wraps ------------------------------------------------------------
-
-# Second projection of the feedforward network, by its names in Hugging Face models.
-FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
 
 
 def whole_projections(model: nn.Module, targets: Sequence[str], rival: str) -> list[str]:
@@ -408,12 +587,7 @@ def ia3_modules(model: nn.Module) -> list[str]:
     names: set[str] = set()
     for role in ("key", "value"):
         names |= set(find_projections(model, (role,)))
-    feedforward = []
-    for end in FEEDFORWARD:
-        try:
-            feedforward += [name for name in find_projections(model, (end,)) if is_feedforward(name)]
-        except AdapterError:
-            continue  # this model calls it otherwise
+    feedforward = feedforward_projections(model)
     if not feedforward:
         raise AdapterError(
             f"{PREFIX}: ia3: no second projection of a feedforward network found in {type(model).__name__} "
@@ -421,12 +595,6 @@ def ia3_modules(model: nn.Module) -> list[str]:
         )
     names |= set(feedforward)
     return [name for name, _ in model.named_modules() if name in names]
-
-
-def is_feedforward(name: str) -> bool:
-    """Whether this is the second projection of a feedforward network."""
-    attention = name.endswith("attention.output.dense")
-    return not attention and any(name == end or name.endswith("." + end) for end in FEEDFORWARD)
 
 
 def name_pattern(names: Sequence[str]) -> str:
@@ -445,8 +613,11 @@ def tuner_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def merge_layer(layer: Any) -> None:
-    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update."""
+def merge_layer(layer: Any, module: str = "a module") -> None:
+    """PEFT's merge, the original tensors kept aside; NotImplementedError if no weight takes up the update.
+
+    AdapterError, calling the layer `module`, if the sum is not finite in the weight's dtype.
+    """
     if layer.merged:
         return
     base = layer.get_base_layer()
@@ -463,6 +634,8 @@ def merge_layer(layer: Any) -> None:
     if layer.get_base_layer() is not base:
         layer.unmerge()
         raise NotImplementedError("PEFT swaps modules there, no weight takes up the update")
+    for name in originals:
+        check_finite(module, getattr(base, name))
 
 
 def unmerge_layer(layer: Any) -> None:
@@ -509,11 +682,30 @@ def drawn_from(seed: int) -> Iterator[None]:
         restore_random_states(states)
 
 
+# Starts of PEFT's warnings about what is intended here, or has no effect; every other one reaches the user.
+INTENDED_WARNINGS = (
+    "`is_gradient_checkpointing` is deprecated",  # PEFT reads it
+    "Unsupported layer type",  # ln_tuning: norms are its targets
+    "Setting boft_n_butterfly_factor to 1",  # PEFT's default
+    "Failed to load the CUDA extension",  # BOFT's; it computes the same without
+    "Sparse invariant checks are implicitly disabled",  # FRoD's sparse matrices
+)
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """PEFT warns about settings that are intentional here."""
+    """For a call that repeats one whose warnings were shown."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def without_intended_warnings() -> Iterator[None]:
+    """Let PEFT's warnings through, except `INTENDED_WARNINGS`."""
+    with warnings.catch_warnings():
+        for start in INTENDED_WARNINGS:
+            warnings.filterwarnings("ignore", message=start)
         yield
 
 
@@ -576,6 +768,7 @@ class AdaLoraCallback(Callback):
         allocator = RankAllocator(model, config, ADAPTER)
         if not allocator.name_set:
             raise AdapterError(f"{type(model).__name__} carries no AdaLoRA layer: attach it before training")
+        start_selection(model)
         # The attributes that AdaLoraModel.update_and_allocate reads: the tuner itself is gone after injection.
         self._host = SimpleNamespace(
             model=model, peft_config={ADAPTER: config}, trainable_adapter_name=ADAPTER, rankallocator=allocator

@@ -18,7 +18,7 @@ from torch import nn
 
 from replication.errors import AdapterError
 from replication.methods.lora import LowRankUpdate, lora_layers
-from replication.methods.shared.base import IMPORTANCE_NAME, fill
+from replication.methods.shared.base import IMPORTANCE_NAME, attached_config, fill
 from replication.methods.shared.projections import ROLES, WHOLE, OutputSlice, replace_module
 from replication.training.callbacks import Callback
 
@@ -177,6 +177,29 @@ def apply_structure(model: nn.Module, structure: Mapping[str, Any]) -> None:
         updates[index].requires_grad_(False)
 
 
+def follow_state_dicts(model: nn.Module) -> None:
+    """From now on `model.load_state_dict` first brings the model to the structure that the tensors come from: adapters
+    that are not among them leave (or come back), pairs take their rank.
+    """
+    model.register_load_state_dict_pre_hook(_restructure_for)
+
+
+def ignore_state_dicts(model: nn.Module) -> None:
+    """Undo `follow_state_dicts`."""
+    hooks: Any = model._load_state_dict_pre_hooks
+    for key in [key for key, hook in hooks.items() if hook.hook is _restructure_for]:
+        del hooks[key]
+
+
+def _restructure_for(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    names = {a.index: f"{prefix}{a.module}.{a.label}.lora_A" for a in recorded_adapters(model)}
+    ranks = {str(index): len(tensors[name]) for index, name in names.items() if name in tensors}
+    present = structure_of(model)
+    config = attached_config(model)
+    if config is not None and ranks and ranks != present["ranks"]:
+        config.restructure(model, {"survivors": list(map(int, ranks)), "ranks": ranks})
+
+
 def set_pair(update: LowRankUpdate, lora_A: torch.Tensor, lora_B: torch.Tensor) -> None:
     """New parameters for a pair, of any rank, in the old ones' dtype and device; `scaling` stays."""
     for name, value in (("lora_A", lora_A), ("lora_B", lora_B)):
@@ -203,7 +226,7 @@ class ReportCallback(Callback):
         self.model = model
 
     def summary(self) -> dict[str, Any]:
-        """As SelectionCallback's, with an empty trace."""
+        """As WeightLoraCallback's, with an empty trace."""
         return report(self.config, self.model, list(present_updates(self.model)))
 
 

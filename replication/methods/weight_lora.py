@@ -7,7 +7,7 @@ and the task head; plain SGD on w, with its own learning rate and the same sched
 largest. Then the adapters whose weight is zero are taken out of the model, and phase 2 trains the others with
 w fixed.
 
-Implementation details (`SelectionCallback` is the part that acts during training):
+Implementation details (`WeightLoraCallback` is the part that acts during training):
 1. Two thin products; w s scales the r numbers between them, so a weight costs nothing and no d x d matrix
    is built.
 2. Thresholding is skipped while all gradients of w are numerically zero (1e-10, src/optimizers.py): at the
@@ -52,7 +52,9 @@ from replication.methods.selection import (
     RANKINGS,
     apply_structure,
     enumerate_adapters,
+    follow_state_dicts,
     forget_adapters,
+    ignore_state_dicts,
     largest,
     list_names,
     pair_parameters,
@@ -71,6 +73,7 @@ from replication.methods.shared.base import (
     check_integer,
     check_number,
     fill,
+    start_selection,
 )
 from replication.methods.shared.projections import find_projections
 from replication.methods.shared.registry import register_method
@@ -290,7 +293,7 @@ class WeightLoraConfig(HasPresets, LoraConfig):
                 f"{self.method}: the first selection after update {first} comes before any importance weight "
                 f"moves (B starts at zero, a warm-up starts at rate 0): it must be at least {earliest}"
             )
-        return SelectionCallback(self, training)
+        return WeightLoraCallback(self, training)
 
     def _too_late(self, field: str, step: int, steps: int) -> str:
         return (
@@ -349,19 +352,32 @@ class WeightLoraConfig(HasPresets, LoraConfig):
             )
         super().install(model)
         record_adapters(model, adapters)
+        follow_state_dicts(model)
 
     def uninstall(self, model: nn.Module) -> None:
         """Put back the plain projections that are still wrapped."""
         super().uninstall(model)
         forget_adapters(model)
+        ignore_state_dicts(model)
 
     def structure(self, model: nn.Module) -> dict[str, Any]:
         """Survivors, ranks, fixed weights, frozen pairs."""
         return structure_of(model)
 
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
-        """Remove, expand and fix adapters according to `structure`."""
+        """Remove, expand and fix adapters according to `structure`; adapters that were removed come back if need be."""
+        if not set(structure["survivors"]) <= set(present_updates(model)):
+            LoraConfig.uninstall(self, model)
+            LoraConfig.install(self, model)
         apply_structure(model, structure)
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """A selection of which nothing has happened: all adapters are there and all weights train."""
+        updates = present_updates(model)
+        waiting = all(update.get_parameter(IMPORTANCE_NAME).requires_grad for update in updates.values())
+        if self.selection_steps is None or not waiting or len(updates) < len(recorded_adapters(model)):
+            return None
+        return f"{self.method}: selection_steps={self.selection_steps} is set, but all {len(updates)} adapters remain"
 
 
 class WeightedUpdate(LowRankUpdate):
@@ -449,7 +465,7 @@ def exchange(optimizer: torch.optim.Optimizer, replaced: dict[nn.Parameter, nn.P
 # --- what it does during training ------------------------------------------------------------
 
 
-class SelectionCallback(Callback):
+class WeightLoraCallback(Callback):
     """Phase 1 and the milestones of `config`; a resumed run rebuilds the model that its checkpoint saw.
 
     On a model that was already selected (loaded from a saved adapter) it selects nothing more.
@@ -474,6 +490,7 @@ class SelectionCallback(Callback):
         and pairs would grow.
         """
         self.model = model
+        start_selection(model)
         adapters = recorded_adapters(model)
         milestones = self.config.milestones(len(adapters))
         if _processes() > 1 and any(milestone.rank != self.config.rank for milestone in milestones):

@@ -8,6 +8,9 @@ from typing import Any
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.training.config import TrainingConfig
 
+VIRTUAL_TOKENS = "_replication_virtual_tokens"
+"""Attribute of a model: how many positions a method takes before the input."""
+
 
 def check_before_training(
     model: Any,
@@ -31,7 +34,7 @@ def check_before_training(
         raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes} processes")
     if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
         raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    positions = free_positions(model)
     for name, examples in (("training", train_examples), ("dev", dev_examples)):
         for number, length in enumerate(map(len, examples)):
             if length > min(config.max_length, positions or length):
@@ -40,6 +43,12 @@ def check_before_training(
                     f"{config.max_length} and the model has {positions or 'any number of'} positions. Encode "
                     "the examples with the smaller of the two as max_length"
                 )
+
+
+def free_positions(model: Any) -> int | None:
+    """Positions of the model that are left for texts: virtual tokens of a method take some. None: any number."""
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    return None if positions is None else positions - getattr(model, VIRTUAL_TOKENS, 0)
 
 
 def unusable_batch(

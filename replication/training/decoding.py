@@ -15,12 +15,15 @@ Implementation details, each with its location in the original (examples/NLG/src
 6. The best hypothesis over all steps wins and unfinished ones compete at the last step: the original runs
    every step. `early_stopping="never"` finds the same winner: it ends once no open one can still overtake.
 
+The prompt runs through the model once, not once a beam: beams start from copies of its cache (`_prompt_cache`).
+
 One difference remains: in the original a finished hypothesis fills its beam for that step; transformers draws
 further candidates, so all beams stay open.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +32,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -39,6 +43,7 @@ from transformers import (
 from replication.errors import ConfigError, DataError
 from replication.examples import separator_id
 from replication.predictions import Prediction, read_predictions, write_predictions
+from replication.training.checks import free_positions
 from replication.training.decoding_config import DecodingConfig
 
 __all__ = [
@@ -77,7 +82,7 @@ def generate(
         raise ConfigError(f"decoding: {type(model).__name__} is an encoder-decoder; valid is a causal language model")
     stops = _Stops(tokenizer, separator)
     prompts = [[*tokenizer.encode(context, add_special_tokens=False), stops.separator_id] for context in contexts]
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = free_positions(model)
     rooms = _rooms(contexts, prompts, config.max_new_tokens, positions)
     texts = [""] * len(prompts)
     with _recipe_alone(model), torch.inference_mode():
@@ -194,9 +199,13 @@ def _generate_batch(
     beam_rules: dict[str, Any] = {}
     if config.beams > 1:
         beam_rules = {"length_penalty": float(config.length_penalty), "early_stopping": "never"}
+    ids, mask = (torch.tensor(rows, device=model.device) for rows in (input_ids, attention_mask))
+    prefix = _prompt_cache(model, ids, mask, config.beams) if use_cache and config.beams > 1 else None
+    cached = {} if prefix is None else {"past_key_values": prefix}
     sequences = model.generate(
-        input_ids=torch.tensor(input_ids, device=model.device),
-        attention_mask=torch.tensor(attention_mask, device=model.device),
+        input_ids=ids,
+        attention_mask=mask,
+        **cached,
         generation_config=GenerationConfig(
             do_sample=False,
             num_beams=config.beams,
@@ -210,6 +219,25 @@ def _generate_batch(
         stopping_criteria=StoppingCriteriaList([EndsWith(stops.ending, width)] if stops.ending else []),
     )
     return sequences[:, width:].tolist()
+
+
+def _prompt_cache(model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int) -> DynamicCache | None:
+    """Keys and values of all but the last token of `ids` (prompts, length), each prompt's repeated for its beams.
+
+    None for a model whose cache cannot be copied row by row, or prompts of one token: `generate` then runs the whole
+    prompt in every beam.
+    """
+    if ids.shape[1] < 2 or not model._supports_default_dynamic_cache():
+        return None
+    accepted = inspect.signature(model.forward).parameters
+    more: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+    if "position_ids" in accepted:  # as `generate` counts them: padding takes no position
+        more["position_ids"] = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)[:, :-1]
+    cache = model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], use_cache=True, **more).past_key_values
+    if not isinstance(cache, DynamicCache):
+        return None
+    cache.batch_repeat_interleave(beams)
+    return cache
 
 
 def _text(tokenizer: Any, ids: Sequence[int], stops: _Stops) -> str:

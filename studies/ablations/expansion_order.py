@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replication.methods.selection import pair_parameters, present_updates
-from replication.methods.weight_lora import Milestone, SelectionCallback
+from replication.methods.weight_lora import Milestone, WeightLoraCallback
 from replication.methods.weight_lora_plus import WeightLoraPlusConfig
 from replication.training.callbacks import Run
 from studies.ablations.bench import (
@@ -26,7 +26,7 @@ from studies.ablations.bench import (
 OURS, FAULTY = "selection, then expansion (ours)", "expansion, then selection"
 
 
-class WatchedSelection(SelectionCallback):
+class WatchedSelection(WeightLoraCallback):
     """As ours, and the most parameters that the pairs hold at a time from the first round on."""
 
     most = 0

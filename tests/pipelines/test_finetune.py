@@ -74,6 +74,7 @@ def broken(small_home, monkeypatch):
     finetune.main(PARAMS, KEY)
     expected = outputs()
     shutil.rmtree("runs")
+    shutil.rmtree("checkpoints")
 
     def fails(*_):
         raise DataError("record.json: a fault that no preflight saw")
@@ -96,6 +97,17 @@ def no_training(monkeypatch, seed):
         return real(*arguments, **named)
 
     monkeypatch.setattr(finetune, "fit", fit)
+
+
+@pytest.mark.long
+def test_finished_seeds_stay_until_predict_has_taken_them(small_home, monkeypatch):
+    """Two `dvc repro` at once: the one that cannot lock its repository leaves outputs that the next start removes."""
+    finetune.main(PARAMS, KEY)
+    expected = outputs()
+    shutil.rmtree("runs")
+    monkeypatch.setattr(finetune, "fit", lambda *_, **__: pytest.fail("trained a second time"))
+    finetune.main(PARAMS, KEY)
+    assert outputs() == expected
 
 
 @pytest.mark.long

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.markup import render
 from typer.testing import CliRunner
 
 import replication.cli as cli
@@ -60,6 +62,8 @@ def test_every_command_explains_itself_takes_json_and_has_examples(app, run, nam
         text = run(*words, "--help").output
         assert max(map(len, text.splitlines())) <= 80
         assert "--json" in text, words
+        shown = render(command.epilog).plain.splitlines()
+        assert all(line.strip() in text for line in shown), "an example is broken: put a newline into it"
         examples = terminal.examples_in(command.epilog)
         assert any(line.split()[: len(words) + 1] == ["replicate", *words] for line in examples)
         assert text.count("replicate ") >= len(examples)
@@ -157,7 +161,12 @@ def test_a_misspelt_command_gets_a_suggestion_and_exit_code_2(run):
 
 @pytest.mark.parametrize(
     ("raised", "code", "shown"),
-    [(ConfigError("settings.yaml: rank=[0]: must be at least 1"), 2, "rank=[0]: must"), (ValueError("odd"), 3, "odd")],
+    [
+        (ConfigError("settings.yaml: rank=[0]: must be at least 1"), 2, "rank=[0]: must"),
+        (ValueError("odd"), 3, "odd"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/quick"), 2, "runs/quick: there is no space left"),
+        (OSError(errno.EIO, "Input/output error"), 3, "Input/output"),
+    ],
 )
 def test_an_expected_error_exits_with_2_and_a_fault_with_3(monkeypatch, capsys, raised, code, shown):
     app = typer.Typer()

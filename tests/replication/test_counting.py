@@ -1,10 +1,12 @@
 """Counts of the papers' shapes, on the meta device, and what each number covers."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from replication.counting import Counts, parameter_counts
+from replication.counting import Counts, parameter_counts, print_trainable_parameters
 from replication.errors import AdapterError
 from replication.methods import attach
 from replication.methods.frozen import FrozenConfig
@@ -110,3 +112,22 @@ def test_counting_follows_what_the_user_froze(tiny_gpt2):
     after = parameter_counts(tiny_gpt2)
     assert before.adapter - after.adapter == 4
     assert before.total == after.total
+
+
+def test_what_is_printed_is_what_peft_prints(tiny_llama, capsys):
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    get_peft_model(
+        copy.deepcopy(tiny_llama), PeftLoraConfig(r=2, target_modules="all-linear")
+    ).print_trainable_parameters()
+    targets = ("query", "key", "value", "output", "gate_proj", "up_proj", "down_proj")
+    print_trainable_parameters(attach(tiny_llama, LoraConfig(rank=2, targets=targets)))
+    theirs, ours = capsys.readouterr().out.splitlines()
+    assert ours == theirs
+    assert ours.startswith("trainable params: ")
+
+
+def test_nothing_is_printed_without_a_method(tiny_llama):
+    with pytest.raises(AdapterError, match="attach"):
+        print_trainable_parameters(tiny_llama)

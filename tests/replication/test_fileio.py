@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -14,9 +15,11 @@ from replication.fileio import (
     sha256_bytes,
     sha256_file,
     sha256_json,
+    system_fault,
     write_bytes,
     write_json,
     write_jsonl,
+    write_text,
 )
 
 json_values = st.recursive(
@@ -74,6 +77,28 @@ def test_a_directory_is_replaced_whole(tmp_path):
         with replaced_directory(target) as folder:
             (folder / name).write_text(name)
     assert [entry.name for entry in target.iterdir()] == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EROFS, "no permission"), (errno.EACCES, "no permission")],
+)
+def test_a_full_or_closed_disk_is_explained(number, words):
+    text = system_fault(OSError(number, "as the system says", "runs/quick"))
+    assert text is not None
+    assert text.startswith("runs/quick: ")
+    assert words in text
+    assert system_fault(OSError(errno.EPIPE, "Broken pipe")) is None
+
+
+def test_what_is_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for path, words in ((tmp_path / "file" / "new", "way of a folder"), (tmp_path / "folder", "is a folder")):
+        with pytest.raises(OSError) as caught:
+            write_text(path, "text")
+        assert words in str(system_fault(caught.value))
+        assert str(path).startswith(str(system_fault(caught.value)).partition(":")[0])
 
 
 def test_errors_name_file_and_line(tmp_path):

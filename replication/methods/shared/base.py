@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from replication.errors import AdapterError, ConfigError
-from replication.methods.shared.blocks import head_parameters, is_sharded
+from replication.errors import AdapterError, ConfigError, ReplicationWarning
+from replication.methods.shared.blocks import head_parameters, is_sharded, refuse_peft
+from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
@@ -35,7 +39,10 @@ IMPORTANCE_NAME = "importance_weight"
 SCALAR_NAMES = ("homotopy_parameter", IMPORTANCE_NAME)
 """Suffixes of learned scalars: shape (1,) in memory, since FSDP2 refuses scalar parameters, and () in files."""
 _RECORD = "_replication_attachment"
+_STARTED = "_replication_selection_started"
+_SAVE = "save_pretrained"
 FLOAT32, OF_MODEL = "float32", "model"
+_PATIENCE = 10  # backward passes: profiles and checks of gradients make fewer
 ADAPTER_DTYPES = (FLOAT32, OF_MODEL)
 """Values of a method's setting `adapter_dtype`; a configuration in JSON leaves it out at the first, the default."""
 
@@ -50,6 +57,7 @@ class MethodConfig:
 
     method: ClassVar[str] = ""
     trains_base: ClassVar[bool] = False
+    adds_modules: ClassVar[bool] = True
 
     def install(self, model: nn.Module) -> None:
         """Add this method's modules to a frozen `model`; AdapterError, raised before any change, if it does
@@ -68,7 +76,14 @@ class MethodConfig:
         """Take this method's modules out again and leave the base model as it was."""
 
     def merge(self, model: nn.Module) -> None:
-        """Fold the update into the base weights; nothing to do for methods that add no module."""
+        """Fold the update into the base weights; nothing to do for methods that add no module, refused for others that
+        do not say how.
+        """
+        if self.adds_modules:
+            raise AdapterError(
+                f"{self.method} cannot be merged: it has no way to fold its modules into the base weights; keep the "
+                "adapter attached for inference"
+            )
 
     def unmerge(self, model: nn.Module) -> None:
         """Undo `merge`."""
@@ -83,8 +98,14 @@ class MethodConfig:
         """
         return None
 
+    def exempt_laws(self) -> dict[str, str]:
+        """Laws of `replication.testing.laws` that cannot hold for this method, with the reason."""
+        return {}
+
     def owned_tensors(self, model: nn.Module) -> dict[str, torch.Tensor] | None:
-        """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s."""
+        """Parameters and persistent buffers of this method, by name; None: those below `AdapterModule`s, or with
+        `trains_base` the whole model's.
+        """
         return None
 
     def structure(self, model: nn.Module) -> dict[str, Any] | None:
@@ -94,6 +115,10 @@ class MethodConfig:
     def restructure(self, model: nn.Module, structure: Mapping[str, Any]) -> None:
         """Bring a freshly attached model to `structure`; AdapterError if the two do not fit."""
         raise AdapterError(f"method {self.method} takes no structure, but the saved adapter has {sorted(structure)}")
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """What `training_callback` should have done to the trained model and has not; None: nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -202,8 +227,10 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
+    refuse_peft(model)
     check_attachable(model)
     head = tuple(head_parameters(model))
+    check_trainable(config.method, model, head, config.trains_base)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.requires_grad_(config.trains_base)
     try:
@@ -216,6 +243,10 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
+    keep_gradients(model)
+    _watch_for_a_selection(model)
+    if hasattr(model, _SAVE):
+        setattr(model, _SAVE, SavePretrained(model))
     return model
 
 
@@ -228,9 +259,34 @@ def detach(model: nn.Module) -> nn.Module:
     """
     record = attachment(model)
     record.config.unmerge(model)
+    return _take_off(model, record)
+
+
+def merge_and_unload(model: nn.Module) -> nn.Module:
+    """Fold the attached method into the base weights and take its modules off, in place: a plain model of the base's
+    class, which `save_pretrained` writes and `from_pretrained` loads with the same logits.
+
+    A trained head is rounded to the model's dtype, as by `detach`. Where a merged weight was tied to another (a target
+    `lm_head`), the two now differ: every tie of word embeddings is dissolved, in the configuration too. AdapterError,
+    with the model unchanged, where `merge` raises it.
+    """
+    record = attachment(model)
+    tied = _tied_names(model)
+    merge(model)
+    _take_off(model, record)
+    left = dict(model.named_parameters(remove_duplicate=False))
+    groups = [kept for group in tied if (kept := [name for name in group if name in left])]
+    if any(len({id(left[name]) for name in group}) > 1 for group in groups):
+        _untie(model, groups)
+    return model
+
+
+def _take_off(model: nn.Module, record: Attachment) -> nn.Module:
     record.config.uninstall(model)
     narrow_head(model, record)
     delattr(model, _RECORD)
+    model.__dict__.pop(_STARTED, None)
+    model.__dict__.pop(_SAVE, None)
     _set_trainable(model, record.trainable_before)
     return model
 
@@ -259,6 +315,30 @@ def check_attachable(model: nn.Module) -> None:
             "they are on the meta device between calls, where nothing can be put beside them; load the model without "
             "offloading (device_map={'': 0}, or none), in a narrower dtype if it does not fit"
         )
+
+
+def _tied_names(model: nn.Module) -> list[list[str]]:
+    """Groups of names under which one parameter is registered; those of the base as without a method."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name.replace(".base_layer.", "."))
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _untie(model: nn.Module, tied: list[list[str]]) -> None:
+    """Separate every tied parameter, so that all are saved, and say so in the configuration."""
+    for first, *others in tied:
+        trainable = model.get_parameter(first).requires_grad
+        for name in others:
+            parent, _, child = name.rpartition(".")
+            holder = model.get_submodule(parent)
+            setattr(holder, child, nn.Parameter(holder.get_parameter(child).detach().clone(), requires_grad=trainable))
+    config: Any = model.config
+    for part in {id(one): one for one in (config, config.get_text_config())}.values():
+        part.tie_word_embeddings = False
+    for module in model.modules():
+        if hasattr(module, "all_tied_weights_keys"):
+            module.all_tied_weights_keys = {}  # type: ignore[assignment]
 
 
 def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
@@ -299,7 +379,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     base's).
     """
     record = attachment(model)
-    if record.config.trains_base:
+    if record.config.trains_base and record.config.owned_tensors(model) is None:
         return {name: parameter for name, parameter in model.named_parameters() if name not in record.head}
     owned = owned_ids(model)
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in owned}
@@ -318,11 +398,50 @@ def owned_ids(model: nn.Module) -> set[int]:
     }
 
 
+# --- a selection that nobody makes ------------------------------------------------------------
+
+
+def start_selection(model: nn.Module) -> None:
+    """A callback that selects says so in its `on_start`: no warning is due while it does its work."""
+    setattr(model, _STARTED, True)
+
+
+def warn_if_unfinished(model: nn.Module, stacklevel: int = 3) -> None:
+    """ReplicationWarning where training should have removed adapters or cut ranks and has not."""
+    reason = attachment(model).config.unfinished(model)
+    if reason is not None:
+        warnings.warn(
+            f"{reason}: the selection has not run. Train with callbacks=[SelectionCallback()] in transformers.Trainer, "
+            "or Selection(model, optimizer, total_steps) in your own loop, both from `replication`",
+            ReplicationWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _watch_for_a_selection(model: nn.Module) -> None:
+    """Warn at the tenth backward pass, not only at `save`, where nothing has called `start_selection`."""
+    if type(attachment(model).config).unfinished is MethodConfig.unfinished:
+        return
+    there, passes = weakref.ref(model), 0
+
+    def count(_: torch.Tensor) -> None:
+        nonlocal passes
+        passes, trained = passes + 1, there()
+        if trained is None or attached_config(trained) is None or hasattr(trained, _STARTED):
+            handle.remove()
+        elif passes == _PATIENCE:
+            handle.remove()
+            warn_if_unfinished(trained, stacklevel=4)
+
+    handle = next(iter(trainable_parameters(model).values())).register_post_accumulate_grad_hook(count)
+
+
 def merge(model: nn.Module) -> nn.Module:
     """Fold the attached method into the base weights, in place; merging twice is merging once.
 
-    A no-op for `full` and `frozen`; AdapterError for `solo_connection`, whose update is not a change of any
-    weight.
+    A no-op for methods that add no module. AdapterError, with the model unchanged, for `solo_connection` and the
+    bottleneck adapters, whose update is not a change of any weight, and where a merged weight is not finite in the
+    model's dtype (beyond 65504 in float16).
     """
     attachment(model).config.merge(model)
     return model
@@ -357,6 +476,31 @@ def fill(shape: tuple[int, ...], like: torch.Tensor, draw: Any = None) -> nn.Par
     return nn.Parameter(value.to(device=like.device, dtype=_float_type(like)))
 
 
+class SavePretrained:
+    """`model.save_pretrained` while a method is attached: what Trainer and `model.push_to_hub` call.
+
+    An object, not a function, so that copies and pickles of the model bind it to themselves.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, save_directory: Any, *values: Any, **options: Any) -> None:
+        """As `replication.pretrained.save_pretrained`, which is built on this module."""
+        pretrained = import_module("replication.pretrained")
+        pretrained.save_pretrained(self.model, save_directory, *values, **options)
+
+
+def check_finite(name: str, merged: torch.Tensor) -> None:
+    """AdapterError naming the module `name` if a merged weight, in its final dtype, is not finite everywhere."""
+    if merged.is_meta or bool(merged.isfinite().all()):
+        return
+    raise AdapterError(
+        f"{name}: the merged weight is not finite in {str(merged.dtype).removeprefix('torch.')}: keep the adapter "
+        "attached, or merge into the model in bfloat16 or float32"
+    )
+
+
 def is_narrow(tensor: torch.Tensor) -> bool:
     """Whether it holds floats of less than 32 bits."""
     return tensor.is_floating_point() and tensor.dtype.itemsize < 4
@@ -376,7 +520,7 @@ def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> t
         named[name].data = named[name].detach().float()
         named[name].grad = None
     for module in _holders(model, names):
-        module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        module.register_forward_pre_hook(cast_inputs, with_kwargs=True)
     return names
 
 
@@ -390,7 +534,7 @@ def narrow_head(model: nn.Module, record: Attachment) -> None:
         named[name].data = named[name].detach().to(dtype)
         named[name].grad = None
     for module in _holders(model, record.widened):
-        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is _cast_inputs]:
+        for key in [key for key, hook in module._forward_pre_hooks.items() if hook is cast_inputs]:
             del module._forward_pre_hooks[key]
             module._forward_pre_hooks_with_kwargs.pop(key, None)
 
@@ -399,9 +543,10 @@ def _holders(model: nn.Module, names: Iterable[str]) -> list[nn.Module]:
     return [model.get_submodule(name) for name in dict.fromkeys(name.rpartition(".")[0] for name in names)]
 
 
-def _cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+def cast_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """A hook before a module: its inputs take the dtype of its own parameters."""
     replica: dict[str, torch.Tensor] = getattr(module, "_former_parameters", {})  # nn.DataParallel's have no parameters
-    dtype = next(p.dtype for p in (*module.parameters(recurse=False), *replica.values()) if p.is_floating_point())
+    dtype = next(p.dtype for p in (*module.parameters(), *replica.values()) if p.is_floating_point())
 
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,8 @@ def _vocabulary(model: nn.Module) -> int | None:
         embeddings = root.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    return embeddings.weight.shape[0] if isinstance(embeddings, nn.Embedding) else None
+    plain = getattr(embeddings, "base_layer", embeddings)  # inside a wrapper of PEFT's
+    return plain.weight.shape[0] if isinstance(plain, nn.Embedding) else None
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -106,3 +108,28 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         prefix = next(name for name, child in model.named_children() if child is body)
         head.update(pooler.named_parameters(prefix=f"{prefix}.pooler"))
     return head
+
+
+def refuse_peft(model: nn.Module) -> None:
+    """AdapterError, with the fix, for a PeftModel and for a model that PEFT has put layers into."""
+    if "peft" not in sys.modules:
+        return
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    kind = type(model).__name__
+    if isinstance(model, PeftModel):
+        undo = "get_base_model()" if model.active_peft_config.is_prompt_learning else "unload()"
+        merged = "" if "get" in undo else ", or `model.merge_and_unload()` with its adapter in the weights"
+        raise AdapterError(
+            f"{kind} is PEFT's wrapper, with {', '.join(map(repr, model.peft_config))} in it: attach to the base "
+            f"model, which `model.{undo}` gives back without{merged}; `load(base, folder)` reads the folder that its "
+            "save_pretrained writes"
+        )
+    base: Any = BaseTunerLayer
+    layer = next((name for name, module in model.named_modules() if isinstance(module, base)), None)
+    if layer is not None:
+        raise AdapterError(
+            f"{kind} has layers of PEFT in it ({layer}): take them out with `unload()` or `merge_and_unload()` of the "
+            "PEFT model that put them in, or load the base model again"
+        )

@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from replication.errors import AdapterError
 from replication.methods.shared.base import AdapterModule
 from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.quantized import check_wrappable, foreign_layers
 
 ROLES: dict[str, tuple[str, ...]] = {
     "query": ("q_proj", "query", "query_proj", "q_lin", "q", "Wq", "q_attn"),
@@ -31,6 +32,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("attention.dense", "self_attention.dense", "self_attn.dense"),
     ),
 }
+FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
+"""Second projection of the feedforward network, by its names in Hugging Face models."""
 WHOLE = "whole"
 
 
@@ -135,8 +138,21 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
             raise AdapterError(
                 f"target {target!r} matches no linear module of {type(model).__name__}; use a role "
                 f"({', '.join(ROLES)}) or the end of one of these names: {', '.join(patterns) or 'none'}"
+                + foreign_layers(model)
             )
+    check_wrappable({name: candidates[name] for name in found})
     return found
+
+
+def feedforward_projections(model: nn.Module) -> list[str]:
+    """Names of the feedforward networks' second projections, in module order."""
+    return [name for name in _linear_modules(model) if is_feedforward(name)]
+
+
+def is_feedforward(name: str) -> bool:
+    """Whether a module of this name is the second projection of a feedforward network."""
+    attention = _ends_with(name, "attention.output.dense")
+    return not attention and any(_ends_with(name, end) for end in FEEDFORWARD)
 
 
 def _linear_modules(model: nn.Module) -> dict[str, nn.Module]:

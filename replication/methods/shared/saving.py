@@ -1,16 +1,19 @@
 """Saving what a method trains, and loading it on a base model.
 
-A folder holds `adapter_config.json` (format_version, method, config, base, parameter_count,
-and the `structure` of a method whose modules change during training) and
-`adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
+A folder holds `adapter_model.safetensors`: every adapter parameter and buffer, fixed random ones included since a
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
 weights once; `frozen` saves no tensor. Tensors keep their dtype: float32 adapters of a bfloat16 model are saved and
 loaded as float32. Learned scalars, of shape (1,) in memory, have shape () in files. Base weights are not saved
-otherwise: the same base must be given to `load`. No pickle is read or written.
+otherwise: the same base must be given to `load`. Beside it are `adapter_config.json`, which describes it (`FIELDS`),
+and `README.md`, a model card made from that description. No pickle is read or written.
+
+`load` also reads the folders that `model.save_pretrained` and Trainer write (`replication.pretrained`).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError, DataError
-from replication.fileio import read_json, write_bytes, write_json
+from replication.fileio import read_json, sha256_bytes, sha256_file, write_bytes, write_json, write_text
 from replication.methods.shared.base import (
     SCALAR_NAMES,
     MethodConfig,
@@ -32,12 +35,22 @@ from replication.methods.shared.base import (
     detach,
     owned_ids,
     uncompiled,
+    warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
+from replication.methods.shared.card import CARD_NAME, card_facts, render_card
+from replication.methods.shared.peft_import import load_stock, read_stock
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+PRETRAINED_CONFIG_NAME = "replication_config.json"
+PRETRAINED_WEIGHTS_NAME = "model.safetensors"
+BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
+FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
+"""What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
+tensors, absent in folders of earlier releases; `card`, facts for the model card.
+"""
 
 
 def saved_state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -46,44 +59,39 @@ def saved_state(model: nn.Module) -> dict[str, torch.Tensor]:
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
     persistent = set(model.state_dict())
     tensors.update((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
-    if record.config.trains_base:
+    if record.config.trains_base and record.config.owned_tensors(model) is None:
         return tensors
     owned = owned_ids(model)
     return {name: tensor for name, tensor in tensors.items() if id(tensor) in owned or name in record.head}
 
 
-def save(model: nn.Module, directory: str | Path) -> Path:
+def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | None = None) -> Path:
     """Write the attached method to `directory` (made if missing); merged or not, the same bytes. Returns the
     folder.
 
+    `card`: facts for the model card (`replication.methods.shared.card.FACTS`), such as data, profile and scores.
     The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
-    all processes call this together, and the first writes whole tensors. AdapterError if nothing is attached or the
-    model is on the meta device.
+    all processes call this together, and the first writes whole tensors. ReplicationWarning where a configured
+    selection has not run. AdapterError if nothing is attached or the model is on the meta device; ConfigError for a
+    fact that the card does not have.
     """
     model = uncompiled(model)
-    config = attachment(model).config
+    facts = card_facts({"base_model": _hub_name(model), **(card or {})})
+    warn_if_unfinished(model)
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
-    description = {
-        "format_version": FORMAT_VERSION,
-        "method": config.method,
-        "config": config_settings(config),
-        "base": describe_base(model),
-        "parameter_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
-    structure = config.structure(model)
-    if structure is not None:
-        description["structure"] = structure
     directory = Path(directory)
-    tensors = {name: _as_stored(name, tensor) for name, tensor in state.items()}
+    data = tensor_bytes(state, scalars=True)  # every process gathers
+    description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
     try:
         if not sharded or torch.distributed.get_rank() == 0:
             (directory / CONFIG_NAME).unlink(missing_ok=True)
-            write_bytes(directory / WEIGHTS_NAME, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+            write_bytes(directory / WEIGHTS_NAME, data)
+            write_text(directory / CARD_NAME, render_card(description))
             write_json(directory / CONFIG_NAME, description)
     finally:
         if sharded:
@@ -91,10 +99,39 @@ def save(model: nn.Module, directory: str | Path) -> Path:
     return directory
 
 
-def _as_stored(name: str, tensor: Any) -> torch.Tensor:
-    """A tensor as files hold it: whole, on the CPU, and a learned scalar with shape ()."""
-    whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole.detach().to("cpu").contiguous().reshape(stored_shape(name, whole.shape))
+def _hub_name(model: nn.Module) -> str | None:
+    """The name on the hub that the base was loaded by; None for a folder of this machine."""
+    name = str(getattr(model, "name_or_path", "") or "")
+    return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists() else None
+
+
+def tensor_bytes(tensors: Mapping[str, Any], *, scalars: bool = False) -> bytes:
+    """A safetensors file of these tensors, gathered where they are sharded; with `scalars` each learned scalar has
+    shape () and not that of the model, (1,).
+    """
+    whole = {name: _whole(tensor) for name, tensor in tensors.items()}
+    if scalars:
+        whole = {name: tensor.reshape(stored_shape(name, tensor.shape)) for name, tensor in whole.items()}
+    return safetensors.torch.save(whole, metadata={"format": "pt"})
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """The description of the attached method, without what concerns the file of its tensors."""
+    config = attachment(model).config
+    structure = config.structure(model)
+    return {
+        "format_version": FORMAT_VERSION,
+        "method": config.method,
+        "config": config_settings(config),
+        "base": describe_base(model),
+        "parameter_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        **({} if structure is None else {"structure": structure}),
+    }
+
+
+def _whole(tensor: Any) -> torch.Tensor:
+    whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().to("cpu").contiguous()
 
 
 def stored_shape(name: str, shape: torch.Size) -> torch.Size:
@@ -104,26 +141,46 @@ def stored_shape(name: str, shape: torch.Size) -> torch.Size:
 
 def read_config(directory: str | Path) -> MethodConfig:
     """Configuration of a saved adapter, without its tensors; AdapterError names the file and the field."""
-    path = Path(directory) / CONFIG_NAME
-    return _parse(path, _read_description(path))
+    path, _ = saved_files(directory)
+    return _parse(path, read_description(path))
+
+
+def saved_files(directory: str | Path) -> tuple[Path, Path]:
+    """Description and tensors of a saved adapter: what `save` wrote, or `save_pretrained`, whichever came last."""
+    folder = Path(directory)
+    if not _is_own(folder / CONFIG_NAME) and (folder / PRETRAINED_CONFIG_NAME).is_file():
+        return folder / PRETRAINED_CONFIG_NAME, folder / PRETRAINED_WEIGHTS_NAME
+    names = [name for name in (WEIGHTS_NAME, PRETRAINED_WEIGHTS_NAME) if (folder / name).is_file()]
+    return folder / CONFIG_NAME, folder / (names or [WEIGHTS_NAME])[0]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a description in this project's format; PEFT's file has the same name."""
+    try:
+        content = read_json(path)
+    except DataError:
+        return False
+    return isinstance(content, dict) and "format_version" in content
 
 
 def load(model: nn.Module, directory: str | Path) -> nn.Module:
     """Attach a saved adapter to its base `model`, in place; returns the model, with torch's random state
-    untouched.
+    untouched. The folder is one that `save` wrote, or PEFT's `save_pretrained` (see peft_import).
 
     AdapterError, with the model unchanged, names the file and the field: a missing or damaged file, another
-    format version, an unknown method, another base, missing or unexpected tensors, other shapes, another
-    method attached.
+    format version, an unknown field or method, another base, missing or unexpected tensors, other shapes, values
+    that are not finite, another method attached.
     """
-    path, weights = Path(directory) / CONFIG_NAME, Path(directory) / WEIGHTS_NAME
+    path, weights = saved_files(directory)
     check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
-    description = _read_description(path)
+    if (stock := read_stock(path)) is not None:
+        return load_stock(model, path, stock, read_tensors(weights, {}))
+    description = read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)
-    tensors = _read_tensors(weights)
+    tensors = read_tensors(weights, description)
     try:
         attach(model, config)
     except AdapterError as error:
@@ -132,7 +189,9 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
         if "structure" in description:
             _restructure(path, config, model, description["structure"])
         expected = saved_state(model)
-        _check_tensors(weights, tensors, expected)
+        if path.name == PRETRAINED_CONFIG_NAME and not config.adds_modules:  # beside all of the base's other tensors
+            tensors = {name: tensor for name, tensor in tensors.items() if name in expected}
+        _check_tensors(weights, config, tensors, expected)
     except AdapterError:
         detach(model)
         raise
@@ -142,7 +201,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     return model
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """The content of a description; AdapterError names the file, and a field that is missing, wrong or unknown."""
     try:
         description = read_json(path)
     except DataError as error:
@@ -156,6 +216,10 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"
         )
+    for where, known, content in (("", FIELDS, description), ("base.", BASE_FIELDS, description["base"])):
+        if unknown := sorted(set(content) - set(known)):
+            names = ", ".join(where + name for name in unknown)
+            raise AdapterError(f"{path}: unknown field(s) {names}; valid fields are {', '.join(known)}")
     return description
 
 
@@ -175,7 +239,9 @@ def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: 
 
 def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> None:
     actual = describe_base(model)
-    saved = {"vocabulary": actual["vocabulary"], **description["base"]}  # not in files of earlier releases
+    saved = dict(description["base"])
+    if None in (saved.get("vocabulary"), actual["vocabulary"]):  # not in files of earlier releases
+        saved["vocabulary"] = actual["vocabulary"]
     for key, value in actual.items():
         if saved.get(key) != value:
             resize = f", or call model.resize_token_embeddings({saved[key]})" if key == "vocabulary" else ""
@@ -185,17 +251,27 @@ def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> No
             )
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, description: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The file of tensors; AdapterError if it is missing, damaged or not the one described."""
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; the adapter's tensors are missing")
     try:
         with safe_open(path, framework="pt") as handle:
-            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path}: not a complete safetensors file ({error})") from error
+    stated = description.get("sha256")
+    if stated is not None and (actual := sha256_file(path)) != stated:
+        raise AdapterError(
+            f"{path}: damaged or exchanged: its sha256 is {actual}, field 'sha256' of the configuration is {stated!r}; "
+            "copy the folder again, or save again"
+        )
+    return tensors
 
 
-def _check_tensors(path: Path, tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def _check_tensors(
+    path: Path, config: MethodConfig, tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
+) -> None:
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unexpected:
         parts = [
@@ -208,6 +284,13 @@ def _check_tensors(path: Path, tensors: dict[str, torch.Tensor], expected: dict[
             raise AdapterError(f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(shapes[0])}")
         if tensor.dtype.is_floating_point != expected[name].dtype.is_floating_point:
             raise AdapterError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name].dtype}")
+        trained = isinstance(expected[name], nn.Parameter)  # a buffer of the base may be infinite, such as a mask
+        if tensor.dtype.is_floating_point and (trained or config.adds_modules) and not bool(tensor.isfinite().all()):
+            number = int((~tensor.isfinite()).sum())
+            raise AdapterError(
+                f"{path}: tensor {name!r} has {number} value(s) that are NaN or infinite: the training diverged or the "
+                "file is damaged; use an earlier checkpoint or train again"
+            )
 
 
 def _first(names: list[str], shown: int = 5) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.judge.claims import judge
 from analysis.judge.study import Study
+from analysis.judge.weightlora_claims import dominant
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import load_profile
 from analysis.load.searches import read_memory
@@ -35,6 +36,15 @@ def make(write_task_runs, tmp_path, monkeypatch):
         return weightlora_verdicts(profile, Study.of(load_profile(runs)))
 
     return judged
+
+
+@pytest.mark.parametrize(
+    ("effects", "text"),
+    [((-0.167, -0.054, -0.026), "mostly task 0 (−0.167)"), ((0.01, -0.2), "mostly task 1 (−0.200)"),
+     ((0.1, 0.1, 0.1), ""), ((0.1, -0.1), "")],
+)  # fmt: skip
+def test_the_task_that_makes_up_most_of_a_difference_is_named(effects, text):
+    assert dominant({f"task {number} on MiniLM-L6": effect for number, effect in enumerate(effects)}) == text
 
 
 def test_there_is_one_verdict_a_claim(task_study):
@@ -127,7 +137,7 @@ def test_the_first_claim_has_the_counts(task_study):
 
 @pytest.mark.parametrize(
     ("peak", "everything", "outcome"),
-    [(400, 800, "holds"), (800, 800, "does not hold"), (795, 800, "holds for some K")],
+    [(400, 800, "less memory"), (800, 800, "no less memory"), (795, 800, "less memory for some K")],
 )
 def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, outcome):
     tasks_module.write_memory(tmp_path)

@@ -134,7 +134,7 @@ def test_untested_comparisons_are_a_line_a_reason_and_none_is_lost():
 
 def test_published_measured_and_detectable_are_side_by_side():
     compared = row(drafts=[Draft("CoLA", question())], published="+0.0025 BLEU")
-    counted = row("counted", outcome="holds")
+    counted = row("counted", outcome="holds", unit="fewer")
     counted.judged.__dict__["cases"] = (
         Case("a", "counted", "found", effects=(0.355,)), Case("b", "counted", "found", effects=(0.385,)),
     )  # fmt: skip
@@ -142,7 +142,7 @@ def test_published_measured_and_detectable_are_side_by_side():
     lines = [dict(zip(block.headers, line, strict=True)) for line in block.rows]
     assert (lines[0]["Published"], lines[0]["Measured here"]) == ("+0.0025 BLEU", "+0.100 accuracy")
     assert float(lines[0]["Could detect"]) == pytest.approx(compared.shown.finding.detectable, abs=5e-4)
-    assert (lines[1]["Published"], lines[1]["Measured here"]) == ("no figure", "35.5 % to 38.5 % less")
+    assert (lines[1]["Published"], lines[1]["Measured here"]) == ("no figure", "35.5 % to 38.5 % fewer")
     assert (lines[1]["Could detect"], lines[1]["Verdict"]) == ("–", "counted: holds")
     assert counts_line([compared, counted]) == "1 supported, 1 counted"
 
@@ -152,8 +152,8 @@ def test_published_measured_and_detectable_are_side_by_side():
     [
         ("supported", {}, 0.1, "95 % +0.080 to +0.120"),
         ("cannot_tell", {}, 0.001, "to find 0.03: 3 seeds on these items or 531 items with these seeds"),
-        ("not_tested", {"waiting": "2 of 5 tasks have run"}, 0.1, "2 of 5 tasks have run"),
-        ("counted", {"outcome": "holds"}, 0.1, "holds"),
+        ("not_tested", {"waiting": "2 of 5 tasks", "brief": "mostly CoLA"}, 0.1, "2 of 5 tasks; mostly CoLA"),
+        ("counted", {"outcome": "holds", "brief": "on one backbone"}, 0.1, "on one backbone"),
         ("depends_on_analysis", {}, 0.1, "equally good measures disagree"),
     ],
 )

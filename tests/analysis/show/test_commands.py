@@ -39,13 +39,13 @@ def test_runs_of_other_forms_show_their_primary_score(runs_command, task_runs):
     assert lines[0].split() == ["Run", "Status", "Seeds", "Metric", "Score", "Disk"]
     lora = next(line for line in lines if line.startswith("cpu/my-cola-lora "))
     assert "Matthews correlation" in lora
-    listed = json.loads(runs_command("--root", task_runs.parent, "--json").output)
+    listed = json.loads(runs_command("--root", task_runs.parent, "--json").stdout)
     assert {run["form"] for run in listed} == {"classification"}
     assert listed[0]["scores"]["matthews_correlation"] is not None
 
 
 def test_json_holds_the_same_and_more(runs_command, root):
-    listed = json.loads(runs_command("--root", root, "--json").output)
+    listed = json.loads(runs_command("--root", root, "--json").stdout)
     assert [run["experiment"] for run in listed] == ["frozen", "full", "lora", "solo_connection"]
     solo = listed[-1]
     assert solo["profile"] == "quick"
@@ -60,20 +60,20 @@ def test_json_holds_the_same_and_more(runs_command, root):
 def test_runs_that_predict_one_class_are_named_in_both_forms(runs_command, project_root):
     root = project_root / "runs"
     name = "cola-2000-weight-lora-plus"
-    listed = {run["experiment"]: run for run in json.loads(runs_command("--root", root, "--json").output)}
+    listed = {run["experiment"]: run for run in json.loads(runs_command("--root", root, "--json").stdout)}
     assert listed[name]["label"] == "WeightLoRA+ (K=6→3, r=8→16)"
     assert listed[name]["constant"] == "one class in 7 of 8 seeds"
     assert sorted(listed[name]["constant_seeds"]) == sorted({18, 52, 1917, 101, 404, 2718, 31415})
     assert (listed["cola-2000-majority"]["label"], listed["cola-2000-majority"]["constant"]) == ("Majority class", "")
     assert (listed["sst2-1000-lora"]["constant"], listed["sst2-1000-lora"]["constant_seeds"]) == ("", [])
-    text = runs_command("--root", root, "--profile", "cpu").output
+    text = runs_command("--root", root, "--profile", "cpu").stdout
     assert f"cpu/{name}: predicts one class in 7 of 8 seeds" in text.splitlines()
     assert "cola-2000-majority: predicts" not in text
 
 
 def test_one_profile_only(runs_command, root):
     assert "quick/lora" in runs_command("--root", root, "--profile", "quick").output
-    assert json.loads(runs_command("--root", root, "--profile", "cpu", "--json").output) == []
+    assert json.loads(runs_command("--root", root, "--profile", "cpu", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,18 @@ def test_one_profile_only(runs_command, root):
     [
         ([], "`make reproduce` makes those of the quick profile"),
         (["--profile", "cpu"], "`make reproduce-cpu` makes those of the cpu profile"),
-        (["--profile", "none"], "Profiles that can be made: quick, cpu, paper"),
     ],
 )
 def test_an_empty_state_says_how_to_make_runs(runs_command, tmp_path, arguments, command):
     result = runs_command("--root", tmp_path / "runs", *arguments)
     assert result.exit_code == 0
     assert command in result.output
+
+
+def test_an_unknown_profile_or_folder_is_refused(runs_command, tmp_path):
+    unknown = runs_command("--root", tmp_path / "runs", "--profile", "none")
+    assert "valid profiles: quick, cpu, paper" in str(unknown.exception)
+    assert "no such folder" in str(runs_command("--root", tmp_path / "absent" / "runs").exception)
 
 
 def test_a_broken_run_is_listed_with_its_problem(runs_command, write_runs, tmp_path):
@@ -121,10 +126,10 @@ def test_a_profile_of_runs_is_one_name(runs_command, tmp_path):
 
 
 CLAIM_KEYS = {
-    "id", "paper", "number", "claim", "verdict", "outcome", "reason", "profile", "published", "measured", "comparison",
-    "metric", "effect", "interval", "adjusted_interval", "over_items", "over_seeds", "adjusted_p", "detectable",
-    "target", "seeds_needed", "items_needed", "seeds", "seed_count", "cases", "comparisons", "counted", "runs", "needs",
-    "rule", "source", "standing",
+    "id", "paper", "number", "claim", "verdict", "outcome", "reason", "profile", "published", "measured", "why",
+    "comparison", "metric", "effect", "interval", "adjusted_interval", "over_items", "over_seeds", "adjusted_p",
+    "detectable", "target", "seeds_needed", "items_needed", "seeds", "seed_count", "cases", "comparisons", "counted",
+    "runs", "needs", "rule", "source", "standing",
 }  # fmt: skip
 
 
@@ -148,7 +153,7 @@ def outputs(quick_runs):
         for more in (["--full"], ["--json"], [])
     ]
     assert [result.exit_code for result in results] == [0, 0, 0], [result.output for result in results]
-    return results[0].output, json.loads(results[1].output), results[2].output
+    return results[0].output, json.loads(results[1].output), results[2].stdout
 
 
 def test_json_has_stable_keys(outputs):
@@ -191,7 +196,8 @@ def test_without_full_each_claim_has_its_verdict_and_its_numbers_alone(outputs):
     for claim in found["claims"]:
         assert claim["claim"] in words
         assert f"{claim['number']}. {claim['verdict'].replace('_', ' ')}:" in words
-        assert (claim["published"] or "no figure published") in words
+        assert (claim["published"] or "no figure") in words
+        assert claim["why"] in words
     assert "None" not in text
     assert text.splitlines()[-1] == "Why, with intervals: replicate compare --profile quick --full"
 
@@ -200,7 +206,7 @@ def test_a_profile_without_runs_says_how_to_make_them(compare_command, tmp_path)
     result = compare_command("--profile", "cpu", "--root", tmp_path)
     assert result.exit_code == 0
     assert "`make reproduce-cpu` makes those of the cpu profile" in result.output
-    found = json.loads(compare_command("--profile", "cpu", "--root", tmp_path, "--json").output)
+    found = json.loads(compare_command("--profile", "cpu", "--root", tmp_path, "--json").stdout)
     assert {claim["verdict"] for claim in found["claims"]} == {"not_tested"}
     assert found["published_vs_measured"] == []
 
@@ -214,5 +220,5 @@ def test_problems_are_told(compare_command, write_runs, tmp_path):
     runs = write_runs(tmp_path / "runs", items=4, experiments=["lora"], seeds=[18])
     (runs / "lora" / "scores.json").write_text("{", encoding="utf-8")
     assert "scores.json: not valid JSON" in compare_command("--root", tmp_path).output
-    found = json.loads(compare_command("--root", tmp_path, "--json").output)
+    found = json.loads(compare_command("--root", tmp_path, "--json").stdout)
     assert any("lora (failed)" in problem for problem in found["problems"])

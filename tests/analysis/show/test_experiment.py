@@ -35,7 +35,7 @@ def test_shows_settings_curves_scores_and_files_within_80_columns(show, root):
 
 
 def test_json_agrees_with_the_files(show, root):
-    found = json.loads(show("solo_connection", "--root", root, "--json").output)
+    found = json.loads(show("solo_connection", "--root", root, "--json").stdout)
     folder = root / "quick" / "solo_connection"
     assert found["settings"]["skip_length"] == 2
     assert found["files"] == {p.as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}

@@ -122,7 +122,7 @@ def test_a_shown_power_never_claims_more_than_there_is(value):
 
 def test_table_and_json_agree(command):
     arguments = (*NUMBERS, "--items", 630, "--difference", 0.01, "--difference", 0.03, "--difference", 0.2)
-    content = json.loads(command(*arguments, "--json").output)
+    content = json.loads(command(*arguments, "--json").stdout)
     lines = command(*arguments).output.splitlines()
     assert [row["difference"] for row in content["rows"]] == [0.01, 0.03, 0.2]
     for row in content["rows"]:
@@ -134,7 +134,7 @@ def test_table_and_json_agree(command):
 
 
 def test_json_holds_rule_spread_and_limits(command):
-    content = json.loads(command(*NUMBERS, "--items", 630, "--comparisons", 5, "--json").output)
+    content = json.loads(command(*NUMBERS, "--items", 630, "--comparisons", 5, "--json").stdout)
     assert content["schema_version"] == 1
     assert content["rule"]["alpha"] == ALPHA
     assert content["rule"]["level"] == pytest.approx(ALPHA / 5)
@@ -147,7 +147,7 @@ def test_json_holds_rule_spread_and_limits(command):
 
 
 def test_the_default_differences_stand_round_the_margin(command):
-    rows = json.loads(command(*NUMBERS, "--json").output)["rows"]
+    rows = json.loads(command(*NUMBERS, "--json").stdout)["rows"]
     assert [row["difference"] for row in rows] == [0.005, 0.01, 0.015, 0.02, 0.03, 0.05]
     margin = load_judgement().measures["accuracy"].keeps_within
     assert margin in [row["difference"] for row in rows]
@@ -186,7 +186,7 @@ def test_what_is_not_known_is_not_called_impossible(command):
 
 
 def test_two_runs_give_the_spread_of_their_difference(command, root, task_runs):
-    content = json.loads(command(*TWO, "--root", root, "--json").output)
+    content = json.loads(command(*TWO, "--root", root, "--json").stdout)
     first, second = load_profile(task_runs, ["my-cola-weight_lora-k3", "my-cola-lora"])
     found = Study.of([first, second]).difference(first, second)
     assert content["source"]["metric"] == "matthews_correlation"
@@ -280,7 +280,7 @@ def test_the_curve_is_a_described_svg_or_a_png(command, tmp_path):
 
 
 def test_json_with_a_curve_is_json_alone(command, tmp_path):
-    assert json.loads(command(*NUMBERS, "--curve", tmp_path / "a.svg", "--json").output)["rows"]
+    assert json.loads(command(*NUMBERS, "--curve", tmp_path / "a.svg", "--json").stdout)["rows"]
 
 
 def test_the_command_is_registered_and_costs_nothing_until_called(project_root):

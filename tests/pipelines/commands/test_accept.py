@@ -111,7 +111,7 @@ def is_stale(stage: str) -> bool:
 
 def test_nothing_is_stale_where_no_code_was_edited(project):
     before = Path("dvc.lock").read_bytes()
-    outcome = json.loads(run("--json").output)
+    outcome = json.loads(run("--json").stdout)
     assert (outcome["accepted"], outcome["sample"], outcome["differences"]) == ([], {}, [])
     assert Path("dvc.lock").read_bytes() == before
 
@@ -121,7 +121,7 @@ def test_an_edit_that_changes_no_value_is_accepted(project):
     edit()
     assert is_stale("finetune@sentiment-lora")
     result = run("--json")
-    outcome = json.loads(result.output)
+    outcome = json.loads(result.stdout)
     assert result.exit_code == 0
     assert outcome["differences"] == []
     assert set(outcome["sample"].popitem()[1]) == set(EXPERIMENTS)
@@ -140,7 +140,7 @@ def test_outputs_that_are_absent_keep_their_hashes(project):
     for folder in ("prepared", "weights", *(f"runs/quick/{key}/adapter" for key in EXPERIMENTS)):
         shutil.rmtree(folder)
     edit()
-    assert json.loads(run("--json").output)["left"] == {}
+    assert json.loads(run("--json").stdout)["left"] == {}
     after = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     assert {name: stage["outs"] for name, stage in after.items()} == {name: s["outs"] for name, s in before.items()}
 
@@ -159,7 +159,7 @@ def test_one_value_that_differs_refuses_all_and_names_the_file(project):
 def test_code_that_cannot_run_its_cells_any_more_leaves_them_stale(project):
     edit()
     Path("fails").touch()
-    outcome = json.loads(run("--json").output)
+    outcome = json.loads(run("--json").stdout)
     assert outcome["accepted"] == []
     assert "finetune@sentiment-lora fails with" in outcome["left"]["predict@sentiment-weight-lora"]
 
@@ -181,7 +181,7 @@ def test_a_dependency_that_a_stage_no_longer_has_leaves_the_lock(project):
     stages = yaml.safe_load(Path("dvc.yaml").read_text())
     stages["stages"]["score"]["do"]["deps"].remove("replication/examples.py")
     Path("dvc.yaml").write_text(yaml.safe_dump(stages))
-    assert {"score@sentiment-lora", "score@sentiment-weight-lora"} == set(json.loads(run("--json").output)["accepted"])
+    assert {"score@sentiment-lora", "score@sentiment-weight-lora"} == set(json.loads(run("--json").stdout)["accepted"])
     entry = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["score@sentiment-lora"]
     assert "replication/examples.py" not in {dep["path"] for dep in entry["deps"]}
 
@@ -210,7 +210,7 @@ def test_changed_data_and_changed_settings_stay_stale(project):
     content["experiments"]["sentiment-lora"]["learning_rate"] *= 2
     Path("params.yaml").write_text(yaml.safe_dump(content))
     (Path("runs/quick/sentiment-weight-lora/adapter") / "weights").write_text("y")
-    outcome = json.loads(run("--json").output)
+    outcome = json.loads(run("--json").stdout)
     assert "experiments.sentiment-lora" in outcome["left"]["finetune@sentiment-lora"]
     assert "adapter has changed" in outcome["left"]["predict@sentiment-weight-lora"]
     assert "finetune@sentiment-weight-lora" in outcome["accepted"]

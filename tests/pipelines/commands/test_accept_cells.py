@@ -114,6 +114,21 @@ def test_every_kind_of_result_is_compared(homes):
     ]
 
 
+def test_an_adapter_is_compared_by_its_tensors_and_by_the_fields_that_both_sides_have(homes):
+    folders = [home / "runs/quick/sentiment-weight-lora/adapter/seed-18" for home in homes]
+    description = {"method": "weight_lora", "config": {"rank": 2}}
+    (folders[0] / "adapter_config.json").write_text(json.dumps(description))
+    newer = {**description, "sha256": "1", "card": {}}
+    (folders[1] / "adapter_config.json").write_text(json.dumps(newer))
+    (folders[1] / "README.md").write_text("# A card\n")
+    assert found(homes) == []
+    (folders[0] / "adapter_config.json").write_text(json.dumps({**newer, "sha256": "2"}))
+    assert found(homes) == []
+    edit_json(folders[1] / "adapter_config.json", lambda content: content["config"].update(rank=3))
+    (line,) = found(homes)
+    assert line.endswith("adapter/seed-18/adapter_config.json: config: rank: 2 and 3")
+
+
 def _nudged(text: str) -> str:
     """The same curve with its second logged loss changed in the last digit."""
     header, first, second, *rest = text.splitlines()

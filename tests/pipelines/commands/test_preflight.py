@@ -36,7 +36,7 @@ def test_a_line_for_each_experiment_that_can_train(replicate):
 
 def test_json_holds_what_was_found(replicate):
     result = replicate("--only", "*-weight-lora", "--only", "headlines-*", "--json")
-    found = json.loads(result.output)
+    found = json.loads(result.stdout)
     assert [one["experiment"] for one in found] == ["headlines-lora", "sentiment-weight-lora"]
     assert found[0]["splits"]["dev"] == {"rows": 0, "examples": 0, "longest": 0, "truncated": 0, "odd": {}}
     assert all(one["adapter_bytes"] > 0 and one["problems"] == [] for one in found)

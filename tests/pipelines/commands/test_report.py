@@ -22,7 +22,7 @@ def test_names_the_page_and_opens_it(run, monkeypatch, project_root):
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
     assert run("--profile", "cpu").output == "reports/cpu/index.html\n"
     assert not opened
-    assert json.loads(run("--open", "--json").output) == {"profile": "quick", "page": "reports/quick/index.html"}
+    assert json.loads(run("--open", "--json").stdout) == {"profile": "quick", "page": "reports/quick/index.html"}
     assert opened == [(project_root / "reports/quick/index.html").as_uri()]
 
 

@@ -74,8 +74,10 @@ def test_committed_runs_agree_and_what_cannot_be_recomputed_is_counted(home, com
     assert "ok: quick/sentiment-baseline-majority: 6 files compared, 3 scores and 5 counts recomputed" in lines
     assert "not run: quick/sentiment-dora" in lines
     assert "ok: quick/lora: 12 files compared, 10 scores and 12 counts recomputed" in lines
-    assert [f"  not recomputed: {name}: no Java" in lines for name in NO_JAVA] == [True] * 3
-    assert sum("not recomputed: total of seed" in line and "pretraining.txt" in line for line in lines) == 15
+    assert any(line == f"  not recomputed: {', '.join(NO_JAVA)}: no Java" for line in lines)
+    totals = [line for line in lines if "not recomputed: total of seed" in line and "pretraining.txt" in line]
+    assert sum(line.count("total of seed") for line in totals) == 15
+    assert len(totals) == 5  # the reason once an experiment
     assert lines[-3].startswith("6 experiments ok, 0 with a mismatch, 0 incomplete, 10 not run;")
     assert lines[-1] == "18 not recomputed"
 

@@ -1,7 +1,7 @@
 import hashlib
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,7 @@ NOWHERE = "file:///nowhere/corpus.zip"
 def no_settings(monkeypatch, tmp_path):
     monkeypatch.delenv("REPLICATION_MIRROR", raising=False)
     monkeypatch.setenv("REPLICATION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "WAITS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -152,35 +153,93 @@ def test_a_damaged_cached_copy_is_replaced(home):
     assert fetch("corpus.zip", SHA, home.as_uri()).read_bytes() == DATA
 
 
-class Broken(BaseHTTPRequestHandler):
-    """Announces more than it sends on /short, and knows nothing else."""
+class Faulty(BaseHTTPRequestHandler):
+    """Plays the first fault of `faults` that is left, and then serves DATA, parts of it too where `resumes`."""
+
+    faults: list[str]
+    resumes = True
+    asked: list[str | None]
 
     def do_GET(self):
-        self.send_response(200 if self.path == "/short" else 404)
-        self.send_header("Content-Length", str(len(DATA)))
+        self.asked.append(self.headers.get("Range"))
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        if fault == "redirect":
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+            return
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if self.resumes else 0
+        data = DATA[::-1] if fault == "other bytes" else DATA
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        self.send_header("Content-Length", str(len(DATA) - start))
         self.end_headers()
-        self.wfile.write(DATA[:7])
+        self.wfile.write(data[start : start + 7] if fault in ("cut", "stall") else data[start:])
+        if fault == "stall":
+            self.wfile.flush()
+            stalled.wait(10)
 
     def log_message(self, *args):
         pass
 
 
+stalled = threading.Event()
+
+
 @pytest.fixture
-def server():
-    with HTTPServer(("127.0.0.1", 0), Broken) as http:
+def server(monkeypatch):
+    """Its address; `Faulty.faults` says what it does next."""
+    monkeypatch.setattr(Faulty, "faults", [], raising=False)
+    monkeypatch.setattr(Faulty, "asked", [], raising=False)
+    stalled.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
+        yield f"http://127.0.0.1:{http.server_port}/corpus.zip"
+        stalled.set()
         http.shutdown()
         thread.join()
 
 
-@pytest.mark.parametrize(("path", "complaint"), [("/short", "cut off"), ("/other", "404")])
-def test_http_failures_are_explained(tmp_path, server, path, complaint):
+@pytest.mark.parametrize(
+    ("faults", "complaint", "requests"),
+    [(["cut"] * 4, "cut off after 28 of 42", 4), (["404"], "404", 1), (["503"] * 9, "503", 4)],
+)
+def test_faults_that_stay_are_explained_after_a_bounded_number_of_attempts(
+    tmp_path, server, faults, complaint, requests
+):
+    Faulty.faults = list(faults)
     with pytest.raises(DataError, match=complaint) as caught:
-        fetch("corpus.zip", SHA, server + path)
-    assert server + path in str(caught.value)
+        fetch("corpus.zip", SHA, server)
+    assert server in str(caught.value)
+    assert len(Faulty.asked) == requests
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+@pytest.mark.parametrize(
+    "faults", [["503"], ["cut"], ["cut", "cut"], ["stall"], ["500", "cut", "429"], ["redirect"], ["redirect", "cut"]]
+)
+def test_faults_that_pass_are_got_over(tmp_path, server, faults, resumes, monkeypatch, capsys):
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2 if "stall" in faults else 30.0)
+    monkeypatch.setattr(Faulty, "resumes", resumes)
+    Faulty.faults = list(faults)
+    found = fetch("corpus.zip", SHA, server)
+    assert found.read_bytes() == DATA
+    assert leftovers(tmp_path) == [found.name]
+    assert capsys.readouterr().err.count("trying again") == len([fault for fault in faults if fault != "redirect"])
+    if "cut" in faults or "stall" in faults:
+        assert any(asked and asked.startswith("bytes=7") for asked in Faulty.asked)
+
+
+def test_a_file_that_changes_between_two_attempts_is_read_from_the_start(server):
+    Faulty.faults = ["cut", "other bytes"]
+    assert fetch("corpus.zip", SHA, server).read_bytes() == DATA
+    assert Faulty.asked == [None, "bytes=7-", None]
 
 
 @pytest.mark.parametrize("sha", ["", "abc", SHA.upper(), SHA + "0"])

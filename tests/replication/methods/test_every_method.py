@@ -1,5 +1,6 @@
 """Laws that hold for every method on GPT-2, Llama and BART: their bodies are in `replication.testing.laws`."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from replication.errors import AdapterError
 from replication.methods import adapter_parameters, attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods.adapter_h import AdapterHConfig
+from replication.methods.adapter_l import AdapterLConfig
 from replication.methods.frozen import FrozenConfig
+from replication.methods.ft_top2 import FtTop2Config
 from replication.methods.full import FullConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.random_lora import RandomLoraConfig
@@ -35,6 +39,9 @@ CONFIGS = {
     "weight_lora": WeightLoraConfig(rank=2, keep=2),
     "weight_lora_plus": WeightLoraPlusConfig(rank=2, expansions=1),
     "random_lora": RandomLoraConfig(rank=2, keep=2),
+    "adapter_h": AdapterHConfig(bottleneck=4),
+    "adapter_l": AdapterLConfig(bottleneck=4),
+    "ft_top2": FtTop2Config(),
 }
 MODULES = ("lora", "solo", "solo_sparse", "solo_own_autoencoders", "weight_lora")
 MAIN = ("full", "frozen", "lora", "solo", "solo_sparse", "solo_with_lora")
@@ -82,6 +89,11 @@ def test_saved_and_loaded_under_another_seed_gives_the_same_logits(model, name, 
     laws.loads_what_it_saves(model, CONFIGS[name], tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_merged_and_unloaded_it_is_a_plain_model(model, name, tmp_path):
+    laws.merges_into_a_plain_model(model, CONFIGS[name], tmp_path)
+
+
 @pytest.mark.parametrize("name", MAIN)
 def test_cached_decoding_gives_the_uncached_logits_and_text(model, name):
     laws.decodes_with_a_cache(model, CONFIGS[name])
@@ -125,6 +137,24 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, name, reentrant)
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_bfloat16_model(model, name, order, tmp_path):
     laws.keeps_bfloat16(model, CONFIGS[name], before=order == "before", directory=tmp_path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_model_cast_after_attaching_is_of_one_dtype_and_comes_apart(tiny_gpt2, name, tmp_path):
+    """As the documentation of attach says, adapters too: it runs, has gradients, saves, loads, unmerges, detaches."""
+    base = laws.logits_of(tiny_gpt2.to(torch.bfloat16), some_ids())
+    model = laws.stir(attach(tiny_gpt2, CONFIGS[name]), size=0.0 if name == "full" else 0.1).to(torch.float16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    if name != "frozen":
+        laws.loss_of(model, some_ids()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in trainable_parameters(model).values())
+    stirred = laws.logits_of(model, some_ids())
+    if "solo" not in name:
+        unmerge(merge(model))
+    again = load(detach(copy.deepcopy(model)), save(model, tmp_path)).to(torch.float16)
+    for one in (model, again):
+        assert torch.equal(laws.logits_of(one, some_ids()), stirred)
+    torch.testing.assert_close(laws.logits_of(detach(model), some_ids()).to(base), base, atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

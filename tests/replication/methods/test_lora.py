@@ -6,11 +6,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods import attach, detach, load, merge, save, trainable_parameters, unmerge
+from replication.methods import (
+    attach,
+    attached_config,
+    detach,
+    load,
+    merge,
+    merge_and_unload,
+    save,
+    trainable_parameters,
+    unmerge,
+)
 from replication.methods.lora import LoraConfig, lora_layers
+from replication.testing import laws
 
 
 def logits_of(model, seed=3):
@@ -340,3 +352,50 @@ def test_the_base_layer_stays_what_it_was(tiny_gpt2):
     assert wrapper.bias is plain.bias
     detach(tiny_gpt2)
     assert tiny_gpt2.transformer.h[0].attn.c_attn is plain
+
+
+@pytest.mark.parametrize("call", [merge, merge_and_unload])
+def test_a_merge_that_overflows_in_float16_names_the_module_and_changes_nothing(tiny_llama, call):
+    model = attach(tiny_llama.to(torch.float16), LoraConfig(rank=2))
+    with torch.no_grad():
+        for pair in (layer.updates()[0][1] for layer in list(lora_layers(model).values())[1:]):
+            pair.lora_A.fill_(100.0)
+            pair.lora_B.fill_(100.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(AdapterError, match=r"layers\.0\.self_attn\.v_proj: the merged weight is not finite in float16"):
+        call(model)
+    assert not any(layer.merged for layer in lora_layers(model).values())
+    assert attached_config(model) == LoraConfig(rank=2)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2", "tiny_bart"])
+def test_a_merged_head_is_no_longer_tied_and_survives_from_pretrained(request, fixture, tmp_path):
+    model = request.getfixturevalue(fixture)
+    embedding = model.get_input_embeddings().weight
+    laws.merges_into_a_plain_model(model, LoraConfig(rank=2, targets=("lm_head",)), tmp_path)
+    assert model.get_input_embeddings().weight is embedding
+    assert model.lm_head.weight is not embedding
+    assert not model.config.tie_word_embeddings
+
+
+def test_weights_that_were_tied_and_not_merged_stay_tied(tiny_gpt2):
+    merge_and_unload(stir(attach(tiny_gpt2, LoraConfig(rank=2))))
+    assert tiny_gpt2.lm_head.weight is tiny_gpt2.transformer.wte.weight
+    assert tiny_gpt2.config.tie_word_embeddings
+
+
+def test_a_trained_head_is_rounded_to_the_models_dtype(tmp_path):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    base = LlamaForSequenceClassification(LlamaConfig(**shape, num_attention_heads=4, pad_token_id=0))
+    base.save_pretrained(tmp_path / "base")
+    base = LlamaForSequenceClassification.from_pretrained(tmp_path / "base", dtype=torch.bfloat16).eval()
+    model = stir(attach(base, LoraConfig(rank=2)))
+    head = model.score.weight.detach().clone()
+    merge_and_unload(model).save_pretrained(tmp_path)
+    assert head.dtype == torch.float32
+    assert torch.equal(model.score.weight, head.bfloat16())
+    again = LlamaForSequenceClassification.from_pretrained(tmp_path, dtype="auto").eval()
+    assert again.dtype == torch.bfloat16
+    assert torch.equal(logits_of(again), logits_of(model))

@@ -273,7 +273,7 @@ def test_after_every_projection_at_most_k_weights_are_left(keep, rank_by, warmup
 
 def test_a_projection_is_the_hard_threshold_of_the_weights_after_their_step():
     seen = []
-    original = module.SelectionCallback._project
+    original = module.WeightLoraCallback._project
 
     def spy(self, weights, keep, step):
         before = torch.cat([weight.detach().clone() for weight in weights.values()])
@@ -282,7 +282,7 @@ def test_a_projection_is_the_hard_threshold_of_the_weights_after_their_step():
         seen.append(torch.equal(after, hard_threshold(before, keep, "magnitude")))
         assert (before < 0).any()
 
-    with mock.patch.object(module.SelectionCallback, "_project", spy):
+    with mock.patch.object(module.WeightLoraCallback, "_project", spy):
         fit(WeightLoraConfig(rank=2, keep=2, rank_by="magnitude", selection_steps=6, weight_learning_rate=5000.0))
     assert seen == [True] * 4
 
@@ -307,7 +307,7 @@ def test_removal_changes_no_logit_and_leaves_nothing_behind(keep, seed, rank_by)
     )
     candidates, gone = {}, []
 
-    class Look(module.SelectionCallback):
+    class Look(module.WeightLoraCallback):
         def on_step_end(self, run):
             run.model.eval()
             before = logits_of(run.model)
@@ -360,7 +360,7 @@ def test_the_backward_pass_ends_at_the_first_adapter_that_is_left():
         return output.logits[:, -1].square().sum(), batch["attention_mask"].sum()
 
     model = tiny(config)
-    with mock.patch.object(module.SelectionCallback, "_project", force):
+    with mock.patch.object(module.WeightLoraCallback, "_project", force):
         train(
             model, TRAIN, [], TRAINING, seed=3, pad_id=0,
             callback=config.training_callback(TRAINING), loss_function=loss,
@@ -482,7 +482,7 @@ def test_a_selection_that_leaves_nothing_is_refused():
                 weight.zero_()
 
     with (
-        mock.patch.object(module.SelectionCallback, "_project", clear),
+        mock.patch.object(module.WeightLoraCallback, "_project", clear),
         pytest.raises(TrainingError, match="step 5: every importance weight is zero"),
     ):
         fit(config)

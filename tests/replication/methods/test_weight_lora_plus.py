@@ -41,7 +41,7 @@ def logits_of(model):
         return model(input_ids=torch.arange(1, 9)[None]).logits
 
 
-class Looking(module.SelectionCallback):
+class Looking(module.WeightLoraCallback):
     """Notes the logits before and after the end of every step, and the optimizer's steps of each pair."""
 
     def on_step_end(self, run):

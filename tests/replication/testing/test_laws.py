@@ -66,6 +66,10 @@ class ShiftConfig(MethodConfig):
 
         return hook
 
+    def merge(self, model):
+        if self.fault != "merge loses":
+            super().merge(model)
+
     def uninstall(self, model):
         if self.fault != "hook stays":
             for shift in model.test_shift:
@@ -108,6 +112,7 @@ def test_methods_of_the_package_keep_them_too(config):
         ("looks around", "decodes with a cache"),
         ("looks around", "ignores padding"),
         ("hook stays", "detaches completely"),
+        ("merge loses", "merges into a plain model"),
     ],
 )
 def test_each_fault_breaks_its_law(fault, law):
@@ -123,6 +128,18 @@ def test_registering_makes_a_name_known(monkeypatch):
     monkeypatch.delitem(REGISTERED, ShiftConfig.method)
     assert register_method(ShiftConfig) is ShiftConfig
     assert REGISTERED["test_shift"] is ShiftConfig
+
+
+def test_a_law_that_cannot_hold_is_exempt_with_its_reason():
+    class Moved(ShiftConfig):
+        def exempt_laws(self):
+            return {"starts as the base": "it starts elsewhere"}
+
+    checks = check_method(Moved(fault="start"), models=("gpt2",))
+    assert [str(check) for check in checks if check.exempt] == [
+        "exempt  gpt2   starts as the base: it starts elsewhere"
+    ]
+    assert not {"keeps bfloat16", "works under autocast"} & {check.law for check in checks if check.fault}
 
 
 def test_a_check_says_in_one_line_what_is_wrong():

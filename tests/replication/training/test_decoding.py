@@ -411,6 +411,19 @@ def test_batches_hold_contexts_of_like_length_longest_first(monkeypatch: pytest.
     assert batches == [[20, 12, 8], [6, 4, 3], [1]]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prompt_runs_once_and_not_once_a_beam(family) -> None:
+    model, tokenizer, shapes = random_model(family, 12, seed=1), word_tokenizer(12), []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    config = DecodingConfig(beams=4, max_new_tokens=5, batch_size=2)
+    generate(model, tokenizer, [words([1, 2, 3, 4]), words([5, 6])], config, separator=SEPARATOR)
+    hook.remove()
+    assert shapes[0] == (2, 4)  # five tokens with the separator, which generate takes itself
+    assert set(shapes[1:]) == {(8, 1)}
+
+
 def test_the_room_left_bounds_the_text() -> None:
     model, tokenizer = random_model("gpt2", 12, seed=1, positions=16), word_tokenizer(12)
     config = DecodingConfig(beams=3, length_penalty=9.0, no_repeat_ngram=0)

@@ -29,7 +29,19 @@ def methods_in(modules):
 
 
 def test_every_name_of_a_record_is_a_method_of_that_name():
-    names = ("baseline", "frozen", "full", "lora", "peft_baselines", "random_lora", "solo_connection", "weight_lora")
+    names = (
+        "adapter_h",
+        "adapter_l",
+        "baseline",
+        "frozen",
+        "ft_top2",
+        "full",
+        "lora",
+        "peft_baselines",
+        "random_lora",
+        "solo_connection",
+        "weight_lora",
+    )
     assert set(method_names()) >= {*names, "weight_lora_plus"}
     for name in method_names():
         assert method_class(name).method == name
@@ -44,6 +56,9 @@ BUILT_ON = {
     "weight_lora_plus": {"lora", "weight_lora"},
     "random_lora": {"lora"},
     "peft_baselines": set(),
+    "adapter_h": set(),
+    "adapter_l": set(),
+    "ft_top2": set(),
 }
 # torch is imported once; each method then in a process of its own.
 EACH_ALONE = """
@@ -106,7 +121,9 @@ class DroppedConfig(MethodConfig):
 def test_what_methods_are_built_from_is_no_method():
     for name in NOT_METHODS:
         assert (Path(registry.FOLDER) / name).is_dir() or (Path(registry.FOLDER) / f"{name}.py").is_file()
-        with pytest.raises(ConfigError, match="unknown; valid names are baseline, frozen, full, lora"):
+        with pytest.raises(
+            ConfigError, match="unknown; valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
+        ):
             method_class(name)
 
 

@@ -1,6 +1,7 @@
 """The saved form: what it holds, that it repeats, and a clear error for every way it can be wrong."""
 
 import copy
+import hashlib
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from replication.fileio import sha256_file
 from replication.methods import attach, attached_config, detach, load, read_config, save, trainable_parameters
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
+from replication.methods.shared.saving import FIELDS
 from replication.methods.solo_connection import SoloConnectionConfig
 from replication.methods.weight_lora import WeightLoraConfig
 from replication.testing.laws import logits_of, some_ids, stir
@@ -31,9 +33,16 @@ def edit_config(folder, **changes):
 
 
 def edit_tensors(folder, change):
+    """Other tensors in a folder as earlier releases wrote it: without a checksum."""
     tensors = load_file(folder / "adapter_model.safetensors")
     change(tensors)
     save_file(tensors, folder / "adapter_model.safetensors")
+    forget_checksum(folder)
+
+
+def forget_checksum(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}))
 
 
 def refused(model, folder, message):
@@ -55,6 +64,8 @@ def test_the_configuration_says_what_it_is(saved, tiny_gpt2):
     assert written["config"]["lora"]["targets"] == ["query", "value"]
     assert written["base"] == {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "vocabulary": 97}
     assert written["parameter_count"] == sum(p.numel() for p in trainable_parameters(tiny_gpt2).values())
+    assert written["sha256"] == hashlib.sha256((saved / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert set(written) <= set(FIELDS)
     assert read_config(saved) == SOLO
 
 
@@ -64,6 +75,7 @@ def test_only_the_adapter_is_written_and_the_mask_with_it(saved, tiny_gpt2):
     masks = {"solo_connection.encoder.mask", "solo_connection.decoder.mask"}
     assert names == set(trainable_parameters(tiny_gpt2)) | masks
     assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
@@ -112,7 +124,7 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
     [
         ({"format_version": 2}, "'format_version' is 2; this version reads 1"),
         ({"format_version": "1"}, "'format_version' is '1', expected int"),
-        ({"method": "lorra"}, r"'lorra'.*frozen, full, lora"),
+        ({"method": "lorra"}, r"'lorra'.*frozen, ft_top2, full, lora"),
         ({"method": None}, "'method' is None"),
         ({"config": {"rank": 4, "size": 1}}, "size.*rank"),
         ({"config": {"rank": 0}}, "rank=0"),
@@ -122,11 +134,34 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
         ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 12}}, "'base.blocks' is 12.*6"),
         ({"base": {"class": "GPT3", "width": 32, "blocks": 6}}, "'base.class' is 'GPT3'.*GPT2LMHeadModel"),
         ({"base": {}}, "'base.class' is None"),
+        ({"rank": 4, "Method": "lora"}, r"unknown field\(s\) Method, rank; valid fields are format_version, method"),
+        ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "heads": 2}}, r"base\.heads; valid.*width"),
+        ({"sha256": "0" * 64}, r"adapter_model\.safetensors: damaged or exchanged"),
     ],
 )
 def test_a_wrong_field_is_named(saved, tiny_gpt2, changes, message):
     edit_config(saved, **changes)
-    refused(tiny_gpt2, saved, rf"adapter_config\.json.*{message}")
+    refused(tiny_gpt2, saved, message)
+
+
+def test_a_flipped_bit_is_refused(saved, tiny_gpt2):
+    path = saved / "adapter_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    refused(tiny_gpt2, saved, r"damaged or exchanged.*'sha256'")
+
+
+def test_a_folder_without_a_checksum_is_read_as_before(saved, tiny_gpt2):
+    forget_checksum(saved)
+    (saved / "README.md").unlink()
+    assert attached_config(load(tiny_gpt2, saved)) == SOLO
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(saved, tiny_gpt2, value):
+    edit_tensors(saved, lambda tensors: tensors["solo_connection.encoder.bias"].__setitem__(2, value))
+    refused(tiny_gpt2, saved, r"'solo_connection\.encoder\.bias' has 1 value\(s\) that are NaN or infinite")
 
 
 def test_another_base_is_refused(saved, tiny_llama):
