@@ -239,7 +239,7 @@ def test_a_file_that_does_not_say_the_vocabulary_is_loaded(saved, tiny_gpt2):
 
 WITH_SCALARS = {
     "solo": SoloConnectionConfig(rank=2),
-    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",)),
+    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",), selection_steps=None),
 }
 GOLDEN = {
     "solo": "e81917a6c0a78748fc13a05f36b059deb6dbbf4f1d26613102b714a957634ebd",
