@@ -73,7 +73,8 @@ def _vocabulary(model: nn.Module) -> int | None:
         embeddings = root.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    return embeddings.weight.shape[0] if isinstance(embeddings, nn.Embedding) else None
+    plain = getattr(embeddings, "base_layer", embeddings)  # inside a wrapper of PEFT's
+    return plain.weight.shape[0] if isinstance(plain, nn.Embedding) else None
 
 
 def is_sharded(module: nn.Module) -> bool:

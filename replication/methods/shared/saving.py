@@ -29,11 +29,12 @@ from replication.methods.shared.base import (
     MethodConfig,
     attach,
     attachment,
-    check_weights_are_here,
+    check_attachable,
     config_from_dict,
     config_settings,
     detach,
     owned_ids,
+    uncompiled,
     warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
@@ -75,6 +76,7 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     selection has not run. AdapterError if nothing is attached or the model is on the meta device; ConfigError for a
     fact that the card does not have.
     """
+    model = uncompiled(model)
     facts = card_facts({"base_model": _hub_name(model), **(card or {})})
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
@@ -171,7 +173,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     that are not finite, another method attached.
     """
     path, weights = saved_files(directory)
-    check_weights_are_here(model)
+    check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     if (stock := read_stock(path)) is not None:
@@ -241,7 +243,9 @@ def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: 
 
 def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> None:
     actual = describe_base(model)
-    saved = {"vocabulary": actual["vocabulary"], **description["base"]}  # not in files of earlier releases
+    saved = dict(description["base"])
+    if None in (saved.get("vocabulary"), actual["vocabulary"]):  # not in files of earlier releases
+        saved["vocabulary"] = actual["vocabulary"]
     for key, value in actual.items():
         if saved.get(key) != value:
             resize = f", or call model.resize_token_embeddings({saved[key]})" if key == "vocabulary" else ""

@@ -219,6 +219,11 @@ def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_compiled_model_saves_what_it_was_compiled_from(saved, tiny_gpt2, tmp_path):
+    folder = save(torch.compile(attach(tiny_gpt2, SOLO)), tmp_path / "compiled")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in saved.iterdir()}
+
+
 # --- the vocabulary ------------------------------------------------------------
 
 
@@ -243,7 +248,7 @@ def test_a_file_that_does_not_say_the_vocabulary_is_loaded(saved, tiny_gpt2):
 
 WITH_SCALARS = {
     "solo": SoloConnectionConfig(rank=2),
-    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",)),
+    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",), selection_steps=None),
 }
 GOLDEN = {
     "solo": "e81917a6c0a78748fc13a05f36b059deb6dbbf4f1d26613102b714a957634ebd",
