@@ -73,7 +73,8 @@ def _vocabulary(model: nn.Module) -> int | None:
         embeddings = root.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    return embeddings.weight.shape[0] if isinstance(embeddings, nn.Embedding) else None
+    weight = getattr(embeddings, "weight", None)  # of a wrapper too
+    return len(weight) if isinstance(weight, nn.Parameter) else None
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -44,7 +44,7 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
-BASE_FIELDS = ("class", "width", "blocks")
+BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
 FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
 tensors, absent in folders of earlier releases; `card`, facts for the model card.
