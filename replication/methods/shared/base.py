@@ -228,7 +228,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             "attach to a freshly loaded model"
         )
     refuse_peft(model)
-    _check_weights_are_here(model)
+    check_weights_are_here(model)
     head = tuple(head_parameters(model))
     check_trainable(config.method, model, head, config.trains_base)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -291,7 +291,7 @@ def _take_off(model: nn.Module, record: Attachment) -> nn.Module:
     return model
 
 
-def _check_weights_are_here(model: nn.Module) -> None:
+def check_weights_are_here(model: nn.Module) -> None:
     """AdapterError where some weights are not in their modules: offloaded by accelerate, or sharded by FSDP2."""
     kind = type(model).__name__
     if any(is_sharded(module) for module in model.modules()):

@@ -29,6 +29,7 @@ from replication.methods.shared.base import (
     MethodConfig,
     attach,
     attachment,
+    check_weights_are_here,
     config_from_dict,
     config_settings,
     detach,
@@ -82,7 +83,7 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
     directory = Path(directory)
-    data = tensor_bytes(state)  # every process gathers
+    data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
     try:
         if not sharded or torch.distributed.get_rank() == 0:
@@ -102,10 +103,14 @@ def _hub_name(model: nn.Module) -> str | None:
     return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists() else None
 
 
-def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """A safetensors file of these tensors."""
-    stored = {name: _as_stored(name, tensor) for name, tensor in tensors.items()}
-    return safetensors.torch.save(stored, metadata={"format": "pt"})
+def tensor_bytes(tensors: Mapping[str, Any], *, scalars: bool = False) -> bytes:
+    """A safetensors file of these tensors, gathered where they are sharded; with `scalars` each learned scalar has
+    shape () and not that of the model, (1,).
+    """
+    whole = {name: _whole(tensor) for name, tensor in tensors.items()}
+    if scalars:
+        whole = {name: tensor.reshape(stored_shape(name, tensor.shape)) for name, tensor in whole.items()}
+    return safetensors.torch.save(whole, metadata={"format": "pt"})
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -122,10 +127,9 @@ def describe(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _as_stored(name: str, tensor: Any) -> torch.Tensor:
-    """A tensor as files hold it: whole, on the CPU, and a learned scalar with shape ()."""
-    whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole.detach().to("cpu").contiguous().reshape(stored_shape(name, whole.shape))
+def _whole(tensor: Any) -> torch.Tensor:
+    whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().to("cpu").contiguous()
 
 
 def stored_shape(name: str, shape: torch.Size) -> torch.Size:
@@ -166,7 +170,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     that are not finite, another method attached.
     """
     path, weights = saved_files(directory)
-    if all(parameter.is_meta for parameter in model.parameters()):  # of offloaded weights `attach` speaks
+    check_weights_are_here(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     if (stock := read_stock(path)) is not None:
         return load_stock(model, path, stock, read_tensors(weights, {}))

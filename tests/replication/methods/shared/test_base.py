@@ -93,10 +93,10 @@ def test_the_methods_are_known_by_name():
 def test_an_unknown_method_lists_the_valid_ones():
     with pytest.raises(
         ConfigError,
-        match=r"'lorra'.*frozen, full, lora, peft_baselines, random_lora, solo_connection, weight_lora",
+        match=r"'lorra'.*baseline, frozen, ft_top2, full, lora, peft_baselines, random_lora, solo_connection",
     ):
         method_config("lorra")
-    with pytest.raises(ConfigError, match="frozen, full, lora"):
+    with pytest.raises(ConfigError, match="frozen, ft_top2, full, lora"):
         config_from_dict({"rank": 3})
 
 
@@ -308,7 +308,7 @@ def test_a_base_with_offloaded_weights_is_refused_and_unchanged(tiny_gpt2, where
         assert all(parameter.requires_grad for parameter in tiny_gpt2.parameters())
         assert tiny_gpt2.state_dict().keys() == state.keys()
         assert attached_config(tiny_gpt2) is None
-    with pytest.raises(AdapterError, match=r"adapter_config\.json: cannot be attached.*offloaded"):
+    with pytest.raises(AdapterError, match="offloaded"):
         load(tiny_gpt2, folder)
 
 

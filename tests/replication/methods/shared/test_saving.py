@@ -124,7 +124,7 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
     [
         ({"format_version": 2}, "'format_version' is 2; this version reads 1"),
         ({"format_version": "1"}, "'format_version' is '1', expected int"),
-        ({"method": "lorra"}, r"'lorra'.*frozen, full, lora"),
+        ({"method": "lorra"}, r"'lorra'.*frozen, ft_top2, full, lora"),
         ({"method": None}, "'method' is None"),
         ({"config": {"rank": 4, "size": 1}}, "size.*rank"),
         ({"config": {"rank": 0}}, "rank=0"),
