@@ -8,10 +8,11 @@ by PEFT's type, how each goes in and out, and which tensors are its own. Impleme
    `adapter_layers` blocks, by default of all. PEFT knows Llama, Mistral and GPT-2.
 3. `xlora` (Buehler and Buehler 2024, arXiv 2402.07148) mixes LoRA adapters that were trained before:
    `settings.adapters` names their folders, in PEFT's format, which `export_peft_lora` writes too. Its scalings need the
-   whole text: it runs without a cache, twice through the base.
+   whole text: it runs without a cache, twice through the base, and for one thread at a time.
 4. `shadow` runs a small copy of the backbone beside the blocks of a decoder. Where a call has labels, PEFT's auxiliary
    loss is added to the model's; a loss that is taken from the logits has none. What PEFT makes but never reads, an
-   embedding table in GPT-2's copy and the update behind the last block, is left out or does not train.
+   embedding table in GPT-2's copy and the update behind the last block, is left out or does not train. PEFT keeps the
+   state of a call in one object: one thread at a time.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ EXEMPT: dict[str, dict[str, str]] = {
     **{name: {"starts as the base": _NO_START} for name in EMBEDDED},
     "cpt": {
         "starts as the base": "the tokens of cpt_token_ids stand before the input from the start",
-        "copies independently": "every call bounds the deltas anew, which moves their last bits",
+        **dict.fromkeys(
+            ("merges into a plain model", "copies independently", "keeps threads apart"),
+            "every call bounds the deltas anew, which moves their last bits",
+        ),
     },
     **{name: {"starts as the base": _NO_START, "checkpoints the same gradients": _NO_CHECKPOINTS} for name in CACHED},
     "adaption_prompt": {
@@ -77,6 +81,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         "starts as the base": "it mixes adapters that were trained",
         "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",
         "checkpoints the same gradients": "AdapterError: the second pass would not have the mixture",
+        "keeps threads apart": "one thread at a time: its first pass switches the experts of the model off",
         "attaches without memory": "AdapterError: it reads adapters from disk",
     },
 }
@@ -136,8 +141,8 @@ class _Mixed:
             with self.tuner._enable_peft_forward_hooks():
                 return self.model(*args, **{**kwargs, "use_cache": False})
         finally:
-            self.inside.discard(thread)
             self.tuner.internal_xlora_scalings = None  # part of a graph: a copy of the model would fail
+            self.inside.discard(thread)
 
 
 class _Uncached:

@@ -146,6 +146,13 @@ def read_config(directory: str | Path) -> MethodConfig:
     return _parse(path, read_description(path))
 
 
+def check_saved(directory: str | Path) -> None:
+    """AdapterError for a damaged description of an adapter of this project or of PEFT, before its base is loaded."""
+    path, _ = saved_files(directory)
+    if read_stock(path) is None:
+        read_config(directory)
+
+
 def saved_files(directory: str | Path) -> tuple[Path, Path]:
     """Description and tensors of a saved adapter: what `save` wrote, or `save_pretrained`, whichever came last."""
     folder = Path(directory)
@@ -210,6 +217,8 @@ def read_description(path: Path) -> dict[str, Any]:
         raise AdapterError(f"{error}; expected an adapter saved by replication.methods.save") from error
     if not isinstance(description, dict):
         raise AdapterError(f"{path}: must hold a JSON object")
+    if "peft_type" in description and "format_version" not in description:
+        raise AdapterError(f"{path}: is an adapter of PEFT, whose method depends on the model: use load(model, folder)")
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
