@@ -61,7 +61,10 @@ EXEMPT: dict[str, dict[str, str]] = {
     **{name: {"starts as the base": _NO_START} for name in EMBEDDED},
     "cpt": {
         "starts as the base": "the tokens of cpt_token_ids stand before the input from the start",
-        "copies independently": "every call bounds the deltas anew, which moves their last bits",
+        **dict.fromkeys(
+            ("copies independently", "keeps threads apart", "merges into a plain model"),
+            "every call bounds the deltas anew, which moves their last bits",
+        ),
     },
     **{name: {"starts as the base": _NO_START, "checkpoints the same gradients": _NO_CHECKPOINTS} for name in CACHED},
     "adaption_prompt": {
@@ -73,7 +76,9 @@ EXEMPT: dict[str, dict[str, str]] = {
     "adamss": {"attaches without memory": "AdapterError: it clusters the columns of the weights"},
     "frod": {"attaches without memory": "AdapterError: it decomposes the weights"},
     "shira": {"attaches without memory": "AdapterError: it chooses entries of the weights"},
+    "shadow": {"keeps threads apart": "PEFT keeps the states of a call on its modules: one thread at a time"},
     "xlora": {
+        "keeps threads apart": "PEFT keeps the mixture of a call on its modules: one thread at a time",
         "starts as the base": "it mixes adapters that were trained",
         "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",
         "checkpoints the same gradients": "AdapterError: the second pass would not have the mixture",
