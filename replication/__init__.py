@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         trainable_parameters,
         unmerge,
     )
+    from replication.peft_export import export_peft_lora
     from replication.selecting import Selection
     from replication.trainer import SelectionCallback
 
@@ -35,6 +36,7 @@ _HOME = {
     "attach": _METHODS,
     "attached_config": _METHODS,
     "detach": _METHODS,
+    "export_peft_lora": "replication.peft_export",
     "load": _METHODS,
     "merge": _METHODS,
     "merge_and_unload": _METHODS,
@@ -54,6 +56,7 @@ __all__ = [
     "attach",
     "attached_config",
     "detach",
+    "export_peft_lora",
     "load",
     "merge",
     "merge_and_unload",

@@ -57,10 +57,11 @@ def export(
         import torch
 
         from replication.backbones import load_model
-        from replication.methods import load, read_config
+        from replication.methods import load
+        from replication.methods.shared.saving import check_saved
         from replication.peft_export import export_peft_lora
 
-        read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
+        check_saved(adapter)  # a damaged adapter is reported before gigabytes of weights are read
         more: dict[str, Any] = {} if labels is None else {"num_labels": labels}
         with torch.random.fork_rng(devices=[]):
             model = load(load_model(backbone, _weights(known, weights), task=task, **more), adapter)

@@ -121,13 +121,14 @@ def _generate(
 
     with working(f"loading {name}"):
         from replication.backbones import load_model, load_tokenizer
-        from replication.methods import load, read_config
+        from replication.methods import load
+        from replication.methods.shared.saving import check_saved
         from replication.training.decoding import DecodingConfig, generate
         from replication.training.device import default_device
         from replication.training.progress import progress_bar
 
         config = DecodingConfig(**settings)
-        read_config(adapter)  # a damaged adapter is reported before gigabytes of weights are read
+        check_saved(adapter)  # a damaged adapter is reported before gigabytes of weights are read
         tokenizer = load_tokenizer(name, directory)
         model = load(load_model(name, directory), adapter).to(default_device())
     contexts = [linearise(parse_mr(text)) for text in requests]

@@ -53,7 +53,11 @@ class AdapterModule(nn.Module):
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError)."""
+    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError).
+
+    `trains_base`: weights of the model itself train, in the dtype that they have. `adds_modules`: False where the model
+    stays a plain one.
+    """
 
     method: ClassVar[str] = ""
     trains_base: ClassVar[bool] = False
@@ -426,14 +430,15 @@ def _watch_for_a_selection(model: nn.Module) -> None:
 
     def count(_: torch.Tensor) -> None:
         nonlocal passes
-        passes, trained = passes + 1, there()
-        if trained is None or attached_config(trained) is None or hasattr(trained, _STARTED):
+        passes, carrier = passes + 1, there()
+        if carrier is None or attached_config(carrier) is None or hasattr(carrier, _STARTED):
             handle.remove()
         elif passes == _PATIENCE:
             handle.remove()
-            warn_if_unfinished(trained, stacklevel=4)
+            warn_if_unfinished(carrier, stacklevel=4)
 
-    handle = next(iter(trainable_parameters(model).values())).register_post_accumulate_grad_hook(count)
+    if trained := list(trainable_parameters(model).values()):
+        handle = trained[0].register_post_accumulate_grad_hook(count)
 
 
 def merge(model: nn.Module) -> nn.Module:

@@ -73,8 +73,8 @@ def _vocabulary(model: nn.Module) -> int | None:
         embeddings = root.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    plain = getattr(embeddings, "base_layer", embeddings)  # inside a wrapper of PEFT's
-    return plain.weight.shape[0] if isinstance(plain, nn.Embedding) else None
+    weight = getattr(getattr(embeddings, "base_layer", embeddings), "weight", None)  # inside a wrapper of PEFT's
+    return len(weight) if isinstance(weight, nn.Parameter) else None
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -47,9 +47,10 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
-FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
+FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
-tensors, absent in folders of earlier releases; `card`, facts for the model card.
+tensors, absent in folders of earlier releases; `card`, facts for the model card; `backbone`, a name that `replicate
+predict` reads.
 """
 
 
@@ -77,13 +78,13 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     """
     model = uncompiled(model)
     facts = card_facts({"base_model": _hub_name(model), **(card or {})})
-    warn_if_unfinished(model)
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    warn_if_unfinished(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
@@ -143,6 +144,13 @@ def read_config(directory: str | Path) -> MethodConfig:
     """Configuration of a saved adapter, without its tensors; AdapterError names the file and the field."""
     path, _ = saved_files(directory)
     return _parse(path, read_description(path))
+
+
+def check_saved(directory: str | Path) -> None:
+    """AdapterError for a damaged description of an adapter of this project or of PEFT, before its base is loaded."""
+    path, _ = saved_files(directory)
+    if read_stock(path) is None:
+        read_config(directory)
 
 
 def saved_files(directory: str | Path) -> tuple[Path, Path]:
@@ -209,9 +217,14 @@ def read_description(path: Path) -> dict[str, Any]:
         raise AdapterError(f"{error}; expected an adapter saved by replication.methods.save") from error
     if not isinstance(description, dict):
         raise AdapterError(f"{path}: must hold a JSON object")
+    if "peft_type" in description and "format_version" not in description:
+        raise AdapterError(f"{path}: is an adapter of PEFT, whose method depends on the model: use load(model, folder)")
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
+    for key, kind in (("parameter_count", int), ("structure", dict), ("sha256", str), ("card", dict)):
+        if key in description and not isinstance(description[key], kind):
+            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
     if description["format_version"] != FORMAT_VERSION:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"

@@ -17,6 +17,7 @@ from transformers import (
 from replication.errors import AdapterError
 from replication.methods import attach, attached_config, load, save, trainable_parameters
 from replication.methods.lora import LoraConfig
+from replication.methods.shared.saving import check_saved, read_config
 from replication.peft_export import export_peft_lora
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
@@ -56,10 +57,13 @@ KINDS = {
     "trainable_tokens": (peft.TrainableTokensConfig, {"token_indices": [3, 4, 5]}),
 }
 FAST = [
-    *((kind, "bert") for kind in KINDS if kind not in ("adaption_prompt", "trainable_tokens")),
+    *(
+        (kind, "bert")
+        for kind in ("patterns", "dora", "pissa", "loha", "vera", "ia3", "vblora", "p_tuning", "projected")
+    ),
     *((kind, "llama") for kind in ("lora", "adaption_prompt")),
     *((kind, "gpt2") for kind in ("regex", "trainable_tokens")),
-    *(("lora", "classifier"), ("prompt_tuning", "bart")),
+    *(("layers", "classifier"), ("prompt_tuning", "bart")),
 ]
 SLOW = [(kind, model) for kind in KINDS for model in BUILDERS if (kind, model) not in FAST]
 # PEFT has no layer, no cache or no attention there.
@@ -122,6 +126,14 @@ def test_and_so_they_are_on_other_models(kind, model, tmp_path):
     if (kind, model) == ("layers", "bart"):
         pytest.skip("its layers are numbered in the encoder and the decoder")
     check(kind, model, tmp_path)
+
+
+def test_a_folder_is_checked_before_its_base_is_loaded(plain, tmp_path):
+    check_saved(plain)
+    with pytest.raises(AdapterError, match=r"is an adapter of PEFT, .*use load\(model, folder\)"):
+        read_config(plain)
+    with pytest.raises(AdapterError, match="no such file"):
+        check_saved(tmp_path)
 
 
 def test_an_export_comes_back_as_it_was(tmp_path):

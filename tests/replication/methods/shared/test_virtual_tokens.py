@@ -21,7 +21,7 @@ from replication.errors import AdapterError, DataError
 from replication.examples import Encoded
 from replication.methods import attach, detach, merge
 from replication.methods.peft_baselines import PeftBaselineConfig, peft_config
-from replication.methods.virtual_tokens import CACHED, EMBEDDED, prompt_fields
+from replication.methods.shared.virtual_tokens import CACHED, EMBEDDED, prompt_fields
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
 from replication.training.checks import free_positions
@@ -65,6 +65,11 @@ PAIRS = [
     *((name, model) for name in SETTINGS for model in ("gpt2", "llama")),
     *((name, "bart") for name in EMBEDDED[:2]),
 ]
+FAST = [
+    *(("prompt_tuning", model) for model in ("gpt2", "bart", "bert", "llama_classifier")),
+    *(("prefix_tuning", model) for model in ("llama", "bart", "bert", "llama_classifier")),
+    *(("p_tuning", "deberta"), ("multitask_prompt_tuning", "bert"), ("cpt", "gpt2"), ("cartridge", "gpt2")),
+]
 
 
 def made(model):
@@ -88,7 +93,9 @@ def in_peft(model, name):
     return theirs
 
 
-@pytest.mark.parametrize(("name", "builder"), PAIRS)
+@pytest.mark.parametrize(
+    ("name", "builder"), [pair if pair in FAST else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
+)
 @torch.no_grad()
 def test_the_logits_are_those_of_pefts_own_class(name, builder):
     model = with_tokens(made(builder), name)
@@ -99,8 +106,7 @@ def test_the_logits_are_those_of_pefts_own_class(name, builder):
     torch.testing.assert_close(ours, theirs if ours.ndim == 2 else theirs[:, -6:], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["prompt_tuning", "prefix_tuning"])
-@pytest.mark.parametrize("builder", ["gpt2", "llama"])
+@pytest.mark.parametrize(("name", "builder"), [("prompt_tuning", "gpt2"), ("prefix_tuning", "llama")])
 def test_generation_is_that_of_pefts_own_class(name, builder):
     model = with_tokens(made(builder), name)
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 1}

@@ -8,10 +8,11 @@ by PEFT's type, how each goes in and out, and which tensors are its own. Impleme
    `adapter_layers` blocks, by default of all. PEFT knows Llama, Mistral and GPT-2.
 3. `xlora` (Buehler and Buehler 2024, arXiv 2402.07148) mixes LoRA adapters that were trained before:
    `settings.adapters` names their folders, in PEFT's format, which `export_peft_lora` writes too. Its scalings need the
-   whole text: it runs without a cache, twice through the base.
+   whole text: it runs without a cache, twice through the base, and for one thread at a time.
 4. `shadow` runs a small copy of the backbone beside the blocks of a decoder. Where a call has labels, PEFT's auxiliary
    loss is added to the model's; a loss that is taken from the logits has none. What PEFT makes but never reads, an
-   embedding table in GPT-2's copy and the update behind the last block, is left out or does not train.
+   embedding table in GPT-2's copy and the update behind the last block, is left out or does not train. PEFT keeps the
+   state of a call in one object: one thread at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from replication.errors import AdapterError
 from replication.methods.shared.base import cast_inputs
 from replication.methods.shared.blocks import find_decoder
 from replication.methods.shared.projections import replace_module
-from replication.methods.virtual_tokens import (
+from replication.methods.shared.virtual_tokens import (
     CACHED,
     EMBEDDED,
     ENCODER,
@@ -62,7 +63,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "cpt": {
         "starts as the base": "the tokens of cpt_token_ids stand before the input from the start",
         **dict.fromkeys(
-            ("copies independently", "keeps threads apart", "merges into a plain model"),
+            ("merges into a plain model", "copies independently", "keeps threads apart"),
             "every call bounds the deltas anew, which moves their last bits",
         ),
     },
@@ -76,12 +77,12 @@ EXEMPT: dict[str, dict[str, str]] = {
     "adamss": {"attaches without memory": "AdapterError: it clusters the columns of the weights"},
     "frod": {"attaches without memory": "AdapterError: it decomposes the weights"},
     "shira": {"attaches without memory": "AdapterError: it chooses entries of the weights"},
-    "shadow": {"keeps threads apart": "PEFT keeps the states of a call on its modules: one thread at a time"},
+    "shadow": {"keeps threads apart": "one thread at a time: its modules hold the states of the call"},
     "xlora": {
-        "keeps threads apart": "PEFT keeps the mixture of a call on its modules: one thread at a time",
         "starts as the base": "it mixes adapters that were trained",
         "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",
         "checkpoints the same gradients": "AdapterError: the second pass would not have the mixture",
+        "keeps threads apart": "one thread at a time: its first pass switches the experts of the model off",
         "attaches without memory": "AdapterError: it reads adapters from disk",
     },
 }
@@ -141,8 +142,8 @@ class _Mixed:
             with self.tuner._enable_peft_forward_hooks():
                 return self.model(*args, **{**kwargs, "use_cache": False})
         finally:
-            self.inside.discard(thread)
             self.tuner.internal_xlora_scalings = None  # part of a graph: a copy of the model would fail
+            self.inside.discard(thread)
 
 
 class _Uncached:

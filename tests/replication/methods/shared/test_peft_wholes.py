@@ -10,7 +10,7 @@ from replication.errors import AdapterError, ConfigError
 from replication.methods import adapter_parameters, attach, detach, load, merge, save, trainable_parameters
 from replication.methods.lora import LoraConfig
 from replication.methods.peft_baselines import PeftBaselineConfig, peft_config
-from replication.methods.peft_wholes import EXEMPT, WHOLES
+from replication.methods.shared.peft_wholes import EXEMPT, WHOLES
 from replication.peft_export import export_peft_lora
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
@@ -34,15 +34,15 @@ MODELS = {
     "xlora": ("llama",),
 }
 FAST = {
-    "p_tuning": "llama",
-    "prefix_tuning": "gpt2",
+    "p_tuning": "gpt2",
+    "cartridge": "gpt2",
     "adaption_prompt": "gpt2",
     "shadow": "llama",
     "poly": "llama",
     "trainable_tokens": "gpt2",
     "xlora": "llama",
 }
-FAST_LAWS = ("trains its own parameters only", "loads what it saves", "copies independently", "detaches completely")
+FAST_LAWS = ("loads what it saves", "detaches completely")
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,10 @@ def test_every_law_holds_or_is_exempt_for_a_reason(name, model, config_of):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "law"), [(name, law) for name, exempt in EXEMPT.items() for law in exempt if name != "shadow"]
-)
+@pytest.mark.parametrize(("name", "law"), [(name, law) for name, exempt in EXEMPT.items() for law in exempt])
 def test_no_law_is_exempt_that_holds(name, law, config_of):
-    """But for shadow's: its threads mix in some runs only."""
+    if law == "keeps threads apart":
+        pytest.skip("a race: it may hold by chance, or wait for a minute")
     with pytest.raises((AssertionError, AdapterError, RuntimeError)):
         laws.LAWS[law](TINY_MODELS["llama"](), config_of(name))
 
