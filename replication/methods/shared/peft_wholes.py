@@ -77,6 +77,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "adamss": {"attaches without memory": "AdapterError: it clusters the columns of the weights"},
     "frod": {"attaches without memory": "AdapterError: it decomposes the weights"},
     "shira": {"attaches without memory": "AdapterError: it chooses entries of the weights"},
+    "shadow": {"keeps threads apart": "one thread at a time: its modules hold the states of the call"},
     "xlora": {
         "starts as the base": "it mixes adapters that were trained",
         "decodes with a cache": "the mixture depends on the whole text: generate runs without a cache",

@@ -143,13 +143,15 @@ def test_a_bfloat16_model(model, name, order, tmp_path):
 def test_a_model_cast_after_attaching_is_of_one_dtype_and_comes_apart(tiny_gpt2, name, tmp_path):
     """As the documentation of attach says, adapters too: it runs, has gradients, saves, loads, unmerges, detaches."""
     base = laws.logits_of(tiny_gpt2.to(torch.bfloat16), some_ids())
-    model = laws.stir(attach(tiny_gpt2, CONFIGS[name]), size=0.0 if name == "full" else 0.1).to(torch.float16)
+    model = laws.stir(attach(tiny_gpt2, CONFIGS[name]), size=0.0 if CONFIGS[name].trains_base else 0.1).to(
+        torch.float16
+    )
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     if name != "frozen":
         laws.loss_of(model, some_ids()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in trainable_parameters(model).values())
     stirred = laws.logits_of(model, some_ids())
-    if "solo" not in name:
+    if not name.startswith(("solo", "adapter_")):
         unmerge(merge(model))
     again = load(detach(copy.deepcopy(model)), save(model, tmp_path)).to(torch.float16)
     for one in (model, again):
