@@ -26,7 +26,7 @@ from pipelines.shared.fitting import Fitted, describe, fit
 from pipelines.shared.lock import held
 from pipelines.shared.paths import corpus_of, read_rows
 from pipelines.shared.preflight import require
-from pipelines.shared.records import outcome, saved_adapter, training_record
+from pipelines.shared.records import card_of, outcome, saved_adapter, training_record
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError, ReplicationError
@@ -117,20 +117,20 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
             title=f"fine-tune {experiment.key}, seed {seed}" if processes.writes() else None,
         )
         if processes.writes():
-            keep(experiment, fitted, trained, start)
+            keep(experiment, seed, fitted, trained, start)
     if processes.writes():
         complete(experiment, seed, trained, finished)
         shutil.rmtree(scratch / "checkpoint", ignore_errors=True)
     return finished
 
 
-def keep(experiment: Experiment, fitted: Fitted, trained: Path, start: Start) -> None:
+def keep(experiment: Experiment, seed: int, fitted: Fitted, trained: Path, start: Start) -> None:
     """Write aside what one seed has learned, and its numbers; complete or not at all."""
     from replication.methods import save
     from replication.records import write_curves
 
     with replaced_directory(trained) as folder:
-        save(fitted.model, folder / "adapter")
+        save(fitted.model, folder / "adapter", card=card_of(experiment, seed, fitted))
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)
         if fitted.choices is not None:
             write_json(folder / "training" / "selection.json", fitted.choices)

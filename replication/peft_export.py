@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from replication.errors import AdapterError, DataError
 from replication.fileio import read_json, write_bytes, write_json
 from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
-from replication.methods.shared.base import attachment
+from replication.methods.shared.base import attachment, uncompiled
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -34,6 +34,7 @@ def export_peft_lora(model: nn.Module, directory: str | Path, *, base: str | Non
     nothing is attached, the method is no LoRA, no pair is left, the model is on the meta device, or the folder
     holds an adapter of this project's own format.
     """
+    model = uncompiled(model)
     record = attachment(model)
     config, layers = _lora_of(model)
     directory = Path(directory)

@@ -77,6 +77,9 @@ def save_pretrained(
 
 def _write_adapter(model: nn.Module, folder: Path, state_dict: Mapping[str, torch.Tensor] | None) -> None:
     state = saved_state(model)
+    if state_dict is not None and (missing := sorted(state.keys() - state_dict.keys())):  # DeepSpeed gives {} at first
+        warnings.warn(f"{folder}: no adapter written: state_dict has no {missing[0]}", stacklevel=4)
+        return
     tensors = state if state_dict is None else {name: state_dict[name] for name in state}
     whole = all(tensors[name].shape == tensor.shape for name, tensor in state.items())
     data = tensor_bytes(tensors)

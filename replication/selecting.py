@@ -7,6 +7,7 @@ torch.amp.GradScaler skips does not count. `replication.SelectionCallback` is th
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +16,11 @@ import torch
 from torch import nn
 
 from replication.errors import CheckpointError, ConfigError, ReplicationWarning, TrainingError
-from replication.methods.shared.base import attached_config, attachment
+from replication.methods.shared.base import MethodConfig, attached_config, attachment
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
+
+_FOLLOWER = "_replication_selection"
 
 
 class Selection:
@@ -33,7 +36,8 @@ class Selection:
     `optimizer` holds all parameters that train; any class, wrapped by Accelerate or not. It never steps the importance
     weights of WeightLoRA: they take plain SGD steps without decay, at `weight_learning_rate` times the schedule of the
     first group (its rate, over `learning_rate`: by default the rate it has now, or had before a scheduler came). A
-    method that selects nothing needs no `Selection` and takes one without effect.
+    method that selects nothing needs no `Selection` and takes one without effect. A new one takes over from an earlier
+    one of the same optimizer.
 
     Raises AdapterError if nothing is attached, ConfigError where the method does not fit `total_steps` or the
     optimizer; `optimizer.step()` raises TrainingError where no selection can be made, for example from nan.
@@ -48,13 +52,14 @@ class Selection:
         warmup_steps: int = 0,
         learning_rate: float | None = None,
     ):
-        while attached_config(model) is None and isinstance(getattr(model, "module", None), nn.Module):
-            model = model.module  # type: ignore[assignment] # of a data-parallel wrapper
-        while (wrapped := getattr(optimizer, "optimizer", None)) is not None:
-            optimizer = wrapped  # in Accelerate's wrapper
+        while (wrapped := _wrapped_model(model)) is not None:
+            model = wrapped
+        while (inner := getattr(optimizer, "optimizer", None)) is not None:
+            optimizer = inner  # in Accelerate's wrapper
         config = attachment(model).config
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         _check_optimizer(optimizer, trained)
+        _check_epsilon(optimizer, config)
         self.model, self.optimizer = model, optimizer
         self.learning_rate = _base_rate(optimizer) if learning_rate is None else learning_rate
         training = TrainingConfig(steps=total_steps, learning_rate=self.learning_rate, warmup_steps=warmup_steps)
@@ -64,10 +69,13 @@ class Selection:
         self.callback.on_start(model)
         reference = self.callback.build_optimizer(trained, training)
         sgd = {id(p): g["rate_factor"] for g in reference.param_groups if g.get("plain_sgd") for p in g["params"]}
-        self._rate_factors = {name: sgd[id(parameter)] for name, parameter in trained.items() if id(parameter) in sgd}
+        self._weight_rates = {name: sgd[id(p)] * self.learning_rate for name, p in trained.items() if id(p) in sgd}
         # Positions in an optimizer's state must survive a restart: they follow names, and what is fixed stays listed.
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._listed = [[names.get(id(p), p) for p in group["params"]] for group in optimizer.param_groups]
+        if (earlier := getattr(optimizer, _FOLLOWER, None)) is not None:
+            earlier.close()
+        setattr(optimizer, _FOLLOWER, self)
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -105,7 +113,8 @@ class Selection:
 
     def state_dict(self) -> dict[str, Any]:
         """What a restart needs besides the states of model and optimizer (JSON values)."""
-        return {"updates": self.updates, "learning_rate": self.learning_rate, "callback": self.callback.state()}
+        callback = copy.deepcopy(self.callback.state())
+        return {"updates": self.updates, "learning_rate": self.learning_rate, "callback": callback}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned; CheckpointError if it is not of this method.
@@ -115,7 +124,7 @@ class Selection:
         """
         try:
             self._run.step, self.learning_rate = int(state["updates"]), float(state["learning_rate"])
-            self.callback.load_state(dict(state["callback"]))
+            self.callback.load_state(copy.deepcopy(state["callback"]))
             self.callback.on_start(self.model)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             method = attachment(self.model).config.method
@@ -152,11 +161,12 @@ class Selection:
 
     def _weights(self) -> dict[str, nn.Parameter]:
         named = dict(self.model.named_parameters())
-        return {name: named[name] for name in self._rate_factors if name in named}
+        return {name: named[name] for name in self._weight_rates if name in named}
 
     @torch.no_grad()
     def _step_weights(self, optimizer: torch.optim.Optimizer) -> None:
-        rate, scale = float(optimizer.param_groups[0]["lr"]), getattr(optimizer, "grad_scale", None)
+        shape = float(optimizer.param_groups[0]["lr"]) / self.learning_rate
+        scale = getattr(optimizer, "grad_scale", None)
         for name, weight in self._weights().items():
             if weight.grad is None or not weight.requires_grad:
                 continue
@@ -167,7 +177,7 @@ class Selection:
                     f"update {self.updates}: the gradient of {name} is {weight.grad.item()}; lower the learning rate, "
                     "clip the gradients, or train float16 with a gradient scaler"
                 )
-            weight.add_(weight.grad, alpha=-rate * self._rate_factors[name])
+            weight.add_(weight.grad, alpha=-shape * self._weight_rates[name])
 
     def _relist(self) -> None:
         """Parameters by name, as the model has them now, in the positions that they had at first."""
@@ -189,6 +199,14 @@ class Selection:
         self._penalty_used = True
 
 
+def _wrapped_model(model: nn.Module) -> nn.Module | None:
+    """The model inside torch.compile's or a data-parallel wrapper."""
+    if isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
+        return compiled
+    parallel = getattr(model, "module", None) if attached_config(model) is None else None
+    return parallel if isinstance(parallel, nn.Module) else None
+
+
 def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"a selection follows a torch.optim.Optimizer, got {type(optimizer).__name__}")
@@ -199,6 +217,17 @@ def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> Non
             f"the optimizer lacks {len(missing)} of the {len(trained)} parameters that train, such as {missing[0]}: "
             "build it over trainable_parameters(model).values(), after attach; sharded training (FSDP, DeepSpeed) "
             "is not supported"
+        )
+
+
+def _check_epsilon(optimizer: torch.optim.Optimizer, config: MethodConfig) -> None:
+    wanted = getattr(config, "adam_epsilon", None)
+    given = {group["eps"] for group in optimizer.param_groups} if isinstance(optimizer, torch.optim.Adam) else set()
+    if wanted is not None and (other := given - {wanted}):
+        warnings.warn(
+            f"{config.method}: adam_epsilon={wanted} is set, but the optimizer has eps={min(other)}: make them equal",
+            ReplicationWarning,
+            stacklevel=3,
         )
 
 

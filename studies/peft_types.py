@@ -29,7 +29,7 @@ from replication.methods.peft_baselines import (
     peft_type,
     rival_names,
 )
-from replication.methods.peft_wholes import EXEMPT
+from replication.methods.shared.peft_wholes import EXEMPT
 
 PAGE = Path(__file__).parents[1] / "docs" / "peft_types.md"
 # What has to be given, with an example; and the targets where GPT-2 fuses query, key and value.
@@ -55,7 +55,8 @@ configuration class. The counts are trained parameters with the defaults here, o
 FOOT = """
 Types with virtual tokens, `adaption_prompt`, `shadow` and `xlora` live in the model itself, which keeps its class:
 training, `generate`, saving and `detach` need no wrapper. Their logits at the real positions are those of PEFT's own
-class; tests compare them. Where a law of every method cannot hold, `replication.methods.peft_wholes.EXEMPT` has the
+class; tests compare them. Where a law of every method cannot hold, `EXEMPT` of
+replication/methods/shared/peft_wholes.py has the
 reason.
 
 `load(model, folder)` reads what `PeftModel.save_pretrained` writes, of all types but `adamss`, `shadow` and `xlora`.

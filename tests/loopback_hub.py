@@ -238,13 +238,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"files": [{**one, "shouldIgnore": False} for one in modes]})
         if step == "objects":
             return self._json({"objects": [self._wanted(one) for one in lines[0]["objects"]]})
-        return self._commit(self.hub.repositories[f"models/{hub_id}"], lines)
+        return self._commit(hub_id, self.hub.repositories[f"models/{hub_id}"], lines)
 
     def _wanted(self, one: dict[str, Any]) -> dict[str, Any]:
         upload = {"href": f"{self.hub.address}/objects/{one['oid']}"}
         return one if one["oid"] in self.hub.objects else {**one, "actions": {"upload": upload}}
 
-    def _commit(self, repository: Repository, lines: Sequence[dict[str, Any]]) -> None:
+    def _commit(self, hub_id: str, repository: Repository, lines: Sequence[dict[str, Any]]) -> None:
         for line in lines:
             value = line["value"]
             if line["key"] == "header":
@@ -254,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 repository.files[value["path"]] = self.hub.objects[value["oid"]]
         repository.revision = hashlib.sha1(repr(sorted(repository.files.items())).encode()).hexdigest()
-        url = f"{self.hub.address}/commit/{repository.revision}"
+        url = f"{self.hub.address}/{hub_id}/commit/{repository.revision}"
         self._json({"success": True, "commitOid": repository.revision, "commitUrl": url})
 
     def _json(self, content: Any, status: int = 200) -> None:

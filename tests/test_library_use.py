@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,9 +130,32 @@ def test_the_readmes_lines(project_root: Path, tmp_path: Path, monkeypatch: pyte
     }
 
 
+def test_the_readmes_lines_with_trainer(project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_base(tmp_path / "gpt2")
+    readme = (project_root / "README.md").read_text(encoding="utf-8")
+    marked = re.search(r"<!-- trainer -->\s*```python\n(.*?)```\s*<!-- /trainer -->", readme, re.DOTALL)
+    assert marked
+    names: dict[str, Any] = {"AutoModelForCausalLM": AutoModelForCausalLM, "rows": examples(16)}
+    exec(marked[1], names)
+    plain = AutoModelForCausalLM.from_pretrained("plain")
+    assert torch.equal(logits(plain), logits(names["model"]))
+    torch.testing.assert_close(logits(plain), logits(names["stock"]), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(logits(plain), logits(AutoModelForCausalLM.from_pretrained("gpt2")), atol=1e-6)
+
+
 def test_at_most_five_statements_besides_the_training(project_root: Path) -> None:
     lines = [line for line in five_lines(project_root).splitlines() if line and not line.startswith("...")]
     assert len(lines) == 5
+
+
+def test_public_names_are_found_on_first_use() -> None:
+    import replication
+
+    code = "import replication, sys; assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(callable(getattr(replication, name)) for name in replication.__all__)
+    assert set(replication.__all__) == set(replication._HOME) <= set(dir(replication))
 
 
 METHODS = [SoloConnectionConfig(rank=16, skip_length=2), LoraConfig(rank=2, targets=("query", "value"))]
@@ -179,3 +205,29 @@ def test_own_loop_changes_the_adapter_alone(config: MethodConfig, tmp_path: Path
     train_by_hand(model)
     assert all(torch.equal(value, frozen[name]) for name, value in model.named_parameters() if name in frozen)
     assert set(trainable_parameters(model)).isdisjoint(frozen)
+
+
+def test_every_block_of_the_page_on_saving(project_root, tmp_path, loopback, monkeypatch):
+    """In one namespace and in order, against the loopback hub; `gpt2` is a folder here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    save_base(tmp_path / "gpt2")
+    page = (project_root / "docs" / "saving.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    ids = torch.stack([row["input_ids"] for row in examples(4)])
+    names: dict[str, Any] = {"rows": examples(16), "batches": [{"input_ids": ids, "labels": ids}] * 3}
+    outputs = {}
+    with loopback.serve(loopback.LoopbackHub(writers={"hf_writer"})) as hub:
+        loopback.reach(hub, monkeypatch, tmp_path)
+        for number, block in enumerate(blocks):
+            exec(compile(block, "docs/saving.md", "exec", dont_inherit=True), names)
+            outputs[number] = logits(names.get("stock", names["model"]) if number in (1, 4) else names["model"])
+    assert len(blocks) == 6
+    assert not torch.equal(outputs[0], logits(AutoModelForCausalLM.from_pretrained("gpt2")))
+    for number in (1, 4):
+        torch.testing.assert_close(outputs[number], outputs[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(names["plain"]), outputs[0], atol=1e-5, rtol=1e-5)
+    card = hub.repositories["models/me/my-adapter"].files["README.md"].decode()
+    assert "| data | E2E NLG, 500 rows |" in card
+    assert "One seed, 500 rows." in card
+    assert names["address"].startswith(f"{hub.address}/me/my-adapter/commit/")

@@ -509,7 +509,7 @@ def setting_title(experiments: Sequence[Experiment], setting: Setting) -> str:
 
 def base_parameters(record: RunRecord) -> int:
     """Parameters of the backbone without the method's: those that full fine-tuning trains."""
-    if record.method in ("full", "frozen"):
+    if record.method in ("full", "frozen", "ft_top2"):
         return record.counts.total
     return record.counts.total - record.counts.adapter - record.counts.importance
 

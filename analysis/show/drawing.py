@@ -59,6 +59,9 @@ COLOURS = {
     "lokr": "#6C7A89",
     "vera": "#4C9A9A",
     "ia3": "#9A6B4F",
+    "adapter_h": "#5C7FB8",
+    "adapter_l": "#A0708C",
+    "ft_top2": "#5B8C5A",
 }
 SPARE_COLOURS = ("#CC79A7", "#B97F00", "#3A8FC7")
 LINES = ("-", "--", ":", "-.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from pipelines.shared import processes
 from pipelines.shared.experiment import Experiment
 from pipelines.shared.fitting import Fitted
-from pipelines.shared.paths import adapter_file, weights_sha256
+from pipelines.shared.paths import adapter_file, corpus_of, weights_sha256
 from replication.errors import DataError
 from replication.fileio import sha256_file
 from replication.records import RunRecord, machine_conditions, versions
@@ -50,6 +51,24 @@ def saved_adapter(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Size and hash of what was learned."""
     path = folder / adapter_file(experiment.method)
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def card_of(experiment: Experiment, seed: int, fitted: Fitted) -> dict[str, Any]:
+    """What the model card of a trained seed says; `replicate push` adds its scores, which the stage `score` makes."""
+    loss = fitted.result.dev_loss
+    return {
+        "base_model": experiment.backbone.hub_id,
+        "data": data_of(corpus_of(experiment.prepared)),
+        "profile": experiment.profile,
+        "experiment": experiment.key,
+        "seed": seed,
+        "dev_loss": loss if loss is not None and math.isfinite(loss) else None,
+    }
+
+
+def data_of(corpus: Mapping[str, Any]) -> str:
+    """A prepared corpus in a few words, from its description."""
+    return f"{corpus['label']} ({corpus['name']}), {corpus['train_examples']:,} training examples"
 
 
 def training_record(

@@ -2,7 +2,7 @@
 
 model = attach(model, method_config("solo_connection", rank=120))
 optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=2e-4)
-...                                            # the user's own loop, or the Hugging Face Trainer
+...                                            # your own loop, or the Hugging Face Trainer (docs/training_elsewhere.md)
 save(model, "adapter")
 model = load(fresh_base_model, "adapter")
 

@@ -51,7 +51,6 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from replication.errors import AdapterError, ConfigError
-from replication.methods.peft_wholes import EXEMPT, WHOLES, first_task
 from replication.methods.shared.base import (
     FLOAT32,
     MethodConfig,
@@ -62,6 +61,7 @@ from replication.methods.shared.base import (
     start_selection,
 )
 from replication.methods.shared.blocks import head_parameters
+from replication.methods.shared.peft_wholes import EXEMPT, WHOLES, first_task
 from replication.methods.shared.projections import (
     FEEDFORWARD,
     ROLES,
@@ -73,7 +73,7 @@ from replication.methods.shared.projections import (
 )
 from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
-from replication.methods.virtual_tokens import CACHED, EMBEDDED
+from replication.methods.shared.virtual_tokens import CACHED, EMBEDDED
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 from replication.training.determinism import capture_random_states, restore_random_states, seed_everything

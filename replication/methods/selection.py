@@ -197,6 +197,7 @@ def _restructure_for(model: nn.Module, tensors: Mapping[str, Any], prefix: str, 
     present = structure_of(model)
     config = attached_config(model)
     if config is not None and ranks and ranks != present["ranks"]:
+        config.unmerge(model)
         config.restructure(model, {"survivors": list(map(int, ranks)), "ranks": ranks})
 
 

@@ -459,7 +459,7 @@ class SoloConnection(Autoencoder):
         """
         state = self._state()
         if state is None:  # the block was called by itself, outside a forward of its decoder
-            if torch._C._current_graph_task_id() != -1:  # in a backward pass
+            if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:  # in a backward pass
                 raise AdapterError(
                     f"solo_connection: block {number} runs again in the backward pass, hooks included, when outputs "
                     "of earlier blocks are gone: the block as a whole is checkpointed. Use "

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from replication import attach, attached_config, detach, load, merge_and_unload, method_config, save
 from replication.errors import AdapterError
 from replication.methods import read_config
+from replication.methods.selection import present_updates, remove_adapters
 from replication.methods.shared.saving import saved_state
 from replication.testing.laws import is_encoder_decoder, logits_of, some_ids, stir
 
@@ -64,6 +65,20 @@ def test_what_trainer_writes_is_loaded(tiny_gpt2, tmp_path, name):
         if name in PEFT_LOADS:
             stock = PeftModel.from_pretrained(copy.deepcopy(base), folder).eval()
             torch.testing.assert_close(logits_of(stock, some_ids()), trained, atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_that_a_selection_removed_stay_removed(tiny_gpt2, tmp_path):
+    """Their names are not in the file: the description's structure says what is left."""
+    base = copy.deepcopy(tiny_gpt2)
+    model = stir(attach(tiny_gpt2, CONFIGS["weight_lora"]))
+    remove_adapters(model, [0, 1, 2, 5])
+    model.save_pretrained(tmp_path)
+    expected = logits_of(model, some_ids())
+    loaded = load(copy.deepcopy(base), tmp_path)
+    assert list(present_updates(loaded)) == list(present_updates(model))
+    assert torch.equal(logits_of(loaded, some_ids()), expected)
+    stock = PeftModel.from_pretrained(base, tmp_path).eval()
+    torch.testing.assert_close(logits_of(stock, some_ids()), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lora", "vera"])
@@ -141,6 +156,9 @@ def test_a_damaged_folder_is_refused(tiny_gpt2, tmp_path):
 def test_given_tensors_are_written_and_other_processes_write_nothing(tiny_gpt2, tmp_path):
     model = attach(tiny_gpt2, CONFIGS["lora"])
     model.save_pretrained(tmp_path / "other", is_main_process=False)
+    assert not (tmp_path / "other").exists()
+    with pytest.warns(UserWarning, match="no adapter written: state_dict has no transformer"):
+        model.save_pretrained(tmp_path / "other", state_dict={})
     assert not (tmp_path / "other").exists()
     given = {name: torch.full_like(tensor, 0.5) for name, tensor in model.state_dict().items()}
     model.save_pretrained(tmp_path, state_dict=given)

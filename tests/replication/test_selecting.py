@@ -307,6 +307,33 @@ def test_a_closed_selection_and_a_closure():
     assert loop.selection.updates == 0
 
 
+def test_wrapped_models_are_followed():
+    model = tiny(CONFIGS["weight_lora"])
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values())
+    for wrapper in (torch.nn.DataParallel(model), torch.compile(model)):
+        assert Selection(wrapper, optimizer, 10).model is model
+
+
+def test_the_state_is_a_copy_and_its_rate_is_that_of_the_first_run():
+    loop = Loop(CONFIGS["weight_lora"]).run(last=3)
+    state = loop.selection.state_dict()
+    kept = copy.deepcopy(state)
+    other = Loop(CONFIGS["weight_lora"], lr=1e-4)
+    other.selection.load_state_dict(state)
+    assert other.selection.learning_rate == TRAINING.learning_rate
+    loop.run(first=4, last=5)
+    other.run(last=1)
+    assert state == kept
+
+
+def test_a_new_selection_takes_over_from_an_earlier_one():
+    loop = Loop(CONFIGS["weight_lora"])
+    first, loop.selection = loop.selection, Selection(loop.model, loop.optimizer, TRAINING.steps)
+    loop.run()
+    assert first.updates == 0
+    assert_same(loop.model, in_own_loop("weight_lora").model, tolerance=0)
+
+
 def test_gradients_that_are_not_finite_end_the_training_before_any_weight_moves():
     loop = Loop(CONFIGS["weight_lora"]).run(last=3)
     with pytest.raises(TrainingError, match=r"update 4: the gradient of .*importance_weight is nan"):
@@ -350,6 +377,16 @@ def test_no_warning_is_due_where_the_selection_runs(name, tmp_path):
         if name == "lora":
             untended(CONFIGS[name], passes=12)
             untended(method_config("weight_lora", rank=2, keep=2, selection_steps=None), passes=12)
+
+
+def test_another_epsilon_than_the_methods_is_told():
+    config = method_config("weight_lora", preset="code_2025_08", rank=2, keep=2, selection_steps=5)
+    with pytest.warns(ReplicationWarning, match="adam_epsilon=1e-06 is set, but the optimizer has eps=1e-08"):
+        Loop(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReplicationWarning)
+        Loop(config, eps=1e-6)
+        Loop(config, torch.optim.SGD)
 
 
 def test_a_penalty_that_nobody_adds_is_told_once():

@@ -3,10 +3,15 @@
 import dataclasses
 import gc
 import importlib.util
+import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -28,11 +33,12 @@ ROWS = [
 
 
 @pytest.fixture(autouse=True)
-def _quick_collections():
-    """The Trainer collects garbage whenever it starts: spare it what the test session has made."""
+def _as_in_a_fresh_process():
+    """The Trainer collects garbage when it starts: not the session's. Accelerate keeps its precision: forget it."""
     gc.freeze()
     yield
     gc.unfreeze()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class InOrder(Trainer):
@@ -127,6 +133,24 @@ def test_every_optimizer_of_the_trainer_selects_and_what_it_saves_loads(optim, t
     cases.assert_same(load(base, tmp_path / "adapter"), run.model, tolerance=0)
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused"])
+@pytest.mark.parametrize("name", ["weight_lora", "adalora"])
+def test_float16_with_a_gradient_scaler_counts_only_the_updates_made(name, optim, tmp_path):
+    """transformers and Accelerate refuse fp16 on a CPU when they are set up: switched on afterwards."""
+    callback = SelectionCallback()
+    run = trainer(tmp_path, CONFIGS[name], [callback], bf16=True, optim=optim)
+    run.accelerator.state._mixed_precision = "fp16"
+    run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=100)
+    run.train()
+    skipped = 20 - round(math.log2(run.accelerator.scaler.get_scale()))
+    assert 1 <= skipped <= 5
+    assert callback.selection.updates == TRAINING.steps - skipped
+    assert all(value.isfinite().all() for value in run.model.state_dict().values())
+    if name == "weight_lora":
+        assert callback.summary()["removed_at"] == 5
+        assert callback.summary()["trace"]["steps"] == [1, 2, 3, 4, 5]
+
+
 def test_a_checkpoint_without_the_callback_and_a_training_too_short_are_refused(tmp_path):
     config = CONFIGS["weight_lora"]
     trainer(tmp_path, config, callbacks=[], save_strategy="steps", save_steps=4, max_steps=4).train()
@@ -147,3 +171,20 @@ def test_a_second_training_selects_nothing_more(tmp_path):
     survivors = list(present_updates(run.model))
     run.train()
     assert list(present_updates(run.model)) == survivors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["weight_lora", "adalora"])
+def test_two_processes_train_as_one(name, tmp_path):
+    command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__, name, str(tmp_path)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    expected = cases.in_our_loop(name)[0].state_dict()
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, atol=1e-5, rtol=1e-5)
+
+
+if __name__ == "__main__":
+    shared = {"per_device_train_batch_size": 2, "ddp_find_unused_parameters": True, "ddp_backend": "gloo"}
+    run = trainer(Path(sys.argv[2]) / "run", CONFIGS[sys.argv[1]], **shared)
+    run.train()
+    torch.save(dict(run.model.state_dict()), Path(sys.argv[2]) / f"{os.environ['RANK']}.pt")

@@ -53,7 +53,11 @@ class AdapterModule(nn.Module):
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError)."""
+    """Base of the methods' settings; subclasses check themselves when constructed (ConfigError).
+
+    `trains_base`: weights of the model itself train, in the dtype that they have. `adds_modules`: False where the model
+    stays a plain one.
+    """
 
     method: ClassVar[str] = ""
     trains_base: ClassVar[bool] = False
@@ -217,7 +221,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     Works for a model on the meta device. New parameters take the device of the weights next to them and their dtype,
     but float32 where that is narrower (see above), as does a task head; they are drawn from `config.init_seed`, never
     from torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached, the
-    method does not fit the model, or weights are offloaded or sharded.
+    method does not fit the model, the model is compiled, or weights are offloaded or sharded.
     """
     if not isinstance(config, MethodConfig):
         raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
@@ -228,7 +232,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             "attach to a freshly loaded model"
         )
     refuse_peft(model)
-    check_weights_are_here(model)
+    check_attachable(model)
     head = tuple(head_parameters(model))
     check_trainable(config.method, model, head, config.trains_base)
     before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -291,9 +295,13 @@ def _take_off(model: nn.Module, record: Attachment) -> nn.Module:
     return model
 
 
-def check_weights_are_here(model: nn.Module) -> None:
-    """AdapterError where some weights are not in their modules: offloaded by accelerate, or sharded by FSDP2."""
+def check_attachable(model: nn.Module) -> None:
+    """AdapterError for a compiled model, and where weights are not in their modules: offloaded, or sharded by FSDP2."""
     kind = type(model).__name__
+    if hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules()):
+        raise AdapterError(
+            f"{kind} is compiled, and may not see hooks that come later: attach first, then torch.compile"
+        )
     if any(is_sharded(module) for module in model.modules()):
         raise AdapterError(
             f"{kind} is sharded by fully_shard, which would miss new parameters: attach first, then shard"
@@ -341,6 +349,11 @@ def _set_trainable(model: nn.Module, names: Iterable[str]) -> None:
     chosen = set(names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model inside what torch.compile returns, whose parameters have other names; any other model itself."""
+    return getattr(model, "_orig_mod", model)
 
 
 def attachment(model: nn.Module) -> Attachment:

@@ -73,7 +73,7 @@ def _vocabulary(model: nn.Module) -> int | None:
         embeddings = root.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
-    weight = getattr(embeddings, "weight", None)  # of a wrapper too
+    weight = getattr(getattr(embeddings, "base_layer", embeddings), "weight", None)  # inside a wrapper of PEFT's
     return len(weight) if isinstance(weight, nn.Parameter) else None
 
 

@@ -74,14 +74,14 @@ def render_card(description: Mapping[str, Any]) -> str:
         "method": method,
         "settings": ", ".join(f"{name} = {json.dumps(value)}" for name, value in description["config"].items()),
         "base": ", ".join([facts.get("base_model", ""), str(base["class"]), *shape]).removeprefix(", "),
-        "trained parameters": f"{description['parameter_count']:,}",
+        **({"trained parameters": f"{count:,}"} if (count := description.get("parameter_count")) is not None else {}),
         **{name: str(facts[name]) for name in ("data", "profile", "experiment", "seed", "license") if name in facts},
         **({"last dev loss": f"{facts['dev_loss']:.4f}"} if "dev_loss" in facts else {}),
     }
     parts = [
         _header(method, facts),
         f"# {_plain(method)} adapter for {_plain(facts.get('base_model', base['class']))}",
-        _table(("", ""), {name: value or "none" for name, value in rows.items()}),
+        _table(("", ""), rows),
         "## Scores",
         *_scores(facts),
         "## How to load",
@@ -96,7 +96,7 @@ def _header(method: str, facts: Mapping[str, Any]) -> str:
         **{name: facts[name] for name in ("base_model", "license") if name in facts},
         "tags": ["adapter", LIBRARY, method],
     }
-    return f"---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---"
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
 
 
 def _scores(facts: Mapping[str, Any]) -> list[str]:
@@ -110,7 +110,7 @@ def _scores(facts: Mapping[str, Any]) -> list[str]:
 
 def _table(head: tuple[str, str], rows: Mapping[str, str]) -> str:
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {_plain(name)} | {_plain(value)} |" for name, value in rows.items())])
+    return "\n".join([*lines, *(f"| {_plain(name)} | {_plain(value) or 'none'} |" for name, value in rows.items())])
 
 
 def _plain(text: Any) -> str:

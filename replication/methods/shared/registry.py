@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from replication.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1]
-NOT_METHODS = ("shared", "selection", "virtual_tokens", "peft_wholes")
+NOT_METHODS = ("shared", "selection")
 """Modules of the folder that are no methods: what several methods are built from."""
 REGISTERED: dict[str, Any] = {}
 """Method name -> configuration class (a `MethodConfig`), of the methods imported so far."""

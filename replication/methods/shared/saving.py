@@ -29,11 +29,12 @@ from replication.methods.shared.base import (
     MethodConfig,
     attach,
     attachment,
-    check_weights_are_here,
+    check_attachable,
     config_from_dict,
     config_settings,
     detach,
     owned_ids,
+    uncompiled,
     warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
@@ -46,9 +47,10 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
-FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card")
+FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
-tensors, absent in folders of earlier releases; `card`, facts for the model card.
+tensors, absent in folders of earlier releases; `card`, facts for the model card; `backbone`, a name that `replicate
+predict` reads.
 """
 
 
@@ -74,14 +76,15 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     selection has not run. AdapterError if nothing is attached or the model is on the meta device; ConfigError for a
     fact that the card does not have.
     """
+    model = uncompiled(model)
     facts = card_facts({"base_model": _hub_name(model), **(card or {})})
-    warn_if_unfinished(model)
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    warn_if_unfinished(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
@@ -177,7 +180,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     that are not finite, another method attached.
     """
     path, weights = saved_files(directory)
-    check_weights_are_here(model)
+    check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     if (stock := read_stock(path)) is not None:
@@ -219,6 +222,9 @@ def read_description(path: Path) -> dict[str, Any]:
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
+    for key, kind in (("parameter_count", int), ("structure", dict), ("sha256", str), ("card", dict)):
+        if key in description and not isinstance(description[key], kind):
+            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
     if description["format_version"] != FORMAT_VERSION:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"
@@ -246,7 +252,9 @@ def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: 
 
 def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> None:
     actual = describe_base(model)
-    saved = {"vocabulary": actual["vocabulary"], **description["base"]}  # not in files of earlier releases
+    saved = dict(description["base"])
+    if None in (saved.get("vocabulary"), actual["vocabulary"]):  # not in files of earlier releases
+        saved["vocabulary"] = actual["vocabulary"]
     for key, value in actual.items():
         if saved.get(key) != value:
             resize = f", or call model.resize_token_embeddings({saved[key]})" if key == "vocabulary" else ""

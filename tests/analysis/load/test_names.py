@@ -29,6 +29,9 @@ def test_every_task_corpus_has_a_name_and_a_part_is_called_one():
     ("method", "config", "label"),
     [
         ("lora", {"rank": 8}, "LoRA (r=8)"),
+        ("adapter_h", {"bottleneck": 112, "train_layer_norms": False}, "Adapter-H (m=112, norms fixed)"),
+        ("adapter_l", {"bottleneck": 6}, "Adapter-L (m=6)"),
+        ("ft_top2", {"blocks": 2}, "FT-Top2"),
         ("weight_lora", {"rank": 8, "keep": 3, "selection_steps": 40}, "WeightLoRA (r=8, K=3)"),
         ("weight_lora", {"rank": 8, "keep": 3, "preset": "code_2025_02", "remove_losers": False},
          "WeightLoRA (r=8, K=3, code_2025_02, losers kept)"),

@@ -313,7 +313,7 @@ def test_a_merge_that_overflows_in_float16_names_the_module_and_changes_nothing(
         ("dora", {}),
         ("loha", {}),
         ("lora", {"init_lora_weights": "pissa", "r": 2}),
-        ("vblora", None),
+        ("vblora", {"num_vectors": 8, "vector_length": 8}),
     ],
 )
 def test_merged_and_unloaded_it_is_a_plain_model(name, settings, tiny_llama, tmp_path):

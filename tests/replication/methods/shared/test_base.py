@@ -312,6 +312,15 @@ def test_a_base_with_offloaded_weights_is_refused_and_unchanged(tiny_gpt2, where
         load(tiny_gpt2, folder)
 
 
+def test_a_compiled_model_is_refused(tiny_gpt2):
+    """Dynamo guards no hooks: those of a method attached later would be passed over in silence."""
+    with pytest.raises(AdapterError, match=r"attach first, then torch\.compile"):
+        attach(torch.compile(tiny_gpt2), SoloConnectionConfig(rank=4))
+    tiny_gpt2.compile()
+    with pytest.raises(AdapterError, match=r"attach first, then torch\.compile"):
+        attach(tiny_gpt2, SoloConnectionConfig(rank=4))
+
+
 def test_weights_that_are_partly_on_the_meta_device_are_refused_without_hooks_too(tiny_gpt2):
     tiny_gpt2.transformer.h[2].to("meta")
     with pytest.raises(AdapterError, match=r"transformer\.h\.2\..*meta device"):

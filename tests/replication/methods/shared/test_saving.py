@@ -6,6 +6,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from replication.errors import AdapterError
@@ -136,6 +138,8 @@ def test_a_configuration_that_is_not_json_is_named(saved, tiny_gpt2, text):
         ({"base": {}}, "'base.class' is None"),
         ({"rank": 4, "Method": "lora"}, r"unknown field\(s\) Method, rank; valid fields are format_version, method"),
         ({"base": {"class": "GPT2LMHeadModel", "width": 32, "blocks": 6, "heads": 2}}, r"base\.heads; valid.*width"),
+        ({"card": "E2E"}, "field 'card' is 'E2E', expected dict"),
+        ({"sha256": None}, "field 'sha256' is None, expected str"),
         ({"sha256": "0" * 64}, r"adapter_model\.safetensors: damaged or exchanged"),
     ],
 )
@@ -144,12 +148,17 @@ def test_a_wrong_field_is_named(saved, tiny_gpt2, changes, message):
     refused(tiny_gpt2, saved, message)
 
 
-def test_a_flipped_bit_is_refused(saved, tiny_gpt2):
+@settings(max_examples=15)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_refused(saved, tiny_gpt2, place, bit):
+    """Wherever it is: in the header, a name or a value."""
     path = saved / "adapter_model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 1
+    before = path.read_bytes()
+    data = bytearray(before)
+    data[int(place * len(data))] ^= 1 << bit
     path.write_bytes(data)
-    refused(tiny_gpt2, saved, r"damaged or exchanged.*'sha256'")
+    refused(tiny_gpt2, saved, r"adapter_model\.safetensors: (damaged or exchanged|not a complete)")
+    path.write_bytes(before)
 
 
 def test_a_folder_without_a_checksum_is_read_as_before(saved, tiny_gpt2):
@@ -210,6 +219,11 @@ def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_compiled_model_saves_what_it_was_compiled_from(saved, tiny_gpt2, tmp_path):
+    folder = save(torch.compile(attach(tiny_gpt2, SOLO)), tmp_path / "compiled")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in saved.iterdir()}
+
+
 # --- the vocabulary ------------------------------------------------------------
 
 
@@ -234,7 +248,7 @@ def test_a_file_that_does_not_say_the_vocabulary_is_loaded(saved, tiny_gpt2):
 
 WITH_SCALARS = {
     "solo": SoloConnectionConfig(rank=2),
-    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",)),
+    "weight_lora": WeightLoraConfig(rank=2, keep=2, targets=("query",), selection_steps=None),
 }
 GOLDEN = {
     "solo": "e81917a6c0a78748fc13a05f36b059deb6dbbf4f1d26613102b714a957634ebd",

@@ -21,7 +21,7 @@ from replication.errors import AdapterError, DataError
 from replication.examples import Encoded
 from replication.methods import attach, detach, merge
 from replication.methods.peft_baselines import PeftBaselineConfig, peft_config
-from replication.methods.virtual_tokens import CACHED, EMBEDDED, prompt_fields
+from replication.methods.shared.virtual_tokens import CACHED, EMBEDDED, prompt_fields
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
 from replication.training.checks import free_positions

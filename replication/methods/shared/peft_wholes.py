@@ -30,7 +30,7 @@ from replication.errors import AdapterError
 from replication.methods.shared.base import cast_inputs
 from replication.methods.shared.blocks import find_decoder
 from replication.methods.shared.projections import replace_module
-from replication.methods.virtual_tokens import (
+from replication.methods.shared.virtual_tokens import (
     CACHED,
     EMBEDDED,
     ENCODER,

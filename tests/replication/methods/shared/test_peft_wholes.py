@@ -10,7 +10,7 @@ from replication.errors import AdapterError, ConfigError
 from replication.methods import adapter_parameters, attach, detach, load, merge, save, trainable_parameters
 from replication.methods.lora import LoraConfig
 from replication.methods.peft_baselines import PeftBaselineConfig, peft_config
-from replication.methods.peft_wholes import EXEMPT, WHOLES
+from replication.methods.shared.peft_wholes import EXEMPT, WHOLES
 from replication.peft_export import export_peft_lora
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
