@@ -511,6 +511,16 @@ def test_what_peft_cannot_place_on_a_conv1d_is_refused_with_what_it_can(monkeypa
     } - {"adamss"}  # its package is not installed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(rival_names()) - {"adamss", "xlora"}))  # a package; trained adapters
+def test_every_type_trains_on_a_llama(name, tiny_llama):
+    settings = {"cpt": {"cpt_token_ids": [4, 5]}, "trainable_tokens": {"token_indices": [*range(3, 97)]}, **SMALL}
+    targets = ("input_layernorm",) if name == "ln_tuning" else None
+    model = attach(tiny_llama, PeftBaselineConfig(name, settings.get(name, {}), targets))
+    before = laws.logits_of(model, laws.some_ids())
+    assert not torch.equal(laws.logits_of(laws.train_steps(model), laws.some_ids()), before)
+
+
 def trains(model, config):
     try:
         return bool(trainable_parameters(attach(model, config)))
