@@ -6,6 +6,7 @@ defined elsewhere, for example in a notebook, is known once `register_method` ha
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -38,7 +39,8 @@ def method_class(name: str) -> Any:
     if name not in REGISTERED:
         names = method_names()
         if name not in names:
-            raise ConfigError(f"method={name!r}: unknown; valid names are {', '.join(names)}")
+            near = "".join(f" did you mean {found!r}?" for found in get_close_matches(str(name), names, 1))
+            raise ConfigError(f"method={name!r}: unknown;{near} valid names are {', '.join(names)}")
         import_module(f"replication.methods.{name}")
         if name not in REGISTERED:
             raise ConfigError(

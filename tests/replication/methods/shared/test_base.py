@@ -98,6 +98,13 @@ def test_an_unknown_method_lists_the_valid_ones():
         method_config("lorra")
     with pytest.raises(ConfigError, match="frozen, ft_top2, full, lora"):
         config_from_dict({"rank": 3})
+    with pytest.raises(ConfigError, match="did you mean 'solo_connection'"):
+        method_config("solo_conection")
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(AdapterError, match="needs a model, got str"):
+        attach("gpt2", LoraConfig())
 
 
 @pytest.mark.parametrize(
