@@ -226,7 +226,9 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     if not isinstance(config, MethodConfig):
         raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
     if not isinstance(model, nn.Module):
-        raise AdapterError(f"attach needs a model, got {type(model).__name__}: load one, for example by from_pretrained")
+        raise AdapterError(
+            f"attach needs a model, got {type(model).__name__}: load one, for example by from_pretrained"
+        )
     present = attached_config(model)
     if present is not None:
         raise AdapterError(
