@@ -91,7 +91,7 @@ def test_a_part_stops_at_its_share_and_names_what_it_left(script, report):
 
     report.limit = 0.1 / script.SHARES["losses"]
     report.run_part("losses", {"first": slow, "second": slow})
-    part = json.loads(report.stdout.read_text())["parts"]["losses"]
+    part = json.loads(report.output.read_text())["parts"]["losses"]
     assert [row["case"] for row in part["rows"]] == ["first"]
     assert part["not_run"] == ["second"]
     assert not report.complete

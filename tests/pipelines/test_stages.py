@@ -56,7 +56,9 @@ def one_of_each_kind(settings, stages):
     return list(first.values())
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    "profile", [pytest.param(name, marks=[] if name == "quick" else pytest.mark.slow) for name in PROFILES]
+)
 def test_every_stage_command_is_constructed_and_valid(project_root, monkeypatch, profile):
     monkeypatch.chdir(project_root)
     settings = load_settings(PROFILES[profile] / "params.yaml")

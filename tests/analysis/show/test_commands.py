@@ -60,7 +60,9 @@ def test_json_holds_the_same_and_more(runs_command, root):
 def test_runs_that_predict_one_class_are_named_in_both_forms(runs_command, project_root):
     root = project_root / "runs"
     name = "cola-2000-weight-lora-plus"
-    listed = {run["experiment"]: run for run in json.loads(runs_command("--root", root, "--json").stdout)}
+    listed = {
+        run["experiment"]: run for run in json.loads(runs_command("--root", root, "--profile", "cpu", "--json").stdout)
+    }
     assert listed[name]["label"] == "WeightLoRA+ (K=6→3, r=8→16)"
     assert listed[name]["constant"] == "one class in 7 of 8 seeds"
     assert sorted(listed[name]["constant_seeds"]) == sorted({18, 52, 1917, 101, 404, 2718, 31415})

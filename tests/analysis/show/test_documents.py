@@ -202,4 +202,5 @@ def check_markdown(path, name):
         other = lines[number + 1] if first else lines[number - 1]
         cells = [len(re.findall(r"(?<!\\)\|", row)) for row in (line, other)]
         assert cells[0] == cells[1], f"{name}, line {number + 1}"
-        assert not first or re.fullmatch(r"\|( ?-+ ?\|)+", lines[number + 1]), f"{name}, line {number + 1}: no header"
+        header = re.fullmatch(r"\|( ?:?-+:? ?\|)+", lines[number + 1]) if first else True
+        assert header, f"{name}, line {number + 1}: no header"

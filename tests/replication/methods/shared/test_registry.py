@@ -49,16 +49,9 @@ def test_every_name_of_a_record_is_a_method_of_that_name():
 
 BUILT_ON = {
     "lora": set(),
-    "full": set(),
-    "frozen": set(),
     "solo_connection": {"lora"},
-    "weight_lora": {"lora"},
     "weight_lora_plus": {"lora", "weight_lora"},
-    "random_lora": {"lora"},
     "peft_baselines": set(),
-    "adapter_h": set(),
-    "adapter_l": set(),
-    "ft_top2": set(),
 }
 # torch is imported once; each method then in a process of its own.
 EACH_ALONE = """
@@ -122,7 +115,7 @@ def test_what_methods_are_built_from_is_no_method():
     for name in NOT_METHODS:
         assert (Path(registry.FOLDER) / name).is_dir() or (Path(registry.FOLDER) / f"{name}.py").is_file()
         with pytest.raises(
-            ConfigError, match="unknown; valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
+            ConfigError, match="unknown;.* valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
         ):
             method_class(name)
 
