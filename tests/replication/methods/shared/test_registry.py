@@ -115,7 +115,7 @@ def test_what_methods_are_built_from_is_no_method():
     for name in NOT_METHODS:
         assert (Path(registry.FOLDER) / name).is_dir() or (Path(registry.FOLDER) / f"{name}.py").is_file()
         with pytest.raises(
-            ConfigError, match="unknown;.* valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
+            ConfigError, match=r"unknown;.* valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
         ):
             method_class(name)
 
