@@ -132,9 +132,15 @@ def differences(old: Path, new: Path, profile: str, experiment: str) -> list[str
 
 def _comparable(name: str, old: Any, new: Any) -> tuple[Any, Any]:
     """Of two descriptions of an adapter the fields that both have: a release may add one. Other values as they are."""
-    if name != DESCRIPTION:
+    return _shared(old, new) if name == DESCRIPTION else (old, new)
+
+
+def _shared(old: Any, new: Any) -> tuple[Any, Any]:
+    """Two JSON values without the fields, at any depth, that only one of them has."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
         return old, new
-    return tuple({field: one[field] for field in old if field in new} for one in (old, new))  # type: ignore[return-value]
+    pairs = {name: _shared(old[name], new[name]) for name in old if name in new}
+    return {name: a for name, (a, _) in pairs.items()}, {name: b for name, (_, b) in pairs.items()}
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str | None:

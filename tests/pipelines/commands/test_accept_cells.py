@@ -116,9 +116,10 @@ def test_every_kind_of_result_is_compared(homes):
 
 def test_an_adapter_is_compared_by_its_tensors_and_by_the_fields_that_both_sides_have(homes):
     folders = [home / "runs/quick/sentiment-weight-lora/adapter/seed-18" for home in homes]
-    description = {"method": "weight_lora", "config": {"rank": 2}}
+    description = {"method": "weight_lora", "config": {"rank": 2}, "base": {"width": 32}}
     (folders[0] / "adapter_config.json").write_text(json.dumps(description))
     newer = {**description, "sha256": "1", "card": {}}
+    newer["base"] = {"width": 32, "vocabulary": 50}
     (folders[1] / "adapter_config.json").write_text(json.dumps(newer))
     (folders[1] / "README.md").write_text("# A card\n")
     assert found(homes) == []
