@@ -38,7 +38,7 @@ from replication.methods.shared.base import (
     warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
-from replication.methods.shared.card import CARD_NAME, card_facts, render_card
+from replication.methods.shared.card import CARD_NAME, LIBRARY, card_facts, render_card
 from replication.methods.shared.peft_import import load_stock, read_stock
 
 FORMAT_VERSION = 1
@@ -84,6 +84,8 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    for name, tensor in state.items():
+        _check_value(f"{directory}: nothing is saved", attachment(model).config, name, tensor, tensor)
     warn_if_unfinished(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
@@ -92,12 +94,19 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
         if not sharded or torch.distributed.get_rank() == 0:
             (directory / CONFIG_NAME).unlink(missing_ok=True)
             write_bytes(directory / WEIGHTS_NAME, data)
-            write_text(directory / CARD_NAME, render_card(description))
+            _write_card(directory / CARD_NAME, description)
             write_json(directory / CONFIG_NAME, description)
     finally:
         if sharded:
             torch.distributed.barrier()  # nobody reads before the folder is whole
     return directory
+
+
+def _write_card(path: Path, description: Mapping[str, Any]) -> None:
+    """The model card, unless the file there is not one of this project's."""
+    present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not present or f"library_name: {LIBRARY}" in present.partition("\n---")[0]:
+        write_text(path, render_card(description))
 
 
 def _hub_name(model: nn.Module) -> str | None:
@@ -179,6 +188,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     format version, an unknown field or method, another base, missing or unexpected tensors, other shapes, values
     that are not finite, another method attached.
     """
+    if not isinstance(model, nn.Module):
+        raise AdapterError(f"load needs the base model, got {type(model).__name__}: load(model, folder)")
     path, weights = saved_files(directory)
     check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
@@ -297,13 +308,18 @@ def _check_tensors(
             raise AdapterError(f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(shapes[0])}")
         if tensor.dtype.is_floating_point != expected[name].dtype.is_floating_point:
             raise AdapterError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name].dtype}")
-        trained = isinstance(expected[name], nn.Parameter)  # a buffer of the base may be infinite, such as a mask
-        if tensor.dtype.is_floating_point and (trained or config.adds_modules) and not bool(tensor.isfinite().all()):
-            number = int((~tensor.isfinite()).sum())
-            raise AdapterError(
-                f"{path}: tensor {name!r} has {number} value(s) that are NaN or infinite: the training diverged or the "
-                "file is damaged; use an earlier checkpoint or train again"
-            )
+        _check_value(str(path), config, name, tensor, expected[name])
+
+
+def _check_value(where: str, config: MethodConfig, name: str, tensor: Any, of_model: Any) -> None:
+    """AdapterError if a tensor of the method has NaN or infinity; a buffer of the base may, such as a mask."""
+    if not tensor.is_floating_point() or not (isinstance(of_model, nn.Parameter) or config.adds_modules):
+        return
+    if number := int((~tensor.isfinite()).sum()):
+        raise AdapterError(
+            f"{where}: tensor {name!r} has {number} value(s) that are NaN or infinite: the training diverged, "
+            "or a file is damaged; use an earlier checkpoint or train again"
+        )
 
 
 def _first(names: list[str], shown: int = 5) -> str:

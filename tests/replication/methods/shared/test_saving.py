@@ -213,6 +213,30 @@ def test_a_model_that_carries_a_method_is_refused_and_kept(saved, tiny_gpt2):
     assert attached_config(tiny_gpt2) == LoraConfig(rank=2)
 
 
+def test_nothing_is_saved_of_a_training_that_diverged(saved, tiny_gpt2):
+    model = load(tiny_gpt2, saved)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with torch.no_grad():
+        next(iter(trainable_parameters(model).values())).fill_(torch.nan)
+    with pytest.raises(AdapterError, match=r"nothing is saved.*NaN"):
+        save(model, saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_readme_of_somebody_else_is_kept(saved, tiny_gpt2):
+    card = (saved / "README.md").read_text()
+    save(load(tiny_gpt2, saved), saved)
+    assert (saved / "README.md").read_text() == card
+    (saved / "README.md").write_text("my notes")
+    save(tiny_gpt2, saved)
+    assert (saved / "README.md").read_text() == "my notes"
+
+
+def test_what_is_no_model_is_refused(saved):
+    with pytest.raises(AdapterError, match="needs the base model, got str"):
+        load("gpt2", saved)
+
+
 def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):
     with pytest.raises(AdapterError, match="attach"):
         save(tiny_gpt2, tmp_path)
