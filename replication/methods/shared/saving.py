@@ -77,7 +77,9 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     fact that the card does not have.
     """
     model = uncompiled(model)
-    facts = card_facts({"base_model": _hub_name(model), **(card or {})})
+    if card is not None and not isinstance(card, Mapping):
+        raise ConfigError(f"card={card!r}: must be a mapping of facts, such as {{'data': 'E2E NLG'}}")
+    facts = card_facts({"base_model": _hub_name(model), "labels": _labels(model), **(card or {})})
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
@@ -107,6 +109,12 @@ def _write_card(path: Path, description: Mapping[str, Any]) -> None:
     present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if not present or f"library_name: {LIBRARY}" in present.partition("\n---")[0]:
         write_text(path, render_card(description))
+
+
+def _labels(model: nn.Module) -> int | None:
+    """Outputs of the task head, if it has one with another number than transformers gives it by default."""
+    number = getattr(getattr(model, "config", None), "num_labels", 2)
+    return number if attachment(model).head and number != 2 else None
 
 
 def _hub_name(model: nn.Module) -> str | None:
