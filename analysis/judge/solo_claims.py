@@ -55,7 +55,7 @@ def outperforms_lora(bench: Bench, claim: Claim) -> Judged:
         bench.profile,
         published=f"{published:+.4f} BLEU (Table 1, one figure each)" if published is not None else "",
         published_value=published,
-        unit="BLEU (r=120, k=2)",
+        unit="" if bench.never_tests else "BLEU (r=120, k=2)",
     )
     if bench.never_tests:
         return replace(judged, reason=bench.never_tests)
