@@ -55,7 +55,7 @@ def outperforms_lora(bench: Bench, claim: Claim) -> Judged:
         bench.profile,
         published=f"{published:+.4f} BLEU (Table 1, one figure each)" if published is not None else "",
         published_value=published,
-        unit="BLEU (r=120, k=2)",
+        unit="" if bench.never_tests else "BLEU (r=120, k=2)",
     )
     if bench.never_tests:
         return replace(judged, reason=bench.never_tests)
@@ -120,7 +120,7 @@ def fewer_than_lora(bench: Bench, claim: Claim) -> Judged:
     chosen = [] if bench.never_tests else [pair for pair in pairs if pair[0] in bench.chosen("gpt2-large", 6)]
     judged = Judged(
         claim, "not_tested", "", observed, counted, runs, profile=bench.profile, published="59 % fewer",
-        unit="fewer on this backbone", brief=_at_large(shapes),
+        unit="fewer here", brief=_at_large(shapes),
     )  # fmt: skip
     if not chosen:
         reason = "No backbone of this profile has GPT-2 Large's shapes. For those the claim is counted, not trained."
@@ -183,7 +183,7 @@ def fewer_than_full(bench: Bench, claim: Claim) -> Judged:
     observed = tuple(parameters_against_full(bench, solo) for solo in bench.solo)
     judged = Judged(
         claim, "not_tested", "", observed, counted, tuple(solo.name for solo in bench.solo), profile=bench.profile,
-        published="more than 99 % fewer", unit="fewer on this backbone",
+        published="more than 99 % fewer", unit="fewer here",
         brief="; ".join(
             f"{percent(reduction(shape.solo, shape.full), 2)} on {BACKBONE_NAMES[shape.backbone]}'s shapes"
             for shape in bench.published.claims.counted

@@ -233,7 +233,7 @@ def saves_memory(bench: Bench, claim: Claim) -> Judged:
         f"all adapters, for K of {', '.join(map(str, savings))}. One measurement per K, so no interval. {remainder}"
     )
     return Judged(
-        claim, "counted", reason, observed, (), (), cases, bench.profile, outcome, unit="less peak memory in phase 2",
+        claim, "counted", reason, observed, (), (), cases, bench.profile, outcome, unit="less peak memory",
         brief=f"K={max(savings)} to {min(savings)}, one measurement each; “no intuition needed” was not tested",
     )  # fmt: skip
 

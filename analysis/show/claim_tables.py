@@ -134,9 +134,9 @@ class ClaimRow:
         """The verdict's ground in a few words."""
         judged, shown = self.judged, self.shown
         if judged.waiting or shown is None or judged.verdict in ("counted", "not_tested"):
-            return "; ".join(part for part in (judged.waiting, judged.brief) if part) or (
-                "" if judged.outcome else "no run tests it"
-            )
+            if judged.verdict == "not_tested" and not judged.waiting:
+                return "no run tests it"
+            return "; ".join(part for part in (judged.waiting, judged.brief) if part)
         if judged.verdict == "cannot_tell":
             return needed_text(shown.finding) or shown.finding.why or ""
         if judged.verdict == "depends_on_analysis":

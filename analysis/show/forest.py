@@ -55,10 +55,9 @@ def forest(bench: JudgedBench) -> Drawing | None:
         "forest",
         "Every claim that compares runs",
         "Primary comparison of each claim; right of zero is the claim's side. Bar with caps: the "
-        f"{percent(CONFIDENCE, 0)} interval that decides, the wider of over seeds and over seeds and test examples. "
-        f"Grey ground: differences that this design would probably miss ({percent(POWER, 0)} power). Filled points are "
-        "decided, hollow ones not: cannot tell, confounded (no interval, since none decides), or not all runs yet. "
-        "The grey ground is centred on zero, or on the margin where a claim says that a method keeps the metric. "
+        f"{percent(CONFIDENCE, 0)} interval that decides, the wider of over seeds and over seeds and test examples; "
+        "none if confounded. Grey ground: what this design would probably miss "
+        f"({percent(POWER, 0)} power), around zero or the margin. Filled points are decided, hollow ones not. "
         f"Source: scores.json and predictions of the {bench.profile} profile.",
         f"Differences with intervals: {'; '.join(told)}.",
         figure,

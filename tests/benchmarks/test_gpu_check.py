@@ -75,6 +75,7 @@ def test_arguments_are_refused_before_torch_is_imported(project_root, arguments)
     assert arguments[1] in done.stderr
 
 
+@pytest.mark.slow
 def test_when_the_time_is_up_the_result_is_partial(project_root, tmp_path):
     """The watchdog ends the process whatever it does, with what there is."""
     done = command(project_root, "--device", "cpu", "--tiny", "--output", str(tmp_path / "c.json"), "--minutes", "0.01")
@@ -98,6 +99,7 @@ def test_a_part_stops_at_its_share_and_names_what_it_left(script, report):
     assert report.status() == 2
 
 
+@pytest.mark.slow
 def test_the_status_is_one_for_a_failure_and_it_is_named(script, report):
     def broken():
         raise RuntimeError("kernel\n not found")

@@ -50,6 +50,7 @@ def test_equal_bytes_at_every_fetch_and_only_files_of_a_checkpoint(hub, tmp_path
     assert [path.name for place in ("a", "b") for path in (tmp_path / place).iterdir()] == [name, name]
 
 
+@pytest.mark.slow
 def test_another_process_and_cache_write_the_same_bytes_through_the_stage(hub, published_models, tmp_path):
     here = fetch_hub_weights("deberta-v3-base", tmp_path / "here")
     environment = hub.environment(tmp_path / "child", published_models[1].parent)

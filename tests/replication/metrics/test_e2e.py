@@ -17,7 +17,7 @@ print(json.dumps(metric.compute()))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_file_loads_as_an_evaluate_metric_without_a_hub(project_root, tmp_path, no_java):
     environment = {
         **os.environ,
