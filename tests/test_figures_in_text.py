@@ -50,7 +50,7 @@ def clock(seconds):
 
 @pytest.fixture
 def evidence(project_root):
-    measured = read_json(project_root / "measurements/durations.json")
+    measured = read_json(project_root / "docs/durations.json")
     install, reproduce, tests = (measured[name] for name in ("install", "make reproduce", "make test"))
     scoring = measured["replicate score"]
     spread, seeds = Spread(0.02, 0.003), (3, 8, 12)
