@@ -23,6 +23,7 @@ from transformers import (
 
 from replication.errors import ConfigError, DataError
 from replication.methods import attach, method_config, method_names, trainable_parameters
+from replication.testing.laws import stir
 from replication.training.decoding import DecodingConfig, EndsWith, NoRepeatGeneratedNgrams, generate
 
 SEPARATOR = "<|endoftext|>"
@@ -409,6 +410,17 @@ def test_batches_hold_contexts_of_like_length_longest_first(monkeypatch: pytest.
     config = DecodingConfig(beams=1, max_new_tokens=2, batch_size=3)
     generate(model, tokenizer, contexts, config, separator=SEPARATOR)
     assert batches == [[20, 12, 8], [6, 4, 3], [1]]
+
+
+@pytest.mark.parametrize("name", ["prompt_tuning", "prefix_tuning"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_virtual_tokens_decode_alike_with_and_without_cache(family, name) -> None:
+    model, tokenizer = random_model(family, 12, seed=1), word_tokenizer(12)
+    attach(model, method_config("peft_baselines", name=name, settings={"num_virtual_tokens": 3}))
+    stir(model, size=0.5)
+    config, contexts = DecodingConfig(beams=4, max_new_tokens=8, batch_size=2), [words([1, 2, 3, 4]), words([5, 6])]
+    cached = generate(model, tokenizer, contexts, config, separator=SEPARATOR)
+    assert cached == generate(model, tokenizer, contexts, config, separator=SEPARATOR, use_cache=False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
