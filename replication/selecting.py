@@ -37,7 +37,8 @@ class Selection:
     weights of WeightLoRA: they take plain SGD steps without decay, at `weight_learning_rate` times the schedule of the
     first group (its rate, over `learning_rate`: by default the rate it has now, or had before a scheduler came). A
     method that selects nothing needs no `Selection` and takes one without effect. A new one takes over from an earlier
-    one of the same optimizer.
+    one of the same optimizer. Updates made before it do not count: ReplicationWarning at its first one, unless
+    `load_state_dict` has said how many there were.
 
     Raises AdapterError if nothing is attached, ConfigError where the method does not fit `total_steps` or the
     optimizer; `optimizer.step()` raises TrainingError where no selection can be made, for example from nan.
@@ -66,6 +67,7 @@ class Selection:
         self.callback = config.training_callback(training) or Callback()
         self._run = Run(model, optimizer)
         self._penalty_used = False
+        self._late = bool(optimizer.state)
         self.callback.on_start(model)
         reference = self.callback.build_optimizer(trained, training)
         sgd = {id(p): g["rate_factor"] for g in reference.param_groups if g.get("plain_sgd") for p in g["params"]}
@@ -129,6 +131,7 @@ class Selection:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             method = attachment(self.model).config.method
             raise CheckpointError(f"the saved selection does not fit method {method}: {error!r}") from error
+        self._late = False
         self._relist()
 
     def close(self) -> None:
@@ -151,6 +154,7 @@ class Selection:
         if found is not None and found.item():
             return
         self._run.step += 1
+        self._warn_of_a_late_start()
         self._step_weights(optimizer)
         self._warn_of_a_lost_penalty()
         groups = list(optimizer.param_groups)
@@ -188,6 +192,16 @@ class Selection:
                 for entry in listed
                 if not isinstance(entry, str) or entry in named
             ]
+
+    def _warn_of_a_late_start(self) -> None:
+        if self._late and self.callback.summary() is not None:
+            warnings.warn(
+                "the optimizer had made updates before this selection, which counts from here: make the Selection "
+                "before the first update, or load its state with load_state_dict",
+                ReplicationWarning,
+                stacklevel=4,
+            )
+        self._late = False
 
     def _warn_of_a_lost_penalty(self) -> None:
         if not self._penalty_used and self.callback.penalty(self.model) is not None:

@@ -389,6 +389,20 @@ def test_another_epsilon_than_the_methods_is_told():
         Loop(config, torch.optim.SGD)
 
 
+def test_a_selection_made_after_updates_is_told_unless_its_state_comes():
+    loop = Loop(CONFIGS["weight_lora"]).run(last=3)
+    state = loop.selection.state_dict()
+    loop.selection = Selection(loop.model, loop.optimizer, TRAINING.steps)
+    with pytest.warns(ReplicationWarning, match="the optimizer had made updates before this selection") as caught:
+        loop.run(first=4, last=5)
+    assert len(caught) == 1
+    loop.selection = Selection(loop.model, loop.optimizer, TRAINING.steps)
+    loop.selection.load_state_dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReplicationWarning)
+        loop.run(first=4, last=5)
+
+
 def test_a_penalty_that_nobody_adds_is_told_once():
     loop = Loop(CONFIGS["adalora"])
     loop.selection.penalty = lambda: 0.0  # a loop that forgets it

@@ -190,6 +190,13 @@ def check_integer(config: MethodConfig, field: str, minimum: int) -> None:
         raise ConfigError(f"{config.method}: {field}={value!r}: must be an integer of at least {minimum}")
 
 
+def check_seed(config: MethodConfig, field: str = "init_seed") -> None:
+    """ConfigError unless the field is an integer that torch.Generator takes, from 0 to below 2**63."""
+    check_integer(config, field, minimum=0)
+    if getattr(config, field) >= 2**63:
+        raise ConfigError(f"{config.method}: {field}={getattr(config, field)}: must be below 2**63")
+
+
 def check_boolean(config: MethodConfig, field: str) -> None:
     """ConfigError unless the field is True or False."""
     value = getattr(config, field)

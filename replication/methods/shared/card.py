@@ -71,6 +71,7 @@ def render_card(description: Mapping[str, Any]) -> str:
     """README.md of an adapter with this description (adapter_config.json), its facts under `card`."""
     facts = card_facts(description.get("card") or {})
     method, base = str(description["method"]), description["base"]
+    title = str(description["config"].get("name", method)) if method == "peft_baselines" else method
     shape = [f"{base['blocks']} blocks, width {base['width']}"] if base.get("blocks") else []
     rows = {
         "method": method,
@@ -82,7 +83,7 @@ def render_card(description: Mapping[str, Any]) -> str:
     }
     parts = [
         _header(method, facts),
-        f"# {_plain(method)} adapter for {_plain(facts.get('base_model', base['class']))}",
+        f"# {_plain(title)} adapter for {_plain(facts.get('base_model', base['class']))}",
         _table(("", ""), rows),
         "## Scores",
         *_scores(facts),

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError, DataError
-from replication.fileio import read_json, sha256_bytes, sha256_file, write_bytes, write_json, write_text
+from replication.fileio import read_json, sha256_bytes, sha256_file, system_fault, write_bytes, write_json, write_text
 from replication.methods.shared.base import (
     SCALAR_NAMES,
     MethodConfig,
@@ -73,8 +73,8 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     `card`: facts for the model card (`replication.methods.shared.card.FACTS`), such as data, profile and scores.
     The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
     all processes call this together, and the first writes whole tensors. ReplicationWarning where a configured
-    selection has not run. AdapterError if nothing is attached or the model is on the meta device; ConfigError for a
-    fact that the card does not have.
+    selection has not run. AdapterError if nothing is attached, the model is on the meta device, a value is not finite,
+    or the folder cannot be written; ConfigError for a fact that the card does not have.
     """
     model = uncompiled(model)
     if card is not None and not isinstance(card, Mapping):
@@ -98,6 +98,8 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
             write_bytes(directory / WEIGHTS_NAME, data)
             _write_card(directory / CARD_NAME, description)
             write_json(directory / CONFIG_NAME, description)
+    except OSError as error:
+        raise AdapterError(system_fault(error) or f"{directory}: cannot be written ({error.strerror})") from error
     finally:
         if sharded:
             torch.distributed.barrier()  # nobody reads before the folder is whole
