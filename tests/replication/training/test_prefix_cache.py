@@ -319,5 +319,3 @@ def test_what_cannot_be_cached_is_refused_before_any_work(tmp_path) -> None:
     model.config.output_hidden_states = True
     with pytest.raises(ConfigError, match="output_hidden_states"):
         train(model, TRAIN, DEV, on, seed=1, pad_id=0)
-    with pytest.raises(ConfigError, match="prefix_cache must be None"):
-        replace(CONFIG, prefix_cache=True)
