@@ -174,7 +174,7 @@ class Experiment:
             "data": prepared_hashes(self.prepared),
             "method": self.method,
             "method_config": dict(self.settings),
-            "training": asdict(self.training),
+            "training": self.training.to_dict(),
             "options": self.options.recorded(),  # training reads prompts and lengths
             "threads": self.threads,
             "seed": seed,

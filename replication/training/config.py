@@ -24,7 +24,9 @@ class TrainingConfig:
     threads as it is. `mixed_precision`: "bf16" computes in bfloat16 (autocast) over float32 weights, "bf16_weights"
     over a backbone whose weights are bfloat16 (`narrow_weights` of replication/training/bfloat16.py, before a method
     is attached), while adapters, head and optimizer stay float32. `batching`: how an epoch is cut into batches
-    (`replication.examples.indices_of_step`); a record without the field was made with "random".
+    (`replication.examples.indices_of_step`); a record without the field was made with "random". `prefix_cache`: run the
+    blocks before the first trained one once an example, in evaluation mode, and keep up to so many GiB of their output
+    on the disk (replication/training/prefix_cache.py); None, which `to_dict` leaves out, runs them at every step.
     """
 
     steps: int
@@ -44,6 +46,7 @@ class TrainingConfig:
     deterministic: bool = True
     threads: int | None = None
     batching: str = "random"
+    prefix_cache: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation_steps", "max_length", "log_every"):
@@ -63,6 +66,8 @@ class TrainingConfig:
             self._refuse("mixed_precision", f"one of {', '.join(PRECISIONS)}")
         if self.batching not in BATCHINGS:
             self._refuse("batching", f"one of {', '.join(BATCHINGS)}")
+        if self.prefix_cache is not None:
+            self._number("prefix_cache", "None (off) or the most GiB on the disk, at least 0", lambda value: value >= 0)
         if self.warmup_steps > self.steps:
             self._refuse("warmup_steps", f"at most steps={self.steps}")
 
@@ -77,8 +82,8 @@ class TrainingConfig:
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values, in the order of the fields."""
-        return asdict(self)
+        """The settings as JSON values, in the order of the fields; without a `prefix_cache` that is off."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("prefix_cache", None)}
 
     def _whole(self, name: str, least: int, *, optional: bool = False) -> None:
         value = getattr(self, name)
