@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ from replication.training.determinism import (
     seed_everything,
 )
 from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
+from replication.training.parallel import Parallel, gathered
 from replication.training.progress import progress_bar
 
 
@@ -161,15 +162,19 @@ def train(
             _training_mode(model, config),
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
         ):
+            parallel = Parallel(accelerator, model)
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
-            prepared, optimizer = accelerator.prepare(model, optimizer)
+            optimizer = accelerator.prepare_optimizer(optimizer)
             run = Run(model, optimizer)
             if saved:
                 counters = {name: saved.state[name] for name in run.counters()}
                 run = Run(model, optimizer, saved.step, **counters)
                 unpack_tensors(model, optimizer, saved.tensors)
-                restore_random_states(saved.state["random"][rank])
+                if len(saved.state["random"]) == processes:
+                    restore_random_states(saved.state["random"][rank])
+                else:  # another number of processes: dropout draws anew
+                    seed_everything((seed + rank + 1_000_003 * saved.step) % 2**32)
             else:
                 run.curves.append(measure(0, None, 0.0, dev=True))
 
@@ -187,8 +192,8 @@ def train(
                     mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
                     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                    with accelerator.no_sync(prepared) if start + config.batch_size < len(chosen) else nullcontext():
-                        batch_loss, batch_weight = train_loss(prepared, batch)
+                    with parallel.micro_batch(last=start + config.batch_size >= len(chosen)):
+                        batch_loss, batch_weight = train_loss(parallel.model, batch)
                         if not share:
                             batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):
@@ -204,10 +209,11 @@ def train(
                 if not weight:
                     raise unusable_batch(step, "number of target tokens", 0, chosen, train_examples)
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                parallel.average_gradients(parameters)
                 gradients = [p.grad for p in parameters if p.grad is not None]
                 for gradient in gradients:
                     gradient.mul_(processes / weight)  # data parallelism gave the mean over processes
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = gathered(torch.nn.utils.get_total_norm(gradients))
                 if not torch.isfinite(norm):
                     raise unusable_batch(step, "gradient norm", norm.item(), chosen, train_examples)
                 if config.max_grad_norm is not None:
@@ -224,6 +230,7 @@ def train(
                 run.loss_weight += weight
                 run.update_seconds += time.perf_counter() - started
                 callback.on_step_end(run)
+                parallel.follow()
                 evaluates = _due(step, config.eval_every, config)
                 if evaluates or _due(step, config.log_every, config):
                     run.curves.append(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates))
@@ -256,11 +263,11 @@ def _save(
     accelerator: Accelerator,
 ) -> None:
     randoms = gather_object([capture_random_states()])
+    # what a callback froze on the way is saved too: its value is no longer the one it started with
+    names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
+    tensors = pack_tensors(run.model, run.optimizer, names, keep=accelerator.is_main_process)
     if accelerator.is_main_process:
-        # what a callback froze on the way is saved too: its value is no longer the one it started with
-        names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
         state = {**run.counters(), "random": randoms, "callback": callback.state()}
-        tensors = pack_tensors(run.model, run.optimizer, names)
         save_checkpoint(directory, identity, Checkpoint(run.step, tensors, state))
     accelerator.wait_for_everyone()
 
@@ -305,6 +312,5 @@ def _identity(
         "model": model_fingerprint(model),
         "torch": torch.__version__,
         "device": accelerator.device.type,
-        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
     }

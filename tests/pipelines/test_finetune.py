@@ -153,9 +153,12 @@ def test_other_settings_do_not_take_the_adapter(broken, monkeypatch):
 # --- several processes
 
 
-def torchrun(key, stage="finetune", count=2):
+SHARDING = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+
+
+def torchrun(key, stage="finetune", count=2, **settings):
     root = Path(finetune.__file__).resolve().parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **settings}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command += ["-m", f"pipelines.{stage}", "--params", str(PARAMS), "--experiment", key]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -164,14 +167,15 @@ def torchrun(key, stage="finetune", count=2):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, SHARDING], ids=["ddp", "fsdp2"])
 @pytest.mark.parametrize("key", [KEY, "sentiment-weight-lora"])
-def test_two_processes_learn_what_one_learns_and_rank_0_alone_writes(small_home, key):
+def test_two_processes_learn_what_one_learns_and_rank_0_alone_writes(small_home, key, settings):
     from safetensors.torch import load_file
 
     finetune.main(PARAMS, key)
     alone = Path("alone")
     Path("runs/quick", key).rename(alone)
-    said = torchrun(key)
+    said = torchrun(key, **settings)
     assert said.count("seed 18: dev loss") == 1, "one process speaks"
     together = Path("runs/quick", key)
     assert set(outputs(together)) == set(outputs(alone))
