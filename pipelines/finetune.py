@@ -31,6 +31,7 @@ from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError, ReplicationError
 from replication.fileio import read_json, replaced_directory, sha256_json, write_json
+from replication.training.tracking import Track
 
 OUTCOME = "outcome.json"
 
@@ -42,6 +43,7 @@ def main(
 ) -> None:
     """Train one experiment."""
     chosen = resolve(load_settings(params), experiment)
+    Track(chosen.track, chosen.logs)  # refuses what is not installed
     if dry_run:
         say(describe(chosen))
         return
@@ -115,6 +117,7 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
             checkpoint_directory=scratch / "checkpoint",
             identity=identity,
             title=f"fine-tune {experiment.key}, seed {seed}" if processes.writes() else None,
+            track=Track(experiment.track, experiment.logs / f"seed-{seed}"),
         )
         keep(experiment, seed, fitted, trained, start)
     if processes.writes():

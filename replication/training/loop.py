@@ -53,6 +53,7 @@ from replication.training.determinism import (
 from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
 from replication.training.parallel import Parallel, gathered
 from replication.training.progress import progress_bar
+from replication.training.tracking import Track, tracked
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def train(
     collate_function: CollateFunction = collate,
     callback: Callback | None = None,
     progress: str | None = None,
+    track: Track | None = None,
 ) -> TrainingResult:
     """Train, in place, the parameters that require gradients; the model is left in evaluation mode.
 
@@ -105,9 +107,9 @@ def train(
     part, torch, device and threads.
 
     Where nothing requires gradients, the result has 0 steps and the dev loss. `report_state(model)` adds
-    columns to the curves; `progress` names the bar (None: silent). Examples are dataclasses with a length.
-    `loss_function(model, batch)` returns a summed loss and its weight and then serves for the dev set too;
-    the default is `token_loss`, smoothed only on the training set.
+    columns to the curves, which `track` shows elsewhere as they grow; `progress` names the bar (None: silent).
+    Examples are dataclasses with a length. `loss_function(model, batch)` returns a summed loss and its weight and
+    then serves for the dev set too; the default is `token_loss`, smoothed only on the training set.
 
     Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
@@ -161,8 +163,9 @@ def train(
         with (
             _training_mode(model, config),
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
+            tracked(track if rank == 0 else None, start=saved.step if saved else None) as log,
         ):
-            parallel = Parallel(accelerator, model)
+            parallel = Parallel(accelerator, model, trained_names)
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
             optimizer = accelerator.prepare_optimizer(optimizer)
@@ -176,7 +179,7 @@ def train(
                 else:  # another number of processes: dropout draws anew
                     seed_everything((seed + rank + 1_000_003 * saved.step) % 2**32)
             else:
-                run.curves.append(measure(0, None, 0.0, dev=True))
+                run.curves.append(log(measure(0, None, 0.0, dev=True)))
 
             for step in range(run.step + 1, config.steps + 1):
                 started = time.perf_counter()
@@ -233,7 +236,7 @@ def train(
                 parallel.follow()
                 evaluates = _due(step, config.eval_every, config)
                 if evaluates or _due(step, config.log_every, config):
-                    run.curves.append(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates))
+                    run.curves.append(log(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates)))
                     run.loss_sum = run.loss_weight = 0.0
                 if checkpoint_directory is not None and _due(step, config.checkpoint_every, config):
                     _save(checkpoint_directory, identity or {}, run, trained_names, callback, accelerator)

@@ -8,7 +8,7 @@ sharded, optimizer states too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,14 +20,17 @@ from replication.training.checks import asks_for_sharding
 
 
 class Parallel:
-    """The model as the processes train it together: call `model` for a forward pass. With one process, the model."""
+    """The model as the processes train it together: call `model` for a forward pass. With one process, the model.
 
-    def __init__(self, accelerator: Accelerator, whole: nn.Module) -> None:
+    `trained`: names of parameters that stay whole like those that train now; a callback may have frozen them.
+    """
+
+    def __init__(self, accelerator: Accelerator, whole: nn.Module, trained: Collection[str] = ()) -> None:
         self.accelerator, self.whole = accelerator, whole
         self.sharded = asks_for_sharding() and accelerator.num_processes > 1
         self.model = whole
         if self.sharded:
-            shard(whole, accelerator.device)
+            shard(whole, accelerator.device, trained)
         else:
             self._wrap()
 
@@ -74,16 +77,16 @@ class Parallel:
         return [(name, id(p)) for name, p in self.whole.named_parameters() if p.requires_grad]
 
 
-def shard(model: nn.Module, device: torch.device) -> None:
-    """FSDP2 over all processes, in place: each block of the model by itself, the rest together. What trains is left
-    out unless everything does.
+def shard(model: nn.Module, device: torch.device, trained: Collection[str] = ()) -> None:
+    """FSDP2 over all processes, in place: each block of the model by itself, the rest together. What trains, and what
+    `trained` names, is left out unless that is everything.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    kept = {parameter for name, parameter in model.named_parameters() if parameter.requires_grad or name in trained}
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
-    ignored = set() if len(trained) == len(list(model.parameters())) else trained
+    ignored = set() if len(kept) == len(list(model.parameters())) else kept
     for block in _blocks(getattr(model, "base_model", model)):
         fully_shard(block, mesh=mesh, ignored_params=ignored)
     fully_shard(model, mesh=mesh, ignored_params=ignored, reshard_after_forward=True)

@@ -16,9 +16,10 @@ import yaml
 import pipelines.finetune as finetune
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
-from replication.errors import DataError
+from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, write_json, write_jsonl, write_text
 from replication.records import read_record
+from replication.training.tracking import Track
 
 PARAMS = Path("params.yaml")
 KEY = "sentiment-lora"
@@ -58,6 +59,29 @@ def test_every_seed_learns_from_the_training_rows_alone(home, monkeypatch):
     for seed in plan.seeds:
         finetune.finished_seed(plan, seed)
     assert seen == list(plan.seeds)
+
+
+# --- trackers
+
+
+def test_a_tracker_gets_a_folder_beside_the_outputs_and_one_that_is_not_installed_is_refused(home, monkeypatch):
+    plan = resolve(load_settings(PARAMS), KEY)
+    assert plan.track == (), "off by default"
+    identity, seen = plan.identity(18), []
+    content = yaml.safe_load(PARAMS.read_text())
+    write_text(PARAMS, yaml.safe_dump({**content, "track": ["tensorboard"]}))
+    plan = resolve(load_settings(PARAMS), KEY)
+    assert plan.identity(18) == identity
+    with monkeypatch.context() as patched:
+        patched.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match="to install it run: pip install tensorboard"):
+            finetune.main(PARAMS, KEY)
+    monkeypatch.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(finetune, "fit", lambda *_, track, **__: seen.append(track))
+    monkeypatch.setattr(finetune, "keep", lambda *_, **__: None)
+    monkeypatch.setattr(finetune, "complete", lambda *_, **__: None)
+    finetune.finished_seed(plan, 18)
+    assert seen == [Track(("tensorboard",), Path("logs/quick", KEY, "seed-18"))]
 
 
 # --- a record that cannot be written

@@ -204,9 +204,12 @@ def test_ddp_is_built_anew_where_parameters_changed(group):
 def test_what_trains_beside_frozen_weights_stays_whole(name, group):
     model = tiny(CONFIGS[name])
     whole = {n: p.detach().clone() for n, p in model.named_parameters()}
-    shard(model, torch.device("cpu"))
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    if name == "lora":
+        model.get_parameter(trained[0]).requires_grad_(False)  # as a callback does
+    shard(model, torch.device("cpu"), trained)
     for n, parameter in model.named_parameters():
-        assert is_sharded(parameter) == (name == "full" or not parameter.requires_grad), n
+        assert is_sharded(parameter) == (name == "full" or n not in trained), n
         assert torch.equal(gathered(parameter), whole[n])
         assert torch.equal(gathered(split_as(whole[n], parameter)), whole[n])
         assert split_as(other := torch.zeros(()), parameter) is other
