@@ -27,26 +27,26 @@ class Parallel:
 
     def __init__(self, accelerator: Accelerator, whole: nn.Module, trained: Collection[str] = ()) -> None:
         self.accelerator, self.whole = accelerator, whole
-        self.sharded = asks_for_sharding() and accelerator.num_processes > 1
+        self.sharded = asks_for_sharding()
         self.model = whole
-        if self.sharded:
-            shard(whole, accelerator.device, trained)
-        else:
+        if not self.sharded:
             self._wrap()
+        elif accelerator.num_processes > 1:
+            shard(whole, accelerator.device, trained)
 
     def micro_batch(self, *, last: bool) -> AbstractContextManager[Any]:
         """A block for forward and backward; processes exchange gradients in the `last` one of an update."""
-        if self.sharded:
+        if self.sharded and self.accelerator.num_processes > 1:
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             return nullcontext()
-        return nullcontext() if last else self.accelerator.no_sync(self.model)
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """After the last backward pass: the mean over processes of the gradients that neither DDP nor FSDP2 sees. One
         that no process has stays None.
         """
         whole = [p for p in parameters if not is_sharded(p)] if self.sharded else []
-        if not whole:
+        if not whole or self.accelerator.num_processes == 1:
             return
         used = torch.tensor([p.grad is not None for p in whole], dtype=torch.int32, device=whole[0].device)
         distributed.all_reduce(used)
