@@ -64,7 +64,7 @@ def sweep(
     params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells at a time (default: one a GPU, else 2).", show_default=False),
+        typer.Option(min=1, help="Cells at a time (default: one a GPU, else 2; on Ray what fits).", show_default=False),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells in order with their state.")] = False,
@@ -102,14 +102,14 @@ def sweep(
     if not pending:
         view.say(f"{settings.profile}: all {len(cells)} cells are up to date")
         return
-    logs = Path("logs") / settings.profile
-    cluster = connect(address, settings.threads, logs) if engine == "ray" else None
-    gpus = [] if cluster else visible_gpus()
-    environment = cluster.environment if cluster else {}
-    runner = LocalEngine(lambda cell: cell_command(settings, file, cell), logs, gpus, environment)
-    at_once = jobs or (cluster.places if cluster else len(gpus) or 2)
+    gpus, logs = visible_gpus(), Path("logs") / settings.profile
+    options: dict[str, Any] = {"gpus": gpus}
+    if engine == "ray":
+        cluster = connect(address, settings.threads, logs)
+        options, jobs = {"environment": cluster.environment}, jobs or cluster.places
+    runner = LocalEngine(lambda cell: cell_command(settings, file, cell), logs, **options)
     after = Commits(settings, file.with_name("dvc.lock"), view) if commit else None
-    run = Sweep(cells, pending, runner, at_once, view, after)
+    run = Sweep(cells, pending, runner, jobs or len(gpus) or 2, view, after)
     with signals_noted(run):
         run.run()
     raise typer.Exit(finish(run, view))
