@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import distributed, nn
 
+from replication.errors import ConfigError
 from replication.training.checks import asks_for_sharding
 
 
@@ -79,17 +80,31 @@ class Parallel:
 
 def shard(model: nn.Module, device: torch.device, trained: Collection[str] = ()) -> None:
     """FSDP2 over all processes, in place: each block of the model by itself, the rest together. What trains, and what
-    `trained` names, is left out unless that is everything.
+    `trained` names, is left out unless that is everything. ConfigError where the processes hold different values.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    _check_equal(model)
     kept = {parameter for name, parameter in model.named_parameters() if parameter.requires_grad or name in trained}
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     ignored = set() if len(kept) == len(list(model.parameters())) else kept
     for block in _blocks(getattr(model, "base_model", model)):
         fully_shard(block, mesh=mesh, ignored_params=ignored)
     fully_shard(model, mesh=mesh, ignored_params=ignored, reshard_after_forward=True)
+
+
+def _check_equal(model: nn.Module) -> None:
+    low = torch.stack([parameter.detach().double().sum() for parameter in model.parameters()])
+    high = low.clone()
+    distributed.all_reduce(low, distributed.ReduceOp.MIN)
+    distributed.all_reduce(high, distributed.ReduceOp.MAX)
+    for (name, _), differs in zip(model.named_parameters(), (low != high).tolist(), strict=True):
+        if differs:
+            raise ConfigError(
+                f"the processes hold different values of {name}: load and attach alike in all of them, with "
+                "FSDP_CPU_RAM_EFFICIENT_LOADING=false (else transformers gives weights to the first alone)"
+            )
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

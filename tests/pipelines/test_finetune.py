@@ -61,13 +61,16 @@ def test_every_seed_learns_from_the_training_rows_alone(home, monkeypatch):
     assert seen == list(plan.seeds)
 
 
-# --- trackers
+# --- what the identity of a run leaves out
 
 
-def test_a_tracker_gets_a_folder_beside_the_outputs_and_one_that_is_not_installed_is_refused(home, monkeypatch):
+def test_trackers_and_processes_are_no_part_of_the_identity_and_a_missing_tracker_is_refused(home, monkeypatch):
     plan = resolve(load_settings(PARAMS), KEY)
     assert plan.track == (), "off by default"
     identity, seen = plan.identity(18), []
+    with monkeypatch.context() as patched:
+        patched.setenv("WORLD_SIZE", "2")
+        assert plan.identity(18) == identity, "a restart may have another number of processes"
     content = yaml.safe_load(PARAMS.read_text())
     write_text(PARAMS, yaml.safe_dump({**content, "track": ["tensorboard"]}))
     plan = resolve(load_settings(PARAMS), KEY)

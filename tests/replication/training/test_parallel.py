@@ -215,6 +215,16 @@ def test_what_trains_beside_frozen_weights_stays_whole(name, group):
         assert split_as(other := torch.zeros(()), parameter) is other
 
 
+def test_processes_with_different_weights_are_refused(group, monkeypatch):
+    def other(tensor, op):
+        if op == torch.distributed.ReduceOp.MAX:
+            tensor[1] += 1
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", other)
+    with pytest.raises(ConfigError, match=r"different values of bias: .*FSDP_CPU_RAM_EFFICIENT_LOADING=false"):
+        shard(nn.Linear(2, 2), torch.device("cpu"))
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=5), st.sampled_from([torch.float32, torch.float64]))
 def test_gradients_that_no_process_has_stay_none(present, dtype):
     parallel = Parallel.__new__(Parallel)
