@@ -51,7 +51,7 @@ from replication.training.determinism import (
     seed_everything,
 )
 from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
-from replication.training.parallel import Parallel, gathered
+from replication.training.parallel import Parallel, gathered, shards
 from replication.training.progress import progress_bar
 from replication.training.tracking import Track, tracked
 
@@ -147,7 +147,8 @@ def train(
 
     seed_everything(seed + rank)
     with deterministic_algorithms(config.threads, enabled=config.deterministic):
-        model.to(device)
+        if not (trained_names and shards(accelerator)):
+            model.to(device)
         if not trained_names:
             only = measure(0, None, 0.0, dev=True)
             return TrainingResult(0, 0, None, only["dev_loss"], [only], 0.0, *peak_memory())

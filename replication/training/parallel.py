@@ -20,6 +20,11 @@ from replication.errors import ConfigError
 from replication.training.checks import asks_for_sharding
 
 
+def shards(accelerator: Accelerator) -> bool:
+    """Whether FSDP2 shards the model: it was asked for, and there are several processes."""
+    return asks_for_sharding() and accelerator.num_processes > 1
+
+
 class Parallel:
     """The model as the processes train it together: call `model` for a forward pass. With one process, the model.
 
@@ -28,26 +33,26 @@ class Parallel:
 
     def __init__(self, accelerator: Accelerator, whole: nn.Module, trained: Collection[str] = ()) -> None:
         self.accelerator, self.whole = accelerator, whole
-        self.sharded = asks_for_sharding()
+        self.sharded = shards(accelerator)
         self.model = whole
-        if not self.sharded:
-            self._wrap()
-        elif accelerator.num_processes > 1:
+        if self.sharded:
             shard(whole, accelerator.device, trained)
+        else:
+            self._wrap()
 
     def micro_batch(self, *, last: bool) -> AbstractContextManager[Any]:
         """A block for forward and backward; processes exchange gradients in the `last` one of an update."""
-        if self.sharded and self.accelerator.num_processes > 1:
+        if self.sharded:
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             return nullcontext()
-        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
+        return nullcontext() if last else self.accelerator.no_sync(self.model)
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """After the last backward pass: the mean over processes of the gradients that neither DDP nor FSDP2 sees. One
         that no process has stays None.
         """
         whole = [p for p in parameters if not is_sharded(p)] if self.sharded else []
-        if not whole or self.accelerator.num_processes == 1:
+        if not whole:
             return
         used = torch.tensor([p.grad is not None for p in whole], dtype=torch.int32, device=whole[0].device)
         distributed.all_reduce(used)
@@ -71,7 +76,8 @@ class Parallel:
             self._wrap()
 
     def _wrap(self) -> None:
-        self.model = self.accelerator.prepare_model(self.whole)
+        if self.accelerator.num_processes > 1:
+            self.model = self.accelerator.prepare_model(self.whole)
         self._wrapped = self._trained()
 
     def _trained(self) -> list[tuple[str, int]]:
@@ -85,17 +91,19 @@ def shard(model: nn.Module, device: torch.device, trained: Collection[str] = ())
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    _check_equal(model)
+    _check_equal(model, device)
     kept = {parameter for name, parameter in model.named_parameters() if parameter.requires_grad or name in trained}
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    for parameter in kept:  # the others follow block by block: the whole model need not fit the device
+        parameter.data = parameter.to(device)
     ignored = set() if len(kept) == len(list(model.parameters())) else kept
     for block in _blocks(getattr(model, "base_model", model)):
         fully_shard(block, mesh=mesh, ignored_params=ignored)
     fully_shard(model, mesh=mesh, ignored_params=ignored, reshard_after_forward=True)
 
 
-def _check_equal(model: nn.Module) -> None:
-    low = torch.stack([parameter.detach().double().sum() for parameter in model.parameters()])
+def _check_equal(model: nn.Module, device: torch.device) -> None:
+    low = torch.stack([parameter.detach().sum(dtype=torch.float64).to(device) for parameter in model.parameters()])
     high = low.clone()
     distributed.all_reduce(low, distributed.ReduceOp.MIN)
     distributed.all_reduce(high, distributed.ReduceOp.MAX)
