@@ -98,7 +98,8 @@ def train(
     progress: str | None = None,
     track: Track | None = None,
 ) -> TrainingResult:
-    """Train, in place, the parameters that require gradients; the model is left in evaluation mode.
+    """Train, in place, the parameters that require gradients; the model is left in evaluation mode, and sharded where
+    `accelerate launch` asked for FSDP2 (replication/training/parallel.py).
 
     With a `checkpoint_directory` a run that was killed continues from its last checkpoint and ends with the
     same bits (on a CPU, under the same conditions); the folder belongs to this run only and is the
