@@ -31,6 +31,7 @@ from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError, ReplicationError
 from replication.fileio import read_json, replaced_directory, sha256_json, write_json
+from replication.training.tracking import Track
 
 OUTCOME = "outcome.json"
 
@@ -42,6 +43,7 @@ def main(
 ) -> None:
     """Train one experiment."""
     chosen = resolve(load_settings(params), experiment)
+    Track(chosen.track, chosen.logs)  # refuses what is not installed
     if dry_run:
         say(describe(chosen))
         return
@@ -115,9 +117,9 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
             checkpoint_directory=scratch / "checkpoint",
             identity=identity,
             title=f"fine-tune {experiment.key}, seed {seed}" if processes.writes() else None,
+            track=Track(experiment.track, experiment.logs / f"seed-{seed}"),
         )
-        if processes.writes():
-            keep(experiment, seed, fitted, trained, start)
+        keep(experiment, seed, fitted, trained, start)
     if processes.writes():
         complete(experiment, seed, trained, finished)
         shutil.rmtree(scratch / "checkpoint", ignore_errors=True)
@@ -125,10 +127,17 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
 
 
 def keep(experiment: Experiment, seed: int, fitted: Fitted, trained: Path, start: Start) -> None:
-    """Write aside what one seed has learned, and its numbers; complete or not at all."""
+    """Write aside what one seed has learned, and its numbers; complete or not at all. Rank 0 writes; the others give
+    their parts of a sharded model.
+    """
     from replication.methods import save
     from replication.records import write_curves
+    from replication.training.parallel import is_sharded
 
+    if not processes.writes():
+        if any(map(is_sharded, fitted.model.parameters())):
+            save(fitted.model, trained)
+        return
     with replaced_directory(trained) as folder:
         save(fitted.model, folder / "adapter", card=card_of(experiment, seed, fitted))
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)

@@ -19,6 +19,7 @@ from replication.errors import CheckpointError, ConfigError, ReplicationWarning,
 from replication.methods.shared.base import MethodConfig, attached_config, attachment
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
+from replication.training.parallel import is_sharded
 
 _FOLLOWER = "_replication_selection"
 
@@ -69,6 +70,11 @@ class Selection:
         self._penalty_used = False
         self._late = bool(optimizer.state)
         self.callback.on_start(model)
+        if self.callback.grows and _processes() > 1:
+            raise ConfigError(
+                f"{config.method} puts new parameters into the model on the way, and DistributedDataParallel does not "
+                "average their gradients: start one process, or train with replication.training.loop"
+            )
         reference = self.callback.build_optimizer(trained, training)
         sgd = {id(p): g["rate_factor"] for g in reference.param_groups if g.get("plain_sgd") for p in g["params"]}
         self._weight_rates = {name: sgd[id(p)] * self.learning_rate for name, p in trained.items() if id(p) in sgd}
@@ -221,9 +227,20 @@ def _wrapped_model(model: nn.Module) -> nn.Module | None:
     return parallel if isinstance(parallel, nn.Module) else None
 
 
+def _processes() -> int:
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if there else 1
+
+
 def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"a selection follows a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if split := [name for name, parameter in trained.items() if is_sharded(parameter)]:
+        raise ConfigError(
+            f"{len(split)} parameters that train are sharded by FSDP2, such as {split[0]}: a selection changes whole "
+            "parameters. Train with replication.training.loop under `accelerate launch --use_fsdp --fsdp_version 2`, "
+            "which shards the frozen ones alone, or replicate the model"
+        )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in trained.items() if id(parameter) not in held]
     if missing:

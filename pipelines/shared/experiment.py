@@ -12,7 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.shared import processes
 from pipelines.shared.code import made_by
 from pipelines.shared.paths import (
     gold_path,
@@ -68,6 +67,7 @@ class Experiment:
     search: Search | None = None
     rate_from: str | None = None
     separate_training: bool = field(default=False)
+    track: tuple[str, ...] = ()
 
     @property
     def prepared(self) -> Path:
@@ -93,6 +93,11 @@ class Experiment:
     def scratch(self) -> Path:
         """Checkpoints and finished seeds of a stage that has not ended yet."""
         return Path("checkpoints") / self.profile / self.key
+
+    @property
+    def logs(self) -> Path:
+        """What trackers write: no output, since no result depends on it."""
+        return Path("logs") / self.profile / self.key
 
     @property
     def lock(self) -> Path:
@@ -179,7 +184,6 @@ class Experiment:
             "threads": self.threads,
             "seed": seed,
             "training_seed": self.training_seeds[seed],
-            **({"processes": processes.count()} if processes.count() > 1 else {}),
             "code": self.code(stage),
             "versions": versions(),
         }
@@ -282,6 +286,7 @@ def _build(
         seeds=seeds,
         training_seeds={seed: seed if given is None else given for seed in seeds},
         separate_training=given is not None,
+        track=settings.track,
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from replication.training.loop import TrainingResult
+    from replication.training.tracking import Track
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def fit(
     title: str | None,
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
+    track: Track | None = None,
 ) -> Fitted:
     """Load the backbone, attach the method, train. All random sources start from the run's training seed."""
     from replication.backbones import load_tokenizer
@@ -64,6 +66,7 @@ def fit(
             report_state=report_state,
             callback=callback,
             progress=title,
+            track=track,
             loss_function=form.training_loss(training.label_smoothing),
             collate_function=form.collate,
         )

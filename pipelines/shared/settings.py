@@ -212,6 +212,7 @@ class Settings(Strict):
     searches: dict[Name, SearchCase] = {}
     memory: Memory | None = None
     deviations: tuple[str, ...] = ()
+    track: tuple[Literal["dvclive", "tensorboard"], ...] = ()
     experiments: dict[Name, ExperimentRow]
 
     @model_validator(mode="after")

@@ -37,8 +37,11 @@ class Callback:
     """Hooks for methods whose trained parameters change during training; the base class does nothing.
 
     A resumed run calls `load_state`, then `on_start`, before any tensor is read: rebuild the model there,
-    and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`.
+    and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`. `grows`, once
+    started: `on_step_end` will put new parameters into the model.
     """
+
+    grows: bool = False
 
     def on_start(self, model: nn.Module) -> None:
         """Before the optimizer is built over the parameters that require gradients."""

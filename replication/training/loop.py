@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,8 +52,10 @@ from replication.training.determinism import (
     seed_everything,
 )
 from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
+from replication.training.parallel import Parallel, gathered, shards
 from replication.training.prefix_cache import frozen_prefix
 from replication.training.progress import progress_bar
+from replication.training.tracking import Track, tracked
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,10 @@ def train(
     collate_function: CollateFunction = collate,
     callback: Callback | None = None,
     progress: str | None = None,
+    track: Track | None = None,
 ) -> TrainingResult:
-    """Train, in place, the parameters that require gradients; the model is left in evaluation mode.
+    """Train, in place, the parameters that require gradients; the model is left in evaluation mode, and sharded where
+    `accelerate launch` asked for FSDP2 (replication/training/parallel.py).
 
     With a `checkpoint_directory` a run that was killed continues from its last checkpoint and ends with the
     same bits (on a CPU, under the same conditions); the folder belongs to this run only and is the
@@ -108,9 +112,9 @@ def train(
     part, torch, device and threads.
 
     Where nothing requires gradients, the result has 0 steps and the dev loss. `report_state(model)` adds
-    columns to the curves; `progress` names the bar (None: silent). Examples are dataclasses with a length.
-    `loss_function(model, batch)` returns a summed loss and its weight and then serves for the dev set too;
-    the default is `token_loss`, smoothed only on the training set.
+    columns to the curves, which `track` shows elsewhere as they grow; `progress` names the bar (None: silent).
+    Examples are dataclasses with a length. `loss_function(model, batch)` returns a summed loss and its weight and
+    then serves for the dev set too; the default is `token_loss`, smoothed only on the training set.
 
     Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
@@ -148,7 +152,8 @@ def train(
 
     seed_everything(seed + rank)
     with deterministic_algorithms(config.threads, enabled=config.deterministic):
-        model.to(device)
+        if not (trained_names and shards(accelerator)):
+            model.to(device)
         if not trained_names:
             only = measure(0, None, 0.0, dev=True)
             return TrainingResult(0, 0, None, only["dev_loss"], [only], 0.0, *peak_memory())
@@ -166,18 +171,23 @@ def train(
             _training_mode(model, config),
             frozen_prefix(model, config.prefix_cache, cached) as prefix,
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
+            tracked(track if rank == 0 else None, start=saved.step if saved else None) as log,
         ):
+            parallel = Parallel(accelerator, model, trained_names)
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
-            prepared, optimizer = accelerator.prepare(model, optimizer)
+            optimizer = accelerator.prepare_optimizer(optimizer)
             run = Run(model, optimizer)
             if saved:
                 counters = {name: saved.state[name] for name in run.counters()}
                 run = Run(model, optimizer, saved.step, **counters)
                 unpack_tensors(model, optimizer, saved.tensors)
-                restore_random_states(saved.state["random"][rank])
+                if len(saved.state["random"]) == processes:
+                    restore_random_states(saved.state["random"][rank])
+                else:  # another number of processes: dropout draws anew
+                    seed_everything((seed + rank + 1_000_003 * saved.step) % 2**32)
             else:
-                run.curves.append(measure(0, None, 0.0, dev=True))
+                run.curves.append(log(measure(0, None, 0.0, dev=True)))
 
             for step in range(run.step + 1, config.steps + 1):
                 started = time.perf_counter()
@@ -193,8 +203,8 @@ def train(
                     mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
                     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                    with accelerator.no_sync(prepared) if start + config.batch_size < len(chosen) else nullcontext():
-                        batch_loss, batch_weight = train_loss(prepared, batch)
+                    with parallel.micro_batch(last=start + config.batch_size >= len(chosen)):
+                        batch_loss, batch_weight = train_loss(parallel.model, batch)
                         if not share:
                             batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):
@@ -210,10 +220,11 @@ def train(
                 if not weight:
                     raise unusable_batch(step, "number of target tokens", 0, chosen, train_examples)
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                parallel.average_gradients(parameters)
                 gradients = [p.grad for p in parameters if p.grad is not None]
                 for gradient in gradients:
                     gradient.mul_(processes / weight)  # data parallelism gave the mean over processes
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = gathered(torch.nn.utils.get_total_norm(gradients))
                 if not torch.isfinite(norm):
                     raise unusable_batch(step, "gradient norm", norm.item(), chosen, train_examples)
                 if config.max_grad_norm is not None:
@@ -230,9 +241,10 @@ def train(
                 run.loss_weight += weight
                 run.update_seconds += time.perf_counter() - started
                 callback.on_step_end(run)
+                parallel.follow()
                 evaluates = _due(step, config.eval_every, config)
                 if evaluates or _due(step, config.log_every, config):
-                    run.curves.append(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates))
+                    run.curves.append(log(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates)))
                     run.loss_sum = run.loss_weight = 0.0
                 if checkpoint_directory is not None and _due(step, config.checkpoint_every, config):
                     _save(checkpoint_directory, identity or {}, run, trained_names, callback, accelerator)
@@ -263,11 +275,11 @@ def _save(
     accelerator: Accelerator,
 ) -> None:
     randoms = gather_object([capture_random_states()])
+    # what a callback froze on the way is saved too: its value is no longer the one it started with
+    names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
+    tensors = pack_tensors(run.model, run.optimizer, names, keep=accelerator.is_main_process)
     if accelerator.is_main_process:
-        # what a callback froze on the way is saved too: its value is no longer the one it started with
-        names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
         state = {**run.counters(), "random": randoms, "callback": callback.state()}
-        tensors = pack_tensors(run.model, run.optimizer, names)
         save_checkpoint(directory, identity, Checkpoint(run.step, tensors, state))
     accelerator.wait_for_everyone()
 
@@ -312,6 +324,5 @@ def _identity(
         "model": model_fingerprint(model),
         "torch": torch.__version__,
         "device": accelerator.device.type,
-        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
     }

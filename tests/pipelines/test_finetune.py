@@ -16,9 +16,10 @@ import yaml
 import pipelines.finetune as finetune
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
-from replication.errors import DataError
+from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, write_json, write_jsonl, write_text
 from replication.records import read_record
+from replication.training.tracking import Track
 
 PARAMS = Path("params.yaml")
 KEY = "sentiment-lora"
@@ -71,6 +72,32 @@ def test_the_record_says_how_much_ran_without_its_dropout(small_home):
     assert record.training["prefix_cache"] == 0.01
     assert record.frozen_prefix.blocks == 1
     assert not list(Path("checkpoints").rglob("prefix*"))
+
+
+# --- what the identity of a run leaves out
+
+
+def test_trackers_and_processes_are_no_part_of_the_identity_and_a_missing_tracker_is_refused(home, monkeypatch):
+    plan = resolve(load_settings(PARAMS), KEY)
+    assert plan.track == (), "off by default"
+    identity, seen = plan.identity(18), []
+    with monkeypatch.context() as patched:
+        patched.setenv("WORLD_SIZE", "2")
+        assert plan.identity(18) == identity, "a restart may have another number of processes"
+    content = yaml.safe_load(PARAMS.read_text())
+    write_text(PARAMS, yaml.safe_dump({**content, "track": ["tensorboard"]}))
+    plan = resolve(load_settings(PARAMS), KEY)
+    assert plan.identity(18) == identity
+    with monkeypatch.context() as patched:
+        patched.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match="to install it run: pip install tensorboard"):
+            finetune.main(PARAMS, KEY)
+    monkeypatch.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(finetune, "fit", lambda *_, track, **__: seen.append(track))
+    monkeypatch.setattr(finetune, "keep", lambda *_, **__: None)
+    monkeypatch.setattr(finetune, "complete", lambda *_, **__: None)
+    finetune.finished_seed(plan, 18)
+    assert seen == [Track(("tensorboard",), Path("logs/quick", KEY, "seed-18"))]
 
 
 # --- a record that cannot be written
@@ -166,9 +193,12 @@ def test_other_settings_do_not_take_the_adapter(broken, monkeypatch):
 # --- several processes
 
 
-def torchrun(key, stage="finetune", count=2):
+SHARDING = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+
+
+def torchrun(key, stage="finetune", count=2, **settings):
     root = Path(finetune.__file__).resolve().parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **settings}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command += ["-m", f"pipelines.{stage}", "--params", str(PARAMS), "--experiment", key]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -177,14 +207,15 @@ def torchrun(key, stage="finetune", count=2):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, SHARDING], ids=["ddp", "fsdp2"])
 @pytest.mark.parametrize("key", [KEY, "sentiment-weight-lora"])
-def test_two_processes_learn_what_one_learns_and_rank_0_alone_writes(small_home, key):
+def test_two_processes_learn_what_one_learns_and_rank_0_alone_writes(small_home, key, settings):
     from safetensors.torch import load_file
 
     finetune.main(PARAMS, key)
     alone = Path("alone")
     Path("runs/quick", key).rename(alone)
-    said = torchrun(key)
+    said = torchrun(key, **settings)
     assert said.count("seed 18: dev loss") == 1, "one process speaks"
     together = Path("runs/quick", key)
     assert set(outputs(together)) == set(outputs(alone))

@@ -29,6 +29,7 @@ from transformers import (
 from replication.errors import ConfigError
 from replication.examples import Encoded
 from replication.methods import attach, attached_config, method_config, method_names
+from replication.training.checks import check_before_training
 from replication.training.config import TrainingConfig
 from replication.training.loop import train
 from replication.training.losses import token_loss
@@ -304,7 +305,7 @@ def test_new_weights_of_the_prefix_start_the_cache_anew() -> None:
 # Refusals
 
 
-def test_what_cannot_be_cached_is_refused_before_any_work(tmp_path) -> None:
+def test_what_cannot_be_cached_is_refused_before_any_work(tmp_path, monkeypatch) -> None:
     on = replace(CONFIG, prefix_cache=0.01)
     t5 = T5ForConditionalGeneration(
         T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
@@ -316,6 +317,11 @@ def test_what_cannot_be_cached_is_refused_before_any_work(tmp_path) -> None:
         train(model, TRAIN, DEV, replace(on, gradient_checkpointing=True), seed=1, pad_id=0)
     with pytest.raises(ConfigError, match=r"GiB are allowed, but .* GiB free; lower the setting"):
         train(model, TRAIN, DEV, replace(on, prefix_cache=1e9), seed=1, pad_id=0, checkpoint_directory=tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(ConfigError, match="not gathered by FSDP2"):
+        check_before_training(model, TRAIN, DEV, on, 2, trains=True)
+    monkeypatch.undo()
     model.config.output_hidden_states = True
     with pytest.raises(ConfigError, match="output_hidden_states"):
         train(model, TRAIN, DEV, on, seed=1, pad_id=0)
