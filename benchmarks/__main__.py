@@ -17,6 +17,7 @@ BENCHMARKS = {
     "gpt2": "steps",
     "deberta": "steps",
     "llama": "steps",
+    "decoding": "decoding",
     "batching": "batching",
     "bootstrap": "bootstrap",
     "precision": "precision",

@@ -35,7 +35,8 @@ class Checked:
     def line(self) -> str:
         """For reading."""
         found = self.problem if self.measured is None else f"measured {self.measured:.3f}"
-        return f"{'met   ' if self.met else 'MISSED'} {self.what}: {found}, goal {self.goal:g} (+{self.tolerance:g}), {self.file}"
+        goal = f"goal {self.goal:g} (+{self.tolerance:g})"
+        return f"{'met   ' if self.met else 'MISSED'} {self.what}: {found}, {goal}, {self.file}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -47,7 +48,9 @@ def load_goals(path: Path = GOALS) -> list[dict[str, Any]]:
     goals = yaml.safe_load(path.read_text(encoding="utf-8"))
     for number, goal in enumerate(goals, start=1):
         if wrong := sorted(set(goal) ^ set(_FIELDS)):
-            raise DataError(f"{path}: goal {number}: {', '.join(wrong)}: missing or unknown; fields: {', '.join(_FIELDS)}")
+            raise DataError(
+                f"{path}: goal {number}: {', '.join(wrong)}: missing or unknown; fields: {', '.join(_FIELDS)}"
+            )
     return goals
 
 

@@ -1,8 +1,8 @@
 """One way to measure: contenders in turn (A B A B ...), the first rounds discarded, ratios within a round.
 
-A machine whose speed drifts, or that others use too, slows neighbours of one round alike; so what counts is the ratio of
-two contenders in the same round, and its median and quartiles over the rounds. Memory is read in a fresh process for each
-contender, since a process's peak never falls.
+A machine whose speed drifts, or that others use too, slows neighbours of one round alike; so what counts is the ratio
+of two contenders in the same round, and its median and quartiles over the rounds. Memory is read in a fresh process for
+each contender, since a process's peak never falls.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ Work = Callable[[], Any]
 class Benchmark:
     """`contenders`: what prepares each one and returns the call to time. `base` is what the others are divided by.
 
-    `count`: exact numbers that no clock gives (bytes saved for backward), of a prepared contender, by their name.
+    `same_results`: what the calls return must be equal. `count`: exact numbers that no clock gives (bytes saved for
+    backward), of a prepared contender, by their name.
     """
 
     about: str
@@ -42,6 +43,7 @@ class Benchmark:
     rounds: int = 11
     warmup: int = 1
     memory: bool = False
+    same_results: bool = False
     count: Callable[[Work], Mapping[str, int]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,6 +95,8 @@ def measure(name: str, benchmark: Benchmark, rounds: int | None = None, output: 
     load = [round(value, 2) for value in os.getloadavg()]
     memory = {one: peak_of(name, one) for one in benchmark.contenders} if benchmark.memory else {}
     works = {one: prepare() for one, prepare in benchmark.contenders.items()}
+    if benchmark.same_results:
+        works = _compared(name, works)
     counted = {one: dict(benchmark.count(work)) for one, work in works.items()} if benchmark.count else {}
     taken = in_turn(works, rounds, benchmark.warmup)
     exact = {quantity: {one: counted[one][quantity] for one in works} for quantity in next(iter(counted.values()), {})}
@@ -111,6 +115,21 @@ def measure(name: str, benchmark: Benchmark, rounds: int | None = None, output: 
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _compared(name: str, works: Mapping[str, Work]) -> dict[str, Work]:
+    """The same calls; an AssertionError at the first that returns something else than the first one did."""
+    first: list[Any] = []
+
+    def checked(one: str, work: Work) -> Work:
+        def call() -> None:
+            found = work()
+            first[:] = first or [found]
+            assert found == first[0], f"{name}: {one} does not return what the other contenders return"
+
+        return call
+
+    return {one: checked(one, work) for one, work in works.items()}
 
 
 def machine(load: list[float]) -> dict[str, Any]:

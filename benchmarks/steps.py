@@ -36,6 +36,7 @@ class Step:
     after: Callable[[], None] = lambda: None
 
     def __call__(self) -> float:
+        """The loss before the update."""
         loss = self.model(**self.batch).loss
         loss.backward()
         self.optimizer.step()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def training_record(
         "task": experiment.task,
         "method": experiment.method,
         "method_config": config_settings(experiment.methods[seed]),
-        "training": asdict(experiment.training),
+        "training": experiment.training.to_dict(),
         "decoding": None,
         "seed": seed,
         **({"training_seed": experiment.training_seeds[seed]} if experiment.separate_training else {}),

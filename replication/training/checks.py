@@ -34,6 +34,7 @@ def check_before_training(
         raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes} processes")
     if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
         raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
+    check_compile(config.compile)
     positions = free_positions(model)
     for name, examples in (("training", train_examples), ("dev", dev_examples)):
         for number, length in enumerate(map(len, examples)):
@@ -43,6 +44,17 @@ def check_before_training(
                     f"{config.max_length} and the model has {positions or 'any number of'} positions. Encode "
                     "the examples with the smaller of the two as max_length"
                 )
+
+
+def check_compile(backend: str | None) -> None:
+    """ConfigError for a backend that torch.compile does not have."""
+    if backend is None:
+        return
+    import torch
+
+    if backend not in torch.compiler.list_backends(exclude_tags=()):
+        valid = ", ".join(torch.compiler.list_backends())
+        raise ConfigError(f"training setting compile={backend!r}: not a backend of torch.compile; valid are {valid}")
 
 
 def free_positions(model: Any) -> int | None:

@@ -50,7 +50,14 @@ from replication.training.determinism import (
     restore_random_states,
     seed_everything,
 )
-from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
+from replication.training.losses import (
+    CollateFunction,
+    LossFunction,
+    evaluate_loss,
+    sum_over_processes,
+    to_device,
+    token_loss,
+)
 from replication.training.progress import progress_bar
 
 
@@ -164,6 +171,7 @@ def train(
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
             prepared, optimizer = accelerator.prepare(model, optimizer)
+            forward = torch.compile(prepared, backend=config.compile) if config.compile else prepared
             run = Run(model, optimizer)
             if saved:
                 counters = {name: saved.state[name] for name in run.counters()}
@@ -186,9 +194,9 @@ def train(
                     share = chosen[start : start + config.batch_size][rank::processes]
                     mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
-                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                    batch = to_device(batch, device, pin=config.pin_memory)
                     with accelerator.no_sync(prepared) if start + config.batch_size < len(chosen) else nullcontext():
-                        batch_loss, batch_weight = train_loss(prepared, batch)
+                        batch_loss, batch_weight = train_loss(forward, batch)
                         if not share:
                             batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):

@@ -45,7 +45,7 @@ def test_ratios_are_taken_within_a_round(pairs):
     found = paired_ratios({"own": own, "base": base}, "base")
     assert found["base"] == {"median": 1.0, "q1": 1.0, "q3": 1.0}
     expected = np.percentile(np.array(own) / np.array(base), [25, 50, 75])
-    assert list(found["own"][key] for key in ("q1", "median", "q3")) == pytest.approx(list(expected), rel=1e-3)
+    assert [found["own"][key] for key in ("q1", "median", "q3")] == pytest.approx(list(expected), rel=1e-3)
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=9), st.floats(0.1, 10))
