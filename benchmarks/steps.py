@@ -6,7 +6,9 @@ depend on what they say.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +140,18 @@ def selected(keep: Callable[[int, str], bool], backbone: str = "deberta-v3-base"
     return ready(model, batch)
 
 
+def with_cache(step: Work) -> Work:
+    """The same step from the second epoch on: the blocks before the first trained one are read from the cache."""
+    from replication.training.prefix_cache import frozen_prefix
+
+    assert isinstance(step, Step)
+    opened = ExitStack()
+    opened.enter_context(frozen_prefix(step.model, 1.0, None))
+    atexit.register(opened.close)
+    step()  # the first epoch fills it
+    return step
+
+
 def top_values(block: int, role: str) -> bool:
     """The value projections of blocks 7 to 11."""
     return role == "value" and block >= 7
@@ -194,6 +208,7 @@ def deberta() -> Benchmark:
             "LoRA": lambda: lora(name),
             "WeightLoRA warm-up": warm_up,
             "WeightLoRA after selection": lambda: selected(top_values),
+            "frozen-prefix cache": lambda: with_cache(selected(top_values)),
         },
         memory=True,
         count=saved_bytes,

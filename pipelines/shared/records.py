@@ -34,6 +34,8 @@ def outcome(experiment: Experiment, fitted: Fitted) -> dict[str, Any]:
             "final_loss": result.final_loss,
             "dev_loss": result.dev_loss,
         },
+        # where the prefix cache is on: how much of the model ran without its dropout
+        **({} if result.frozen_blocks is None else {"frozen_prefix": {"blocks": result.frozen_blocks}}),
         "code_sha256": experiment.code("finetune"),
         "versions": versions(),
         "conditions": conditions(experiment),

@@ -7,6 +7,7 @@ from typing import Any
 
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.training.config import TrainingConfig
+from replication.training.prefix_cache import check_prefix_cache
 
 VIRTUAL_TOKENS = "_replication_virtual_tokens"
 """Attribute of a model: how many positions a method takes before the input."""
@@ -35,6 +36,8 @@ def check_before_training(
     if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
         raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
     check_compile(config.compile)
+    if trains and config.prefix_cache is not None:
+        check_prefix_cache(model, config.gradient_checkpointing)
     positions = free_positions(model)
     for name, examples in (("training", train_examples), ("dev", dev_examples)):
         for number, length in enumerate(map(len, examples)):

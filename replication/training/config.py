@@ -12,7 +12,7 @@ from replication.errors import ConfigError
 BF16, BF16_WEIGHTS = "bf16", "bf16_weights"
 PRECISIONS = ("no", BF16, BF16_WEIGHTS)
 BATCHINGS = ("random", "bucketed")
-_LATER = ("attention", "compile", "fused_adamw", "pin_memory")
+_LATER = ("prefix_cache", "attention", "compile", "fused_adamw", "pin_memory")
 """Settings that records, identities and checkpoints name only where they are not the default."""
 
 
@@ -26,7 +26,9 @@ class TrainingConfig:
     threads as it is. `mixed_precision`: "bf16" computes in bfloat16 (autocast) over float32 weights, "bf16_weights"
     over a backbone whose weights are bfloat16 (`narrow_weights` of replication/training/bfloat16.py, before a method
     is attached), while adapters, head and optimizer stay float32. `batching`: how an epoch is cut into batches
-    (`replication.examples.indices_of_step`); a record without the field was made with "random".
+    (`replication.examples.indices_of_step`); a record without the field was made with "random". `prefix_cache`: run the
+    blocks before the first trained one once an example, in evaluation mode, and keep up to so many GiB of their output
+    on the disk (replication/training/prefix_cache.py); None runs them at every step.
 
     Four settings for speed on a GPU, each off unless given: `attention` is the implementation that transformers uses
     ("sdpa", "eager", "flash_attention_2"; None: its own choice), set where the backbone is loaded; `compile` names a
@@ -51,6 +53,7 @@ class TrainingConfig:
     deterministic: bool = True
     threads: int | None = None
     batching: str = "random"
+    prefix_cache: float | None = None
     attention: str | None = None
     compile: str | None = None
     fused_adamw: bool = False
@@ -74,10 +77,14 @@ class TrainingConfig:
             self._refuse("mixed_precision", f"one of {', '.join(PRECISIONS)}")
         if self.batching not in BATCHINGS:
             self._refuse("batching", f"one of {', '.join(BATCHINGS)}")
+        if self.prefix_cache is not None:
+            self._number("prefix_cache", "None (off) or the most GiB on the disk, at least 0", lambda value: value >= 0)
         for name in ("attention", "compile"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 self._refuse(name, "None or a name")
+        if self.compile is not None and self.prefix_cache is not None:
+            self._refuse("compile", "None with prefix_cache, which changes the forward pass by hooks on the way")
         if self.warmup_steps > self.steps:
             self._refuse("warmup_steps", f"at most steps={self.steps}")
 

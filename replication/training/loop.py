@@ -9,7 +9,8 @@ microsoft/LoRA, examples/NLG). Details that decide what comes out:
 3. Each epoch is a permutation that depends only on (seed, epoch); its last, incomplete batch is dropped. With
    `batching="bucketed"` batches hold examples of similar length and every example comes once an epoch (examples.py).
 4. The model is in training mode, so the backbone's dropout acts in addition to the adapter's, even where the
-   backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings).
+   backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings); with `prefix_cache` not in the blocks before
+   the first trained one (prefix_cache.py).
 5. Gradients are sums over tokens, divided once by the tokens of the whole accumulated batch: accumulation in
    2 x 4 equals one batch of 8.
 """
@@ -58,6 +59,7 @@ from replication.training.losses import (
     to_device,
     token_loss,
 )
+from replication.training.prefix_cache import frozen_prefix
 from replication.training.progress import progress_bar
 
 
@@ -67,7 +69,8 @@ class TrainingResult:
 
     `final_loss` is the training loss of the last row of `curves`: the mean over the target tokens since the
     row before (None when nothing was trained). `tokens_seen` counts tokens without padding, contexts
-    included. The process's peak memory never falls, so several runs in one process share it.
+    included. The process's peak memory never falls, so several runs in one process share it. `frozen_blocks`: how many
+    blocks the prefix cache left out in the end (None: it was off).
     """
 
     steps: int
@@ -79,6 +82,7 @@ class TrainingResult:
     peak_memory_bytes: int
     peak_cuda_memory_bytes: int | None
     resumed_from: int = 0
+    frozen_blocks: int | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -156,8 +160,9 @@ def train(
             only = measure(0, None, 0.0, dev=True)
             return TrainingResult(0, 0, None, only["dev_loss"], [only], 0.0, *peak_memory())
 
-        saved = None
+        saved = cached = None
         if checkpoint_directory is not None:
+            cached = Path(checkpoint_directory) / f"prefix-{rank}"
             identity = _identity(model, train_examples, dev_examples, config, seed, accelerator, identity)
             saved = load_checkpoint(checkpoint_directory, identity)
         if saved:
@@ -166,6 +171,7 @@ def train(
 
         with (
             _training_mode(model, config),
+            frozen_prefix(model, config.prefix_cache, cached) as prefix,
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
         ):
             # keep no references to the parameters: a callback may remove some from the model
@@ -252,6 +258,7 @@ def train(
         peak_memory_bytes=resident,
         peak_cuda_memory_bytes=cuda,
         resumed_from=saved.step if saved else 0,
+        frozen_blocks=prefix.blocks if prefix else None,
     )
 
 

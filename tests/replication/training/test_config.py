@@ -70,6 +70,11 @@ def test_settings_come_from_and_go_to_a_mapping():
         TrainingConfig.from_dict({})
 
 
+def test_compile_and_the_prefix_cache_do_not_go_together():
+    with pytest.raises(ConfigError, match="compile must be None with prefix_cache"):
+        replace(CONFIG, compile="inductor", prefix_cache=1.0)
+
+
 SPEED = {"attention": "sdpa", "compile": "inductor", "fused_adamw": True, "pin_memory": True}
 
 
