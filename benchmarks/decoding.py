@@ -15,7 +15,7 @@ from benchmarks.harness import ROOT, Benchmark, Work
 from benchmarks.steps import bare
 
 SEPARATOR = "<|endoftext|>"
-PROMPTS, BATCH, TOKENS, VOCABULARY = 16, 8, 64, 1024
+PROMPTS, BATCH, TOKENS, VOCABULARY = 8, 4, 64, 1024
 
 
 def prompts(number: int = PROMPTS) -> list[str]:
@@ -82,10 +82,10 @@ def search(beams: int = 10, tokens: int = TOKENS, number: int = PROMPTS, by_hand
 def decoding() -> Benchmark:
     """Ten beams."""
     return Benchmark(
-        "beam search with 10 beams of 16 E2E prompts, 64 tokens each, blocks of GPT-2 small",
+        "beam search with 10 beams of 8 E2E prompts, 64 tokens each, blocks of GPT-2 small",
         "plain generate",
         {"plain generate": lambda: search(by_hand=True), "decoding": search},
-        rounds=5,
+        rounds=3,
         same_results=True,
         settings={"prompts": PROMPTS, "batch": BATCH, "tokens": TOKENS, "vocabulary": VOCABULARY},
     )

@@ -40,7 +40,7 @@ class Benchmark:
     about: str
     base: str
     contenders: Mapping[str, Callable[[], Work]]
-    rounds: int = 11
+    rounds: int = 7
     warmup: int = 1
     memory: bool = False
     same_results: bool = False

@@ -157,8 +157,12 @@ def top_values(block: int, role: str) -> bool:
     return role == "value" and block >= 7
 
 
-def saved_bytes(work: Work) -> dict[str, int]:
-    """Bytes that autograd keeps for the backward pass of one step, each storage once, parameters left out."""
+def counted(work: Work) -> dict[str, int]:
+    """Of one step: bytes that autograd keeps for the backward pass, each storage once and parameters left out; and
+    multiplications and additions of all matrix products, forward and backward.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
     assert isinstance(work, Step)
     known = {parameter.untyped_storage().data_ptr() for parameter in work.model.parameters()}
     found: dict[int, int] = {}
@@ -171,9 +175,12 @@ def saved_bytes(work: Work) -> dict[str, int]:
             alive.append(tensor)
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        work.model(**work.batch)
-    return {"saved_bytes": sum(found.values())}
+    with FlopCounterMode(display=False) as products:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = work.model(**work.batch).loss
+        loss.backward()
+    work.optimizer.zero_grad()
+    return {"saved_bytes": sum(found.values()), "matmul_operations": products.get_total_flops()}
 
 
 SHAPE = {"batch": BATCH, "length": LENGTH, "rank": RANK, "dtype": "float32"}
@@ -192,7 +199,7 @@ def gpt2() -> Benchmark:
             "Solo k=6": lambda: ours(name, "solo_connection", skip_length=6),
         },
         memory=True,
-        count=saved_bytes,
+        count=counted,
         settings={**SHAPE, "targets": list(TARGETS[name])},
     )
 
@@ -211,7 +218,7 @@ def deberta() -> Benchmark:
             "frozen-prefix cache": lambda: with_cache(selected(top_values)),
         },
         memory=True,
-        count=saved_bytes,
+        count=counted,
         settings={**SHAPE, "targets": list(TARGETS[name]), "kept": "value projections of blocks 7 to 11"},
     )
 
@@ -223,7 +230,6 @@ def llama() -> Benchmark:
         "training step on a Llama of 135M (SmolLM2's shape), 8 x 64 tokens",
         STOCK,
         {STOCK: lambda: stock(name), "LoRA": lambda: lora(name)},
-        memory=True,
-        count=saved_bytes,
+        count=counted,
         settings={**SHAPE, "targets": list(TARGETS[name])},
     )
