@@ -69,6 +69,28 @@ def check_goals(
         raise typer.Exit(1)
 
 
+@app.command("growth")
+def measure_growth(
+    only: Annotated[list[str] | None, typer.Option(help="Names of curves; all without it.")] = None,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Measure how time and memory grow, and write growth.json."""
+    from benchmarks import growth
+
+    done = growth.measure_growth(only or (), results)
+    print(json.dumps(done, indent=2) if as_json else growth.table(done))
+
+
+@app.command("document")
+def document() -> None:
+    """Refresh the tables of docs/benchmarks.md."""
+    from benchmarks.document import DOCUMENT, with_tables
+    from replication.fileio import write_text
+
+    write_text(DOCUMENT, with_tables(DOCUMENT.read_text(encoding="utf-8")))
+
+
 @app.command("memory-of", hidden=True)
 def memory_of(benchmark: str, contender: str) -> None:
     """Peak bytes of this process after two calls."""

@@ -151,7 +151,10 @@ def measure_growth(only: Sequence[str] = (), output: Path = RESULTS) -> dict[str
 
 def table(result: Mapping[str, Any]) -> str:
     """For reading, as Markdown."""
-    lines = ["| against | sizes | processor seconds | exponent, time | exponent, saved bytes | needed |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| against | sizes | processor seconds | exponent, time | exponent, saved bytes | needed |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, curve in result["curves"].items():
         sizes, seconds = (", ".join(f"{value:g}" for value in curve[key]) for key in ("sizes", "seconds"))
         saved = curve.get("saved_exponent", "")

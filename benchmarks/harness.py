@@ -8,7 +8,6 @@ each contender, since a process's peak never falls.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from replication.fileio import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -59,8 +60,11 @@ def in_turn(
     warmup: int = 1,
     clocks: Mapping[str, Callable[[], float]] = CLOCKS,
     progress: Callable[[str], None] = say,
+    after: Callable[[int, Mapping[str, Mapping[str, list[float]]]], None] = lambda rounds, taken: None,
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each round by clock and contender; `warmup` rounds before them are not kept."""
+    """Seconds of each round by clock and contender; `warmup` rounds before them are not kept. `after` each kept round
+    it is called with how many there are, and the seconds.
+    """
     taken: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in works} for clock in clocks}
     for turn in range(warmup + rounds):
         progress(f"  round {turn - warmup + 1} of {rounds}" if turn >= warmup else "  warm-up")
@@ -71,6 +75,8 @@ def in_turn(
             if turn >= warmup:
                 for clock, seconds in spent.items():
                     taken[clock][name].append(seconds)
+        if turn >= warmup:
+            after(turn - warmup + 1, taken)
     return taken
 
 
@@ -89,7 +95,9 @@ def paired_ratios(seconds: Mapping[str, list[float]], base: str) -> dict[str, di
 
 
 def measure(name: str, benchmark: Benchmark, rounds: int | None = None, output: Path = RESULTS) -> dict[str, Any]:
-    """Run one benchmark; what is written to `output`/<name>.json."""
+    """Run one benchmark; what is written to `output`/<name>.json, from the third round on after every round: a run that
+    is stopped leaves the rounds it has.
+    """
     rounds = rounds or benchmark.rounds
     say(f"{name}: {benchmark.about}")
     load = [round(value, 2) for value in os.getloadavg()]
@@ -98,22 +106,27 @@ def measure(name: str, benchmark: Benchmark, rounds: int | None = None, output: 
     if benchmark.same_results:
         works = _compared(name, works)
     counted = {one: dict(benchmark.count(work)) for one, work in works.items()} if benchmark.count else {}
-    taken = in_turn(works, rounds, benchmark.warmup)
     exact = {quantity: {one: counted[one][quantity] for one in works} for quantity in next(iter(counted.values()), {})}
     if memory:
         exact["peak_memory_bytes"] = memory
-    result = {
-        "about": benchmark.about,
-        "settings": dict(benchmark.settings),
-        "base": benchmark.base,
-        "rounds": rounds,
-        "machine": machine(load),
-        "seconds": {clock: {one: spread(values) for one, values in by.items()} for clock, by in taken.items()},
-        "ratios": {clock: paired_ratios(by, benchmark.base) for clock, by in taken.items()},
-        "counts": exact,
-    }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result: dict[str, Any] = {}
+
+    def write(done: int, taken: Mapping[str, Mapping[str, list[float]]]) -> None:
+        if done < min(3, rounds):
+            return
+        result.update(
+            about=benchmark.about,
+            settings=dict(benchmark.settings),
+            base=benchmark.base,
+            rounds=done,
+            machine=machine(load),
+            seconds={clock: {one: spread(values) for one, values in by.items()} for clock, by in taken.items()},
+            ratios={clock: paired_ratios(by, benchmark.base) for clock, by in taken.items()},
+            counts=exact,
+        )
+        write_json(output / f"{name}.json", result)
+
+    in_turn(works, rounds, benchmark.warmup, CLOCKS, say, write)
     return result
 
 

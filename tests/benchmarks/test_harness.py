@@ -1,5 +1,7 @@
 """The harness with fake clocks and made-up contenders: what it keeps, divides and writes. Nothing is timed."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,7 +66,6 @@ def test_the_spread_is_ordered(values):
 def made_up(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(harness, "CLOCKS", {"processor": clock})
-    monkeypatch.setattr(in_turn, "__defaults__", (1, {"processor": clock}, lambda line: None))
     monkeypatch.setattr(harness, "peak_of", lambda benchmark, contender: {"a": 100, "b": 50}[contender])
     works = {"a": clock.work("a", 4), "b": clock.work("b", 3)}
     contenders = {name: lambda work=work: work for name, work in works.items()}
@@ -81,6 +82,23 @@ def test_a_result_holds_ratios_counts_machine_and_versions(made_up, tmp_path):
     assert {"cpu", "cores", "threads", "load_before", "date", "torch", "transformers", "peft"} <= set(result["machine"])
     assert (tmp_path / "toy.json").is_file()
     assert "0.750 (0.750-0.750)" in table("toy", result)
+
+
+def test_a_run_that_is_stopped_leaves_the_rounds_it_has(made_up, tmp_path, monkeypatch):
+    def stop(line):
+        if line == "  round 3 of 3":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(harness, "say", lambda line: stop(line.replace("round 5 of 9", "round 3 of 3")))
+    with pytest.raises(KeyboardInterrupt):
+        measure("toy", made_up, rounds=9, output=tmp_path)
+    assert json.loads((tmp_path / "toy.json").read_text())["rounds"] == 4
+
+
+def test_results_that_differ_are_an_error(made_up, tmp_path):
+    works = {"a": lambda: lambda: "text", "b": lambda: lambda: "another"}
+    with pytest.raises(AssertionError, match="b does not return what the other contenders return"):
+        measure("toy", Benchmark("", "a", works, same_results=True), output=tmp_path)
 
 
 def test_every_benchmark_builds_with_its_base_among_its_contenders():
