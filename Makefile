@@ -115,12 +115,14 @@ rehearse-gpu-check: $(VENV)/.installed ## the same script on the CPU with tiny m
 bench bench-growth: export OMP_WAIT_POLICY := passive
 bench: $(VENV)/.installed-dev ## speed and memory, contenders in turn: make bench [ONLY="gpt2 deberta"] [ROUNDS=11] [JSON=1]
 	python -m benchmarks run $(foreach name,$(ONLY),--only $(name)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
+	@python -m benchmarks document
 
 bench-check: $(VENV)/.installed-dev ## compare benchmarks/results with benchmarks/goals.yaml: make bench-check [JSON=1]
 	@python -m benchmarks check $(if $(JSON),--json)
 
 bench-growth: $(VENV)/.installed-dev ## step time and memory against K, rank, depth and length; decoding; report building
 	python -m benchmarks growth
+	@python -m benchmarks document
 
 notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
 	python notebooks/render.py

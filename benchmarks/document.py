@@ -52,8 +52,8 @@ def ratios_table(results: Path) -> str:
                 lines.append(f"| {path.stem}, {name} | {' | '.join(_cells(result, name))} |")
         machine = result["machine"]
         conditions.append(
-            f"{path.stem}: {result['about']}; divided by {result['base']}; {result['rounds']} rounds, {machine['date']}, "
-            f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores, load "
+            f"{path.stem}: {result['about']}; divided by {result['base']}; {result['rounds']} rounds, "
+            f"{machine['date']}, {machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores, load "
             f"{machine['load_before'][0]:g} before and {machine['load_after'][0]:g} after, torch {machine['torch']}, "
             f"transformers {machine['transformers']}, peft {machine['peft']}."
         )
