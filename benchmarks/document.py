@@ -18,10 +18,13 @@ _TABLE = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table:\2 -->)", re.DOTAL
 
 def with_tables(text: str, results: Path = RESULTS, goals: Path = GOALS) -> str:
     """The text with every marked table made anew."""
+    grown = results / "growth.json"
     made: dict[str, Callable[[], str]] = {
         "goals": lambda: goals_table(results, goals),
         "ratios": lambda: ratios_table(results),
-        "growth": lambda: growth.table(read_json(results / "growth.json")),
+        "growth": lambda: (
+            growth.table(read_json(grown)) if grown.is_file() else "Not measured: run `make bench-growth`."
+        ),
     }
     return _TABLE.sub(lambda found: f"{found[1]}{made[found[2]]()}\n{found[3]}", text)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import json
 import math
 import os
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import RESULTS, ROOT, Work, in_turn, machine, say
+from replication.fileio import read_json, write_json
 
 SHAPE = {"n_embd": 256, "n_head": 4, "n_layer": 6, "vocab_size": 1024}
 RECORDS = (50, 500, 5000)
@@ -136,16 +136,15 @@ def made_up_runs(root: Path, records: int, seeds: int = 5) -> Path:
 def measure_growth(only: Sequence[str] = (), output: Path = RESULTS) -> dict[str, Any]:
     """Run all, or those named, and update results/growth.json."""
     path = output / "growth.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"curves": {}}
+    result = read_json(path) if path.is_file() else {"curves": {}}
     load = [round(value, 2) for value in os.getloadavg()]
-    for name, curve in curves().items():
+    wanted = {name: lambda name=name, curve=curve: grown(name, curve) for name, curve in curves().items()}
+    wanted["report"] = report
+    for name, run in wanted.items():
         if not only or name in only:
-            result["curves"][name] = grown(name, curve)
-    if not only or "report" in only:
-        result["curves"]["report"] = report()
-    result["machine"] = machine(load)
-    output.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            result["curves"][name] = run()
+            result["machine"] = machine(load)
+            write_json(path, result)  # a run that is stopped leaves the curves it has
     return result
 
 
