@@ -36,6 +36,13 @@ def check_before_training(
     if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
         raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
     check_compile(config.compile)
+    has = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    # transformers may put a kernel of another name in the place of flash attention
+    if config.attention not in (None, has) and has in (None, "eager", "sdpa"):
+        raise ConfigError(
+            f"training setting attention={config.attention!r}: the model has {has!r}, and training does not change it; "
+            "load or build the model with it (load_model(..., attention=...))"
+        )
     if trains and config.prefix_cache is not None:
         check_prefix_cache(model, config.gradient_checkpointing)
     positions = free_positions(model)

@@ -422,6 +422,7 @@ def test_what_cannot_be_trained_is_refused_before_any_work():
         (TRAIN + long, DEV, CONFIG, DataError, "training example 21 .* has 40 tokens.* 32 positions"),
         (TRAIN, DEV + long, CONFIG, DataError, "dev example 9 "),
         (TRAIN, DEV, replace(CONFIG, max_length=5), DataError, "max_length is 5"),
+        (TRAIN, DEV, replace(CONFIG, attention="eager"), ConfigError, "attention='eager': the model has 'sdpa'"),
         (TRAIN, DEV, replace(CONFIG, compile="fast"), ConfigError, "compile='fast': not a backend.*inductor"),
     ):
         with pytest.raises(error, match=text):
