@@ -14,7 +14,7 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -111,10 +111,18 @@ rehearse: $(VENV)/.installed-dev ## the paper profile against a loopback hub wit
 rehearse-gpu-check: $(VENV)/.installed ## the same script on the CPU with tiny models: does it work itself?
 	python benchmarks/gpu_check.py --device cpu --tiny --output logs/gpu-check.json
 
-bench: $(VENV)/.installed-dev ## speed and memory benchmarks
-	python benchmarks/adapter_step.py
-	python benchmarks/bootstrap.py
-	python benchmarks/bfloat16_products.py
+# Threads that wait must not burn processor time: it is measured.
+bench bench-growth: export OMP_WAIT_POLICY := passive
+bench: $(VENV)/.installed-dev ## speed and memory, contenders in turn: make bench [ONLY="gpt2 deberta"] [ROUNDS=11] [JSON=1]
+	python -m benchmarks run $(foreach name,$(ONLY),--only $(name)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
+	@python -m benchmarks document
+
+bench-check: $(VENV)/.installed-dev ## compare benchmarks/results with benchmarks/goals.yaml: make bench-check [JSON=1]
+	@python -m benchmarks check $(if $(JSON),--json)
+
+bench-growth: $(VENV)/.installed-dev ## step time and memory against K, rank, depth and length; decoding; report building
+	python -m benchmarks growth
+	@python -m benchmarks document
 
 notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
 	python notebooks/render.py

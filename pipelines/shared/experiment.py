@@ -351,6 +351,15 @@ def _checked(experiment: Experiment) -> Experiment:
             f"{experiment.where}.backbone: {experiment.backbone.name} can be built for "
             f"{', '.join(experiment.backbone.tasks)}; a {experiment.form.name} task needs {experiment.form.model_task}"
         )
+    if experiment.training.attention is not None:
+        from replication.backbones.loading import check_attention
+
+        wanted = (experiment.backbone.name, experiment.training.attention, experiment.form.model_task)
+        _told(experiment.where, check_attention, *wanted)
+    if experiment.training.compile is not None:
+        from replication.training.checks import check_compile
+
+        _told(experiment.where, check_compile, experiment.training.compile)
     keep = getattr(config, "keep", None)
     if keep is not None:
         targets = config.targets  # type: ignore[attr-defined]

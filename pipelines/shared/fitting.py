@@ -89,6 +89,7 @@ def load_base(experiment: Experiment, seed: int) -> Any:
         task=experiment.form.model_task,
         num_labels=experiment.num_labels,
         dtype=torch.bfloat16 if experiment.training.mixed_precision == BF16_WEIGHTS else torch.float32,
+        attention=experiment.training.attention,
     )
 
 

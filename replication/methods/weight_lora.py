@@ -440,7 +440,13 @@ def build_selection_optimizer(
     if weights:
         factor = weight_learning_rate / training.learning_rate
         groups.append({"params": weights, "weight_decay": 0.0, "plain_sgd": True, "rate_factor": factor})
-    return SelectionAdamW(groups, lr=training.learning_rate, eps=epsilon, weight_decay=training.weight_decay)
+    return SelectionAdamW(
+        groups,
+        lr=training.learning_rate,
+        eps=epsilon,
+        weight_decay=training.weight_decay,
+        fused=training.fused_adamw or None,
+    )
 
 
 def forget(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:

@@ -50,7 +50,12 @@ class Callback:
         """The optimizer of what is trained, by name. Before each update the loop sets every group's `lr` to the
         scheduled rate times the group's `rate_factor` (1 where it has none).
         """
-        return torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            trained.values(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=config.fused_adamw or None,
+        )
 
     def penalty(self, model: nn.Module) -> torch.Tensor | None:
         """A scalar added to the mean training loss of every micro-batch; None adds nothing."""

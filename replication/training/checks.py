@@ -37,6 +37,14 @@ def check_before_training(
         raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes} processes")
     if config.gradient_checkpointing and not hasattr(model, "activation_checkpointing_enable"):
         raise ConfigError(f"{type(model).__name__} cannot do gradient_checkpointing; set it to false")
+    check_compile(config.compile)
+    has = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    # transformers may put a kernel of another name in the place of flash attention
+    if config.attention not in (None, has) and has in (None, "eager", "sdpa"):
+        raise ConfigError(
+            f"training setting attention={config.attention!r}: the model has {has!r}, and training does not change it; "
+            "load or build the model with it (load_model(..., attention=...))"
+        )
     if trains and config.prefix_cache is not None:
         check_prefix_cache(model, config.gradient_checkpointing)
         if sharded:
@@ -69,6 +77,17 @@ def asks_for_sharding(environment: Mapping[str, str] = os.environ) -> bool:
     if is_on("FSDP_OFFLOAD_PARAMS"):
         raise ConfigError("FSDP_OFFLOAD_PARAMS=true: the loop does not offload; start it without --fsdp_offload_params")
     return True
+
+
+def check_compile(backend: str | None) -> None:
+    """ConfigError for a backend that torch.compile does not have."""
+    if backend is None:
+        return
+    import torch
+
+    if backend not in torch.compiler.list_backends(exclude_tags=()):
+        valid = ", ".join(torch.compiler.list_backends())
+        raise ConfigError(f"training setting compile={backend!r}: not a backend of torch.compile; valid are {valid}")
 
 
 def free_positions(model: Any) -> int | None:

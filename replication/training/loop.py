@@ -51,7 +51,14 @@ from replication.training.determinism import (
     restore_random_states,
     seed_everything,
 )
-from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
+from replication.training.losses import (
+    CollateFunction,
+    LossFunction,
+    evaluate_loss,
+    sum_over_processes,
+    to_device,
+    token_loss,
+)
 from replication.training.parallel import Parallel, gathered, shards
 from replication.training.prefix_cache import frozen_prefix
 from replication.training.progress import progress_bar
@@ -173,7 +180,7 @@ def train(
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
             tracked(track if rank == 0 else None, start=saved.step if saved else None) as log,
         ):
-            parallel = Parallel(accelerator, model, trained_names)
+            parallel = Parallel(accelerator, model, trained_names, config.compile)
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
             optimizer = accelerator.prepare_optimizer(optimizer)
@@ -202,9 +209,9 @@ def train(
                     share = chosen[start : start + config.batch_size][rank::processes]
                     mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
-                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                    batch = to_device(batch, device, pin=config.pin_memory)
                     with parallel.micro_batch(last=start + config.batch_size >= len(chosen)):
-                        batch_loss, batch_weight = train_loss(parallel.model, batch)
+                        batch_loss, batch_weight = train_loss(parallel.forward, batch)
                         if not share:
                             batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):

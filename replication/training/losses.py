@@ -31,6 +31,13 @@ def token_loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) 
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum"), learned.sum()
 
 
+def to_device(batch: Batch, device: torch.device, *, pin: bool = False) -> Batch:
+    """The batch on `device`; `pin`: copied to a GPU from page-locked memory, without waiting."""
+    if not pin or device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 @torch.no_grad()
 def evaluate_loss(
     model: nn.Module,

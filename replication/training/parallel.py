@@ -26,17 +26,21 @@ def shards(accelerator: Accelerator) -> bool:
 
 
 class Parallel:
-    """The model as the processes train it together: call `model` for a forward pass. With one process, the model.
+    """The model as the processes train it together: call `forward` for a forward pass. With one process, the model.
 
     `trained`: names of parameters that stay whole like those that train now; a callback may have frozen them.
+    `backend`: of torch.compile; None does not compile.
     """
 
-    def __init__(self, accelerator: Accelerator, whole: nn.Module, trained: Collection[str] = ()) -> None:
-        self.accelerator, self.whole = accelerator, whole
+    def __init__(
+        self, accelerator: Accelerator, whole: nn.Module, trained: Collection[str] = (), backend: str | None = None
+    ) -> None:
+        self.accelerator, self.whole, self.backend = accelerator, whole, backend
         self.sharded = shards(accelerator)
         self.model = whole
         if self.sharded:
             shard(whole, accelerator.device, trained)
+            self._compile()
         else:
             self._wrap()
 
@@ -79,6 +83,10 @@ class Parallel:
         if self.accelerator.num_processes > 1:
             self.model = self.accelerator.prepare_model(self.whole)
         self._wrapped = self._trained()
+        self._compile()
+
+    def _compile(self) -> None:
+        self.forward: Any = torch.compile(self.model, backend=self.backend) if self.backend else self.model
 
     def _trained(self) -> list[tuple[str, int]]:
         return [(name, id(p)) for name, p in self.whole.named_parameters() if p.requires_grad]
