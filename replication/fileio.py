@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,10 @@ _SYSTEM_FAULTS = {
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way of a folder; move it away"),
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
+
+
+PARTIAL, REPLACED = ".partial", ".replaced"
+"""Ends of the hidden names of what is being written, and of what it replaces: .dvcignore and .gitignore have them."""
 
 
 def system_fault(error: OSError) -> str | None:
@@ -53,7 +58,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     """Replace `path` by `data` in one step; parent folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
@@ -116,11 +121,11 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder next to `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
     try:
         yield aside
         aside.chmod(0o755)
-        old = path.parent / f".{path.name}.replaced"
+        old = path.parent / f".{path.name}{REPLACED}"
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.rename(old)
@@ -129,3 +134,15 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder: str | Path, name: str | None = None) -> None:
+    """Remove what killed writers of `name` left in `folder`, or of anything at any depth. Nobody else may write now."""
+    names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}(\.\w+{PARTIAL}|{REPLACED})")
+    for path in list(Path(folder).rglob(".*") if name is None else Path(folder).glob(".*")):
+        if not names.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

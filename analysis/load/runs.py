@@ -276,7 +276,9 @@ class Experiment:
 
 
 def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
-    """Every experiment under `root` that left results, by profile and name; `removed` if params.yaml no longer has it."""
+    """Every experiment under `root` that left results, by profile and name; `removed` if params.yaml no longer has
+    it.
+    """
     root = Path(root)
     profiles = [root / profile] if profile else _subdirectories(root)
     found = [experiment for directory in profiles for experiment in _held_to_params(load_profile(directory))]

@@ -9,19 +9,20 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
 
 from pipelines.commands.selection import settings_of
-from replication.terminal import examples, working
+from replication.terminal import WIDTH, examples, working
 
 SHOWN = 4  # names in a line
 
 
 def register(app: typer.Typer) -> None:
     """Add `status` to the `replicate` command."""
-    app.command("status", epilog=examples("replicate status --profile cpu", "replicate status --json"))(status)
+    app.command("status", epilog=examples("replicate status", "replicate status --profile cpu --json"))(status)
 
 
 def status(
@@ -45,9 +46,9 @@ def status(
         return
     print(f"{settings.profile}: {f'{len(changes)} stages are not up to date' if changes else 'up to date'}")
     for line in lines(changes):
-        print(line)
+        print(fill(line, WIDTH, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False))
     for path in removed:
-        print(f"{path}: {settings.params_file} has no such experiment; delete the folder, or put the experiment back")
+        print(f"{path}: no such experiment in {settings.params_file};\n  delete the folder, or put the experiment back")
 
 
 def without_experiment(profile: str, experiments: Collection[str]) -> list[Path]:
@@ -58,7 +59,7 @@ def without_experiment(profile: str, experiments: Collection[str]) -> list[Path]
 
 
 def reasons(found: Sequence[Any]) -> list[str]:
-    """What `dvc status --json` says of one stage: `modified replication/training`, `deleted runs/quick/lora/adapter`."""
+    """What `dvc status --json` says of one stage: `modified replication/training`, `deleted runs/x/y/adapter`."""
     said = []
     for part in found:
         if not isinstance(part, Mapping):  # "changed command"

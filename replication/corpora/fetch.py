@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from replication.errors import ConfigError, DataError
-from replication.fileio import sha256_file
+from replication.fileio import PARTIAL, sha256_file
 
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
@@ -121,7 +121,7 @@ def _reason(error: Exception) -> object:
 
 def _download(url: str, target: Path, sha256: str, size: int | None, progress: Progress | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=PARTIAL)
     os.close(descriptor)
     try:
         with Path(name).open("r+b") as out:

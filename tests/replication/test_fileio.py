@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 
 from replication.errors import DataError
 from replication.fileio import (
+    PARTIAL,
+    REPLACED,
     read_json,
     read_jsonl,
+    remove_leftovers,
     replaced_directory,
     sha256_bytes,
     sha256_file,
@@ -111,3 +115,28 @@ def test_errors_name_file_and_line(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
         read_jsonl(path)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    def killed(path):
+        with pytest.raises(SystemExit), replaced_directory(path) as aside:
+            write_text(aside / "file", "half")
+            shutil.copytree(aside, tmp_path / "kept")  # as after SIGKILL: nobody cleans up
+            raise SystemExit
+        (tmp_path / "kept").rename(aside)
+        return aside
+
+    stays = write_text(tmp_path / "run/.hidden/file", "whole")
+    left = [killed(tmp_path / "run/adapter"), killed(tmp_path / "run/adapter.2")]
+    write_text(tmp_path / "run/.adapter.replaced/file", "old")
+    write_text(tmp_path / "run/.adapter.x.partial", "half a file")
+    remove_leftovers(tmp_path / "run", "adapter")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".hidden", left[1].name}
+    remove_leftovers(tmp_path)
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [stays]
+
+
+def test_git_and_dvc_ignore_what_is_being_written(project_root):
+    for name in (".gitignore", ".dvcignore"):
+        lines = (project_root / name).read_text().splitlines()
+        assert {f".*{PARTIAL}", f".*{REPLACED}"} <= set(lines)

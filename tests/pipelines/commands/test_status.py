@@ -36,7 +36,8 @@ def test_alike_stages_share_a_line(command):
     assert shown.exit_code == 0, shown.output
     assert [line for line in shown.output.splitlines() if not line.startswith("comparing")] == [
         "quick: 3 stages are not up to date",
-        "  finetune lora, full: modified replication/training, modified params.yaml: threads",
+        "  finetune lora, full: modified replication/training, modified params.yaml:",
+        "      threads",
         "  report: changed command, deleted reports/quick/pages",
     ]
 
