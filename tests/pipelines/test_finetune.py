@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import pipelines.finetune as finetune
+import pipelines.predict as predict
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
 from replication.errors import DataError
@@ -199,3 +200,37 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_any_work(smal
     with pytest.raises(AssertionError, match="batch_size 3 must be a multiple of 2 processes"):
         torchrun(KEY)
     assert not Path("runs/quick", KEY).exists()
+
+
+@pytest.mark.long
+def test_finished_seeds_and_predictions_of_old_code_are_discarded_with_a_word(small_home, monkeypatch, capsys):
+    """Killed after the first seed, then the code changed: nothing of the old code enters the new results."""
+
+    def dies(stage, name):
+        real = getattr(stage, name)
+
+        def second(*given, **named):
+            if 52 in (*given, named.get("seed")):
+                raise KeyboardInterrupt
+            return real(*given, **named)
+
+        return second
+
+    changed = {"finetune": "a" * 64, "predict": "b" * 64}
+    for stage, name in ((finetune, "fit"), (predict, "predict")):
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, name, dies(stage, name))
+            with pytest.raises(KeyboardInterrupt):
+                stage.main(PARAMS, KEY)
+        capsys.readouterr()
+        monkeypatch.setattr("pipelines.shared.experiment.made_by", lambda _, stage, *__: changed[stage])
+        stage.main(PARAMS, KEY)
+        said = capsys.readouterr().out
+        assert f"{KEY}: checkpoints/quick/{KEY}/{stage.__name__.rpartition('.')[2]}/seed-18-" in said
+        assert "discarded: made with other settings, data, code or versions" in said
+        assert "earlier run" not in said
+        monkeypatch.undo()
+        monkeypatch.chdir(small_home)
+    codes = [read_record(Path("runs/quick", KEY, f"training/seed-{s}/record.json")).code_sha256 for s in (18, 52)]
+    assert codes == ["a" * 64] * 2
+    assert read_json(Path("runs/quick", KEY, "predictions/decoding.json"))["code_sha256"] == "b" * 64

@@ -119,10 +119,11 @@ def test_errors_name_file_and_line(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     def killed(path):
-        with pytest.raises(SystemExit), replaced_directory(path) as aside:
+        """As after SIGKILL: nobody cleans up."""
+        with replaced_directory(path) as aside:
             write_text(aside / "file", "half")
-            shutil.copytree(aside, tmp_path / "kept")  # as after SIGKILL: nobody cleans up
-            raise SystemExit
+            shutil.copytree(aside, tmp_path / "kept")
+        shutil.rmtree(path)
         (tmp_path / "kept").rename(aside)
         return aside
 

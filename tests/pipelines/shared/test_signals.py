@@ -60,27 +60,42 @@ def test_what_nohup_ignores_stays_ignored(monkeypatch, ignored):
             signal.signal(number, handler)
 
 
+def train(numbers, asked=None):
+    """A training that gets these signals, one a step, and looks for them after each step while `asked` is a list."""
+    with between_steps() as stop:
+        for number in numbers:
+            take(number)
+            if asked is not None:
+                asked.append(stop())
+
+
 def test_the_first_signal_of_a_training_waits_for_the_step_and_the_second_does_not(capfd):
-    with pytest.raises(Stopped) as caught, between_steps() as stop:
-        assert stop() == 0
-        take(signal.SIGTERM)
-        assert stop() == signal.SIGTERM
-        assert "after this step" in capfd.readouterr().err
-        take(signal.SIGINT)
+    asked = []
+    with pytest.raises(Stopped) as caught:
+        train([signal.SIGTERM, signal.SIGINT], asked)
+    assert asked == [signal.SIGTERM]
     assert caught.value.number == signal.SIGINT
-    with pytest.raises(Stopped), between_steps():
-        take(signal.SIGTERM)  # in the last step: the loop asks no more
+    assert capfd.readouterr().err == "SIGTERM: stopping after this step, with a checkpoint; once more: at once\n"
+
+
+def test_a_signal_in_the_last_step_stops_after_it_and_one_outside_at_once():
     with pytest.raises(Stopped):
-        take(signal.SIGTERM)  # nothing trains
+        train([signal.SIGTERM])  # the loop asks no more
+    with pytest.raises(Stopped):
+        take(signal.SIGTERM)
+    train([])
     with between_steps() as stop:
         assert stop() == 0
 
 
 def test_several_processes_do_not_wait(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(Stopped), between_steps() as stop:
+    asked = []
+    with between_steps() as stop:
         assert stop is None
-        take(signal.SIGTERM)
+    with pytest.raises(Stopped):
+        train([signal.SIGTERM], asked)
+    assert asked == []
 
 
 def test_a_stage_ends_with_the_dvc_that_started_it(project_root):
