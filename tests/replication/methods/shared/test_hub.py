@@ -99,12 +99,7 @@ def test_no_network_and_a_bad_name_are_named(loopback, model, tmp_path, monkeypa
         push_to_hub(model, "me//adapter", token=TOKEN)
 
 
-BUSY = [
-    ("POST", "repos/create", 503),
-    ("POST", "/preupload/", 503),
-    ("POST", "/commit/", 503),
-    ("POST", "/commit/", 429),
-]
+REFUSED = [("repos/create", 503), ("/preupload/", 503), ("/commit/", 503), ("/commit/", 429)]
 
 
 @pytest.mark.parametrize(("path", "status"), REFUSED)
