@@ -113,14 +113,11 @@ def main() -> None:
         sys.exit(128 + signalled.number)
     except ReplicationError as error:
         _refuse(str(error))
-    except OSError as error:
+    except Exception as error:
         if (text := system_fault(error)) is None:
             sys.excepthook(*sys.exc_info())
             sys.exit(3)
         _refuse(text)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        sys.exit(3)
 
 
 def _refuse(text: str) -> NoReturn:

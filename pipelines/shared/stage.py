@@ -48,7 +48,7 @@ def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-    except OSError as error:
+    except Exception as error:
         if (text := system_fault(error)) is None:
             raise
         print(f"error: {text}", file=sys.stderr, flush=True)

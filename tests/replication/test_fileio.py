@@ -141,3 +141,32 @@ def test_git_and_dvc_ignore_what_is_being_written(project_root):
     for name in (".gitignore", ".dvcignore"):
         lines = (project_root / name).read_text().splitlines()
         assert {f".*{PARTIAL}", f".*{REPLACED}"} <= set(lines)
+
+
+@pytest.fixture
+def little_space():
+    """A disk that is full after 20,000 bytes of a file."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def with_safetensors(folder):
+    import torch
+    from safetensors.torch import save_file
+
+    with replaced_directory(folder) as aside:
+        save_file({"a": torch.zeros(9000)}, aside / "model.safetensors")
+
+
+@pytest.mark.parametrize("write", [lambda path: write_bytes(path, bytes(30_000)), with_safetensors])
+def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, little_space, write):
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "made")
+    assert system_fault(caught.value) == (
+        f"{tmp_path / 'made'}: there is no space left; free some and run the same command again"
+    )
+    assert list(tmp_path.iterdir()) == []
