@@ -1,13 +1,14 @@
 """Kill stages of a tiny profile at random moments and run them again: do they end in the bytes of an undisturbed run?
 
 `python tests/pipelines/kills.py FOLDER [SEED]`, in the environment of the tests. Every start is a fork of this
-process, which has imported torch and run nothing. Half of the moments are shares of the processor time that the
+process, which has imported everything and run nothing. Half of the moments are shares of the processor time that the
 undisturbed stage took (so a busy machine does not shift them), half are its n-th call that touches a file, where
 half-written things are.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -88,12 +89,25 @@ def start(work: Callable[[], object], at_event: int = 0, measure: Path | None = 
     try:
         work()
         if measure:
-            measure.write_text(json.dumps({"events": events, "seconds": time.process_time()}))
+            found = {"events": events, "seconds": time.process_time(), "modules": sorted(sys.modules)}
+            measure.write_text(json.dumps(found))
         status = 0
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
     os._exit(status)
+
+
+def undisturbed(work: Callable[[], object]) -> dict:
+    """Events and processor seconds of a whole run, once all that it imports is imported here."""
+    for _ in range(2):
+        if status := ended(start(work, measure=Path("measured.json"))):
+            raise SystemExit(f"exit status {status}: {Path('log.txt').read_text()}")
+        measured = json.loads(Path("measured.json").read_text())
+        for name in measured.pop("modules"):
+            with suppress(Exception):
+                importlib.import_module(name)
+    return measured
 
 
 def killed(pid: int, seconds: float) -> bool:
@@ -154,10 +168,7 @@ def main(folder: str, seed: str = "7") -> int:
     write_profile()
     usual, before, chance = {}, {}, random.Random(int(seed))
     for name, (work, outputs, _) in STAGES.items():
-        if status := ended(start(work, measure=Path("measured.json"))):
-            print(Path("log.txt").read_text(), file=sys.stderr)
-            return status
-        usual[name], before[name] = json.loads(Path("measured.json").read_text()), written(outputs)
+        usual[name], before[name] = undisturbed(work), written(outputs)
     faults = 0
     for name, stage in STAGES.items():
         for _ in range(stage[2]):
