@@ -98,9 +98,10 @@ def start(work: Callable[[], object], at_event: int = 0, measure: Path | None = 
     os._exit(status)
 
 
-def undisturbed(work: Callable[[], object]) -> dict:
+def undisturbed(work: Callable[[], object], outputs: list[Path]) -> dict:
     """Events and processor seconds of a whole run, once all that it imports is imported here."""
     for _ in range(2):
+        remove(outputs)
         if status := ended(start(work, measure=Path("measured.json"))):
             raise SystemExit(f"exit status {status}: {Path('log.txt').read_text()}")
         measured = json.loads(Path("measured.json").read_text())
@@ -168,7 +169,7 @@ def main(folder: str, seed: str = "7") -> int:
     write_profile()
     usual, before, chance = {}, {}, random.Random(int(seed))
     for name, (work, outputs, _) in STAGES.items():
-        usual[name], before[name] = undisturbed(work), written(outputs)
+        usual[name], before[name] = undisturbed(work, outputs), written(outputs)
     faults = 0
     for name, stage in STAGES.items():
         for _ in range(stage[2]):
