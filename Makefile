@@ -14,7 +14,7 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
+.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ ablations: $(VENV)/.installed ## effect of each bug in the authors' code, on toy
 	dvc pull data.dvc
 	python -m studies.ablations
 	python -m analysis.show.documents --only details
+
+status: $(VENV)/.installed ## which stages of one profile are not up to date, and why: make status PROFILE=cpu
+	replicate status --profile $(if $(filter command% environment%,$(origin PROFILE)),$(PROFILE),quick)
 
 reports: $(VENV)/.installed ## rebuild every committed report from its committed records, in seconds
 	printf '%s\n' params.yaml pipelines/cpu/params.yaml | xargs -P 2 -n 1 python -m pipelines.report --params

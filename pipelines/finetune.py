@@ -23,14 +23,14 @@ from pipelines.shared.baseline import learn_baseline
 from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import Fitted, describe, fit
-from pipelines.shared.lock import held
+from pipelines.shared.lock import discard_others, held
 from pipelines.shared.paths import corpus_of, read_rows
 from pipelines.shared.preflight import require
 from pipelines.shared.records import card_of, outcome, saved_adapter, training_record
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError, ReplicationError
-from replication.fileio import read_json, replaced_directory, sha256_json, write_json
+from replication.fileio import read_json, remove_leftovers, replaced_directory, sha256_json, write_json
 from replication.training.tracking import Track
 
 OUTCOME = "outcome.json"
@@ -49,6 +49,9 @@ def main(
         return
     chosen.require_rate()
     with held(chosen.lock, chosen.key) if processes.writes() else nullcontext():
+        if processes.writes():
+            remove_leftovers(chosen.run)
+            remove_leftovers(chosen.scratch)
         train_all(chosen)
 
 
@@ -56,6 +59,14 @@ def train_all(chosen: Experiment) -> None:
     """Every seed, and the outputs from all of them. What is finished stays in the scratch folder until `predict`: DVC
     may not have taken the outputs, and removes them before a new start.
     """
+    if processes.writes():
+        identities = [(seed, chosen.identity(seed)) for seed in chosen.seeds]
+        kept = [
+            name_of(chosen, seed, identity).name
+            for seed, identity in identities
+            for name_of in (scratch_of, trained_of)
+        ]
+        discard_others(chosen.scratch / "finetune", kept, chosen.key)
     if processes.writes() and any(not is_trained(chosen, seed) for seed in chosen.seeds):
         require(chosen)
     finished = [finished_seed(chosen, seed) for seed in chosen.seeds]

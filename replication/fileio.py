@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,9 @@ from typing import Any
 from replication.errors import DataError
 
 _SYSTEM_FAULTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "there is no space left; free some and run the same command again"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "there is no space left; free some and run the same command again"
+    ),
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS), "no permission; make it accessible, or choose another folder"
     ),
@@ -26,11 +29,34 @@ _SYSTEM_FAULTS = {
 }
 
 
-def system_fault(error: OSError) -> str | None:
+PARTIAL, REPLACED = ".partial", ".replaced"
+"""Ends of the hidden names of what is being written, and of what it replaces: .dvcignore and .gitignore have them."""
+
+
+def system_fault(error: Exception) -> str | None:
     """Path, problem and fix of a disk that is full, read-only or has another thing at a path; None for other errors."""
+    if not isinstance(error, OSError):
+        error = OSError(_number(error), str(error))
     fix = _SYSTEM_FAULTS.get(error.errno or 0)
     path = error.filename2 or error.filename
     return None if fix is None else f"{path}: {fix}" if path else f"{error.strerror}: {fix}"
+
+
+def _number(error: BaseException) -> int:
+    """The system's error number, also where safetensors or tokenizers tell it in words; 0 for none."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or 0 if isinstance(error, OSError) else int(told[1]) if told else 0
+
+
+@contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+    """Name `path` in a system error of the block that names none, as those of a write do."""
+    try:
+        yield
+    except Exception as error:
+        if (number := _number(error)) not in _SYSTEM_FAULTS or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -53,9 +79,9 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     """Replace `path` by `data` in one step; parent folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with _told_where(path), os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
         umask = os.umask(0)
         os.umask(umask)
@@ -120,11 +146,12 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder next to `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
     try:
-        yield aside
+        with _told_where(path):
+            yield aside
         aside.chmod(0o755)
-        old = path.parent / f".{path.name}.replaced"
+        old = path.parent / f".{path.name}{REPLACED}"
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.rename(old)
@@ -133,3 +160,15 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder: str | Path, name: str | None = None) -> None:
+    """Remove what killed writers of `name` left in `folder`, or of anything at any depth. Nobody else may write now."""
+    names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}(\.\w+{PARTIAL}|{REPLACED})")
+    for path in list(Path(folder).rglob(".*") if name is None else Path(folder).glob(".*")):
+        if not names.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

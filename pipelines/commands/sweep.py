@@ -256,7 +256,12 @@ def dvc_command(file: Path, stages: Sequence[str], *, force: bool = False) -> li
 
 
 def changed_stages(file: Path) -> set[str]:
-    """Names of the stages that `dvc status` reports as changed.
+    """Names of the stages that `dvc status` reports as changed."""
+    return set(status_of(file))
+
+
+def status_of(file: Path) -> dict[str, Any]:
+    """What `dvc status --json` says of each changed stage of one dvc.yaml, by the stage's name.
 
     For all stages at once: with separate targets DVC rereads its files for each and takes minutes.
     """
@@ -264,7 +269,7 @@ def changed_stages(file: Path) -> set[str]:
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode != 0:
         raise ConfigError(f"{file}: dvc status failed: {last_error(outcome.stderr) or outcome.returncode}")
-    return {address.rpartition(":")[2] for address in json.loads(outcome.stdout)}
+    return {address.rpartition(":")[2]: found for address, found in json.loads(outcome.stdout).items()}
 
 
 def pending_cells(cells: Sequence[Cell], changed: Collection[str]) -> list[str]:

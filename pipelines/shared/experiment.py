@@ -243,7 +243,7 @@ def described_search(settings: Settings, key: str) -> Experiment:
         steps=steps,
         warmup_steps=min(usual.warmup_steps, steps // 10),
         eval_every=steps,
-        checkpoint_every=steps,
+        checkpoint_every=usual.checkpoint_every,
     )
     built = _build(settings, key, case, training, training.learning_rate, plan.seeds, f"searches.{key}")
     return replace(built, search=plan)

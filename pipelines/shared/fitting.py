@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.shared.experiment import Experiment
 from pipelines.shared.paths import Rows
+from pipelines.shared.signals import between_steps
 from replication.counting import Counts, parameter_counts
 from replication.training.config import BF16_WEIGHTS
 
@@ -53,7 +54,7 @@ def fit(
     form.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
-    with fast_bfloat16_products(enabled=training.mixed_precision != "no"):
+    with fast_bfloat16_products(enabled=training.mixed_precision != "no"), between_steps() as stop:
         result = train(
             model,
             form.encode(tokenizer, train_rows, options),
@@ -69,6 +70,7 @@ def fit(
             track=track,
             loss_function=form.training_loss(training.label_smoothing),
             collate_function=form.collate,
+            stop=stop,
         )
     return Fitted(model, at_start, parameter_counts(model), result, callback.summary() if callback else None)
 

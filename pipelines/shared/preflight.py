@@ -27,7 +27,7 @@ from pipelines.shared.paths import corpus_of, prepared_hashes, read_rows, weight
 from pipelines.shared.records import outcome, training_record
 from replication.corpora.rows import odd_rows
 from replication.errors import DataError, ReplicationError
-from replication.fileio import read_json, write_json
+from replication.fileio import PARTIAL, read_json, write_json
 from replication.tasks import get_form
 from replication.tasks.base import Fit
 
@@ -249,7 +249,7 @@ def check_folder(folder: Path) -> bool:
     if blocked is not None:
         raise DataError(f"{blocked}: is a file where a folder is needed; move it away")
     try:
-        with tempfile.NamedTemporaryFile(dir=parent, prefix=".preflight."):
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".preflight.", suffix=PARTIAL):
             return True
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); give write access to {parent}") from error
@@ -258,7 +258,7 @@ def check_folder(folder: Path) -> bool:
 @contextmanager
 def probe(folder: Path) -> Iterator[Path]:
     """An empty folder on the disk of `folder`, which is removed again."""
-    with tempfile.TemporaryDirectory(dir=existing(folder), prefix=".preflight.") as path:
+    with tempfile.TemporaryDirectory(dir=existing(folder), prefix=".preflight.", suffix=PARTIAL) as path:
         yield Path(path)
 
 

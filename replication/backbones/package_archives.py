@@ -18,7 +18,7 @@ from typing import IO
 
 from replication.corpora.fetch import cached_path, default_cache, find_local
 from replication.errors import DataError
-from replication.fileio import sha256_file
+from replication.fileio import PARTIAL, sha256_file
 
 _BLOCK = 1 << 20
 
@@ -52,7 +52,7 @@ def obtain_wheel(wheel: Wheel, cache: str | Path | None = None) -> Path:
         return found
     kept = cached_path(wheel.name, wheel.sha256, cache)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".download.") as folder:
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".download.", suffix=PARTIAL) as folder:
         _pip_download(wheel, Path(folder), kept.parent)
         arrived = Path(folder) / wheel.name
         if not arrived.is_file():

@@ -31,7 +31,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import nn
 
-from replication.errors import TrainingError
+from replication.errors import Stopped, TrainingError
 from replication.examples import collate, fingerprint, indices_of_step
 from replication.records import peak_memory
 from replication.training.callbacks import Callback, Row, Run
@@ -108,6 +108,7 @@ def train(
     callback: Callback | None = None,
     progress: str | None = None,
     track: Track | None = None,
+    stop: Callable[[], int] | None = None,
 ) -> TrainingResult:
     """Train, in place, the parameters that require gradients; the model is left in evaluation mode, and sharded where
     `accelerate launch` asked for FSDP2 (replication/training/parallel.py).
@@ -121,7 +122,8 @@ def train(
     Where nothing requires gradients, the result has 0 steps and the dev loss. `report_state(model)` adds
     columns to the curves, which `track` shows elsewhere as they grow; `progress` names the bar (None: silent).
     Examples are dataclasses with a length. `loss_function(model, batch)` returns a summed loss and its weight and
-    then serves for the dev set too; the default is `token_loss`, smoothed only on the training set.
+    then serves for the dev set too; the default is `token_loss`, smoothed only on the training set. `stop()` is asked
+    after each step: a signal's number instead of 0 has a checkpoint written and raises Stopped.
 
     Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
@@ -253,8 +255,11 @@ def train(
                 if evaluates or _due(step, config.log_every, config):
                     run.curves.append(log(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates)))
                     run.loss_sum = run.loss_weight = 0.0
-                if checkpoint_directory is not None and _due(step, config.checkpoint_every, config):
+                signalled = stop() if stop and step < config.steps else 0
+                if checkpoint_directory is not None and (signalled or _due(step, config.checkpoint_every, config)):
                     _save(checkpoint_directory, identity or {}, run, trained_names, callback, accelerator)
+                if signalled:
+                    raise Stopped(signalled, f"checkpoint of step {step} written" if checkpoint_directory else "")
                 advance(1, loss=loss / weight, tokens_per_second=round(run.tokens_seen / run.update_seconds))
 
     final = run.curves[-1]

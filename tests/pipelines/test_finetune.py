@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,13 @@ import pytest
 import yaml
 
 import pipelines.finetune as finetune
+import pipelines.predict as predict
+import replication.training.loop as loop
+from pipelines.shared import signals
 from pipelines.shared.experiment import resolve
 from pipelines.shared.settings import load_settings
-from replication.errors import ConfigError, DataError
-from replication.fileio import read_json, write_json, write_jsonl, write_text
+from replication.errors import ConfigError, DataError, Stopped
+from replication.fileio import read_json, system_fault, write_json, write_jsonl, write_text
 from replication.records import read_record
 from replication.training.tracking import Track
 
@@ -243,3 +248,71 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_any_work(smal
     with pytest.raises(AssertionError, match="batch_size 3 must be a multiple of 2 processes"):
         torchrun(KEY)
     assert not Path("runs/quick", KEY).exists()
+
+
+@pytest.mark.long
+def test_finished_seeds_and_predictions_of_old_code_are_discarded_with_a_word(small_home, monkeypatch, capsys):
+    """Killed after the first seed, then the code changed: nothing of the old code enters the new results."""
+
+    def dies(stage, name):
+        real = getattr(stage, name)
+
+        def second(*given, **named):
+            if 52 in (*given, named.get("seed")):
+                raise KeyboardInterrupt
+            return real(*given, **named)
+
+        return second
+
+    changed = {"finetune": "a" * 64, "predict": "b" * 64}
+    for stage, name in ((finetune, "fit"), (predict, "predict")):
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, name, dies(stage, name))
+            with pytest.raises(KeyboardInterrupt):
+                stage.main(PARAMS, KEY)
+        capsys.readouterr()
+        monkeypatch.setattr("pipelines.shared.experiment.made_by", lambda _, stage, *__: changed[stage])
+        stage.main(PARAMS, KEY)
+        said = capsys.readouterr().out
+        assert f"{KEY}: checkpoints/quick/{KEY}/{stage.__name__.rpartition('.')[2]}/seed-18-" in said
+        assert "discarded: made with other settings, data, code or versions" in said
+        assert "earlier run" not in said
+        monkeypatch.undo()
+        monkeypatch.chdir(small_home)
+    codes = [read_record(Path("runs/quick", KEY, f"training/seed-{s}/record.json")).code_sha256 for s in (18, 52)]
+    assert codes == ["a" * 64] * 2
+    assert read_json(Path("runs/quick", KEY, "predictions/decoding.json"))["code_sha256"] == "b" * 64
+
+
+@pytest.mark.slow
+def test_a_signal_and_a_full_disk_on_the_way_change_no_byte(small_home, monkeypatch):
+    """Both end the stage at a moment of their own; the next start goes on from the checkpoint."""
+    finetune.main(PARAMS, KEY)
+    expected = outputs()
+    shutil.rmtree("runs")
+    shutil.rmtree("checkpoints")
+    choose = loop.indices_of_step
+
+    def signalled(step, *given):
+        if step == 3:
+            signals.take(signal.SIGTERM)
+        return choose(step, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "indices_of_step", signalled)
+        with pytest.raises(Stopped, match=r"SIGTERM \(checkpoint of step 3 written\); run the same command again"):
+            finetune.main(PARAMS, KEY)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # bytes of a file: the next checkpoint has more
+    try:
+        with pytest.raises(OSError) as caught:
+            finetune.main(PARAMS, KEY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.fullmatch(r"checkpoints/\S+/step-00000004: there is no space left; .*", system_fault(caught.value))
+    started = []
+    load = loop.load_checkpoint
+    monkeypatch.setattr(loop, "load_checkpoint", lambda *given: started.append(load(*given)) or started[-1])
+    finetune.main(PARAMS, KEY)
+    assert [start and start.step for start in started] == [3, None]
+    assert outputs() == expected
