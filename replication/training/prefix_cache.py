@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,8 +95,8 @@ class FrozenPrefix:
         self.signature = inspect.signature(self.body.forward)
         self.blocks = 0
         self.rows: _Rows | None = None
-        self._trained: list[nn.Parameter] | None = None  # as of the last search for the first trained block
-        self._fixed: list[tuple[torch.Tensor, int]] = []  # what the stored rows depend on, with versions
+        self._seen: list[Any] = []  # what trains and what the prefix is, as of the last search for it
+        self._held: list[torch.Tensor] = []  # the same tensors, so that no other takes their identity
         self._before: list[nn.Module] = []  # modules that are called before the first block
         self._outputs: list[Any] = []  # a block's output as the model reads it
         self._modes: list[tuple[nn.Module, bool]] = []
@@ -109,6 +110,7 @@ class FrozenPrefix:
         """The model computes every block again."""
         for hook in self._hooks:
             hook.remove()
+        self.rows = None
 
     # --- around a forward pass of the body ------------------------------------------------------------
 
@@ -159,10 +161,18 @@ class FrozenPrefix:
     # --- the first trained block ------------------------------------------------------------
 
     def _changed(self) -> bool:
+        """Whether other parameters train than at the last call, or any tensor of the prefix is another."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        old = self._trained
-        same = old is not None and len(old) == len(trained) and all(map(_is, old, trained))
-        return not same or any(tensor._version != version for tensor, version in self._fixed)
+        fixed = self._fixed()
+        seen = [*map(id, trained), *((id(tensor), tensor._version, tensor.data_ptr()) for tensor in fixed)]
+        changed, self._seen, self._held = seen != self._seen, seen, [*trained, *fixed]
+        return changed
+
+    def _fixed(self) -> list[torch.Tensor]:
+        """What the states depend on: parameters and buffers of the prefix."""
+        modules = [*self._before, *(module for block in self.stack[: self.blocks] for module in block.modules())]
+        tensors = (t for m in modules for t in (*m.parameters(recurse=False), *m.buffers(recurse=False)))
+        return [tensor for tensor in tensors if not tensor.requires_grad]
 
     def _find_first_trained(self, given: Mapping[str, Any]) -> None:
         """Set `blocks` from a pass over one row, and open the rows stored for this prefix."""
@@ -198,13 +208,10 @@ class FrozenPrefix:
         self.blocks = max(number for number in range(first + 1) if starts[number])
         self._outputs = [(None, *output[1:]) if isinstance(output, tuple) else None for output in outputs]
         self._before = [self.body, *(module for module in before if module is not self.body)]
-        holders = [*self._before, *(module for block in self.stack[: self.blocks] for module in block.modules())]
-        tensors = [t for m in holders for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
-        self._fixed = [(tensor, tensor._version) for tensor in tensors] if self.blocks else []
-        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._changed()
         self.rows = None
         if self.blocks:
-            name = _name(self.blocks, states[0].dtype, tensors)
+            name = _name(self.blocks, states[0].dtype, self._fixed())
             for other in self.folder.glob("prefix-*"):
                 if other.name != name:
                     shutil.rmtree(other)
@@ -258,7 +265,8 @@ class _Rows:
             return
         folder.mkdir(parents=True, exist_ok=True)
         size = self.capacity * width  # a sparse file: it takes the room of what is written
-        self.states = torch.from_file(str(folder / "states.bin"), shared=True, size=size, dtype=dtype).view(-1, width)
+        self.file = folder / "states.bin"
+        self.states = torch.from_file(str(self.file), shared=True, size=size, dtype=dtype).view(-1, width)
         self.index = folder / "index.txt"
         self._read_index()
 
@@ -285,24 +293,26 @@ class _Rows:
         return self.states[start:end]
 
     def add(self, rows: Mapping[str, torch.Tensor]) -> None:
-        """Store rows that are new, as long as there is room."""
-        lines = []
-        for key, row in rows.items():
-            start, end = self.used, self.used + len(row)
-            if key in self.places or end > self.capacity:
-                continue
-            self.states[start:end] = row
-            self.places[key], self.used = (start, end), end
-            lines.append(f"{key} {len(row)} {_checksum(self.states[start:end])}\n")
-        if lines:
-            with self.index.open("a") as file:
-                file.write("".join(lines))
+        """Store rows that are new, as long as there is room. A full disk is an OSError."""
+        if not self.capacity:
+            return
+        with self.file.open("r+b") as file, self.index.open("a") as index:
+            for key, row in rows.items():
+                start, end = self.used, self.used + len(row)
+                if key in self.places or end > self.capacity:
+                    continue
+                if hasattr(os, "posix_fallocate"):  # who writes to mapped memory without room is killed by the system
+                    size = self.width * self.dtype.itemsize
+                    os.posix_fallocate(file.fileno(), start * size, len(row) * size)
+                self.states[start:end] = row
+                self.places[key], self.used = (start, end), end
+                index.write(f"{key} {len(row)} {_checksum(self.states[start:end])}\n")
 
 
 def _keys(given: Mapping[str, Any]) -> tuple[list[str | None], list[int]]:
     """For each row the hash of its tokens and how many they are; None for one that cannot be stored."""
     ids = given["input_ids"]
-    mask = given.get("attention_mask")
+    mask = given["attention_mask"].cpu() if "attention_mask" in given else None
     tensors = {name for name, value in given.items() if isinstance(value, torch.Tensor)}
     if not tensors <= _ROW or ids.ndim != 2 or (mask is not None and mask.shape != ids.shape):
         return [None] * len(ids), [ids.shape[-1]] * len(ids)
@@ -349,10 +359,6 @@ def _name(blocks: int, dtype: torch.dtype, tensors: Sequence[torch.Tensor]) -> s
 
 def _checksum(row: torch.Tensor) -> int:
     return zlib.crc32(row.reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _require_room(folder: Path, limit: int) -> None:

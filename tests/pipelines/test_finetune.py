@@ -60,6 +60,19 @@ def test_every_seed_learns_from_the_training_rows_alone(home, monkeypatch):
     assert seen == list(plan.seeds)
 
 
+def test_the_record_says_how_much_ran_without_its_dropout(small_home):
+    content = yaml.safe_load(PARAMS.read_text())
+    content["tasks"]["sentiment"]["training"]["prefix_cache"] = 0.01
+    content["methods"]["lora"]["r4-qkv"]["targets"] = ["layer.1.attention.self.value_proj"]
+    content["experiments"][KEY]["seeds"] = [18]
+    write_text(PARAMS, yaml.safe_dump(content))
+    finetune.main(PARAMS, KEY)
+    record = read_record(Path("runs/quick") / KEY / "training/seed-18/record.json")
+    assert record.training["prefix_cache"] == 0.01
+    assert record.frozen_prefix.blocks == 1
+    assert not list(Path("checkpoints").rglob("prefix*"))
+
+
 # --- a record that cannot be written
 
 

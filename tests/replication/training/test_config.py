@@ -53,6 +53,8 @@ def test_the_rate_is_that_of_transformers_linear_schedule(steps, warmup, rate):
         ("compile", ""),
         ("fused_adamw", 1),
         ("pin_memory", None),
+        ("prefix_cache", True),
+        ("prefix_cache", -1),
     ],
 )
 def test_an_invalid_setting_is_refused_by_name_and_value(field, value):
@@ -63,7 +65,9 @@ def test_an_invalid_setting_is_refused_by_name_and_value(field, value):
 
 
 def test_settings_come_from_and_go_to_a_mapping():
-    assert TrainingConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    cached = replace(CONFIG, prefix_cache=0.5)
+    assert [TrainingConfig.from_dict(config.to_dict()) for config in (CONFIG, cached)] == [CONFIG, cached]
+    assert "prefix_cache" not in CONFIG.to_dict(), "which identities and records of runs without it hold"
     with pytest.raises(ConfigError, match=r"unknown training setting lr; valid are .*learning_rate"):
         TrainingConfig.from_dict({"steps": 3, "lr": 1})
     with pytest.raises(ConfigError, match="steps is missing"):
