@@ -33,8 +33,8 @@ def goals_table(results: Path, goals: Path) -> str:
     """Each goal with what was measured."""
     lines = ["| what | measured | goal | tolerance | |", "|---|---|---|---|---|"]
     for one in check(load_goals(goals), results):
-        measured = "not measured" if one.measured is None else f"{one.measured:.3f}"
-        met = "met" if one.met else "missed"
+        measured = "" if one.measured is None else f"{one.measured:.3f}"
+        met = "not measured" if one.measured is None else "met" if one.met else "missed"
         lines.append(f"| {one.what} | {measured} | {one.goal:g} | {one.tolerance:g} | {met} |")
     return "\n".join(lines)
 

@@ -159,4 +159,5 @@ def table(result: Mapping[str, Any]) -> str:
         saved = curve.get("saved_exponent", "")
         needs = f"{curve['needs']:g}"
         lines.append(f"| {name}: {curve['about']} | {sizes} | {seconds} | {curve['exponent']} | {saved} | {needs} |")
-    return "\n".join(lines)
+    missing = [name for name in (*curves(), "report") if name not in result["curves"]]
+    return "\n".join([*lines, *(f"| {name} | not measured | | | | |" for name in missing)])
