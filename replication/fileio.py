@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 from replication.errors import DataError
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SYSTEM_FAULTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "there is no space left; free some and run the same command again"),
     **dict.fromkeys(
@@ -82,15 +84,30 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def json_value(text: str) -> Any:
+    """`json.loads` whose every refusal is a ValueError: also of values nested too deeply and of half a surrogate pair,
+    a text that could be neither written nor printed.
+    """
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair in a text") from None
+    return value
+
+
 def read_json(path: str | Path) -> Any:
     """Parse one JSON file; DataError names the file when it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json_value(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(system_fault(error) or f"{path}: cannot be read ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
@@ -109,8 +126,8 @@ def read_jsonl(path: str | Path) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(json_value(line))
+        except ValueError as error:
             raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
     return rows
 

@@ -367,7 +367,7 @@ def read_curves(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from error
     absent = [name for name in ("step", "loss", "dev_loss", "learning_rate") if name not in frame.columns]
     if absent:

@@ -23,6 +23,7 @@ NAME = "e2e-dataset.zip"
 URL = "https://github.com/tuetschek/e2e-dataset/releases/download/v1.0.0/e2e-dataset.zip"
 SHA256 = "1261064c01907af27e8cc39e0a29a81541f6ab69208c1cbfc1be95afbb49dfac"
 SIZE_BYTES = 1_528_421
+MEMBER_BYTES = 64 << 20
 MEMBERS = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset_w_refs.csv"}
 DEVIATION = (
     "Completions are the release's own references, not the word-tokenised ones of the recipe; "
@@ -79,4 +80,6 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, bytes
     inside = [entry for entry in archive.namelist() if PurePosixPath(entry).name == name]
     if len(inside) != 1:
         raise DataError(f"{path}: holds {len(inside)} files named {name}, expected one; fetch it again from {URL}")
+    if archive.getinfo(inside[0]).file_size > MEMBER_BYTES:  # zipfile reads no more than it says
+        raise DataError(f"{path}: {name} unpacks to more than {MEMBER_BYTES} bytes; fetch it again from {URL}")
     return inside[0], archive.read(inside[0])
