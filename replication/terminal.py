@@ -58,7 +58,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 
 def printable(text: str) -> str:
-    """`text` with what could steer a terminal replaced: control characters but newline and tab, and bidirectional ones."""
+    """`text` with U+FFFD for control characters, bidirectional ones too, but newline and tab: they steer a terminal."""
     return _CONTROLS.sub("\ufffd", text)
 
 
