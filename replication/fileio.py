@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +31,31 @@ _SYSTEM_FAULTS = {
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
 
+# What zipfile and gzip raise for bytes that are no archive, or only nearly one.
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+
 
 def system_fault(error: OSError) -> str | None:
     """Path, problem and fix of a disk that is full, read-only or has another thing at a path; None for other errors."""
     fix = _SYSTEM_FAULTS.get(error.errno or 0)
     path = error.filename2 or error.filename
     return None if fix is None else f"{path}: {fix}" if path else f"{error.strerror}: {fix}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names found in a file, for one line of a message: unprintable characters escaped, the end of a long list cut."""
+    text = ", ".join(repr(name)[1:-1] for name in names)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def sha256_bytes(data: bytes) -> str:

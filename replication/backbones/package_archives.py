@@ -5,13 +5,11 @@ Nothing is ever installed or imported from them, and nothing unverified is opene
 
 from __future__ import annotations
 
-import lzma
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from typing import IO
 
 from replication.corpora.fetch import cached_path, default_cache, find_local
 from replication.errors import DataError
-from replication.fileio import sha256_file
+from replication.fileio import DAMAGED_ARCHIVE, sha256_file, system_fault
 
 MEMBER_BYTES = 4 << 30
 _BLOCK = 1 << 20
@@ -116,7 +114,11 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as opened:
             yield opened
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
+        if isinstance(error, OSError) and system_fault(error):  # of the file that is written
+            raise
         raise DataError(f"{archive}: damaged ({error}); delete it and run again") from error
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from replication.corpora.fetch import Progress, fetch
 from replication.corpora.schema import Row, read_csv, task_rows
 from replication.corpora.task_corpus import CorpusCard, TaskCorpus, corpus_of
 from replication.errors import DataError
-from replication.fileio import sha256_bytes
+from replication.fileio import DAMAGED_ARCHIVE, sha256_bytes
 
 LABEL = "E2E NLG, official release v1.0.0"
 NAME = "e2e-dataset.zip"
@@ -71,7 +70,9 @@ def read_archive(path: str | Path, sha256: str = SHA256) -> dict[str, list[Row]]
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {split: _member(archive, name, path) for split, name in MEMBERS.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
         raise DataError(f"{path}: not a readable zip file ({error}); fetch it again from {URL}") from error
     return {split: read_csv(data, source=f"{path}: {name}") for split, (name, data) in members.items()}
 

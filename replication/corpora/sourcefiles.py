@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from replication.corpora.fetch import MIRROR_VARIABLE, fetch, find_local
 from replication.errors import DataError
-from replication.fileio import json_value, sha256_bytes
+from replication.fileio import DAMAGED_ARCHIVE, json_value, sha256_bytes
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ def _unpacked(path: Path, size: int) -> bytes:
                     raise DataError(f"{path}: holds {len(inside)} files, expected one; fetch it again")
                 with archive.open(inside[0]) as stream:
                     return stream.read(size + 1)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
         raise DataError(f"{path}: cannot be unpacked ({error}); fetch it again") from error
     return data

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.errors import DataError
-from replication.fileio import json_value
+from replication.fileio import json_value, listed
 
 STDIN = Path("-")
 _JSON = {".jsonl", ".json", ".ndjson"}
@@ -213,7 +213,7 @@ def _delimited(
     for line, cells in records:
         if len(cells) != len(names):
             raise DataError(
-                f"{where}, line {line}: {len(cells)} columns where {len(names)} belong ({', '.join(names)}); "
+                f"{where}, line {line}: {len(cells)} columns where {len(names)} belong ({listed(names)}); "
                 f"quote cells that contain {'a comma' if delimiter == ',' else 'a tab'}"
             )
     rows = [dict(zip(names, cells, strict=True)) for _, cells in records]
