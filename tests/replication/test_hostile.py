@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from replication.backbones import package_archives
 from replication.corpora import e2e, sourcefiles
 from replication.corpora.schema import read_csv
-from replication.errors import ConfigError, DataError, ReplicationError
+from replication.errors import DataError, ReplicationError
 from replication.fileio import read_json, read_jsonl, sha256_bytes
 from replication.metrics.layouts import read
 from replication.predictions import full_rows
@@ -115,13 +115,6 @@ def test_a_gold_file_outside_the_project_is_refused(tmp_path, gold):
     (folder / "decoding.json").write_text(json.dumps({"gold": gold, "gold_sha256": "0"}))
     with pytest.raises(DataError, match="field 'gold'"):
         full_rows(folder / "seed-1.jsonl")
-
-
-def test_an_address_that_is_not_of_the_web_is_refused():
-    from replication.corpora.fetch import fetch
-
-    with pytest.raises(ConfigError, match="must begin with https"):
-        fetch("a", "0" * 64, "file:///etc/passwd")
 
 
 @given(st.text())
