@@ -11,7 +11,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["replication", "analysis", "pipelines"]):
-    from analysis.load.paper_files import PaperResults, validated
+    from analysis.load.judgement import Judgement
+    from analysis.load.paper_files import validated
     from pipelines.shared.settings import load_settings
     from replication.backbones.package_archives import extract_member
     from replication.commands.count import parse_setting
@@ -44,7 +45,7 @@ TARGETS = {
     "layouts": lambda data: read(_file(data, "scored"), {"prediction", "id"}, bare=("id", "prediction")),
     "meaning": lambda data: parse_mr(_text(data)),
     "linearised": lambda data: parse_linearised(_text(data)),
-    "paper": lambda data: validated(PaperResults, _file(data, "a.yaml")),
+    "paper": lambda data: validated(Judgement, _file(data, "a.yaml")),
     "predictions": lambda data: read_predictions(_file(data, "a.jsonl")),
     "setting": lambda data: parse_setting("a=" + _text(data)),
     "settings": lambda data: load_settings(_file(data, "params.yaml")),
