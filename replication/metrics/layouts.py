@@ -162,7 +162,10 @@ def _delimiter(
     used = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     first = used[0][1] if used else ""
     csv.field_size_limit(sys.maxsize)
-    by_comma = next(csv.reader([first]), [])
+    try:
+        by_comma = next(csv.reader([first]), [])
+    except csv.Error:  # a carriage return within the line
+        by_comma = []
     if suffix in _DELIMITED:
         return "\t" if "\t" in first and len(by_comma) < 2 else _DELIMITED[suffix]
     if sum(_name(cell) in headers for cell in by_comma) > 1 or is_row(by_comma):

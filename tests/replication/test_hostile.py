@@ -24,6 +24,7 @@ HOSTILE = (
     b'{"a": "\\ud800"}',
     b"\xff\xfe",
     b"\x00",
+    b"a,b\rc,d\n",
     b"",
     b'"' + b"x" * 300_000,
     b"prediction\n" + b"x" * 300_000 + b',"',
