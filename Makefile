@@ -14,7 +14,8 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
+SECONDS_EACH ?= 60
+.PHONY: help install accept audit axe fuzz nox picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -101,6 +102,23 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+
+audit: $(VENV)/.installed ## known faults of the pinned packages, by pip-audit: needs its database on the network
+	$(PIP_INSTALL) pip-audit
+	@pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off > .audit.log 2>&1; \
+		status=$$?; unread=$$(grep -c 'could not be audited' .audit.log); \
+		if grep -qE 'ConnectionError|ServiceError|timed out' .audit.log || [ "$$unread" -gt 9 ]; then status=1; \
+		echo "audit: not done: the database of known faults cannot be reached; run it where the network is open" >&2; \
+		else cat .audit.log; fi; rm -f .audit.log; exit $$status
+
+fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of the parsers by atheris: make fuzz [SECONDS_EACH=60]
+	$(PIP_INSTALL) --editable ".[fuzz]"
+	for target in $$(python tests/fuzz.py --list); do \
+		python tests/fuzz.py $$target -max_total_time=$(SECONDS_EACH) -verbosity=0 || exit 1; done
+
+nox: $(VENV)/.installed ## quick tests on every Python found, and with the oldest and newest transformers and PEFT
+	$(PIP_INSTALL) nox
+	nox
 
 gpu-check: $(VENV)/.installed ## does this GPU do all that the paper profile needs? 8 minutes, no network: gpu-check.json
 	python benchmarks/gpu_check.py --output gpu-check.json

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from replication.errors import ReplicationError, Stopped, on_signals, stop
 from replication.fileio import system_fault
-from replication.terminal import examples, working
+from replication.terminal import examples, printable, working
 
 GROUP = "replication.commands"
 
@@ -123,7 +123,7 @@ def main() -> None:
 def _refuse(text: str) -> NoReturn:
     from rich.markup import escape
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(printable(text))}")
     sys.exit(2)
 
 

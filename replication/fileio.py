@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 
 from replication.errors import DataError
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SYSTEM_FAULTS = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "there is no space left; free some and run the same command again"
@@ -27,6 +32,19 @@ _SYSTEM_FAULTS = {
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way of a folder; move it away"),
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
+
+# What zipfile and gzip raise for bytes that are no archive, or only nearly one.
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 
 
 PARTIAL, REPLACED = ".partial", ".replaced"
@@ -57,6 +75,12 @@ def _told_where(path: Path) -> Iterator[None]:
         if (number := _number(error)) not in _SYSTEM_FAULTS or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names found in a file, for one line of a message: unprintable characters escaped, the end of a long list cut."""
+    text = ", ".join(repr(name)[1:-1] for name in names)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -108,15 +132,30 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def json_value(text: str) -> Any:
+    """`json.loads` whose every refusal is a ValueError: also of values nested too deeply and of half a surrogate pair,
+    a text that could be neither written nor printed.
+    """
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair in a text") from None
+    return value
+
+
 def read_json(path: str | Path) -> Any:
     """Parse one JSON file; DataError names the file when it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json_value(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(system_fault(error) or f"{path}: cannot be read ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
@@ -135,8 +174,8 @@ def read_jsonl(path: str | Path) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(json_value(line))
+        except ValueError as error:
             raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
     return rows
 

@@ -111,8 +111,8 @@ def _text(path: Path) -> str:
 def _parsed(path: Path, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
-    except (ValueError, yaml.YAMLError) as error:  # malformed, or a repeated key
-        raise DataError(f"{path}: {error}") from error
+    except (ValueError, ArithmeticError, yaml.YAMLError, RecursionError) as error:  # malformed, or a repeated key
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _json(text: str) -> Any:

@@ -30,7 +30,7 @@ from analysis.load.names import SELECTING, backbone_name, method_label, task_nam
 from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
 from replication.errors import DataError
-from replication.fileio import read_json
+from replication.fileio import listed, read_json
 from replication.metrics import names as metric_names
 from replication.predictions import full_rows, read_predictions
 from replication.records import Cost, RunRecord, read_costs, read_record
@@ -395,18 +395,19 @@ def read_curves(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a table of comma-separated values ({error})") from error
+    except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path}: not a table of comma-separated values ({' '.join(str(error).split())})") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{path}: a row has more values than the header has columns; the file is damaged")
     absent = [name for name in ("step", "loss", "dev_loss", "learning_rate") if name not in frame.columns]
     if absent:
-        there = ", ".join(map(str, frame.columns))
-        raise DataError(f"{path}: column {absent[0]!r} is missing; columns are {there}")
+        raise DataError(f"{path}: column {absent[0]!r} is missing; columns are {listed(map(str, frame.columns))}")
     for name in frame.columns:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         wrong = frame.index[numbers.isna() & frame[name].notna()]
         if len(wrong):
             value = frame[name][wrong[0]]
-            raise DataError(f"{path}, row {wrong[0] + 2}, column {name}: {value!r} is not a number")
+            raise DataError(f"{path}, row {wrong[0] + 2}, column {listed([name])}: {value!r} is not a number")
         frame[name] = numbers
     if frame["step"].isna().any() or not frame["step"].is_monotonic_increasing:
         raise DataError(f"{path}: column 'step' has gaps or goes back; the file is damaged")

@@ -289,7 +289,7 @@ def load_settings(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a profile's params.yaml") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     try:
         return Settings.model_validate(raw)

@@ -139,7 +139,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         value = f"[{value}]"
     try:
         parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise ConfigError(f"--set {text}: the value is not valid YAML ({problem})") from error
     return field, _tuples(parsed)

@@ -8,7 +8,6 @@ and resumed; the file gets its name only after its bytes were verified.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from replication.errors import ConfigError, DataError
-from replication.fileio import PARTIAL, sha256_file
+from replication.fileio import PARTIAL, json_value, sha256_file
 
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
@@ -225,7 +224,7 @@ def _mirror_folder(mirror: str | Path | None) -> Path | None:
 
 def _manifest_hints(folder: Path, sha256: str) -> Iterator[Path]:
     try:
-        entries = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        entries = json_value((folder / "MANIFEST.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     for entry in entries if isinstance(entries, list) else []:

@@ -15,7 +15,7 @@ from typing import Any
 
 from replication.corpora.fetch import asked_again, default_cache
 from replication.errors import DataError
-from replication.fileio import read_json, write_json
+from replication.fileio import listed, read_json, write_json
 
 PARQUET_REF = "refs/convert/parquet"
 PINS = "hub_revisions.json"
@@ -74,7 +74,7 @@ def _check_content(loaded: Any, corpus: HubCorpus, revision: str, where: str) ->
     names = getattr(loaded.features.get("label"), "names", None)
     if corpus.labels is not None and names is not None and tuple(names) != corpus.labels:
         raise DataError(
-            f"{where}: column 'label' has the classes {', '.join(names)}, expected {', '.join(corpus.labels)} in this "
+            f"{where}: column 'label' has the classes {listed(names)}, expected {', '.join(corpus.labels)} in this "
             "order; the repository changed its form: report it"
         )
 
