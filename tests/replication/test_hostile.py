@@ -23,6 +23,7 @@ from replication.predictions import full_rows
 from replication.terminal import console, printable
 
 HOSTILE = (
+    b'{"id": "1", "prediction": "a", "prediction": "b"}',
     b'article,"highlights',
     b"step,loss,dev_loss,learning_rate\n1,2,3,4,5\nx,1,1,1,1\n",
     b"a: &a [*a]\n",
