@@ -14,7 +14,8 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-SECONDS_EACH ?= 60
+SECONDS ?= 60
+AUDIT := .venv-audit/bin/pip-audit
 .PHONY: help install accept audit axe fuzz nox picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
@@ -103,18 +104,20 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	mypy
 	lint-imports --no-cache
 
-audit: $(VENV)/.installed ## known faults of the pinned packages, by pip-audit: needs its database on the network
-	$(PIP_INSTALL) pip-audit
-	@pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off > .audit.log 2>&1; \
+audit: | $(VENV)/bin/python ## known faults of the pinned packages, by pip-audit: needs its database on the network
+# In an environment of its own: what pip-audit needs is no part of the project, and changes none of its packages.
+	test -x $(AUDIT) || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip install \
+		--disable-pip-version-check --constraint constraints.txt pip-audit; }
+	@$(AUDIT) --requirement constraints.txt --no-deps --disable-pip --progress-spinner off > .audit.log 2>&1; \
 		status=$$?; unread=$$(grep -c 'could not be audited' .audit.log); \
 		if grep -qE 'ConnectionError|ServiceError|timed out' .audit.log || [ "$$unread" -gt 9 ]; then status=1; \
 		echo "audit: not done: the database of known faults cannot be reached; run it where the network is open" >&2; \
 		else cat .audit.log; fi; rm -f .audit.log; exit $$status
 
-fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of the parsers by atheris: make fuzz [SECONDS_EACH=60]
+fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of the parsers by atheris: make fuzz [SECONDS=60], of each
 	$(PIP_INSTALL) --editable ".[fuzz]"
 	for target in $$(python tests/fuzz.py --list); do \
-		python tests/fuzz.py $$target -max_total_time=$(SECONDS_EACH) -verbosity=0 || exit 1; done
+		python tests/fuzz.py $$target -max_total_time=$(SECONDS) -verbosity=0 || exit 1; done
 
 nox: $(VENV)/.installed ## quick tests on every Python found, and with the oldest and newest transformers and PEFT
 	$(PIP_INSTALL) nox

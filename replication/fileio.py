@@ -132,18 +132,27 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
-def json_value(text: str) -> Any:
-    """`json.loads` whose every refusal is a ValueError: also of values nested too deeply and of half a surrogate pair,
-    a text that could be neither written nor printed.
+def json_value(text: str, *, repeated: bool = False) -> Any:
+    """`json.loads` whose every refusal is a ValueError: also of values nested too deeply, of half a surrogate pair, a
+    text that could be neither written nor printed, and, unless `repeated`, of a key given twice, of which `json` keeps
+    the last.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=None if repeated else _unique)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
         raise ValueError("half of a surrogate pair in a text") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return value
 
 

@@ -224,7 +224,8 @@ def _mirror_folder(mirror: str | Path | None) -> Path | None:
 
 def _manifest_hints(folder: Path, sha256: str) -> Iterator[Path]:
     try:
-        entries = json_value((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        manifest = folder / "MANIFEST.json"
+        entries = json_value(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
     except (OSError, ValueError):
         return
     for entry in entries if isinstance(entries, list) else []:
@@ -262,6 +263,9 @@ def _near_misses(name: str, sha256: str, mirror: str | Path | None, target: Path
     candidates = [path for path in _files(folder) if path.name == name] if folder else []
     for path in (*candidates, target):
         try:
+            if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+                yield f"{path} is no plain file; remove it."
+                continue
             found = _hash(path)
         except OSError as error:
             if path != target:

@@ -74,7 +74,7 @@ def read_text(file: SourceFile, folder: str | Path | None = None) -> tuple[str, 
 def parse_json(location: str, text: str) -> Any:
     """The JSON value of a file's text; DataError names `location` and the line."""
     try:
-        return json_value(text)
+        return json_value(text, repeated=True)
     except ValueError as error:
         line, problem = getattr(error, "lineno", 1), getattr(error, "msg", error)
         raise DataError(f"{location}, line {line}: not valid JSON ({problem}); fetch the file again") from error
@@ -85,7 +85,7 @@ def parse_jsonl(location: str, text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json_value(line)
+                yield number, json_value(line, repeated=True)
             except ValueError as error:
                 problem = getattr(error, "msg", error)
                 raise DataError(

@@ -51,6 +51,13 @@ def test_written_bytes_hash_as_given(tmp_path, data):
     assert sha256_file(write_bytes(tmp_path / "a" / "b.bin", data)) == sha256_bytes(data)
 
 
+@pytest.mark.parametrize("read", [read_json, read_jsonl])
+def test_a_key_given_twice_is_named(tmp_path, read):
+    path = write_text(tmp_path / "a.json", '{"a": {"seed": 1, "b": 2, "seed": 3}}')
+    with pytest.raises(DataError, match="key 'seed' is given twice"):
+        read(path)
+
+
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
     path = write_json(tmp_path / "value.json", {"old": 1})
     with pytest.raises(ValueError, match="Out of range"):

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.load.paper_files import read_exact_yaml
+from analysis.load.runs import read_curves
+from pipelines.shared.settings import load_settings
 from replication.backbones import package_archives
 from replication.corpora import e2e, sourcefiles
 from replication.corpora.schema import read_csv
+from replication.corpora.summaries import parse_cnn_dailymail
 from replication.errors import DataError, ReplicationError
 from replication.fileio import read_json, read_jsonl, sha256_bytes
 from replication.metrics.layouts import read
@@ -19,7 +23,12 @@ from replication.predictions import full_rows
 from replication.terminal import console, printable
 
 HOSTILE = (
-    b"[" * 100_000,
+    b'{"id": "1", "prediction": "a", "prediction": "b"}',
+    b'article,"highlights',
+    b"step,loss,dev_loss,learning_rate\n1,2,3,4,5\nx,1,1,1,1\n",
+    b"a: &a [*a]\n",
+    b'"a\nb"\x0b,c\n1\n',
+    b"[" * 2_000,
     b"9" * 5_000,
     b'{"a": "\\ud800"}',
     b"\xff\xfe",
@@ -40,6 +49,10 @@ def _answers(reader, path):
 
 
 READERS = {
+    "curves": read_curves,
+    "summaries": lambda path: list(parse_cnn_dailymail(str(path), path.read_text(encoding="utf-8", errors="replace"))),
+    "paper": read_exact_yaml,
+    "params": load_settings,
     "json": read_json,
     "jsonl": read_jsonl,
     "predictions": full_rows,

@@ -46,6 +46,9 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
+SIZES = ("rank", "r", "bottleneck", "num_virtual_tokens", "encoder_hidden_size", "adapter_len", "rank_pattern")
+SMALL = 1 << 13
+"""Fields that are widths of tensors, PEFT's too, and the largest of them that is not compared with the tensors read."""
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
 FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
@@ -205,14 +208,17 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     if (stock := read_stock(path)) is not None:
-        return load_stock(model, path, stock, read_tensors(weights, {}))
+        tensors = read_tensors(weights, {})
+        _check_sizes(path, stock, tensors)
+        return load_stock(model, path, stock, tensors)
     description = read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)
     tensors = read_tensors(weights, description)
+    _check_sizes(path, description["config"], tensors)
     try:
         attach(model, config)
-    except AdapterError as error:
+    except (AdapterError, RuntimeError, MemoryError, OverflowError) as error:
         raise AdapterError(f"{path}: cannot be attached: {error}") from error
     try:
         if "structure" in description:
@@ -262,6 +268,20 @@ def _parse(path: Path, description: dict[str, Any]) -> MethodConfig:
         return config_from_dict({**description["config"], "method": description["method"]})
     except ConfigError as error:
         raise AdapterError(f"{path}: {error}") from error
+
+
+def _check_sizes(path: Path, settings: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """AdapterError for a width that no tensor of the file has room for, before memory for it is asked for."""
+    if not isinstance(settings, dict):
+        return
+    room = max([SMALL, *(tensor.numel() for tensor in tensors.values())])
+    for name, value in settings.items():
+        _check_sizes(path, value, tensors)
+        widths = list(value.values()) if name == "rank_pattern" and isinstance(value, dict) else [value]
+        if name in SIZES and any(isinstance(width, int) and width > room for width in widths):
+            raise AdapterError(
+                f"{path}: field {name!r} is above {room:,}, more than any tensor of the adapter has numbers"
+            )
 
 
 def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: Any) -> None:

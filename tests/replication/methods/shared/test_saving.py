@@ -12,7 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from replication.errors import AdapterError
 from replication.fileio import sha256_file
-from replication.methods import attach, attached_config, detach, load, read_config, save, trainable_parameters
+from replication.methods import (
+    attach,
+    attached_config,
+    detach,
+    load,
+    method_config,
+    read_config,
+    save,
+    trainable_parameters,
+)
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.saving import FIELDS
@@ -204,6 +213,15 @@ def test_a_wrong_kind_of_number_is_named(saved, tiny_gpt2):
 
     edit_tensors(saved, change)
     refused(tiny_gpt2, saved, r"encoder\.mask' is torch.float32, expected torch.bool")
+
+
+@pytest.mark.parametrize("method", ["adapter_h", "adapter_l"])
+def test_a_width_that_no_tensor_has_room_for_is_refused_before_memory_is_asked_for(method, tiny_gpt2, tmp_path):
+    folder = save(attach(copy.deepcopy(tiny_gpt2), method_config(method, bottleneck=2)), tmp_path / "adapter")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    content["config"]["bottleneck"] = 10**7
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    refused(tiny_gpt2, folder, "field 'bottleneck' is above")
 
 
 def test_a_model_that_carries_a_method_is_refused_and_kept(saved, tiny_gpt2):
