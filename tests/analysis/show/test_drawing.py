@@ -1,6 +1,7 @@
 import io
 import re
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -25,6 +26,7 @@ from analysis.show.drawing import (
     spread_apart,
     use_style,
 )
+from replication.terminal import printable
 
 POSITIONS = st.lists(st.floats(0, 1), max_size=12)
 
@@ -162,3 +164,14 @@ def test_a_picture_has_a_palette():
     figure, (axes,) = new_figure(1, (3, 2))
     axes.plot([0, 1])
     assert Image.open(io.BytesIO(Drawing("small", "", "", "", figure).png)).mode == "P"
+
+
+@pytest.mark.parametrize("name", [r"a $\frac{b$ c", "$<script>^$", "a\x1b[31m\0b", "<b>&amp;"])
+def test_a_name_is_text_in_a_figure(name):
+    figure, (axes,) = panels()
+    axes.set(xlabel=name, title=name)
+    axes.plot([1, 2], label=name)
+    axes.legend()
+    root = ElementTree.fromstring(Drawing("figure", name, name, name, figure).svg)
+    shown = printable(name)
+    assert [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")].count(shown) == 3
