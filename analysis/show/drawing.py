@@ -35,11 +35,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.load.names import BASELINES
 from replication.fileio import write_bytes, write_text
+from replication.terminal import printable
 
 if TYPE_CHECKING:
     from IPython.display import Image as Picture
@@ -158,6 +161,11 @@ class Drawing:
     def _print(self, canvas: Any, dpi: int, draw: Callable[[Any], Any], ground: str = "none") -> None:
         """Draw once: `savefig` would draw every figure a second time to lay it out again."""
         figure = self.figure
+        for text in figure.findobj(Text):
+            if text.get_text() != (shown := printable(text.get_text())):
+                text.set_text(shown)  # control characters are no XML
+            if "$" in shown and not _is_formula(shown):
+                text.set_parse_math(False)
         engine = figure.get_layout_engine()
         if isinstance(engine, ConstrainedLayoutEngine):
             # Laid out once: a layout engine that runs again moves what it has placed by fractions of a point.
@@ -176,6 +184,15 @@ class Drawing:
         """`<name>.svg` and `<name>.png` in `directory`."""
         write_text(directory / f"{self.name}.svg", self.svg)
         write_bytes(directory / f"{self.name}.png", self.png)
+
+
+def _is_formula(text: str) -> bool:
+    """Whether matplotlib can set it: a name with dollars in it need be none."""
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def print_all(drawings: Sequence[Drawing], processes: int) -> None:

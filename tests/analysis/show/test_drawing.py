@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -28,6 +29,7 @@ from analysis.show.drawing import (
     spread_apart,
     use_style,
 )
+from replication.terminal import printable
 
 POSITIONS = st.lists(st.floats(0, 1), max_size=12)
 
@@ -182,3 +184,14 @@ def test_the_processes_end_with_a_killed_report(project_root):
     with subprocess.Popen(command, cwd=project_root, stdout=subprocess.PIPE) as report:
         assert report.stdout.read() == b""  # until the last process has closed it
     assert report.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", [r"a $\frac{b$ c", "$<script>^$", "a\x1b[31m\0b", "<b>&amp;"])
+def test_a_name_is_text_in_a_figure(name):
+    figure, (axes,) = panels()
+    axes.set(xlabel=name, title=name)
+    axes.plot([1, 2], label=name)
+    axes.legend()
+    root = ElementTree.fromstring(Drawing("figure", name, name, name, figure).svg)
+    shown = printable(name)
+    assert [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")].count(shown) == 3
