@@ -43,6 +43,7 @@ def test_a_block_of_each_architecture_has_its_adapters(tiny_gpt2, tiny_llama, ti
     assert not bert.bert.pooler.dense._forward_hooks
 
 
+@pytest.mark.slow
 def test_it_compiles_whole_with_its_changed_layer_norms(tiny_gpt2):
     model = stir(attach(tiny_gpt2, AdapterHConfig(bottleneck=4)))
     compiled = torch.compile(model, backend="eager", fullgraph=True)

@@ -280,9 +280,14 @@ def test_gradient_checkpointing_gives_the_same_weights():
 
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance"), [({"compile": "eager"}, 0), ({"fused_adamw": True}, 1e-6), ({"pin_memory": True}, 0)]
+    ("method", "changes", "tolerance"),
+    [
+        ("lora", {"compile": "eager"}, 0),
+        pytest.param("weight_lora", {"compile": "eager"}, 0, marks=pytest.mark.slow),
+        ("weight_lora", {"fused_adamw": True}, 1e-6),
+        ("weight_lora", {"pin_memory": True}, 0),
+    ],
 )
-@pytest.mark.parametrize("method", ["lora", "weight_lora"])
 def test_settings_for_speed_leave_the_weights_as_they_are(method, changes, tolerance):
     """On a CPU, through a selection that removes adapters on the way; the model that is left is not compiled."""
     models = []
