@@ -43,7 +43,7 @@ from transformers import (
 from replication.errors import ConfigError, DataError
 from replication.examples import separator_id
 from replication.predictions import Prediction, read_predictions, write_predictions
-from replication.training.checks import free_positions
+from replication.training.checks import VIRTUAL_TOKENS, free_positions
 from replication.training.decoding_config import DecodingConfig
 
 __all__ = [
@@ -227,8 +227,8 @@ def _prompt_cache(model: Any, ids: torch.Tensor, mask: torch.Tensor, beams: int)
     None for a model whose cache cannot be copied row by row, or prompts of one token: `generate` then runs the whole
     prompt in every beam.
     """
-    if ids.shape[1] < 2 or not model._supports_default_dynamic_cache():
-        return None
+    if ids.shape[1] < 2 or not model._supports_default_dynamic_cache() or hasattr(model, VIRTUAL_TOKENS):
+        return None  # with virtual tokens, which a method counts and places itself, `generate` starts from no cache
     accepted = inspect.signature(model.forward).parameters
     more: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
     if "position_ids" in accepted:  # as `generate` counts them: padding takes no position
