@@ -14,7 +14,9 @@ PARAMS ?= params.yaml
 PROFILE ?= paper
 # Cells at a time in `make reproduce`, processes in `make test`; each stage uses as many threads as its profile says.
 JOBS ?= 2
-.PHONY: help install accept axe picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper reports test test-slow test-quick lint bench notebooks lab clean
+SECONDS ?= 60
+AUDIT := .venv-audit/bin/pip-audit
+.PHONY: help install accept audit axe fuzz nox picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -72,6 +74,9 @@ ablations: $(VENV)/.installed ## effect of each bug in the authors' code, on toy
 	python -m studies.ablations
 	python -m analysis.show.documents --only details
 
+status: $(VENV)/.installed ## which stages of one profile are not up to date, and why: make status PROFILE=cpu
+	replicate status --profile $(if $(filter command% environment%,$(origin PROFILE)),$(PROFILE),quick)
+
 reports: $(VENV)/.installed ## rebuild every committed report from its committed records, in seconds
 	printf '%s\n' params.yaml pipelines/cpu/params.yaml | xargs -P 2 -n 1 python -m pipelines.report --params
 
@@ -99,6 +104,25 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	mypy
 	lint-imports --no-cache
 
+audit: | $(VENV)/bin/python ## known faults of the pinned packages, by pip-audit: needs its database on the network
+# In an environment of its own: what pip-audit needs is no part of the project, and changes none of its packages.
+	test -x $(AUDIT) || { $(BIN)/python -m venv .venv-audit && .venv-audit/bin/python -m pip install \
+		--disable-pip-version-check --constraint constraints.txt pip-audit; }
+	@$(AUDIT) --requirement constraints.txt --no-deps --disable-pip --progress-spinner off > .audit.log 2>&1; \
+		status=$$?; unread=$$(grep -c 'could not be audited' .audit.log); \
+		if grep -qE 'ConnectionError|ServiceError|timed out' .audit.log || [ "$$unread" -gt 9 ]; then status=1; \
+		echo "audit: not done: the database of known faults cannot be reached; run it where the network is open" >&2; \
+		else cat .audit.log; fi; rm -f .audit.log; exit $$status
+
+fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of the parsers by atheris: make fuzz [SECONDS=60], of each
+	$(PIP_INSTALL) --editable ".[fuzz]"
+	for target in $$(python tests/fuzz.py --list); do \
+		python tests/fuzz.py $$target -max_total_time=$(SECONDS) -verbosity=0 || exit 1; done
+
+nox: $(VENV)/.installed ## quick tests on every Python found, and with the oldest and newest transformers and PEFT
+	$(PIP_INSTALL) nox
+	nox
+
 gpu-check: $(VENV)/.installed ## does this GPU do all that the paper profile needs? 8 minutes, no network: gpu-check.json
 	python benchmarks/gpu_check.py --output gpu-check.json
 
@@ -111,10 +135,18 @@ rehearse: $(VENV)/.installed-dev ## the paper profile against a loopback hub wit
 rehearse-gpu-check: $(VENV)/.installed ## the same script on the CPU with tiny models: does it work itself?
 	python benchmarks/gpu_check.py --device cpu --tiny --output logs/gpu-check.json
 
-bench: $(VENV)/.installed-dev ## speed and memory benchmarks
-	python benchmarks/adapter_step.py
-	python benchmarks/bootstrap.py
-	python benchmarks/bfloat16_products.py
+# Threads that wait must not burn processor time: it is measured.
+bench bench-growth: export OMP_WAIT_POLICY := passive
+bench: $(VENV)/.installed-dev ## speed and memory, contenders in turn: make bench [ONLY="gpt2 deberta"] [ROUNDS=11] [JSON=1]
+	python -m benchmarks run $(foreach name,$(ONLY),--only $(name)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
+	@python -m benchmarks document
+
+bench-check: $(VENV)/.installed-dev ## compare benchmarks/results with benchmarks/goals.yaml: make bench-check [JSON=1]
+	@python -m benchmarks check $(if $(JSON),--json)
+
+bench-growth: $(VENV)/.installed-dev ## step time and memory against K, rank, depth and length; decoding; report building
+	python -m benchmarks growth
+	@python -m benchmarks document
 
 notebooks: $(VENV)/.installed-notebooks ## run the teaching notebooks and render them: reports/notebooks/*.html
 	python notebooks/render.py

@@ -1,79 +1,60 @@
-"""Batches of similar length against random ones: how much is padding, and examples a second, side by side.
-
-    python benchmarks/batching.py --params pipelines/cpu/params.yaml sst2-1000-lora mnli-1000-lora
-
-Needs the prepared tasks and the weights of the experiments named (`dvc repro prepare@... pretrain@...`).
-"""
+"""Batches of similar length against random ones: one epoch of LoRA on examples whose lengths are drawn log-normally."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-from dataclasses import replace
+import numpy as np
+import torch
 
-from pipelines.shared.experiment import Experiment, resolve
-from pipelines.shared.fitting import load_base
-from pipelines.shared.paths import read_rows
-from pipelines.shared.settings import load_settings
-from replication.backbones import load_tokenizer
-from replication.examples import indices_of_step, steps_per_epoch
-from replication.methods import attach
-from replication.records import machine_conditions
-from replication.training.bfloat16 import fast_bfloat16_products
-from replication.training.config import BATCHINGS
-from replication.training.loop import train
+from benchmarks.harness import Benchmark, Work
+from benchmarks.steps import bare, ready
+
+EXAMPLES, BATCH, LONGEST = 256, 8, 64
 
 
-def padding(lengths: list[int], window: int, batching: str) -> float:
-    """Tokens that a model sees in one epoch, padding included, over the tokens that are there."""
-    seen = real = 0
-    for step in range(1, 1 + steps_per_epoch(len(lengths), window, batching)):
-        chosen = indices_of_step(step, lengths, window, 1, batching)
-        seen += len(chosen) * max(lengths[i] for i in chosen)
-        real += sum(lengths[i] for i in chosen)
-    return seen / real
+def lengths() -> list[int]:
+    """About 20 tokens an example, few long ones, as in GLUE."""
+    drawn = np.random.default_rng(0).lognormal(3.0, 0.6, EXAMPLES)
+    return [int(value) for value in np.clip(drawn, 4, LONGEST)]
 
 
-def examples_per_second(plan: Experiment, examples: list, pad_id: int, batching: str, steps: int) -> float:
-    """Of forward, backward and update in a short run from a fresh model."""
-    training = replace(plan.training, batching=batching, steps=steps, warmup_steps=0, eval_every=None)
-    model = attach(load_base(plan, 1), plan.methods[plan.seeds[0]])
-    with fast_bfloat16_products(enabled=training.mixed_precision == "bf16"):
-        loss, collate = plan.form.training_loss(training.label_smoothing), plan.form.collate
-        result = train(
-            model, examples, [], training, seed=1, pad_id=pad_id, loss_function=loss, collate_function=collate
-        )
-    return steps * training.batch_size / result.update_seconds
+def batches(batching: str) -> list[tuple[int, int]]:
+    """(examples, length with padding) of each step of the first epoch."""
+    from replication.examples import indices_of_step, steps_per_epoch
+
+    own = lengths()
+    steps = range(1, 1 + steps_per_epoch(EXAMPLES, BATCH, batching))
+    chosen = [indices_of_step(step, own, BATCH, 1, batching) for step in steps]
+    return [(len(indices), max(own[index] for index in indices)) for indices in chosen]
 
 
-def main() -> None:
-    """Measure the experiments named, in turn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="+")
-    parser.add_argument("--params", default="pipelines/cpu/params.yaml")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    settings = load_settings(options.params)
-    print(f"machine: {machine_conditions(settings.threads)}")
-    for key in options.experiments:
-        plan = resolve(settings, key)
-        tokenizer = load_tokenizer(plan.backbone.name, plan.weights)
-        examples = plan.form.encode(tokenizer, read_rows(plan.prepared, "train"), plan.options)
-        lengths, pad_id = [len(example) for example in examples], plan.form.pad_id(tokenizer, plan.options)
-        waste = {name: padding(lengths, plan.training.batch_size, name) for name in BATCHINGS}
-        speeds: dict[str, list[float]] = {name: [] for name in BATCHINGS}
-        for turn in range(options.rounds + 1):
-            for name in BATCHINGS:
-                speed = examples_per_second(plan, examples, pad_id, name, options.steps)
-                if turn:  # the first turn warms up
-                    speeds[name].append(speed)
-        ratio = statistics.median(b / a for a, b in zip(speeds["random"], speeds["bucketed"], strict=True))
-        for name in BATCHINGS:
-            print(f"{key}: {name}: {waste[name]:.2f} tokens processed a token, "
-                  f"{statistics.median(speeds[name]):.1f} examples/s", flush=True)  # fmt: skip
-        print(f"{key}: bucketed over random: {ratio:.2f}")
+def epoch(batching: str) -> Work:
+    """The steps of one epoch on the quick profile's GPT-2."""
+    from replication.methods import attach, method_config
+
+    model, _ = bare("microworld-gpt2")
+    step = ready(attach(model, method_config("lora")), {})
+    shapes = batches(batching)
+
+    def work() -> None:
+        for shape in shapes:
+            tokens = torch.full(shape, 5)
+            step.batch = {"input_ids": tokens, "labels": tokens}
+            step()
+
+    return work
 
 
-if __name__ == "__main__":
-    main()
+def batching() -> Benchmark:
+    """Both values of the setting."""
+    from replication.training.config import BATCHINGS
+
+    return Benchmark(
+        "one epoch of 256 examples of 4 to 64 tokens on the quick profile's GPT-2",
+        "random",
+        {name: lambda name=name: epoch(name) for name in BATCHINGS},  # type: ignore[misc]
+        settings={
+            "examples": EXAMPLES,
+            "batch": BATCH,
+            "tokens_with_padding": {name: sum(a * b for a, b in batches(name)) for name in BATCHINGS},
+        },
+    )

@@ -23,14 +23,15 @@ from pipelines.shared.baseline import learn_baseline
 from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import Fitted, describe, fit
-from pipelines.shared.lock import held
+from pipelines.shared.lock import discard_others, held
 from pipelines.shared.paths import corpus_of, read_rows
 from pipelines.shared.preflight import require
 from pipelines.shared.records import card_of, outcome, saved_adapter, training_record
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import DataError, ReplicationError
-from replication.fileio import read_json, replaced_directory, sha256_json, write_json
+from replication.fileio import read_json, remove_leftovers, replaced_directory, sha256_json, write_json
+from replication.training.tracking import Track
 
 OUTCOME = "outcome.json"
 
@@ -42,11 +43,15 @@ def main(
 ) -> None:
     """Train one experiment."""
     chosen = resolve(load_settings(params), experiment)
+    Track(chosen.track, chosen.logs)  # refuses what is not installed
     if dry_run:
         say(describe(chosen))
         return
     chosen.require_rate()
     with held(chosen.lock, chosen.key) if processes.writes() else nullcontext():
+        if processes.writes():
+            remove_leftovers(chosen.run)
+            remove_leftovers(chosen.scratch)
         train_all(chosen)
 
 
@@ -54,6 +59,14 @@ def train_all(chosen: Experiment) -> None:
     """Every seed, and the outputs from all of them. What is finished stays in the scratch folder until `predict`: DVC
     may not have taken the outputs, and removes them before a new start.
     """
+    if processes.writes():
+        identities = [(seed, chosen.identity(seed)) for seed in chosen.seeds]
+        kept = [
+            name_of(chosen, seed, identity).name
+            for seed, identity in identities
+            for name_of in (scratch_of, trained_of)
+        ]
+        discard_others(chosen.scratch / "finetune", kept, chosen.key)
     if processes.writes() and any(not is_trained(chosen, seed) for seed in chosen.seeds):
         require(chosen)
     finished = [finished_seed(chosen, seed) for seed in chosen.seeds]
@@ -115,9 +128,9 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
             checkpoint_directory=scratch / "checkpoint",
             identity=identity,
             title=f"fine-tune {experiment.key}, seed {seed}" if processes.writes() else None,
+            track=Track(experiment.track, experiment.logs / f"seed-{seed}"),
         )
-        if processes.writes():
-            keep(experiment, seed, fitted, trained, start)
+        keep(experiment, seed, fitted, trained, start)
     if processes.writes():
         complete(experiment, seed, trained, finished)
         shutil.rmtree(scratch / "checkpoint", ignore_errors=True)
@@ -125,10 +138,17 @@ def finished_seed(experiment: Experiment, seed: int) -> Path:
 
 
 def keep(experiment: Experiment, seed: int, fitted: Fitted, trained: Path, start: Start) -> None:
-    """Write aside what one seed has learned, and its numbers; complete or not at all."""
+    """Write aside what one seed has learned, and its numbers; complete or not at all. Rank 0 writes; the others give
+    their parts of a sharded model.
+    """
     from replication.methods import save
     from replication.records import write_curves
+    from replication.training.parallel import is_sharded
 
+    if not processes.writes():
+        if any(map(is_sharded, fitted.model.parameters())):
+            save(fitted.model, trained)
+        return
     with replaced_directory(trained) as folder:
         save(fitted.model, folder / "adapter", card=card_of(experiment, seed, fitted))
         write_curves(folder / "training" / "curves.csv", fitted.result.curves)

@@ -17,7 +17,7 @@ from pipelines.shared.baseline import predict_baseline
 from pipelines.shared.cost import Start, seed_cost, write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import load_base
-from pipelines.shared.lock import held
+from pipelines.shared.lock import discard_others, held
 from pipelines.shared.paths import adapter_file, read_rows
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
@@ -25,6 +25,7 @@ from replication.errors import DataError
 from replication.fileio import (
     read_json,
     read_jsonl,
+    remove_leftovers,
     replaced_directory,
     sha256_file,
     sha256_json,
@@ -47,6 +48,8 @@ def main(
         say(f"would predict {chosen.key} for seeds {seeds}: {chosen.options.recorded()}")
         return
     with held(chosen.lock, chosen.key):
+        remove_leftovers(chosen.run)
+        remove_leftovers(chosen.scratch)
         predict_all(chosen)
 
 
@@ -54,6 +57,7 @@ def predict_all(chosen: Experiment) -> None:
     """Every seed, and the outputs from all of them."""
     settings = chosen.options.recorded()
     gold = checked_gold(chosen)
+    discard_others(chosen.scratch / "predict", [finished_of(chosen, seed).name for seed in chosen.seeds], chosen.key)
     finished = {seed: finished_seed(chosen, seed) for seed in chosen.seeds}
     with replaced_directory(chosen.run / "predictions") as folder:
         for seed, done in finished.items():
@@ -88,14 +92,19 @@ def adapter_hash(experiment: Experiment, seed: int) -> str:
     return sha256_file(path)
 
 
-def finished_seed(experiment: Experiment, seed: int) -> Path:
-    """Folder with one seed's predictions and cost; predicted now unless an earlier start completed it."""
+def finished_of(experiment: Experiment, seed: int) -> Path:
+    """Folder of one seed's predictions and cost, once complete."""
     identity = {
         **experiment.identity(seed, "predict"),
         "decoding": experiment.options.recorded(),
         "adapter": adapter_hash(experiment, seed),
     }
-    finished = experiment.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
+    return experiment.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
+
+
+def finished_seed(experiment: Experiment, seed: int) -> Path:
+    """The same folder; predicted now unless an earlier start completed it."""
+    finished = finished_of(experiment, seed)
     if finished.is_dir():
         say(f"{experiment.key} seed {seed}: predicted in an earlier run")
         return finished

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.shared.lock import held
 from pipelines.shared.paths import gold_path, prepared_directory
 from pipelines.shared.settings import Task, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
@@ -27,7 +28,7 @@ from replication.corpora.registry import describe, load_corpus
 from replication.corpora.rows import ODD
 from replication.corpora.task_corpus import TaskCorpus
 from replication.errors import ConfigError
-from replication.fileio import replaced_directory, write_json, write_jsonl
+from replication.fileio import remove_leftovers, replaced_directory, write_json, write_jsonl
 from replication.tasks import get_form
 
 
@@ -46,6 +47,15 @@ def main(
     if dry_run:
         say(f"would prepare {task} from the {chosen.corpus} corpus into {output}")
         return
+    gold = gold_path(settings.profile, task)
+    with held(Path("checkpoints") / "prepared" / settings.profile / f"{task}.lock", f"prepared/{task}"):
+        remove_leftovers(output.parent, output.name)
+        remove_leftovers(gold.parent, gold.name)
+        prepare(task, chosen, output, gold, where)
+
+
+def prepare(task: str, chosen: Task, output: Path, gold: Path, where: str) -> None:
+    """Read the corpus, choose the rows, write them."""
     corpus = load_corpus(chosen.corpus, None if Path(chosen.source).is_file() else chosen.source)
     rows = choose(corpus, chosen, where)
     sizes = {"train_examples": len(rows["train"]), "dev_examples": len(rows["dev"]), "test_items": len(rows["test"])}
@@ -53,7 +63,7 @@ def main(
         for name, chosen_rows in rows.items():
             write_jsonl(folder / f"{name}.jsonl", chosen_rows)
         write_json(folder / "corpus.json", {**corpus.source(whole=chosen.test_items is None), **sizes})
-    write_jsonl(gold_path(settings.profile, task), get_form(corpus.form).gold(rows["test"]))
+    write_jsonl(gold, get_form(corpus.form).gold(rows["test"]))
     say(f"{task}: {sizes['train_examples']} training and {sizes['dev_examples']} dev examples, "
         f"{sizes['test_items']} test examples ({corpus.label}) -> {output}")  # fmt: skip
 

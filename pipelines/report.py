@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.shared.experiment import described
+from pipelines.shared.lock import held
 from pipelines.shared.settings import Settings, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
+from replication.fileio import remove_leftovers
 
 
 def main(params: Params, dry_run: DryRun = False) -> None:
@@ -17,9 +19,16 @@ def main(params: Params, dry_run: DryRun = False) -> None:
     if dry_run:
         say(f"would build {output}/index.html from {len(settings.experiments)} experiments")
         return
+    say(f"report: {build(settings)}")
+
+
+def build(settings: Settings) -> Path:
+    """Build the report, alone on its folder; returns the page."""
     from analysis.show.report import build_report
 
-    say(f"report: {build_report(**arguments(settings))}")
+    with held(Path("checkpoints") / settings.profile / "report.lock", f"reports/{settings.profile}"):
+        remove_leftovers("reports", settings.profile)
+        return build_report(**arguments(settings))
 
 
 def arguments(settings: Settings) -> dict[str, Any]:

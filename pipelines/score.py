@@ -15,12 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.shared.lock import held
 from pipelines.shared.settings import Settings, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.corpora.evaluation import evaluation_line
 from replication.corpora.registry import describe
 from replication.errors import DataError
-from replication.fileio import read_json, sha256_file, write_json
+from replication.fileio import read_json, remove_leftovers, sha256_file, write_json
 from replication.metrics import leading, score_systems
 from replication.predictions import full_rows, read_predictions
 
@@ -50,6 +51,15 @@ def main(
     if dry_run:
         say(f"would score {experiment} ({task.form}) for seeds {', '.join(map(str, chosen.seeds))}")
         return
+    with held(Path("checkpoints") / settings.profile / experiment / "lock", experiment):
+        remove_leftovers(run)
+        score(settings, experiment, run)
+
+
+def score(settings: Settings, experiment: str, run: Path) -> None:
+    """Score every seed's predictions and write both files."""
+    chosen = settings.experiment(experiment)
+    task = settings.task(chosen.task)
     card = describe(task.corpus)
     scored = score_seeds(run, chosen.seeds, task.form, card["metric"])
     decoding = run / "predictions" / "decoding.json"

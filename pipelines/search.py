@@ -16,18 +16,19 @@ import random
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pipelines.shared.experiment import Experiment, resolve_search
-from pipelines.shared.lock import held
+from pipelines.shared.lock import discard_others, held
 from pipelines.shared.paths import Rows, read_rows, search_path
 from pipelines.shared.preflight import require
 from pipelines.shared.settings import Search, load_settings
 from pipelines.shared.stage import DryRun, Params, run_stage, say
 from replication.errors import ConfigError, TrainingError
-from replication.fileio import read_json, sha256_json, write_json
+from replication.fileio import read_json, remove_leftovers, sha256_json, write_json
 from replication.records import machine_conditions, versions
 
 Losses = dict[float, dict[int, float | None]]
@@ -48,21 +49,27 @@ def main(
         say(f"would try learning rates {list(search.learning_rates)} for {case}, {search.steps} steps each")
         return
     require(chosen)
+    path = search_path(chosen.profile, case)
     with held(chosen.lock, case):
+        remove_leftovers(path.parent, path.name)
+        remove_leftovers(chosen.scratch)
         result = search_learning_rate(chosen, search)
+        described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}
+        write_json(path, {**described, **search.model_dump(mode="json"), **result})
+        shutil.rmtree(chosen.scratch / "search", ignore_errors=True)  # what was tried, kept until the result is
     say(f"{case}: best learning rate {result['best']:g}")
-    described = {**settings.search_case(case).model_dump(mode="json"), "settings": dict(chosen.settings)}
-    write_json(search_path(chosen.profile, case), {**described, **search.model_dump(mode="json"), **result})
 
 
 def search_learning_rate(experiment: Experiment, search: Search) -> dict[str, Any]:
     """Run every trial of the plan; returns the trials, by rate and seed, and the best rate."""
     train, held_out = hold_out(read_rows(experiment.prepared, "train"), search)
+    plan = {**experiment.identity(search.seeds[0], "search"), "search": search.model_dump(mode="json")}
+    folder = experiment.scratch / "search" / sha256_json(plan)[:12]
+    discard_others(folder.parent, [folder.name], experiment.key)
     losses: Losses = {}
     while (trial := next_trial(losses, search)) is not None:
         rate, seed = trial
-        losses.setdefault(rate, {})[seed] = remembered(experiment, search, train, held_out, rate, seed)
-    shutil.rmtree(experiment.scratch / "search", ignore_errors=True)
+        losses.setdefault(rate, {})[seed] = remembered(experiment, folder, train, held_out, rate, seed)
     return {
         "tried": [
             {"learning_rate": rate, "held_out_loss": mean_loss(losses[rate]), "by_seed": losses[rate]}
@@ -149,27 +156,43 @@ def source_of(row: Any) -> str:
 
 
 def remembered(
-    experiment: Experiment, search: Search, train: Rows, held_out: Rows, rate: float, seed: int
+    experiment: Experiment, folder: Path, train: Rows, held_out: Rows, rate: float, seed: int
 ) -> float | None:
-    """`held_out_loss`, read back where an earlier start with the same settings, code and data has measured it."""
-    identity = {**experiment.identity(seed, "search"), "search": search.model_dump(mode="json"), "rate": rate}
-    path = experiment.scratch / "search" / f"{sha256_json(identity)[:16]}.json"
+    """`held_out_loss`, read back from `folder` where an earlier start with the same identity measured it."""
+    identity = {**experiment.identity(seed, "search"), "rate": rate}
+    path = folder / f"rate-{rate:g}-seed-{seed}-{sha256_json(identity)[:12]}.json"
     if not path.is_file():
-        write_json(path, held_out_loss(experiment, train, held_out, rate, seed))
+        checkpoint = path.with_suffix("")
+        write_json(path, held_out_loss(experiment, train, held_out, rate, seed, checkpoint, identity))
+        shutil.rmtree(checkpoint, ignore_errors=True)
     loss: float | None = read_json(path)
     shown = "diverged" if loss is None else f"held-out loss {loss:.4f}"
     say(f"{experiment.key}: rate {rate:g}, seed {seed}: {shown}")
     return loss
 
 
-def held_out_loss(experiment: Experiment, train: Rows, held_out: Rows, rate: float, seed: int) -> float | None:
+def held_out_loss(
+    experiment: Experiment,
+    train: Rows,
+    held_out: Rows,
+    rate: float,
+    seed: int,
+    checkpoint: Path,
+    identity: dict[str, Any],
+) -> float | None:
     """Loss after the search's steps at this rate; None if training diverged."""
     from pipelines.shared.fitting import fit
 
     title = f"search {experiment.key}, seed {seed}"
     try:
         return fit(
-            experiment.with_training(learning_rate=rate), train, held_out, seed=seed, title=title
+            experiment.with_training(learning_rate=rate),
+            train,
+            held_out,
+            seed=seed,
+            title=title,
+            checkpoint_directory=checkpoint,
+            identity=identity,
         ).result.dev_loss
     except TrainingError as error:
         say(f"{experiment.key}: rate {rate:g}, seed {seed}: {error}")

@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from replication.errors import ReplicationError
+from replication.errors import ReplicationError, Stopped, on_signals, stop
 from replication.fileio import system_fault
-from replication.terminal import examples, working
+from replication.terminal import examples, printable, working
 
 GROUP = "replication.commands"
 
@@ -105,24 +105,25 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # LC_ALL=C: a dash that cannot be printed is no reason to stop
+    on_signals(stop)
     try:
         build_app()()
+    except Stopped as signalled:
+        print(signalled, file=sys.stderr, flush=True)
+        sys.exit(128 + signalled.number)
     except ReplicationError as error:
         _refuse(str(error))
-    except OSError as error:
+    except Exception as error:
         if (text := system_fault(error)) is None:
             sys.excepthook(*sys.exc_info())
             sys.exit(3)
         _refuse(text)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        sys.exit(3)
 
 
 def _refuse(text: str) -> NoReturn:
     from rich.markup import escape
 
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(text)}")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {escape(printable(text))}")
     sys.exit(2)
 
 

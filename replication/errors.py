@@ -1,5 +1,12 @@
 """Errors a user can act on: each message names the file or field, the problem, and how to fix it."""
 
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
 
 class ReplicationError(Exception):
     """Base class of this project's errors; the command line prints the message and exits with 2."""
@@ -27,6 +34,30 @@ class CheckpointError(ReplicationError, ValueError):
 
 class TrainingError(ReplicationError, RuntimeError):
     """Training cannot continue, for example because the loss is not a number; names the step and the batch."""
+
+
+class Stopped(BaseException):
+    """Signal `number` ends the work; `done` says what was kept. The command line exits with 128 + number."""
+
+    def __init__(self, number: int, done: str = "") -> None:
+        super().__init__(number, done)
+        self.number, self.done = number, done
+
+    def __str__(self) -> str:
+        kept = f" ({self.done})" if self.done else ""
+        return f"stopped by {signal.Signals(self.number).name}{kept}; run the same command again to continue"
+
+
+def on_signals(handle: Callable[[int, FrameType | None], None]) -> None:
+    """Let `handle` take SIGINT, SIGTERM and SIGHUP; one that the parent had ignored (nohup) stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def stop(number: int, _: FrameType | None = None) -> NoReturn:
+    """Stop at once: for `on_signals`."""
+    raise Stopped(number)
 
 
 class ReplicationWarning(UserWarning):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import lzma
 import os
+import re
 import shutil
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +20,11 @@ from typing import Any
 
 from replication.errors import DataError
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SYSTEM_FAULTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "there is no space left; free some and run the same command again"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "there is no space left; free some and run the same command again"
+    ),
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS), "no permission; make it accessible, or choose another folder"
     ),
@@ -25,12 +33,54 @@ _SYSTEM_FAULTS = {
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
 }
 
+# What zipfile and gzip raise for bytes that are no archive, or only nearly one.
+DAMAGED_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 
-def system_fault(error: OSError) -> str | None:
+
+PARTIAL, REPLACED = ".partial", ".replaced"
+"""Ends of the hidden names of what is being written, and of what it replaces: .dvcignore and .gitignore have them."""
+
+
+def system_fault(error: Exception) -> str | None:
     """Path, problem and fix of a disk that is full, read-only or has another thing at a path; None for other errors."""
+    if not isinstance(error, OSError):
+        error = OSError(_number(error), str(error))
     fix = _SYSTEM_FAULTS.get(error.errno or 0)
     path = error.filename2 or error.filename
     return None if fix is None else f"{path}: {fix}" if path else f"{error.strerror}: {fix}"
+
+
+def _number(error: BaseException) -> int:
+    """The system's error number, also where safetensors or tokenizers tell it in words; 0 for none."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or 0 if isinstance(error, OSError) else int(told[1]) if told else 0
+
+
+@contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+    """Name `path` in a system error of the block that names none, as those of a write do."""
+    try:
+        yield
+    except Exception as error:
+        if (number := _number(error)) not in _SYSTEM_FAULTS or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names found in a file, for one line of a message: unprintable characters escaped, the end of a long list cut."""
+    text = ", ".join(repr(name)[1:-1] for name in names)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -53,9 +103,9 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     """Replace `path` by `data` in one step; parent folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
+        with _told_where(path), os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
         umask = os.umask(0)
         os.umask(umask)
@@ -82,13 +132,39 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> Path:
     return write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def json_value(text: str, *, repeated: bool = False) -> Any:
+    """`json.loads` whose every refusal is a ValueError: also of values nested too deeply, of half a surrogate pair, a
+    text that could be neither written nor printed, and, unless `repeated`, of a key given twice, of which `json` keeps
+    the last.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=None if repeated else _unique)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair in a text") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return value
+
+
 def read_json(path: str | Path) -> Any:
     """Parse one JSON file; DataError names the file when it is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json_value(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(system_fault(error) or f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
@@ -99,14 +175,16 @@ def read_jsonl(path: str | Path) -> list[Any]:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(system_fault(error) or f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error})") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(json_value(line))
+        except ValueError as error:
             raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
     return rows
 
@@ -116,11 +194,12 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder next to `path`; it replaces `path` only if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
     try:
-        yield aside
+        with _told_where(path):
+            yield aside
         aside.chmod(0o755)
-        old = path.parent / f".{path.name}.replaced"
+        old = path.parent / f".{path.name}{REPLACED}"
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             path.rename(old)
@@ -129,3 +208,15 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder: str | Path, name: str | None = None) -> None:
+    """Remove what killed writers of `name` left in `folder`, or of anything at any depth. Nobody else may write now."""
+    names = re.compile(rf"\.{'.+' if name is None else re.escape(name)}(\.\w+{PARTIAL}|{REPLACED})")
+    for path in list(Path(folder).rglob(".*") if name is None else Path(folder).glob(".*")):
+        if not names.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def export_peft_lora(model: nn.Module, directory: str | Path, *, base: str | Non
     tensors.update((_PREFIX + name, parameters[name].detach()) for name in record.head)
     heads = _head_modules(model, record.head)
     tensors.update(_head_buffers(model, heads))
-    description = _description(layers, ranks, alphas, heads, config, base)
+    description = _description(model, layers, ranks, alphas, heads, config, base)
     (directory / CONFIG_NAME).unlink(missing_ok=True)
     plain = {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_bytes(directory / WEIGHTS_NAME, safetensors.torch.save(plain, metadata={"format": "pt"}))
@@ -133,6 +133,7 @@ def _head_buffers(model: nn.Module, heads: list[str]) -> dict[str, torch.Tensor]
 
 
 def _description(
+    model: nn.Module,
     layers: dict[str, LoraLinear],
     ranks: dict[str, int],
     alphas: dict[str, float],
@@ -145,6 +146,7 @@ def _description(
     return {
         "peft_type": "LORA",
         "task_type": None,
+        "auto_mapping": {"base_model_class": type(model).__name__, "parent_library": type(model).__module__},
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": ranks[first],

@@ -121,6 +121,8 @@ def full_rows(path: str | Path) -> Rows:
         raise DataError(
             f"{path}: the rows hold no label, answers or references, and {decoding_path} names no gold file; {fix}"
         )
+    if Path(content["gold"]).is_absolute() or ".." in Path(content["gold"]).parts or "\0" in content["gold"]:
+        raise DataError(f"{decoding_path}: field 'gold' is {content['gold']!r}, not below the project; {fix}")
     gold_path = Path(os.path.normpath(Path(path).parent / "../../../.." / content["gold"]))
     golden, found = read_gold(gold_path)
     if found != content["gold_sha256"]:

@@ -95,6 +95,14 @@ class Result(_Strict):
     dev_loss: float | None
 
 
+class FrozenPrefix(_Strict):
+    """A deviation: at the end of training this many blocks ran, with the embeddings, in evaluation mode, their dropout
+    off, because the prefix cache was on (replication/training/prefix_cache.py).
+    """
+
+    blocks: Count
+
+
 class AdapterFile(_Strict):
     """The saved adapter."""
 
@@ -138,6 +146,7 @@ class RunRecord(_Strict):
     counts: ParameterCounts
     counts_at_start: ParameterCounts | None = None  # where training changed them: adapters removed or expanded
     result: Result
+    frozen_prefix: FrozenPrefix | None = None
     adapter: AdapterFile | None
     code_sha256: Sha256 | None = None  # of the code that made the run, or of earlier code accepted as equal
     versions: dict[str, str]

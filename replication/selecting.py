@@ -19,6 +19,7 @@ from replication.errors import CheckpointError, ConfigError, ReplicationWarning,
 from replication.methods.shared.base import MethodConfig, attached_config, attachment
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
+from replication.training.parallel import is_sharded
 
 _FOLLOWER = "_replication_selection"
 
@@ -37,7 +38,8 @@ class Selection:
     weights of WeightLoRA: they take plain SGD steps without decay, at `weight_learning_rate` times the schedule of the
     first group (its rate, over `learning_rate`: by default the rate it has now, or had before a scheduler came). A
     method that selects nothing needs no `Selection` and takes one without effect. A new one takes over from an earlier
-    one of the same optimizer.
+    one of the same optimizer. Updates made before it do not count: ReplicationWarning at its first one, unless
+    `load_state_dict` has said how many there were.
 
     Raises AdapterError if nothing is attached, ConfigError where the method does not fit `total_steps` or the
     optimizer; `optimizer.step()` raises TrainingError where no selection can be made, for example from nan.
@@ -66,7 +68,13 @@ class Selection:
         self.callback = config.training_callback(training) or Callback()
         self._run = Run(model, optimizer)
         self._penalty_used = False
+        self._late = bool(optimizer.state)
         self.callback.on_start(model)
+        if self.callback.grows and _processes() > 1:
+            raise ConfigError(
+                f"{config.method} puts new parameters into the model on the way, and DistributedDataParallel does not "
+                "average their gradients: start one process, or train with replication.training.loop"
+            )
         reference = self.callback.build_optimizer(trained, training)
         sgd = {id(p): g["rate_factor"] for g in reference.param_groups if g.get("plain_sgd") for p in g["params"]}
         self._weight_rates = {name: sgd[id(p)] * self.learning_rate for name, p in trained.items() if id(p) in sgd}
@@ -129,6 +137,7 @@ class Selection:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             method = attachment(self.model).config.method
             raise CheckpointError(f"the saved selection does not fit method {method}: {error!r}") from error
+        self._late = False
         self._relist()
 
     def close(self) -> None:
@@ -151,6 +160,7 @@ class Selection:
         if found is not None and found.item():
             return
         self._run.step += 1
+        self._warn_of_a_late_start()
         self._step_weights(optimizer)
         self._warn_of_a_lost_penalty()
         groups = list(optimizer.param_groups)
@@ -189,6 +199,16 @@ class Selection:
                 if not isinstance(entry, str) or entry in named
             ]
 
+    def _warn_of_a_late_start(self) -> None:
+        if self._late and self.callback.summary() is not None:
+            warnings.warn(
+                "the optimizer had made updates before this selection, which counts from here: make the Selection "
+                "before the first update, or load its state with load_state_dict",
+                ReplicationWarning,
+                stacklevel=4,
+            )
+        self._late = False
+
     def _warn_of_a_lost_penalty(self) -> None:
         if not self._penalty_used and self.callback.penalty(self.model) is not None:
             warnings.warn(
@@ -207,9 +227,20 @@ def _wrapped_model(model: nn.Module) -> nn.Module | None:
     return parallel if isinstance(parallel, nn.Module) else None
 
 
+def _processes() -> int:
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if there else 1
+
+
 def _check_optimizer(optimizer: Any, trained: Mapping[str, nn.Parameter]) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"a selection follows a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if split := [name for name, parameter in trained.items() if is_sharded(parameter)]:
+        raise ConfigError(
+            f"{len(split)} parameters that train are sharded by FSDP2, such as {split[0]}: a selection changes whole "
+            "parameters. Train with replication.training.loop under `accelerate launch --use_fsdp --fsdp_version 2`, "
+            "which shards the frozen ones alone, or replicate the model"
+        )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in trained.items() if id(parameter) not in held]
     if missing:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 WIDTH = 80
 QUIET_SECONDS = 2.0
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TITLE, CONTINUED = "Examples:", " \\"
 
 
@@ -54,11 +57,20 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
+def printable(text: str) -> str:
+    """`text` with U+FFFD for control characters, bidirectional ones too, but newline and tab: they steer a terminal."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
 def console() -> Console:
-    """Standard output: as wide as the terminal, 80 columns in a file or a pipe."""
+    """Standard output: as wide as the terminal, 80 columns in a file or a pipe; texts are made `printable`."""
     from rich.console import Console
 
-    out = Console(highlight=False)
+    class Printable(Console):
+        def render_str(self, text: str, **settings: Any) -> Text:
+            return super().render_str(printable(text), **settings)
+
+    out = Printable(highlight=False)
     if not out.is_terminal:
         out.width = WIDTH
     return out

@@ -59,7 +59,9 @@ class; tests compare them. Where a law of every method cannot hold, `EXEMPT` of
 replication/methods/shared/peft_wholes.py has the
 reason.
 
-`load(model, folder)` reads what `PeftModel.save_pretrained` writes, of all types but `adamss`, `shadow` and `xlora`.
+`load(model, folder)` reads what `PeftModel.save_pretrained` writes, of all types but `adamss`, `shadow` and `xlora`,
+where an adapter, a task head or virtual tokens are all that trained: not with `bias`, `trainable_token_indices`,
+`target_parameters` or several tasks.
 `export_peft_lora` writes `lora`, `random_lora`, `weight_lora` and `weight_lora_plus` for stock PEFT.
 
 ## Solo Connection and WeightLoRA inside PEFT

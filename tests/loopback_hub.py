@@ -102,7 +102,8 @@ def _git_sha1(data: bytes) -> str:
 @dataclass
 class LoopbackHub:
     """The running server. `cut`: file name -> bytes after which its next transfer ends; `spoil`: files sent changed;
-    `stall`: files whose transfer stops half-way, the connection open, until the server ends.
+    `stall`: files whose transfer stops half-way, the connection open, until the server ends; `busy`: (method, words of
+    the path, status) of requests to come, each refused once.
 
     `plain`: files outside any repository, at /files/<name>. `asked` are (method, path) in order. `objects` are large
     files that were uploaded, by sha256; `commits` the messages, in order.
@@ -112,6 +113,7 @@ class LoopbackHub:
     cut: dict[str, list[int]] = field(default_factory=dict)
     spoil: set[str] = field(default_factory=set)
     stall: set[str] = field(default_factory=set)
+    busy: list[tuple[str, str, int]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     plain: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -195,13 +197,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent."""
 
     def do_HEAD(self) -> None:
-        self._answer()
+        if not self._busy():
+            self._answer()
 
     def do_GET(self) -> None:
-        self._answer()
+        if not self._busy():
+            self._answer()
+
+    def _busy(self) -> bool:
+        refused = next((one for one in self.hub.busy if one[0] == self.command and one[1] in self.path), None)
+        if refused:
+            self.hub.busy.remove(refused)
+            self._send(refused[2], b"{}", {})
+        return refused is not None
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if self._busy():
+            return None
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts in (["api", "repos", "create"], ["api", "validate-yaml"]):
             return self._upload(parts[-1], "", body)

@@ -6,8 +6,9 @@ the single tasks are secondary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 from analysis.judge.bench import (
     Bench,
@@ -22,8 +23,8 @@ from analysis.judge.bench import (
 )
 from analysis.judge.decision import Verdict
 from analysis.judge.number_format import listed, percent, signed
-from analysis.judge.study import Setting, keep_of
-from analysis.load.names import backbone_name
+from analysis.judge.study import Setting, keep_of, setting_of
+from analysis.load.names import backbone_name, score_name
 from analysis.load.published import Claim, reduction
 from analysis.load.runs import Experiment
 
@@ -68,7 +69,35 @@ def better_than_random(bench: Bench, claim: Claim) -> Judged:
         for setting, control, ours in _pairs(bench, "random_lora", "weight_lora")
         if keep_of(control) == keep_of(ours)
     ]
-    return _over_tasks(bench, claim, drafts)
+    judged = _over_tasks(bench, claim, drafts)
+    return replace(judged, observed=(*judged.observed, *_among_draws(bench)))
+
+
+def _among_draws(bench: Bench) -> Iterator[str]:
+    """Where WeightLoRA's score lies among repeated draws of the same K adapters, all of one training seed."""
+    for draws in bench.study.draws:
+        record, metrics, setting = draws.record, draws.metrics, setting_of(draws)
+        for ours in bench.study.at(setting, "weight_lora"):
+            seed = record.training_seed if record else None
+            if (
+                metrics is None
+                or ours.metrics is None
+                or seed not in ours.metrics.seeds
+                or keep_of(ours) != keep_of(draws)
+            ):
+                continue
+            found = [score for seeds in metrics.seeds.values() if (score := seeds[metrics.primary]) is not None]
+            score = ours.metrics.seeds[seed].get(metrics.primary)
+            if score is None or not found:
+                continue
+            below, ties = sum(one < score for one in found), sum(one == score for one in found)
+            yield (
+                f"{bench.title(setting, ours)}, seed {seed} alone: WeightLoRA's {score_name(metrics.primary)} "
+                f"of {score:.3f} lies above {below} of {len(found)} random draws"
+                + (f" and equals {ties}" if ties else "")
+                + f" ({min(found):.3f} to {max(found):.3f}, median {median(found):.3f}): percentile "
+                f"{100 * (below + ties / 2) / len(found):.0f}. This is no part of the test."
+            )
 
 
 def _pairs(bench: Bench, rival: str, method: str) -> Iterable[tuple[Setting, Experiment, Experiment]]:

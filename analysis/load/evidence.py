@@ -184,10 +184,10 @@ def _read_lock(path: Path, root: Path, state: tuple[int, int, int]) -> Lock:
         raise DataError(f"{path}: cannot be read ({error}); {fix}") from error
     try:
         content = _parsed(without_code(text))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         try:
             content = _parsed(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())}); {fix}") from error
     stages = content.get("stages") if isinstance(content, dict) else None
     stages = stages if isinstance(stages, dict) else {}

@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from analysis.load.names import BACKBONE_NAMES, METHOD_NAMES, TASK_NAMES
 from replication.errors import DataError
+from replication.yamlfiles import Loader
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "paper_results"
 
@@ -111,8 +112,8 @@ def _text(path: Path) -> str:
 def _parsed(path: Path, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
-    except (ValueError, yaml.YAMLError) as error:  # malformed, or a repeated key
-        raise DataError(f"{path}: {error}") from error
+    except (ValueError, ArithmeticError, yaml.YAMLError, RecursionError) as error:  # malformed, or a repeated key
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def _json(text: str) -> Any:
@@ -133,7 +134,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-class _ExactLoader(yaml.SafeLoader):
+class _ExactLoader(Loader):
     """Safe YAML: JSON's scalars, decimals for floats, every key once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import pandas as pd
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from analysis.load.evidence import Mismatch, differences, gold_difference, read_decoding
+from analysis.load.evidence import Mismatch, differences, gold_difference, lock_file, read_decoding
 from analysis.load.names import SELECTING, backbone_name, method_label, task_name
 from analysis.load.paper_files import METRICS, first_fault
 from analysis.load.selection import Selection, read_selection
 from replication.errors import DataError
-from replication.fileio import read_json
+from replication.fileio import listed, read_json
 from replication.metrics import names as metric_names
 from replication.predictions import full_rows, read_predictions
 from replication.records import Cost, RunRecord, read_costs, read_record
@@ -212,7 +213,7 @@ def _form_of(path: str | Path) -> str:
     return "classification" if _whole(first.get("prediction")) else "regression"
 
 
-Status = Literal["complete", "incomplete", "stale", "failed", "missing"]
+Status = Literal["complete", "incomplete", "stale", "failed", "missing", "removed"]
 _SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
 
 
@@ -275,11 +276,38 @@ class Experiment:
 
 
 def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
-    """Every experiment under `root` that left results, by profile and name."""
+    """Every experiment under `root` that left results, by profile and name; `removed` if params.yaml no longer has
+    it.
+    """
     root = Path(root)
     profiles = [root / profile] if profile else _subdirectories(root)
-    found = [experiment for directory in profiles for experiment in load_profile(directory)]
+    found = [experiment for directory in profiles for experiment in _held_to_params(load_profile(directory))]
     return [experiment for experiment in found if experiment.status != "missing"]
+
+
+def _held_to_params(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments of one profile, marked where the params.yaml of the project around them does not have them."""
+    if not experiments:
+        return []
+    file = lock_file(experiments[0].directory.parent).with_name("params.yaml")
+    content = _parsed(file) if file.is_file() else None
+    if not isinstance(content, Mapping) or content.get("profile") != experiments[0].profile:
+        return list(experiments)
+    named = content.get("experiments") or {}
+    note = f"{file} has no such experiment; delete the folder, or put the experiment back"
+    return [
+        one
+        if one.name in named or one.status == "missing"
+        else replace(one, status="removed", problems=(note, *one.problems))
+        for one in experiments
+    ]
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise DataError(f"{file}: not valid YAML ({error})") from error
 
 
 def load_profile(directory: str | Path, experiments: Sequence[str] | Plan | None = None) -> list[Experiment]:
@@ -367,18 +395,19 @@ def read_curves(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a table of comma-separated values ({error})") from error
+    except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path}: not a table of comma-separated values ({' '.join(str(error).split())})") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{path}: a row has more values than the header has columns; the file is damaged")
     absent = [name for name in ("step", "loss", "dev_loss", "learning_rate") if name not in frame.columns]
     if absent:
-        there = ", ".join(map(str, frame.columns))
-        raise DataError(f"{path}: column {absent[0]!r} is missing; columns are {there}")
+        raise DataError(f"{path}: column {absent[0]!r} is missing; columns are {listed(map(str, frame.columns))}")
     for name in frame.columns:
         numbers = pd.to_numeric(frame[name], errors="coerce")
         wrong = frame.index[numbers.isna() & frame[name].notna()]
         if len(wrong):
             value = frame[name][wrong[0]]
-            raise DataError(f"{path}, row {wrong[0] + 2}, column {name}: {value!r} is not a number")
+            raise DataError(f"{path}, row {wrong[0] + 2}, column {listed([name])}: {value!r} is not a number")
         frame[name] = numbers
     if frame["step"].isna().any() or not frame["step"].is_monotonic_increasing:
         raise DataError(f"{path}: column 'step' has gaps or goes back; the file is damaged")

@@ -117,7 +117,7 @@ def to_csv(block: Block) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     marked = bool(block.standings)
-    writer.writerow([*block.headers, *(["standing"] if marked else [])])
+    writer.writerow([*map(no_formula, block.headers), *(["standing"] if marked else [])])
     for row in block.rows:
         named = [
             f"{header}: {cell.standing}"
@@ -157,8 +157,12 @@ def to_latex(blocks: Sequence[Block]) -> str:
 
 def escape_latex(text: str) -> str:
     """Text in which no character has a meaning to LaTeX, and none that pdflatex does not know."""
-    text = text.replace("\r", " ").replace("\n", " ")
-    return "".join(_TEX.get(character, character if ord(character) < 0x180 else "?") for character in text)
+    text = " ".join(re.split(r"[\r\n\t]", text))
+    return "".join(_TEX.get(character, character if _known_to_tex(character) else "?") for character in text)
+
+
+def _known_to_tex(character: str) -> bool:
+    return " " <= character < "\x7f" or "\xa0" <= character < "\u0180"
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
@@ -172,7 +176,8 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.∞])")
+# A signed number is none, unless it calls a function or, as in `-1+cmd|' /C x'!A0`, a program.
+_FORMULA = re.compile(r"[=@\t\r\n＝＠＋－]|[+-](?![\d.∞])|[+-].*(?:[|!]|\w\()", re.DOTALL)
 
 
 def no_formula(value: Any) -> Any:
@@ -182,7 +187,8 @@ def no_formula(value: Any) -> Any:
 
 def _md(text: str) -> str:
     text = " ".join(text.split()) if "\n" in text or "\r" in text else text  # a newline would end a table's row
-    for character in "\\`*_[]<>|":
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    for character in "\\`*_[]<>|~":
         text = text.replace(character, "\\" + character)
     return text
 
@@ -207,7 +213,8 @@ def _tex_column(block: Block, index: int) -> str:
 
 
 def _tex_row(cells: Sequence[str]) -> str:
-    return " & ".join(_tex_cell(cell) for cell in cells) + r" \\"
+    row = " & ".join(_tex_cell(cell) for cell in cells) + r" \\"
+    return "{}" + row if row.startswith(("[", "*")) else row  # the line before would take it for its argument
 
 
 def _tex_cell(cell: str) -> str:

@@ -156,7 +156,8 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
 
     from analysis.judge.number_format import format_bytes
 
-    colours = {"complete": "green", "incomplete": "yellow", "stale": "red", "failed": "red", "missing": "yellow"}
+    colours = {"complete": "green", "incomplete": "yellow", "stale": "red", "failed": "red"}
+    colours |= {"missing": "yellow", "removed": "yellow"}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("Run", no_wrap=True)
     for header in ("Status", "Seeds", *headers, "Disk"):

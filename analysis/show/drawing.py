@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -186,7 +189,8 @@ def print_all(drawings: Sequence[Drawing], processes: int) -> None:
         return  # each is rendered on first use
     _printing = drawings
     try:
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(processes, fork, initializer=_end_with, initargs=(os.getpid(),)) as pool:
             for drawing, (svg, png) in zip(drawings, pool.map(_rendered, range(len(drawings))), strict=True):
                 drawing.__dict__.update(svg=svg, png=png)  # what cached_property looks at
     finally:
@@ -194,6 +198,18 @@ def print_all(drawings: Sequence[Drawing], processes: int) -> None:
 
 
 _printing: Sequence[Drawing] = ()
+WATCH_SECONDS = 1.0
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent is killed: it would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _rendered(index: int) -> tuple[str, bytes]:

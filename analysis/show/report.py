@@ -60,7 +60,7 @@ from analysis.show.tables import results_block, scores_csv
 from analysis.show.texts import Notice
 from analysis.show.weightlora import WeightLora
 from replication.errors import DataError, ReplicationError
-from replication.fileio import write_text
+from replication.fileio import PARTIAL, write_text
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def replaced_parts(folder: str | Path, parts: Sequence[str]) -> Iterator[Path]:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=PARTIAL))
     fresh, old = aside / "fresh", aside / "old"
     fresh.mkdir()
     old.mkdir()

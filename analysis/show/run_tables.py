@@ -16,7 +16,7 @@ from analysis.judge.number_format import format_bytes, format_count, format_flop
 from analysis.load.names import backbone_name, score_name, task_name
 from analysis.load.runs import Experiment, experiment_labels, read_all_costs
 from analysis.load.searches import Search, case_of
-from analysis.show.blocks import Block
+from analysis.show.blocks import Block, no_formula
 from replication.errors import DataError
 from replication.records import Corpus, RunRecord
 
@@ -163,7 +163,7 @@ def cost_csv(entries: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(entries)
+    writer.writerows({name: no_formula(value) for name, value in entry.items()} for entry in entries)
     return buffer.getvalue()
 
 

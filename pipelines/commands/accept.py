@@ -18,7 +18,7 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -263,7 +263,7 @@ def record_differences(settings: Settings, key: str) -> list[str]:
             "method_config": config_settings(experiment.methods[seed]),
         }
         if experiment.baseline is None:
-            now["training"] = json.loads(json.dumps(asdict(experiment.training)))
+            now["training"] = json.loads(json.dumps(experiment.training.to_dict()))
         for name, value in now.items():
             old = record[name]
             if isinstance(value, dict):  # a field missing in the record had its default

@@ -91,8 +91,12 @@ def run_cells(
         ) as process,
     ):
         assert process.stdout is not None
-        for line in process.stdout:
-            tell(f"  {line.rstrip()}")
+        try:
+            for line in process.stdout:
+                tell(f"  {line.rstrip()}")
+        except BaseException:  # a signal: the block would wait for the cells
+            process.kill()
+            raise
     if process.returncode != 0:
         said = errors.read_text(errors="replace")[-500:]
         raise ReplicationError(f"{home.name}: the sampled cells ended with {process.returncode}: {said}")

@@ -31,11 +31,10 @@ def report(
         settings = settings_of(profile, None)
     page = Path("reports") / settings.profile / "index.html"
     if build:
-        from analysis.show.report import build_report
-        from pipelines.report import arguments
+        from pipelines.report import build as build_report
 
         with working(f"building {page}"):
-            build_report(**arguments(settings))
+            build_report(settings)
     if not page.is_file():
         raise DataError(f"{page}: no such file; `replicate report --profile {settings.profile} --build` makes it")
     if show and not webbrowser.open(page.resolve().as_uri()):

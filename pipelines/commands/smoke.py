@@ -229,6 +229,7 @@ class Workers:
     def __init__(self, folder: Path, jobs: int, tell: Callable[[Cell], None], command: Sequence[str] = WORKER) -> None:
         self.folder, self.jobs, self.tell, self.command = folder, jobs, tell, command
         self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.started: list[Worker] = []
         self.numbers = itertools.count(1)
 
     def __enter__(self) -> Workers:
@@ -242,7 +243,13 @@ class Workers:
     def run(self, cells: Sequence[Cell]) -> list[Cell]:
         """Every cell with how it ended, in the order given; a backbone whose weights are here is done."""
         with ThreadPoolExecutor(self.jobs) as pool:
-            return list(pool.map(self._run, cells))
+            try:
+                return list(pool.map(self._run, cells))
+            except BaseException:  # a signal: the block would wait for every cell
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in self.started:
+                    worker.process.kill()
+                raise
 
     def _run(self, cell: Cell) -> Cell:
         if cell.kind == "pretrain" and holds_model(self.folder / "weights" / cell.key):
@@ -273,8 +280,10 @@ class Workers:
                 stdout=subprocess.PIPE,
                 stderr=printed,
                 text=True,
+                start_new_session=True,
             )
-        return Worker(process, log)
+        self.started.append(Worker(process, log))
+        return self.started[-1]
 
     @staticmethod
     def _paths() -> list[str]:

@@ -7,7 +7,7 @@ so the same command continues after an interruption; a stage that was stopped ha
 
 Each cell is one `dvc repro` in its own session, since a signal to DVC does not reach the stage it runs: the sweep
 ends whole process groups, and only while no DVC process writes dvc.lock. An `Engine` starts cells; `LocalEngine` uses
-this machine, each cell one of its GPUs.
+this machine, each cell one of its GPUs; with `--engine ray` DVC stays here and hands the stages to a Ray cluster.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
+from pipelines.commands.cluster import connect
 from pipelines.commands.gpus import GPUS_VARIABLE, visible_gpus
 from pipelines.commands.selection import ONLY, select, settings_of, tasks_of
 from pipelines.commands.sweep_view import JsonLines, LiveView, PlainLines, Running, Status, View
@@ -63,17 +64,25 @@ def sweep(
     params: Annotated[Path | None, typer.Option(help="The profile's params.yaml, instead of its name.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells at a time (default: one a GPU, else 2).", show_default=False),
+        typer.Option(min=1, help="Cells at a time (default: one a GPU, else 2; on Ray what fits).", show_default=False),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells in order with their state.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
     commit: Annotated[bool, typer.Option("--commit", help="Commit each experiment's results with git.")] = False,
     report: Annotated[bool, typer.Option(help="Make the report after the cells; never with --only.")] = True,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where stages run: here, or on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: the cluster (default: the one this machine is part of).")
+    ] = None,
 ) -> None:
     """Run the pending cells of a profile; exit code 1 if one failed. Rerun it to continue after an interruption."""
     from pipelines.commands.corpus_readiness import unobtainable_tasks
 
+    if address is not None and engine != "ray":
+        raise ConfigError("--address names a Ray cluster: use it with --engine ray")
     settings = settings_of(profile, params)
     selected = select(settings, only or [])
     absent = {key: files for key, files in unobtainable_tasks(settings).items() if key in tasks_of(settings, selected)}
@@ -93,10 +102,14 @@ def sweep(
     if not pending:
         view.say(f"{settings.profile}: all {len(cells)} cells are up to date")
         return
-    gpus = visible_gpus()
-    engine = LocalEngine(lambda cell: cell_command(settings, file, cell), Path("logs") / settings.profile, gpus)
+    gpus, logs = visible_gpus(), Path("logs") / settings.profile
+    options: dict[str, Any] = {"gpus": gpus}
+    if engine == "ray":
+        cluster = connect(address, settings.threads, logs)
+        options, jobs = {"environment": cluster.environment}, jobs or cluster.places
+    runner = LocalEngine(lambda cell: cell_command(settings, file, cell), logs, **options)
     after = Commits(settings, file.with_name("dvc.lock"), view) if commit else None
-    run = Sweep(cells, pending, engine, jobs or len(gpus) or 2, view, after)
+    run = Sweep(cells, pending, runner, jobs or len(gpus) or 2, view, after)
     with signals_noted(run):
         run.run()
     raise typer.Exit(finish(run, view))
@@ -227,7 +240,7 @@ def cell_command(settings: Settings, file: Path, cell: Cell) -> Sequence[str]:
     stage, _, case = cell.name.partition("@")
     if stage != "search":
         return dvc_command(file, cell.stages, force=cell.force)
-    search = [sys.executable, "-m", "pipelines.search", "--params", settings.params_file, "--case", case]
+    search = ["python", "-m", "pipelines.search", "--params", settings.params_file, "--case", case]
     keep = [sys.executable, "-m", "dvc", "--wait-for-lock", "commit", "--force", target(file, cell.name)]
     return ["sh", "-c", f"echo \"Running stage '{cell.name}':\"; {shlex.join(search)} && {shlex.join(keep)}"]
 
@@ -243,7 +256,12 @@ def dvc_command(file: Path, stages: Sequence[str], *, force: bool = False) -> li
 
 
 def changed_stages(file: Path) -> set[str]:
-    """Names of the stages that `dvc status` reports as changed.
+    """Names of the stages that `dvc status` reports as changed."""
+    return set(status_of(file))
+
+
+def status_of(file: Path) -> dict[str, Any]:
+    """What `dvc status --json` says of each changed stage of one dvc.yaml, by the stage's name.
 
     For all stages at once: with separate targets DVC rereads its files for each and takes minutes.
     """
@@ -251,7 +269,7 @@ def changed_stages(file: Path) -> set[str]:
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode != 0:
         raise ConfigError(f"{file}: dvc status failed: {last_error(outcome.stderr) or outcome.returncode}")
-    return {address.rpartition(":")[2] for address in json.loads(outcome.stdout)}
+    return {address.rpartition(":")[2]: found for address, found in json.loads(outcome.stdout).items()}
 
 
 def pending_cells(cells: Sequence[Cell], changed: Collection[str]) -> list[str]:
@@ -330,11 +348,13 @@ class LocalEngine:
     """Runs each cell as a process group on this machine, its output in `logs`/<cell>.log.
 
     With `gpus` (as CUDA_VISIBLE_DEVICES names them) a cell sees one of them, the one with the fewest running cells.
+    `environment`: more variables; with those of pipelines/commands/cluster.py the cell's stages run on a cluster.
     """
 
     command: Callable[[Cell], Sequence[str]]
     logs: Path
     gpus: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     started: list[tuple[str, LocalCell]] = field(default_factory=list, init=False, repr=False)
 
     def start(self, cell: Cell) -> LocalCell:
@@ -354,7 +374,7 @@ class LocalEngine:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=cell_environment(progress.resolve(), gpu),
+                env={**cell_environment(progress.resolve(), gpu), **self.environment},
             )
         handle = LocalCell(process, log, progress)
         if gpu is not None:

@@ -12,7 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.shared import processes
 from pipelines.shared.code import made_by
 from pipelines.shared.paths import (
     gold_path,
@@ -68,6 +67,7 @@ class Experiment:
     search: Search | None = None
     rate_from: str | None = None
     separate_training: bool = field(default=False)
+    track: tuple[str, ...] = ()
 
     @property
     def prepared(self) -> Path:
@@ -93,6 +93,11 @@ class Experiment:
     def scratch(self) -> Path:
         """Checkpoints and finished seeds of a stage that has not ended yet."""
         return Path("checkpoints") / self.profile / self.key
+
+    @property
+    def logs(self) -> Path:
+        """What trackers write: no output, since no result depends on it."""
+        return Path("logs") / self.profile / self.key
 
     @property
     def lock(self) -> Path:
@@ -174,12 +179,11 @@ class Experiment:
             "data": prepared_hashes(self.prepared),
             "method": self.method,
             "method_config": dict(self.settings),
-            "training": asdict(self.training),
+            "training": self.training.to_dict(),
             "options": self.options.recorded(),  # training reads prompts and lengths
             "threads": self.threads,
             "seed": seed,
             "training_seed": self.training_seeds[seed],
-            **({"processes": processes.count()} if processes.count() > 1 else {}),
             "code": self.code(stage),
             "versions": versions(),
         }
@@ -239,7 +243,7 @@ def described_search(settings: Settings, key: str) -> Experiment:
         steps=steps,
         warmup_steps=min(usual.warmup_steps, steps // 10),
         eval_every=steps,
-        checkpoint_every=steps,
+        checkpoint_every=usual.checkpoint_every,
     )
     built = _build(settings, key, case, training, training.learning_rate, plan.seeds, f"searches.{key}")
     return replace(built, search=plan)
@@ -282,6 +286,7 @@ def _build(
         seeds=seeds,
         training_seeds={seed: seed if given is None else given for seed in seeds},
         separate_training=given is not None,
+        track=settings.track,
     )
 
 
@@ -346,6 +351,15 @@ def _checked(experiment: Experiment) -> Experiment:
             f"{experiment.where}.backbone: {experiment.backbone.name} can be built for "
             f"{', '.join(experiment.backbone.tasks)}; a {experiment.form.name} task needs {experiment.form.model_task}"
         )
+    if experiment.training.attention is not None:
+        from replication.backbones.loading import check_attention
+
+        wanted = (experiment.backbone.name, experiment.training.attention, experiment.form.model_task)
+        _told(experiment.where, check_attention, *wanted)
+    if experiment.training.compile is not None:
+        from replication.training.checks import check_compile
+
+        _told(experiment.where, check_compile, experiment.training.compile)
     keep = getattr(config, "keep", None)
     if keep is not None:
         targets = config.targets  # type: ignore[attr-defined]

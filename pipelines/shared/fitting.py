@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.shared.experiment import Experiment
 from pipelines.shared.paths import Rows
+from pipelines.shared.signals import between_steps
 from replication.counting import Counts, parameter_counts
 from replication.training.config import BF16_WEIGHTS
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from replication.training.loop import TrainingResult
+    from replication.training.tracking import Track
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ def fit(
     title: str | None,
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
+    track: Track | None = None,
 ) -> Fitted:
     """Load the backbone, attach the method, train. All random sources start from the run's training seed."""
     from replication.backbones import load_tokenizer
@@ -51,7 +54,7 @@ def fit(
     form.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
     callback = method.training_callback(training)
-    with fast_bfloat16_products(enabled=training.mixed_precision != "no"):
+    with fast_bfloat16_products(enabled=training.mixed_precision != "no"), between_steps() as stop:
         result = train(
             model,
             form.encode(tokenizer, train_rows, options),
@@ -64,8 +67,10 @@ def fit(
             report_state=report_state,
             callback=callback,
             progress=title,
+            track=track,
             loss_function=form.training_loss(training.label_smoothing),
             collate_function=form.collate,
+            stop=stop,
         )
     return Fitted(model, at_start, parameter_counts(model), result, callback.summary() if callback else None)
 
@@ -86,6 +91,7 @@ def load_base(experiment: Experiment, seed: int) -> Any:
         task=experiment.form.model_task,
         num_labels=experiment.num_labels,
         dtype=torch.bfloat16 if experiment.training.mixed_precision == BF16_WEIGHTS else torch.float32,
+        attention=experiment.training.attention,
     )
 
 

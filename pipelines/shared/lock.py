@@ -1,11 +1,15 @@
-"""One process at a time works on a folder; a second start says who does, and changes nothing."""
+"""One process at a time works on a folder; a second start says who does, and changes nothing.
+
+Whoever holds it discards what another configuration left.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import platform
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,3 +37,12 @@ def held(path: Path, what: str) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+def discard_others(folder: Path, keep: Collection[str], what: str, pattern: str = "*") -> None:
+    """Delete the unfinished work in `folder` whose name, with the hash of its identity, is not in `keep`; say so."""
+    for path in sorted(folder.glob(pattern)):
+        if path.name not in keep:
+            print(f"{what}: {path} discarded: made with other settings, data, code or versions", flush=True)
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)

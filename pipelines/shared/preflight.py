@@ -27,7 +27,7 @@ from pipelines.shared.paths import corpus_of, prepared_hashes, read_rows, weight
 from pipelines.shared.records import outcome, training_record
 from replication.corpora.rows import odd_rows
 from replication.errors import DataError, ReplicationError
-from replication.fileio import read_json, write_json
+from replication.fileio import PARTIAL, read_json, write_json
 from replication.tasks import get_form
 from replication.tasks.base import Fit
 
@@ -157,8 +157,8 @@ def build(experiment: Experiment) -> nn.Module:
 def measure(experiment: Experiment, model: nn.Module, report: Report) -> None:
     """Bytes that the run writes; DataError if the disk has less.
 
-    A training holds two checkpoints while it writes the second. Each seed's adapter is there twice before the old
-    results are replaced: in checkpoints/ and in runs/.
+    A training holds two checkpoints while it writes the second, and the prefix cache up to its bound. Each seed's
+    adapter is there twice before the old results are replaced: in checkpoints/ and in runs/.
     """
     from replication.methods.shared.saving import saved_state
 
@@ -169,13 +169,15 @@ def measure(experiment: Experiment, model: nn.Module, report: Report) -> None:
     report.checkpoint_bytes = (1 + ADAM_STATES) * sum(sizes)
     if experiment.search is not None:  # which keeps numbers alone
         return
-    report.disk_bytes = 2 * report.checkpoint_bytes + 2 * len(experiment.seeds) * report.adapter_bytes + SPARE
+    cache = int((experiment.training.prefix_cache or 0) * 2**30)
+    report.disk_bytes = 2 * report.checkpoint_bytes + 2 * len(experiment.seeds) * report.adapter_bytes + cache + SPARE
     report.free_bytes = shutil.disk_usage(existing(experiment.scratch)).free
     if report.free_bytes < report.disk_bytes:
         raise DataError(
             f"{experiment.scratch}: {report.free_bytes / 1e9:.2f} GB are free, {report.disk_bytes / 1e9:.2f} GB needed "
             f"(two checkpoints of {report.checkpoint_bytes / 1e9:.2f} GB, {2 * len(experiment.seeds)} adapters of "
-            f"{report.adapter_bytes / 1e9:.2f} GB): make room, or run fewer seeds at a time"
+            f"{report.adapter_bytes / 1e9:.2f} GB, a prefix cache of {cache / 1e9:.2f} GB): make room, or run fewer "
+            "seeds at a time"
         )
 
 
@@ -247,7 +249,7 @@ def check_folder(folder: Path) -> bool:
     if blocked is not None:
         raise DataError(f"{blocked}: is a file where a folder is needed; move it away")
     try:
-        with tempfile.NamedTemporaryFile(dir=parent, prefix=".preflight."):
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".preflight.", suffix=PARTIAL):
             return True
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); give write access to {parent}") from error
@@ -256,7 +258,7 @@ def check_folder(folder: Path) -> bool:
 @contextmanager
 def probe(folder: Path) -> Iterator[Path]:
     """An empty folder on the disk of `folder`, which is removed again."""
-    with tempfile.TemporaryDirectory(dir=existing(folder), prefix=".preflight.") as path:
+    with tempfile.TemporaryDirectory(dir=existing(folder), prefix=".preflight.", suffix=PARTIAL) as path:
         yield Path(path)
 
 
@@ -302,5 +304,6 @@ def placeholder(experiment: Experiment, model: nn.Module | None) -> Fitted:
         update_seconds=1.0,
         peak_memory_bytes=0,
         peak_cuda_memory_bytes=None,
+        frozen_blocks=None if experiment.training.prefix_cache is None else 0,
     )
     return Fitted(model, counts, counts, result, None)

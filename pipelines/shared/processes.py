@@ -53,6 +53,7 @@ def join() -> None:
 
     Accelerate, which the training loop uses, takes this group; alone it would train each process by itself on a CPU.
     """
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else transformers gives weights to rank 0 alone
     import torch
     from accelerate import PartialState
 

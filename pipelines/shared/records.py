@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ def outcome(experiment: Experiment, fitted: Fitted) -> dict[str, Any]:
             "final_loss": result.final_loss,
             "dev_loss": result.dev_loss,
         },
+        # where the prefix cache is on: how much of the model ran without its dropout
+        **({} if result.frozen_blocks is None else {"frozen_prefix": {"blocks": result.frozen_blocks}}),
         "code_sha256": experiment.code("finetune"),
         "versions": versions(),
         "conditions": conditions(experiment),
@@ -93,7 +94,7 @@ def training_record(
         "task": experiment.task,
         "method": experiment.method,
         "method_config": config_settings(experiment.methods[seed]),
-        "training": asdict(experiment.training),
+        "training": experiment.training.to_dict(),
         "decoding": None,
         "seed": seed,
         **({"training_seed": experiment.training_seeds[seed]} if experiment.separate_training else {}),

@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from replication.errors import ConfigError
+from replication.yamlfiles import Loader
 
 BASELINE = "baseline"
 """The method that trains nothing (replication.methods.baseline)."""
@@ -212,6 +213,7 @@ class Settings(Strict):
     searches: dict[Name, SearchCase] = {}
     memory: Memory | None = None
     deviations: tuple[str, ...] = ()
+    track: tuple[Literal["dvclive", "tensorboard"], ...] = ()
     experiments: dict[Name, ExperimentRow]
 
     @model_validator(mode="after")
@@ -288,7 +290,7 @@ def load_settings(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a profile's params.yaml") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     try:
         return Settings.model_validate(raw)
@@ -296,7 +298,7 @@ def load_settings(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: {'; '.join(map(_fault, error.errors()))}") from error
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(Loader):
     """A duplicate key is an error: YAML's own readers silently keep the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.shared.processes import leave, run_once, writes
-from replication.errors import ReplicationError
+from pipelines.shared.signals import obey
+from replication.errors import ReplicationError, Stopped
 from replication.fileio import system_fault
 
 # Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
@@ -30,7 +31,7 @@ def say(text: str) -> None:
 
 
 def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
-    """Run a stage program; an expected error prints its message to stderr and exits with 2.
+    """Run a stage program; an expected error prints its message to stderr and exits with 2, a signal n with 128 + n.
 
     Started by `torchrun`, a stage that is not `distributed` runs once, in rank 0.
     """
@@ -38,12 +39,16 @@ def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
         run_once()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
+    obey()
     try:
         app()
+    except Stopped as signalled:
+        print(signalled, file=sys.stderr, flush=True)
+        sys.exit(128 + signalled.number)
     except ReplicationError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-    except OSError as error:
+    except Exception as error:
         if (text := system_fault(error)) is None:
             raise
         print(f"error: {text}", file=sys.stderr, flush=True)

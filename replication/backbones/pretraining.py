@@ -7,8 +7,9 @@ meaning-representation format, so that the frozen model has to fail at the task 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replication.backbones.vocabularies import special_tokens, train_tokenizer
@@ -69,12 +70,16 @@ def pretrain(
     architecture: str = "gpt2",
     task: str = "causal_lm",
     progress: str | None = None,
+    checkpoint_directory: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    stop: Callable[[], int] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, TrainingResult]:
     """Train tokenizer and model; `build_model(vocab_size=..., bos_token_id=..., ...)` returns a new model.
 
     `passages`: one text each; the model learns nothing else. only the tokenizer sees `more_text`, so that the
     symbols of the fine-tuning format become tokens. `architecture` decides the special tokens (`vocabularies`)
-    and their ids in the model's configuration, `task` the objective (`objectives`). Returns the model in evaluation
+    and their ids in the model's configuration, `task` the objective (`objectives`). `checkpoint_directory`, `identity`
+    and `stop` are `replication.training.loop.train`'s. Returns the model in evaluation
     mode, its tokenizer, and the curves of the training.
     """
     from replication.backbones.objectives import noise_for, objective_for
@@ -120,6 +125,9 @@ def pretrain(
         loss_function=objective.loss,
         collate_function=objective.collate,
         progress=progress,
+        checkpoint_directory=checkpoint_directory,
+        identity=identity,
+        stop=stop,
     )
     return model.eval(), tokenizer, result
 

@@ -13,6 +13,7 @@ import yaml
 
 from replication.errors import AdapterError, ConfigError
 from replication.terminal import examples, working
+from replication.yamlfiles import Loader
 
 RATIO_OF = "adapter"
 
@@ -98,7 +99,7 @@ def published_size(text: str | None, counted: int) -> dict[str, Any] | None:
     return {"text": text, "parameters": parameters, "difference": parameters - counted}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """YAML 1.2's plain values: 1e-3 is a number, 010 is no octal, `on` no truth value, nothing a date."""
 
 
@@ -139,7 +140,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         value = f"[{value}]"
     try:
         parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or "it cannot be read"
         raise ConfigError(f"--set {text}: the value is not valid YAML ({problem})") from error
     return field, _tuples(parsed)

@@ -16,7 +16,7 @@ from replication.corpora.schema import group_references, linearise, parse_mr, re
 from replication.errors import AdapterError, ConfigError, DataError
 from replication.fileio import read_json, read_jsonl
 from replication.predictions import Prediction, write_predictions
-from replication.terminal import examples, working
+from replication.terminal import examples, printable, working
 
 if TYPE_CHECKING:
     from replication.backbones import Backbone
@@ -105,7 +105,8 @@ def predict(
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif output is None:
-        typer.echo("\n\n".join(f"{row['mr']}\n  {row['prediction'] or '(no text)'}" for row in rows))
+        shown = "\n\n".join(f"{row['mr']}\n  {row['prediction'] or '(no text)'}" for row in rows)
+        typer.echo(printable(shown))
 
 
 def _generate(
@@ -215,16 +216,23 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, list[str]]]:
 def _from_csv(path: Path) -> Iterable[tuple[str, list[str]]]:
     """The release's files: `mr,ref` rows, or the single column `MR` of its test set without references."""
     reader = csv.reader(io.StringIO(_text(path), newline=""))
-    header = next(reader, [])
+    header = next(_cells(reader, path), [])
     if [column.lower() for column in header] != ["mr"]:
         return group_references(read_csv(path))
     mrs: list[tuple[str, list[str]]] = []
-    for row in filter(None, reader):
+    for row in filter(None, _cells(reader, path)):
         location = f"{path}, line {reader.line_num}"
         if len(row) > 1:
             raise DataError(f"{location}: {len(row)} columns where the header has 1; quote the commas")
         mrs.append((_checked(row[0], location), []))
     return mrs
+
+
+def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not well-formed CSV ({error}); quote the cells") from error
 
 
 def _from_txt(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from replication.corpora.fetch import Progress, fetch
 from replication.corpora.schema import Row, read_csv, task_rows
 from replication.corpora.task_corpus import CorpusCard, TaskCorpus, corpus_of
 from replication.errors import DataError
-from replication.fileio import sha256_bytes
+from replication.fileio import DAMAGED_ARCHIVE, sha256_bytes
 
 LABEL = "E2E NLG, official release v1.0.0"
 NAME = "e2e-dataset.zip"
 URL = "https://github.com/tuetschek/e2e-dataset/releases/download/v1.0.0/e2e-dataset.zip"
 SHA256 = "1261064c01907af27e8cc39e0a29a81541f6ab69208c1cbfc1be95afbb49dfac"
 SIZE_BYTES = 1_528_421
+MEMBER_BYTES = 64 << 20
 MEMBERS = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset_w_refs.csv"}
 DEVIATION = (
     "Completions are the release's own references, not the word-tokenised ones of the recipe; "
@@ -70,7 +70,9 @@ def read_archive(path: str | Path, sha256: str = SHA256) -> dict[str, list[Row]]
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {split: _member(archive, name, path) for split, name in MEMBERS.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
         raise DataError(f"{path}: not a readable zip file ({error}); fetch it again from {URL}") from error
     return {split: read_csv(data, source=f"{path}: {name}") for split, (name, data) in members.items()}
 
@@ -79,4 +81,6 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, bytes
     inside = [entry for entry in archive.namelist() if PurePosixPath(entry).name == name]
     if len(inside) != 1:
         raise DataError(f"{path}: holds {len(inside)} files named {name}, expected one; fetch it again from {URL}")
+    if archive.getinfo(inside[0]).file_size > MEMBER_BYTES:  # zipfile reads no more than it says
+        raise DataError(f"{path}: {name} unpacks to more than {MEMBER_BYTES} bytes; fetch it again from {URL}")
     return inside[0], archive.read(inside[0])

@@ -8,7 +8,6 @@ and resumed; the file gets its name only after its bytes were verified.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import sys
@@ -18,20 +17,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from replication.errors import ConfigError, DataError
-from replication.fileio import sha256_file
+from replication.fileio import PARTIAL, json_value, sha256_file
 
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
 TIMEOUT_SECONDS = 30.0
 WAITS = (1.0, 2.0, 4.0)
 """Seconds before the second, third and fourth attempt at a download; each goes on where the one before was cut off."""
+BUSY = (408, 429, 500, 502, 503, 504)
+"""Answers of a server that may give another one soon."""
 
 # (bytes received so far, total bytes or None if unknown)
 Progress = Callable[[int, int | None], None]
 
+Result = TypeVar("Result")
 _BLOCK = 1 << 16
 _hashes: dict[tuple[str, int, int], str] = {}
 
@@ -121,7 +123,7 @@ def _reason(error: Exception) -> object:
 
 def _download(url: str, target: Path, sha256: str, size: int | None, progress: Progress | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=PARTIAL)
     os.close(descriptor)
     try:
         with Path(name).open("r+b") as out:
@@ -180,10 +182,29 @@ def _attempt(url: str, out: BinaryIO, size: int | None, progress: Progress | Non
         raise ConnectionError(f"cut off after {out.tell()} of {total} bytes")
 
 
+def asked_again(ask: Callable[[], Result]) -> Result:
+    """`ask()` of the hub's client, again after each of `WAITS` where the hub is busy; its last error then.
+
+    The client itself tries again where the connection breaks, and not where there is none.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for wait in WAITS:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            if status not in BUSY:
+                raise
+            print(f"the hub answers {status}; trying again in {wait:g} s", file=sys.stderr, flush=True)
+            time.sleep(wait)
+    return ask()
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether another attempt may succeed: the server is busy, or the connection failed on the way."""
     if isinstance(error, urllib.error.HTTPError):
-        return error.code in (408, 429, 500, 502, 503, 504)
+        return error.code in BUSY
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     return isinstance(cause, ConnectionError | TimeoutError | http.client.HTTPException)
 
@@ -203,7 +224,8 @@ def _mirror_folder(mirror: str | Path | None) -> Path | None:
 
 def _manifest_hints(folder: Path, sha256: str) -> Iterator[Path]:
     try:
-        entries = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+        manifest = folder / "MANIFEST.json"
+        entries = json_value(manifest.read_text(encoding="utf-8")) if manifest.is_file() else None
     except (OSError, ValueError):
         return
     for entry in entries if isinstance(entries, list) else []:
@@ -241,6 +263,9 @@ def _near_misses(name: str, sha256: str, mirror: str | Path | None, target: Path
     candidates = [path for path in _files(folder) if path.name == name] if folder else []
     for path in (*candidates, target):
         try:
+            if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+                yield f"{path} is no plain file; remove it."
+                continue
             found = _hash(path)
         except OSError as error:
             if path != target:

@@ -16,6 +16,7 @@ from replication.corpora.hub import HubCorpus
 from replication.corpora.sourcefiles import parse_json
 from replication.corpora.task_corpus import CorpusCard, Row
 from replication.errors import DataError
+from replication.fileio import listed
 
 HUB_ID = "nyu-mll/glue"
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -76,7 +77,7 @@ def parse_tsv(task: str, location: str, text: str) -> Iterator[Row]:
     first, second, label = _TSV[task]
     if missing := [column for column in (first, second, label) if column is not None and column not in header]:
         raise DataError(
-            f"{location}, line 1: column {' and '.join(missing)} is missing, found {', '.join(header)}; fetch it again"
+            f"{location}, line 1: column {' and '.join(missing)} is missing, found {listed(header)}; fetch it again"
         )
     for number, line in enumerate(lines, start=1 if task == "cola" else 2):
         # Split by hand: in this format a quotation mark or a lone carriage return is text.
@@ -84,7 +85,7 @@ def parse_tsv(task: str, location: str, text: str) -> Iterator[Row]:
         if len(fields) != len(header):
             raise DataError(
                 f"{location}, line {number}: {len(fields)} columns where {len(header)} belong "
-                f"({', '.join(header)}); the file was cut off or edited, fetch it again"
+                f"({listed(header)}); the file was cut off or edited, fetch it again"
             )
         row = dict(zip(header, fields, strict=True))
         yield {

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from replication.corpora.fetch import default_cache
+from replication.corpora.fetch import asked_again, default_cache
 from replication.errors import DataError
-from replication.fileio import read_json, write_json
+from replication.fileio import listed, read_json, write_json
 
 PARQUET_REF = "refs/convert/parquet"
 PINS = "hub_revisions.json"
@@ -54,7 +55,8 @@ def hub_rows(corpus: HubCorpus, split: str) -> tuple[list[tuple[str, dict[str, A
     for part in corpus.splits[split]:
         where = f"{corpus.hub_id} at revision {revision}, split {part!r}"
         try:
-            loaded = datasets.load_dataset(corpus.hub_id, corpus.config, split=part, revision=revision)
+            load = partial(datasets.load_dataset, corpus.hub_id, corpus.config, split=part, revision=revision)
+            loaded = asked_again(load)
         except Exception as error:  # datasets, hub and HTTP libraries each raise their own kinds
             raise DataError(f"{where}: cannot be loaded ({_reason(error)}). To fix it: {corpus.fix()}") from error
         _check_content(loaded, corpus, revision, where)
@@ -72,7 +74,7 @@ def _check_content(loaded: Any, corpus: HubCorpus, revision: str, where: str) ->
     names = getattr(loaded.features.get("label"), "names", None)
     if corpus.labels is not None and names is not None and tuple(names) != corpus.labels:
         raise DataError(
-            f"{where}: column 'label' has the classes {', '.join(names)}, expected {', '.join(corpus.labels)} in this "
+            f"{where}: column 'label' has the classes {listed(names)}, expected {', '.join(corpus.labels)} in this "
             "order; the repository changed its form: report it"
         )
 
@@ -90,7 +92,8 @@ def _commit_of(corpus: HubCorpus) -> str:
     import huggingface_hub
 
     try:
-        return str(huggingface_hub.HfApi().dataset_info(corpus.hub_id, revision=PARQUET_REF).sha)
+        look_up = partial(huggingface_hub.HfApi().dataset_info, corpus.hub_id, revision=PARQUET_REF)
+        return str(asked_again(look_up).sha)
     except Exception as error:  # as above
         raise DataError(
             f"{corpus.hub_id}: the commit of {PARQUET_REF} cannot be looked up ({_reason(error)}). "

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replication.errors import DataError
+from replication.fileio import listed
 
 # Slot name in the release -> label in the recipe's linear form, in the release's own slot order.
 LABELS = {
@@ -136,10 +137,10 @@ def read_csv(file: str | Path | bytes, source: str | None = None) -> list[Row]:
     if missing:
         raise DataError(
             f"{source}, line 1: column {' and '.join(missing)} is missing; the header must name "
-            f"{' and '.join(COLUMNS)}, found {', '.join(header) or 'nothing'}"
+            f"{' and '.join(COLUMNS)}, found {listed(header) or 'nothing'}"
         )
     if len(set(header)) != len(header):
-        raise DataError(f"{source}, line 1: duplicate column name in {', '.join(header)}")
+        raise DataError(f"{source}, line 1: duplicate column name in {listed(header)}")
     rows = [_row(record, header, number, line, source) for number, (line, record) in enumerate(records, start=1)]
     if not rows:
         raise DataError(f"{source}: no rows under the header; fetch the file again")

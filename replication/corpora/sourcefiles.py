@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from replication.corpora.fetch import MIRROR_VARIABLE, fetch, find_local
 from replication.errors import DataError
-from replication.fileio import sha256_bytes
+from replication.fileio import DAMAGED_ARCHIVE, json_value, sha256_bytes
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class SourceFile:
     def read(self, folder: str | Path | None = None) -> tuple[str, bytes]:
         """(Path for messages, verified plain bytes)."""
         path = self.get(folder)
-        data = _unpacked(path)
+        data = _unpacked(path, self.size)
         if (found := sha256_bytes(data)) != self.sha256:
             raise DataError(
                 f"{path}: unpacks to bytes with sha256 {found}, expected {self.sha256}; replace the file or remove it"
@@ -76,11 +74,10 @@ def read_text(file: SourceFile, folder: str | Path | None = None) -> tuple[str, 
 def parse_json(location: str, text: str) -> Any:
     """The JSON value of a file's text; DataError names `location` and the line."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{location}, line {error.lineno}: not valid JSON ({error.msg}); fetch the file again"
-        ) from error
+        return json_value(text, repeated=True)
+    except ValueError as error:
+        line, problem = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise DataError(f"{location}, line {line}: not valid JSON ({problem}); fetch the file again") from error
 
 
 def parse_jsonl(location: str, text: str) -> Iterator[tuple[int, Any]]:
@@ -88,24 +85,30 @@ def parse_jsonl(location: str, text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
+                yield number, json_value(line, repeated=True)
+            except ValueError as error:
+                problem = getattr(error, "msg", error)
                 raise DataError(
-                    f"{location}, line {number}: not valid JSON ({error.msg}); fetch the file again"
+                    f"{location}, line {number}: not valid JSON ({problem}); fetch the file again"
                 ) from error
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpacked(path: Path, size: int) -> bytes:
+    """The plain bytes; of a packed file one more than `size` at most, however much it says or would unpack to."""
     data = path.read_bytes()
     try:
         if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+                return stream.read(size + 1)
         if data.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 inside = [name for name in archive.namelist() if not name.endswith("/")]
                 if len(inside) != 1:
                     raise DataError(f"{path}: holds {len(inside)} files, expected one; fetch it again")
-                return archive.read(inside[0])
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+                with archive.open(inside[0]) as stream:
+                    return stream.read(size + 1)
+    except DataError:
+        raise
+    except DAMAGED_ARCHIVE as error:
         raise DataError(f"{path}: cannot be unpacked ({error}); fetch it again") from error
     return data

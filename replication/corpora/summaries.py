@@ -44,10 +44,11 @@ def parse_cnn_dailymail(location: str, text: str) -> Iterator[Row]:
     """Rows of CSV with the columns article, highlights and id; line breaks inside quotes are kept."""
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = ("article", "highlights", "id")
-    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise DataError(f"{location}, line 1: column {' and '.join(missing)} is missing; fetch the file again")
-    line = reader.line_num + 1
+    line = 1
     try:
+        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+            raise DataError(f"{location}, line 1: column {' and '.join(missing)} is missing; fetch the file again")
+        line = reader.line_num + 1
         for value in reader:
             if None in value or None in value.values():
                 raise DataError(

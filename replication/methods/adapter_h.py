@@ -37,6 +37,7 @@ from replication.methods.shared.base import (
     check_adapter_dtype,
     check_boolean,
     check_integer,
+    check_seed,
     fill,
 )
 from replication.methods.shared.bottleneck import Bottleneck, install_bottlenecks, normal, remove_bottlenecks
@@ -71,7 +72,7 @@ class AdapterHConfig(MethodConfig):
         """Check every field."""
         check_integer(self, "bottleneck", minimum=1)
         check_boolean(self, "train_layer_norms")
-        check_integer(self, "init_seed", minimum=0)
+        check_seed(self)
         check_adapter_dtype(self)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
@@ -133,11 +134,13 @@ class NormChange(AdapterModule):
         """Forward hook: the norm's output with the changed parameters, from a copy of the norm that shares its tensors:
         the norm itself may be in use by another thread.
         """
-        changed = copy.copy(norm)
         own: dict[str, Any] = {
             name: (parameter + self.get_parameter(name)).to(parameter.dtype)
             for name, parameter in norm.named_parameters(recurse=False)
         }
+        if type(norm) is nn.LayerNorm:  # torch.compile captures this, and no copy of a module
+            return F.layer_norm(inputs[0], norm.normalized_shape, own["weight"], own.get("bias"), norm.eps)
+        changed = copy.copy(norm)
         changed.__dict__["_parameters"] = own
         return changed.forward(*inputs)
 

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from replication.errors import AdapterError
-from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer
+from replication.methods.shared.base import FLOAT32, MethodConfig, check_adapter_dtype, check_integer, check_seed
 from replication.methods.shared.blocks import find_decoder
 from replication.methods.shared.bottleneck import Bottleneck, install_bottlenecks, normal, remove_bottlenecks
 from replication.methods.shared.registry import register_method
@@ -47,7 +47,7 @@ class AdapterLConfig(MethodConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         check_integer(self, "bottleneck", minimum=1)
-        check_integer(self, "init_seed", minimum=0)
+        check_seed(self)
         check_adapter_dtype(self)
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:

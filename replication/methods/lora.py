@@ -37,6 +37,7 @@ from replication.methods.shared.base import (
     check_finite,
     check_integer,
     check_number,
+    check_seed,
     fill,
 )
 from replication.methods.shared.projections import ROLES, OutputSlice, find_projections, linear_shape, replace_module
@@ -70,7 +71,7 @@ class LoraConfig(MethodConfig):
             )
         object.__setattr__(self, "targets", tuple(targets))
         check_integer(self, "rank", minimum=1)
-        check_integer(self, "init_seed", minimum=0)
+        check_seed(self)
         largest = torch.finfo(torch.float32).max
         check_number(self, "alpha", "a finite number above 0", low=math.ulp(0.0), high=largest)
         check_number(self, "dropout", "at least 0 and below 1", low=0, high=1)

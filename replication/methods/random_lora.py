@@ -27,7 +27,7 @@ from replication.methods.selection import (
     remove_adapters,
     seeded_generator,
 )
-from replication.methods.shared.base import check_integer
+from replication.methods.shared.base import check_integer, check_seed
 from replication.methods.shared.projections import find_projections
 from replication.methods.shared.registry import register_method
 from replication.training.callbacks import Callback
@@ -54,7 +54,7 @@ class RandomLoraConfig(LoraConfig):
         super().__post_init__()
         check_integer(self, "keep", minimum=1)
         if self.selection_seed is not None:
-            check_integer(self, "selection_seed", minimum=0)
+            check_seed(self, "selection_seed")
 
     def closed_form_parameters(self, width: int, blocks: int) -> int:
         """2 r d an adapter: roles only, square projections, one attention per block."""

@@ -73,6 +73,7 @@ from replication.methods.shared.base import (
     check_boolean,
     check_integer,
     check_number,
+    check_seed,
     fill,
 )
 from replication.methods.shared.blocks import DecoderStack, find_decoder
@@ -111,7 +112,7 @@ class SoloConnectionConfig(MethodConfig):
         """Check every field; lists of links become tuples, and a dict of LoRA settings a LoraConfig."""
         check_integer(self, "rank", minimum=1)
         check_integer(self, "skip_length", minimum=1)
-        check_integer(self, "init_seed", minimum=0)
+        check_seed(self)
         check_adapter_dtype(self)
         check_number(self, "sparsity", "at least 0 and below 1", low=0, high=1)
         if self.dropout is None:

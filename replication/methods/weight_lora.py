@@ -440,7 +440,13 @@ def build_selection_optimizer(
     if weights:
         factor = weight_learning_rate / training.learning_rate
         groups.append({"params": weights, "weight_decay": 0.0, "plain_sgd": True, "rate_factor": factor})
-    return SelectionAdamW(groups, lr=training.learning_rate, eps=epsilon, weight_decay=training.weight_decay)
+    return SelectionAdamW(
+        groups,
+        lr=training.learning_rate,
+        eps=epsilon,
+        weight_decay=training.weight_decay,
+        fused=training.fused_adamw or None,
+    )
 
 
 def forget(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
@@ -486,18 +492,11 @@ class WeightLoraCallback(Callback):
     # --- before training ----------------------------------------------------------
 
     def on_start(self, model: nn.Module) -> None:
-        """Number the adapters, or rebuild what a checkpoint describes; ConfigError if several processes train
-        and pairs would grow.
-        """
+        """Number the adapters, or rebuild what a checkpoint describes."""
         self.model = model
         start_selection(model)
         adapters = recorded_adapters(model)
         milestones = self.config.milestones(len(adapters))
-        if _processes() > 1 and any(milestone.rank != self.config.rank for milestone in milestones):
-            raise ConfigError(
-                f"{self.config.method} cannot be trained by several processes: data parallelism does not average "
-                "the gradients of pairs that grow on the way; start one process"
-            )
         if self._saved is not None:
             apply_structure(model, self._saved["structure"])
         else:
@@ -505,6 +504,7 @@ class WeightLoraCallback(Callback):
             trained = all(weight.requires_grad for weight in self._weights(self.active).values())
             self.selects = trained and len(self.active) == len(adapters)
         self.milestones = {milestone.step: milestone for milestone in milestones if self.selects}
+        self.grows = any(milestone.rank != self.config.rank for milestone in self.milestones.values())
 
     def build_optimizer(self, trained: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
         """AdamW over pairs and head, and the importance weights in a separate group."""
@@ -665,8 +665,3 @@ class WeightLoraCallback(Callback):
 
     def _survivors(self) -> list[int]:
         return [index for index, weight in self._weights(self.active).items() if weight.item() != 0]
-
-
-def _processes() -> int:
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if there else 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.errors import DataError
+from replication.fileio import json_value, listed
 
 STDIN = Path("-")
 _JSON = {".jsonl", ".json", ".ndjson"}
@@ -119,8 +119,8 @@ def _standard_input() -> bytes:
 def _json(where: str, text: str) -> Content | None:
     """A file that is one JSON value; None if it is not."""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = json_value(text)
+    except ValueError:
         return None
     if isinstance(value, dict):
         return Content(where, "JSON object", [value], [1], value=value)
@@ -143,8 +143,8 @@ def _json_lines(where: str, text: str) -> Content:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json_value(line)
+        except ValueError as error:
             raise DataError(f"{where}, line {number}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}, line {number}: {type(row).__name__}, expected a JSON object")
@@ -161,7 +161,11 @@ def _delimiter(
     """What separates the cells of a file; None for plain text."""
     used = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     first = used[0][1] if used else ""
-    by_comma = next(csv.reader([first]), [])
+    csv.field_size_limit(sys.maxsize)
+    try:
+        by_comma = next(csv.reader([first]), [])
+    except csv.Error:  # a carriage return within the line
+        by_comma = []
     if suffix in _DELIMITED:
         return "\t" if "\t" in first and len(by_comma) < 2 else _DELIMITED[suffix]
     if sum(_name(cell) in headers for cell in by_comma) > 1 or is_row(by_comma):
@@ -212,7 +216,7 @@ def _delimited(
     for line, cells in records:
         if len(cells) != len(names):
             raise DataError(
-                f"{where}, line {line}: {len(cells)} columns where {len(names)} belong ({', '.join(names)}); "
+                f"{where}, line {line}: {len(cells)} columns where {len(names)} belong ({listed(names)}); "
                 f"quote cells that contain {'a comma' if delimiter == ',' else 'a tab'}"
             )
     rows = [dict(zip(names, cells, strict=True)) for _, cells in records]
@@ -224,7 +228,6 @@ def _records(where: str, text: str, delimiter: str, quoted: bool) -> list[tuple[
     lines = text.split("\n")
     if delimiter == "\t" and not (quoted and _all_quoted(lines)):
         return [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
-    csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records, begins = [], 1
     try:

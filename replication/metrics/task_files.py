@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.errors import DataError
+from replication.fileio import listed
 from replication.metrics.guard import CLASSES
 from replication.metrics.layouts import STDIN, Content, name_of, read
 from replication.predictions import full_rows
@@ -77,7 +78,7 @@ def _values(path: Path, names: Sequence[str], task: str | None, bare: Sequence[s
         return [{"id": number, field: _value(task, text, path, number)} for number, text in enumerate(texts)]
     name = content.first_of(names)
     if name is None:
-        raise DataError(f"{content.at(0)}: none of the fields {', '.join(names)}; it has {', '.join(content.rows[0])}")
+        raise DataError(f"{content.at(0)}: none of the fields {', '.join(names)}; it has {listed(content.rows[0])}")
     key = content.first_of(_KEYS)
     keys = content.column(key, lambda value: isinstance(value, str | int), "not text") if key else []
     rows: Rows = []

@@ -176,6 +176,7 @@ class Summarisation(TaskForm):
                 generated = model.generate(
                     input_ids=pad_right((sources[index] for index in indices), tokenizer.pad_token_id).to(device),
                     attention_mask=pad_right(([1] * len(sources[index]) for index in indices), 0).to(device),
+                    past_key_values=_beam_cache() if options.beams > 1 else None,
                     generation_config=_generation_config(model, tokenizer, options),
                 )
                 for index, ids in zip(indices, generated.tolist(), strict=True):
@@ -211,6 +212,17 @@ def _generation_config(model: Any, tokenizer: Any, options: SummarisationOptions
         pad_token_id=tokenizer.pad_token_id,
         **beam_rules,
     )
+
+
+def _beam_cache() -> Any:
+    """A cache of which a step moves the generated part: that of the document is the same in all of its beams."""
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    class OfDocuments(DynamicCache):
+        def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+            pass
+
+    return EncoderDecoderCache(DynamicCache(), OfDocuments())
 
 
 @contextmanager

@@ -37,8 +37,11 @@ class Callback:
     """Hooks for methods whose trained parameters change during training; the base class does nothing.
 
     A resumed run calls `load_state`, then `on_start`, before any tensor is read: rebuild the model there,
-    and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`.
+    and the tensors are put back by name. What `state` returns (JSON values) comes back in `load_state`. `grows`, once
+    started: `on_step_end` will put new parameters into the model.
     """
+
+    grows: bool = False
 
     def on_start(self, model: nn.Module) -> None:
         """Before the optimizer is built over the parameters that require gradients."""
@@ -47,7 +50,12 @@ class Callback:
         """The optimizer of what is trained, by name. Before each update the loop sets every group's `lr` to the
         scheduled rate times the group's `rate_factor` (1 where it has none).
         """
-        return torch.optim.AdamW(trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            trained.values(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=config.fused_adamw or None,
+        )
 
     def penalty(self, model: nn.Module) -> torch.Tensor | None:
         """A scalar added to the mean training loss of every micro-batch; None adds nothing."""

@@ -34,6 +34,7 @@ from replication.fileio import (
     sha256_json,
     write_json,
 )
+from replication.training.parallel import gathered, split_as
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -118,15 +119,20 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 
 
 def pack_tensors(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, names: Iterable[str]
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, names: Iterable[str], *, keep: bool = True
 ) -> dict[str, torch.Tensor]:
-    """The named parameters and their optimizer states under flat names, on the CPU."""
+    """The named parameters and their optimizer states under flat names, on the CPU. Where FSDP2 has sharded them, all
+    processes call this together; one that does not `keep` them gets an empty dict.
+    """
     parameters = dict(model.named_parameters())
     tensors = {}
     for name in names:
-        tensors[f"model/{name}"] = _detached(parameters[name])
-        for key, value in optimizer.state.get(parameters[name], {}).items():
-            tensors[f"optimizer/{name}/{key}"] = _detached(torch.as_tensor(value))
+        found = {f"model/{name}": parameters[name]}
+        found |= {f"optimizer/{name}/{key}": value for key, value in optimizer.state.get(parameters[name], {}).items()}
+        for key, value in found.items():
+            whole = gathered(torch.as_tensor(value))
+            if keep:
+                tensors[key] = _detached(whole)
     return tensors
 
 
@@ -149,12 +155,12 @@ def unpack_tensors(
             states.setdefault(name, {})[part] = tensor
         else:
             with torch.no_grad():
-                parameters[name].copy_(tensor)
+                parameters[name].copy_(split_as(tensor, parameters[name]))
     groups = optimizer.state_dict()["param_groups"]
     optimized = [p for group in optimizer.param_groups for p in group["params"]]
     positions = {id(p): position for position, p in enumerate(optimized)}
     by_position = {
-        positions[id(parameters[name])]: state
+        positions[id(parameters[name])]: {key: split_as(value, parameters[name]) for key, value in state.items()}
         for name, state in states.items()
         if id(parameters[name]) in positions  # a callback may have taken one out of the optimizer
     }

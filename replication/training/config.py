@@ -12,6 +12,8 @@ from replication.errors import ConfigError
 BF16, BF16_WEIGHTS = "bf16", "bf16_weights"
 PRECISIONS = ("no", BF16, BF16_WEIGHTS)
 BATCHINGS = ("random", "bucketed")
+_LATER = ("prefix_cache", "attention", "compile", "fused_adamw", "pin_memory")
+"""Settings that records, identities and checkpoints name only where they are not the default."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,14 @@ class TrainingConfig:
     threads as it is. `mixed_precision`: "bf16" computes in bfloat16 (autocast) over float32 weights, "bf16_weights"
     over a backbone whose weights are bfloat16 (`narrow_weights` of replication/training/bfloat16.py, before a method
     is attached), while adapters, head and optimizer stay float32. `batching`: how an epoch is cut into batches
-    (`replication.examples.indices_of_step`); a record without the field was made with "random".
+    (`replication.examples.indices_of_step`); a record without the field was made with "random". `prefix_cache`: run the
+    blocks before the first trained one once an example, in evaluation mode, and keep up to so many GiB of their output
+    on the disk (replication/training/prefix_cache.py); None runs them at every step.
+
+    Four settings for speed on a GPU, each off unless given: `attention` is the implementation that transformers uses
+    ("sdpa", "eager", "flash_attention_2"; None: its own choice), set where the backbone is loaded; `compile` names a
+    backend of torch.compile ("inductor") for the training steps; `fused_adamw` updates all parameters in one kernel;
+    `pin_memory` copies batches from page-locked memory without waiting, where there is a GPU.
     """
 
     steps: int
@@ -44,6 +53,11 @@ class TrainingConfig:
     deterministic: bool = True
     threads: int | None = None
     batching: str = "random"
+    prefix_cache: float | None = None
+    attention: str | None = None
+    compile: str | None = None
+    fused_adamw: bool = False
+    pin_memory: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation_steps", "max_length", "log_every"):
@@ -56,13 +70,21 @@ class TrainingConfig:
         self._number("label_smoothing", "a number from 0 to below 1", lambda value: 0 <= value < 1)
         if self.max_grad_norm is not None:
             self._number("max_grad_norm", "None or a number above 0", lambda value: value > 0)
-        for name in ("gradient_checkpointing", "deterministic"):
+        for name in ("gradient_checkpointing", "deterministic", "fused_adamw", "pin_memory"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "true or false")
         if self.mixed_precision not in PRECISIONS:
             self._refuse("mixed_precision", f"one of {', '.join(PRECISIONS)}")
         if self.batching not in BATCHINGS:
             self._refuse("batching", f"one of {', '.join(BATCHINGS)}")
+        if self.prefix_cache is not None:
+            self._number("prefix_cache", "None (off) or the most GiB on the disk, at least 0", lambda value: value >= 0)
+        for name in ("attention", "compile"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                self._refuse(name, "None or a name")
+        if self.compile is not None and self.prefix_cache is not None:
+            self._refuse("compile", "None with prefix_cache, which changes the forward pass by hooks on the way")
         if self.warmup_steps > self.steps:
             self._refuse("warmup_steps", f"at most steps={self.steps}")
 
@@ -77,8 +99,11 @@ class TrainingConfig:
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values, in the order of the fields."""
-        return asdict(self)
+        """The settings as JSON values, in the order of the fields; `_LATER` ones only if they are not the default."""
+        unset = {
+            field.name for field in fields(self) if field.name in _LATER and getattr(self, field.name) == field.default
+        }
+        return {name: value for name, value in asdict(self).items() if name not in unset}
 
     def _whole(self, name: str, least: int, *, optional: bool = False) -> None:
         value = getattr(self, name)

@@ -9,7 +9,8 @@ microsoft/LoRA, examples/NLG). Details that decide what comes out:
 3. Each epoch is a permutation that depends only on (seed, epoch); its last, incomplete batch is dropped. With
    `batching="bucketed"` batches hold examples of similar length and every example comes once an epoch (examples.py).
 4. The model is in training mode, so the backbone's dropout acts in addition to the adapter's, even where the
-   backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings).
+   backbone is frozen (GPT-2: 0.1 on attention, residuals and embeddings); with `prefix_cache` not in the blocks before
+   the first trained one (prefix_cache.py).
 5. Gradients are sums over tokens, divided once by the tokens of the whole accumulated batch: accumulation in
    2 x 4 equals one batch of 8.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import nn
 
-from replication.errors import TrainingError
+from replication.errors import Stopped, TrainingError
 from replication.examples import collate, fingerprint, indices_of_step
 from replication.records import peak_memory
 from replication.training.callbacks import Callback, Row, Run
@@ -50,8 +51,18 @@ from replication.training.determinism import (
     restore_random_states,
     seed_everything,
 )
-from replication.training.losses import CollateFunction, LossFunction, evaluate_loss, sum_over_processes, token_loss
+from replication.training.losses import (
+    CollateFunction,
+    LossFunction,
+    evaluate_loss,
+    sum_over_processes,
+    to_device,
+    token_loss,
+)
+from replication.training.parallel import Parallel, gathered, shards
+from replication.training.prefix_cache import frozen_prefix
 from replication.training.progress import progress_bar
+from replication.training.tracking import Track, tracked
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,8 @@ class TrainingResult:
 
     `final_loss` is the training loss of the last row of `curves`: the mean over the target tokens since the
     row before (None when nothing was trained). `tokens_seen` counts tokens without padding, contexts
-    included. The process's peak memory never falls, so several runs in one process share it.
+    included. The process's peak memory never falls, so several runs in one process share it. `frozen_blocks`: how many
+    blocks the prefix cache left out in the end (None: it was off).
     """
 
     steps: int
@@ -72,6 +84,7 @@ class TrainingResult:
     peak_memory_bytes: int
     peak_cuda_memory_bytes: int | None
     resumed_from: int = 0
+    frozen_blocks: int | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -94,8 +107,11 @@ def train(
     collate_function: CollateFunction = collate,
     callback: Callback | None = None,
     progress: str | None = None,
+    track: Track | None = None,
+    stop: Callable[[], int] | None = None,
 ) -> TrainingResult:
-    """Train, in place, the parameters that require gradients; the model is left in evaluation mode.
+    """Train, in place, the parameters that require gradients; the model is left in evaluation mode, and sharded where
+    `accelerate launch` asked for FSDP2 (replication/training/parallel.py).
 
     With a `checkpoint_directory` a run that was killed continues from its last checkpoint and ends with the
     same bits (on a CPU, under the same conditions); the folder belongs to this run only and is the
@@ -104,9 +120,10 @@ def train(
     part, torch, device and threads.
 
     Where nothing requires gradients, the result has 0 steps and the dev loss. `report_state(model)` adds
-    columns to the curves; `progress` names the bar (None: silent). Examples are dataclasses with a length.
-    `loss_function(model, batch)` returns a summed loss and its weight and then serves for the dev set too;
-    the default is `token_loss`, smoothed only on the training set.
+    columns to the curves, which `track` shows elsewhere as they grow; `progress` names the bar (None: silent).
+    Examples are dataclasses with a length. `loss_function(model, batch)` returns a summed loss and its weight and
+    then serves for the dev set too; the default is `token_loss`, smoothed only on the training set. `stop()` is asked
+    after each step: a signal's number instead of 0 has a checkpoint written and raises Stopped.
 
     Raises ConfigError, DataError or CheckpointError before any work, and TrainingError if a loss or a
     gradient is not finite, leaving the last checkpoint as it is.
@@ -144,13 +161,15 @@ def train(
 
     seed_everything(seed + rank)
     with deterministic_algorithms(config.threads, enabled=config.deterministic):
-        model.to(device)
+        if not (trained_names and shards(accelerator)):
+            model.to(device)
         if not trained_names:
             only = measure(0, None, 0.0, dev=True)
             return TrainingResult(0, 0, None, only["dev_loss"], [only], 0.0, *peak_memory())
 
-        saved = None
+        saved = cached = None
         if checkpoint_directory is not None:
+            cached = Path(checkpoint_directory) / f"prefix-{rank}"
             identity = _identity(model, train_examples, dev_examples, config, seed, accelerator, identity)
             saved = load_checkpoint(checkpoint_directory, identity)
         if saved:
@@ -159,19 +178,25 @@ def train(
 
         with (
             _training_mode(model, config),
+            frozen_prefix(model, config.prefix_cache, cached) as prefix,
             progress_bar(progress, config.steps, completed=saved.step if saved else 0) as advance,
+            tracked(track if rank == 0 else None, start=saved.step if saved else None) as log,
         ):
+            parallel = Parallel(accelerator, model, trained_names, config.compile)
             # keep no references to the parameters: a callback may remove some from the model
             optimizer = callback.build_optimizer({n: p for n, p in model.named_parameters() if p.requires_grad}, config)
-            prepared, optimizer = accelerator.prepare(model, optimizer)
+            optimizer = accelerator.prepare_optimizer(optimizer)
             run = Run(model, optimizer)
             if saved:
                 counters = {name: saved.state[name] for name in run.counters()}
                 run = Run(model, optimizer, saved.step, **counters)
                 unpack_tensors(model, optimizer, saved.tensors)
-                restore_random_states(saved.state["random"][rank])
+                if len(saved.state["random"]) == processes:
+                    restore_random_states(saved.state["random"][rank])
+                else:  # another number of processes: dropout draws anew
+                    seed_everything((seed + rank + 1_000_003 * saved.step) % 2**32)
             else:
-                run.curves.append(measure(0, None, 0.0, dev=True))
+                run.curves.append(log(measure(0, None, 0.0, dev=True)))
 
             for step in range(run.step + 1, config.steps + 1):
                 started = time.perf_counter()
@@ -186,9 +211,9 @@ def train(
                     share = chosen[start : start + config.batch_size][rank::processes]
                     mine = share or chosen[:1]  # a process without an example still takes part, with weight 0
                     batch = collate_function([train_examples[i] for i in mine], pad_id)
-                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                    with accelerator.no_sync(prepared) if start + config.batch_size < len(chosen) else nullcontext():
-                        batch_loss, batch_weight = train_loss(prepared, batch)
+                    batch = to_device(batch, device, pin=config.pin_memory)
+                    with parallel.micro_batch(last=start + config.batch_size >= len(chosen)):
+                        batch_loss, batch_weight = train_loss(parallel.forward, batch)
                         if not share:
                             batch_loss, batch_weight = batch_loss * 0.0, batch_weight * 0
                         if not math.isfinite(value := batch_loss.item()):
@@ -204,10 +229,11 @@ def train(
                 if not weight:
                     raise unusable_batch(step, "number of target tokens", 0, chosen, train_examples)
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                parallel.average_gradients(parameters)
                 gradients = [p.grad for p in parameters if p.grad is not None]
                 for gradient in gradients:
                     gradient.mul_(processes / weight)  # data parallelism gave the mean over processes
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = gathered(torch.nn.utils.get_total_norm(gradients))
                 if not torch.isfinite(norm):
                     raise unusable_batch(step, "gradient norm", norm.item(), chosen, train_examples)
                 if config.max_grad_norm is not None:
@@ -224,12 +250,16 @@ def train(
                 run.loss_weight += weight
                 run.update_seconds += time.perf_counter() - started
                 callback.on_step_end(run)
+                parallel.follow()
                 evaluates = _due(step, config.eval_every, config)
                 if evaluates or _due(step, config.log_every, config):
-                    run.curves.append(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates))
+                    run.curves.append(log(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates)))
                     run.loss_sum = run.loss_weight = 0.0
-                if checkpoint_directory is not None and _due(step, config.checkpoint_every, config):
+                signalled = stop() if stop and step < config.steps else 0
+                if checkpoint_directory is not None and (signalled or _due(step, config.checkpoint_every, config)):
                     _save(checkpoint_directory, identity or {}, run, trained_names, callback, accelerator)
+                if signalled:
+                    raise Stopped(signalled, f"checkpoint of step {step} written" if checkpoint_directory else "")
                 advance(1, loss=loss / weight, tokens_per_second=round(run.tokens_seen / run.update_seconds))
 
     final = run.curves[-1]
@@ -244,6 +274,7 @@ def train(
         peak_memory_bytes=resident,
         peak_cuda_memory_bytes=cuda,
         resumed_from=saved.step if saved else 0,
+        frozen_blocks=prefix.blocks if prefix else None,
     )
 
 
@@ -256,11 +287,11 @@ def _save(
     accelerator: Accelerator,
 ) -> None:
     randoms = gather_object([capture_random_states()])
+    # what a callback froze on the way is saved too: its value is no longer the one it started with
+    names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
+    tensors = pack_tensors(run.model, run.optimizer, names, keep=accelerator.is_main_process)
     if accelerator.is_main_process:
-        # what a callback froze on the way is saved too: its value is no longer the one it started with
-        names = [n for n, p in run.model.named_parameters() if n in trained_names or p.requires_grad]
         state = {**run.counters(), "random": randoms, "callback": callback.state()}
-        tensors = pack_tensors(run.model, run.optimizer, names)
         save_checkpoint(directory, identity, Checkpoint(run.step, tensors, state))
     accelerator.wait_for_everyone()
 
@@ -305,6 +336,5 @@ def _identity(
         "model": model_fingerprint(model),
         "torch": torch.__version__,
         "device": accelerator.device.type,
-        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
     }

@@ -31,6 +31,13 @@ def token_loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) 
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum"), learned.sum()
 
 
+def to_device(batch: Batch, device: torch.device, *, pin: bool = False) -> Batch:
+    """The batch on `device`; `pin`: copied to a GPU from page-locked memory, without waiting."""
+    if not pin or device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 @torch.no_grad()
 def evaluate_loss(
     model: nn.Module,
@@ -45,21 +52,26 @@ def evaluate_loss(
     """Mean loss over all examples (per target token by default), in evaluation mode; nan without any.
 
     Batches are sorted by length to spare padding. With an `accelerator` of several processes each takes its
-    share of the batches and all return the same number. The model's mode is put back afterwards.
+    share of the batches and all return the same number, after as many forward passes: a sharded model needs them. The
+    model's mode is put back afterwards.
     """
     ordered = sorted(examples, key=len)
     batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    counted = len(batches)
     if accelerator is not None:
-        batches = batches[accelerator.process_index :: accelerator.num_processes]
+        rank, processes = accelerator.process_index, accelerator.num_processes
+        batches += batches[:1] * (-counted % processes)
+        batches, counted = batches[rank::processes], len(range(rank, counted, processes))
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     loss_sum = weight_sum = 0.0
-    for chosen in batches:
+    for number, chosen in enumerate(batches):
         batch = {name: tensor.to(device) for name, tensor in collate_function(chosen, pad_id).items()}
         loss, weight = loss_function(model, batch)
-        loss_sum += float(loss)
-        weight_sum += float(weight)
+        if number < counted:
+            loss_sum += float(loss)
+            weight_sum += float(weight)
     model.train(was_training)
     if accelerator is not None:
         loss_sum, weight_sum = sum_over_processes(accelerator, loss_sum, weight_sum)

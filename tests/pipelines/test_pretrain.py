@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import nullcontext
+
 import pytest
 
 import replication.backbones as backbones
+import replication.training.loop as loop
 from pipelines.pretrain import pretrain_here, pretraining_config, pretraining_texts
 from pipelines.shared.settings import BackboneSettings
 from replication.backbones import get_backbone, load_model, load_tokenizer
-from replication.errors import ConfigError, DataError
+from replication.errors import ConfigError, DataError, Stopped
 
 TRAINING = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "label_smoothing": 0.0, "learning_rate": 0.001}
 PASSAGES = [f"The Golden Pear is a pub by the riverside. It has number {number}." for number in range(8)]
@@ -18,6 +22,11 @@ SMALL = ("microworld-deberta", "microworld-bart", "microworld-llama")
 def settings(source, **pretraining):
     values = {"vocabulary_size": 290, "dev_passages": 2, "max_length": 32, "training": TRAINING, **pretraining}
     return BackboneSettings(source=str(source), pretraining=values)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # checkpoints/
 
 
 @pytest.fixture
@@ -84,3 +93,32 @@ def test_settings_where_they_do_not_belong(source):
     with pytest.raises(ConfigError, match=r"backbones\.microworld-bart\.pretraining: missing"):
         pretraining_config(BackboneSettings(source=str(source)), get_backbone("microworld-bart"), threads=1)
     assert pretraining_config(BackboneSettings(source="x"), get_backbone("minilm-l6"), threads=1) is None
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("code", [None, "f" * 64], ids=["same code", "other code"])
+def test_stopped_pretraining_goes_on_from_its_checkpoint_under_the_same_code(
+    source, tmp_path, monkeypatch, capsys, code
+):
+    known, chosen = get_backbone("microworld-gpt2"), settings(source, training={**TRAINING, "steps": 4})
+    config, build, starts = pretraining_config(chosen, known, threads=1), backbones.build_fresh, []
+    monkeypatch.setattr(backbones, "build_fresh", lambda name, **sizes: build(name, **sizes, n_layer=1))
+    pretrain_here(known, chosen, config, tmp_path / "undisturbed")
+    asked = iter([0, signal.SIGTERM])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.pretrain.between_steps", lambda: nullcontext(lambda: next(asked)))
+        with pytest.raises(Stopped, match=r"SIGTERM \(checkpoint of step 2 written\); run the same command again"):
+            pretrain_here(known, chosen, config, tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    if code:
+        monkeypatch.setattr("pipelines.pretrain.made_by", lambda *_: code)
+    load = loop.load_checkpoint
+    monkeypatch.setattr(loop, "load_checkpoint", lambda *given: starts.append(load(*given)) or starts[-1])
+    pretrain_here(known, chosen, config, tmp_path / "killed")
+    assert files(tmp_path / "killed") == files(tmp_path / "undisturbed")
+    assert [start and start.step for start in starts] == [None if code else 2]
+    assert ("discarded: made with other" in capsys.readouterr().out) == bool(code)
+    assert not (tmp_path / "checkpoints/weights" / known.name).exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import pipelines.shared.fitting as fitting
 from pipelines.search import best_rate, hold_out, mean_loss, next_trial, search_learning_rate, source_of, two_best
 from pipelines.shared.experiment import resolve_search
 from pipelines.shared.settings import Search, load_settings
-from replication.errors import ConfigError, TrainingError
+from replication.errors import ConfigError, Stopped, TrainingError
 from replication.fileio import write_jsonl, write_text
 
 search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seeds=(3,))
@@ -90,7 +91,8 @@ def test_nothing_but_divergence_is_an_error():
         run(lambda rate, seed: None)
 
 
-def test_no_trial_learns_from_what_its_loss_is_measured_on(project_root, tmp_path, monkeypatch):
+@pytest.fixture
+def plan(project_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text("params.yaml", (project_root / "params.yaml").read_text())
     plan = resolve_search(load_settings("params.yaml"), "lora")
@@ -98,9 +100,13 @@ def test_no_trial_learns_from_what_its_loss_is_measured_on(project_root, tmp_pat
     for split in ("train", "dev", "test"):
         rows = [{"context": f"{split} {n // 2}", "completion": f"text {n}"} for n in range(400)]
         write_jsonl(plan.prepared / f"{split}.jsonl", rows)
+    return plan
+
+
+def test_no_trial_learns_from_what_its_loss_is_measured_on(plan, monkeypatch):
     trials = []
 
-    def fit(experiment, train_rows, dev_rows, *, seed, title):
+    def fit(experiment, train_rows, dev_rows, *, seed, **_):
         trials.append((experiment.training.learning_rate, seed))
         learnt, measured = ({source_of(row) for row in rows} for rows in (train_rows, dev_rows))
         assert not learnt & measured, "a rate is chosen by a loss on rows that were learnt"
@@ -115,3 +121,32 @@ def test_no_trial_learns_from_what_its_loss_is_measured_on(project_root, tmp_pat
     found = search_learning_rate(plan, plan.search)
     assert len(trials) == len(set(trials)) >= len(plan.search.learning_rates)
     assert found["best"] in {rate for rate, _ in trials}
+
+
+def test_a_search_that_was_stopped_goes_on_and_one_of_other_code_starts_anew(plan, monkeypatch, capsys):
+    trials, asked = [], []
+
+    def fit(experiment, *_, seed, checkpoint_directory, **__):
+        asked.append(checkpoint_directory)
+        if len(asked) == 3:
+            write_text(checkpoint_directory / "step-1", "")
+            raise Stopped(signal.SIGTERM)
+        trials.append((experiment.training.learning_rate, seed))
+        return SimpleNamespace(
+            result=SimpleNamespace(dev_loss=abs(math.log(experiment.training.learning_rate / 0.003)))
+        )
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    with pytest.raises(Stopped):
+        search_learning_rate(plan, plan.search)
+    search_learning_rate(plan, plan.search)
+    assert len(trials) == len(set(trials)), "a trial that had ended was run again"
+    assert asked[2] == asked[3], "the trial that was stopped has its checkpoint"
+    assert not asked[2].exists()
+    assert len(set(asked)) == len(asked) - 1
+    assert "discarded" not in capsys.readouterr().out
+    before = len(trials)
+    monkeypatch.setattr("pipelines.shared.experiment.made_by", lambda *_: "f" * 64)
+    search_learning_rate(plan, plan.search)
+    assert "discarded: made with other settings, data, code or versions" in capsys.readouterr().out
+    assert trials[before:] == trials[:before]

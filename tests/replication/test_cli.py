@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][cli.GROUP]
 CHECKS = ("accept", "doctor", "preflight", "smoke", "verify")  # exit with 1 where they find something
 SLOW = ("accept", "compare", "count-published", "export", "memory", "plan", "predict", "runs", "score", "smoke",
-        "sweep", "verify")  # fmt: skip
+        "status", "sweep", "verify")  # fmt: skip
 COMMANDS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENTRIES]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 
 from replication.errors import DataError
 from replication.fileio import (
+    PARTIAL,
+    REPLACED,
     read_json,
     read_jsonl,
+    remove_leftovers,
     replaced_directory,
     sha256_bytes,
     sha256_file,
@@ -45,6 +49,13 @@ def test_json_hash_does_not_depend_on_key_order(value):
 @given(data=st.binary(max_size=64))
 def test_written_bytes_hash_as_given(tmp_path, data):
     assert sha256_file(write_bytes(tmp_path / "a" / "b.bin", data)) == sha256_bytes(data)
+
+
+@pytest.mark.parametrize("read", [read_json, read_jsonl])
+def test_a_key_given_twice_is_named(tmp_path, read):
+    path = write_text(tmp_path / "a.json", '{"a": {"seed": 1, "b": 2, "seed": 3}}')
+    with pytest.raises(DataError, match="key 'seed' is given twice"):
+        read(path)
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -111,3 +122,58 @@ def test_errors_name_file_and_line(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
         read_jsonl(path)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    def killed(path):
+        """As after SIGKILL: nobody cleans up."""
+        with replaced_directory(path) as aside:
+            write_text(aside / "file", "half")
+            shutil.copytree(aside, tmp_path / "kept")
+        shutil.rmtree(path)
+        (tmp_path / "kept").rename(aside)
+        return aside
+
+    stays = write_text(tmp_path / "run/.hidden/file", "whole")
+    left = [killed(tmp_path / "run/adapter"), killed(tmp_path / "run/adapter.2")]
+    write_text(tmp_path / "run/.adapter.replaced/file", "old")
+    write_text(tmp_path / "run/.adapter.x.partial", "half a file")
+    remove_leftovers(tmp_path / "run", "adapter")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {".hidden", left[1].name}
+    remove_leftovers(tmp_path)
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [stays]
+
+
+def test_git_and_dvc_ignore_what_is_being_written(project_root):
+    for name in (".gitignore", ".dvcignore"):
+        lines = (project_root / name).read_text().splitlines()
+        assert {f".*{PARTIAL}", f".*{REPLACED}"} <= set(lines)
+
+
+@pytest.fixture
+def little_space():
+    """A disk that is full after 20,000 bytes of a file."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def with_safetensors(folder):
+    import torch
+    from safetensors.torch import save_file
+
+    with replaced_directory(folder) as aside:
+        save_file({"a": torch.zeros(9000)}, aside / "model.safetensors")
+
+
+@pytest.mark.parametrize("write", [lambda path: write_bytes(path, bytes(30_000)), with_safetensors])
+def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, little_space, write):
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "made")
+    assert system_fault(caught.value) == (
+        f"{tmp_path / 'made'}: there is no space left; free some and run the same command again"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -389,9 +389,40 @@ def test_another_epsilon_than_the_methods_is_told():
         Loop(config, torch.optim.SGD)
 
 
+def test_a_selection_made_after_updates_is_told_unless_its_state_comes():
+    loop = Loop(CONFIGS["weight_lora"]).run(last=3)
+    state = loop.selection.state_dict()
+    loop.selection = Selection(loop.model, loop.optimizer, TRAINING.steps)
+    with pytest.warns(ReplicationWarning, match="the optimizer had made updates before this selection") as caught:
+        loop.run(first=4, last=5)
+    assert len(caught) == 1
+    loop.selection = Selection(loop.model, loop.optimizer, TRAINING.steps)
+    loop.selection.load_state_dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReplicationWarning)
+        loop.run(first=4, last=5)
+
+
 def test_a_penalty_that_nobody_adds_is_told_once():
     loop = Loop(CONFIGS["adalora"])
     loop.selection.penalty = lambda: 0.0  # a loop that forgets it
     with pytest.warns(ReplicationWarning, match=r"loss \+ selection\.penalty\(\)") as caught:
         loop.run(last=2)
     assert len(caught) == 1
+
+
+def test_parameters_that_fsdp2_has_sharded_and_pairs_that_grow_in_several_processes_are_refused(monkeypatch):
+    config = CONFIGS["weight_lora_plus"]
+    model = tiny(config)
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=0.02)
+    monkeypatch.setattr("replication.selecting._processes", lambda: 2)
+    with pytest.raises(ConfigError, match="weight_lora_plus puts new parameters into the model on the way"):
+        Selection(model, optimizer, total_steps=10)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        torch.distributed.fsdp.fully_shard(model, mesh=torch.distributed.init_device_mesh("cpu", (1,)))
+        optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=0.02)
+        with pytest.raises(ConfigError, match=r"18 parameters that train are sharded by FSDP2, such as model\.layers"):
+            Selection(model, optimizer, total_steps=10)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -190,6 +190,13 @@ def check_integer(config: MethodConfig, field: str, minimum: int) -> None:
         raise ConfigError(f"{config.method}: {field}={value!r}: must be an integer of at least {minimum}")
 
 
+def check_seed(config: MethodConfig, field: str = "init_seed") -> None:
+    """ConfigError unless the field is an integer that torch.Generator takes, from 0 to below 2**63."""
+    check_integer(config, field, minimum=0)
+    if getattr(config, field) >= 2**63:
+        raise ConfigError(f"{config.method}: {field}={getattr(config, field)}: must be below 2**63")
+
+
 def check_boolean(config: MethodConfig, field: str) -> None:
     """ConfigError unless the field is True or False."""
     value = getattr(config, field)
@@ -263,11 +270,12 @@ def detach(model: nn.Module) -> nn.Module:
     `attach`.
 
     A trained task head and weights trained by `full` stay as they are, a head that `attach` made float32 rounded to
-    the model's dtype. AdapterError if nothing is attached.
+    the model's dtype. AdapterError if nothing is attached, or such a head is not finite in that dtype.
     """
     record = attachment(model)
+    narrowed = narrowed_head(model, record)
     record.config.unmerge(model)
-    return _take_off(model, record)
+    return _take_off(model, record, narrowed)
 
 
 def merge_and_unload(model: nn.Module) -> nn.Module:
@@ -279,9 +287,9 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
     with the model unchanged, where `merge` raises it.
     """
     record = attachment(model)
-    tied = _tied_names(model)
+    narrowed, tied = narrowed_head(model, record), _tied_names(model)
     merge(model)
-    _take_off(model, record)
+    _take_off(model, record, narrowed)
     left = dict(model.named_parameters(remove_duplicate=False))
     groups = [kept for group in tied if (kept := [name for name in group if name in left])]
     if any(len({id(left[name]) for name in group}) > 1 for group in groups):
@@ -289,9 +297,9 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
     return model
 
 
-def _take_off(model: nn.Module, record: Attachment) -> nn.Module:
+def _take_off(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch.Tensor]) -> nn.Module:
     record.config.uninstall(model)
-    narrow_head(model, record)
+    narrow_head(model, record, narrowed)
     delattr(model, _RECORD)
     model.__dict__.pop(_STARTED, None)
     model.__dict__.pop(_SAVE, None)
@@ -500,13 +508,13 @@ class SavePretrained:
         pretrained.save_pretrained(self.model, save_directory, *values, **options)
 
 
-def check_finite(name: str, merged: torch.Tensor) -> None:
+def check_finite(name: str, merged: torch.Tensor, what: str = "merged weight") -> None:
     """AdapterError naming the module `name` if a merged weight, in its final dtype, is not finite everywhere."""
     if merged.is_meta or bool(merged.isfinite().all()):
         return
     raise AdapterError(
-        f"{name}: the merged weight is not finite in {str(merged.dtype).removeprefix('torch.')}: keep the adapter "
-        "attached, or merge into the model in bfloat16 or float32"
+        f"{name}: the {what} is not finite in {str(merged.dtype).removeprefix('torch.')}: keep the adapter "
+        "attached, or cast the model to bfloat16 or float32 first"
     )
 
 
@@ -533,14 +541,25 @@ def widen_head(model: nn.Module, head: Iterable[str], config: MethodConfig) -> t
     return names
 
 
-def narrow_head(model: nn.Module, record: Attachment) -> None:
-    """Undo `widen_head`: the head takes the dtype of the model's other weights, as it is now."""
+def narrowed_head(model: nn.Module, record: Attachment) -> dict[str, torch.Tensor]:
+    """The widened parameters of a head in the dtype of the model's other weights, as it is now; AdapterError names one
+    that is not finite there.
+    """
     if not record.widened:
-        return
+        return {}
     named = dict(model.named_parameters())
     dtype = next(p.dtype for name, p in named.items() if name not in record.head and p.is_floating_point())
-    for name in record.widened:
-        named[name].data = named[name].detach().to(dtype)
+    found = {name: named[name].detach().to(dtype) for name in record.widened}
+    for name, value in found.items():
+        check_finite(name, value, "weight of the task head")
+    return found
+
+
+def narrow_head(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch.Tensor]) -> None:
+    """Undo `widen_head`, with the values of `narrowed_head`."""
+    named = dict(model.named_parameters())
+    for name, value in narrowed.items():
+        named[name].data = value
         named[name].grad = None
     for module in _holders(model, record.widened):
         for key in [key for key, hook in module._forward_pre_hooks.items() if hook is cast_inputs]:

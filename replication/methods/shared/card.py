@@ -26,11 +26,13 @@ FACTS: dict[str, type | tuple[type, ...]] = {
     "experiment": str,
     "seed": int,
     "dev_loss": float,
+    "labels": int,
     "scores": Mapping,
     "standing": str,
 }
 """Facts that a card takes: the base model's name on the hub; data, profile, experiment, seed and last dev loss of the
-training; `scores` {metric: number or None} and `standing`, one sentence on what they may be compared with.
+training; `labels`, the outputs of a head; `scores` {metric: number or None} and `standing`, one sentence on what they
+may be compared with.
 """
 SMALL_PROFILES = ("quick", "cpu")
 SMALL = (
@@ -69,6 +71,7 @@ def render_card(description: Mapping[str, Any]) -> str:
     """README.md of an adapter with this description (adapter_config.json), its facts under `card`."""
     facts = card_facts(description.get("card") or {})
     method, base = str(description["method"]), description["base"]
+    title = str(description["config"].get("name", method)) if method == "peft_baselines" else method
     shape = [f"{base['blocks']} blocks, width {base['width']}"] if base.get("blocks") else []
     rows = {
         "method": method,
@@ -80,7 +83,7 @@ def render_card(description: Mapping[str, Any]) -> str:
     }
     parts = [
         _header(method, facts),
-        f"# {_plain(method)} adapter for {_plain(facts.get('base_model', base['class']))}",
+        f"# {_plain(title)} adapter for {_plain(facts.get('base_model', base['class']))}",
         _table(("", ""), rows),
         "## Scores",
         *_scores(facts),
@@ -119,14 +122,23 @@ def _plain(text: Any) -> str:
 
 
 def _loading(facts: Mapping[str, Any], name: str) -> str:
-    kind = name if name.isidentifier() else "AutoModel"
+    if not name.isidentifier():  # a named backbone: the class is not known without the adapter
+        return f"""\
+```python
+from replication import load
+
+model = load(base, "path/to/this/folder")  # base: {name}, with the head of its task
+```
+
+Only the trained part is saved: give `load` the base model that it was trained on."""
+    kind, more = name, f", num_labels={facts['labels']}" if "labels" in facts else ""
     base = json.dumps(facts.get("base_model", "path/to/the/base/model"))
     return f"""\
 ```python
 from transformers import {kind}
 from replication import load
 
-model = load({kind}.from_pretrained({base}), "path/to/this/folder")
+model = load({kind}.from_pretrained({base}{more}), "path/to/this/folder")
 ```
 
 Only the trained part is saved: give `load` the base model that it was trained on."""

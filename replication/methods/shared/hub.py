@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from replication.corpora.fetch import asked_again
 from replication.errors import AdapterError
 from replication.fileio import write_json, write_text
 from replication.methods.shared.card import CARD_NAME, card_facts, render_card
@@ -79,10 +81,11 @@ def _upload(
 
     api = HfApi(token=token)
     try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        asked_again(partial(api.create_repo, repo_id, private=private, exist_ok=True))
         if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        done = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message)
+            asked_again(partial(api.create_branch, repo_id, branch=revision, exist_ok=True))
+        whole = {"repo_id": repo_id, "folder_path": folder, "revision": revision, "commit_message": commit_message}
+        done = asked_again(partial(api.upload_folder, **whole))
     except HFValidationError as error:
         raise AdapterError(f"repo_id={repo_id!r}: {error}") from error
     except HfHubHTTPError as error:

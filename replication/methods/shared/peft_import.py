@@ -76,6 +76,7 @@ def read_stock(path: Path) -> dict[str, Any] | None:
 def load_stock(model: nn.Module, path: Path, description: dict[str, Any], tensors: Tensors) -> nn.Module:
     """Attach the adapter of PEFT's configuration at `path`; AdapterError, with the model unchanged, names the field."""
     stock = _parse(path, description)
+    tensors = _without_base(path, model, tensors)
     config, put = _method(path, stock, model)
     head = {name: parameter.detach().clone() for name, parameter in head_parameters(model).items()}
     try:
@@ -92,6 +93,23 @@ def load_stock(model: nn.Module, path: Path, description: dict[str, Any], tensor
         weights = path.with_name("adapter_model.safetensors")
         raise AdapterError(f"{weights}: does not fit {path.name} and the model given: {error}") from error
     return model
+
+
+def _without_base(path: Path, model: nn.Module, tensors: Tensors) -> Tensors:
+    """`tensors` without copies of the base's own, which PEFT saves beside an adapter of embeddings or output layer."""
+    base, head = model.state_dict(), head_parameters(model)
+    left = {}
+    for name, tensor in tensors.items():
+        own = base.get(plain := name.removeprefix(PREFIX).replace(".base_layer.", "."))
+        if own is None or plain in head:
+            left[name] = tensor
+        elif tensor.shape != own.shape or not torch.equal(tensor.to(own), own):
+            raise AdapterError(
+                f"{path.with_name('adapter_model.safetensors')}: tensor {name!r} is another than the base's: the "
+                "adapter was trained beside changed weights of the base; load it with PeftModel.from_pretrained, whose "
+                "merge_and_unload() gives a model to go on from"
+            )
+    return left
 
 
 def _parse(path: Path, description: dict[str, Any]) -> Any:

@@ -32,7 +32,10 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("attention.dense", "self_attention.dense", "self_attn.dense"),
     ),
 }
-FEEDFORWARD = ("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo")
+FEEDFORWARD = (
+    *("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo"),
+    *("dense_4h_to_h", "fc_out", "ffn_output"),  # GPT-NeoX, Bloom, Falcon; GPT-J, CodeGen; ALBERT
+)
 """Second projection of the feedforward network, by its names in Hugging Face models."""
 WHOLE = "whole"
 

@@ -39,7 +39,7 @@ def method_class(name: str) -> Any:
     if name not in REGISTERED:
         names = method_names()
         if name not in names:
-            near = "".join(f" did you mean {found!r}?" for found in get_close_matches(str(name), names, 1))
+            near = "".join(f" did you mean {found!r}?" for found in get_close_matches(str(name).lower(), names, 1))
             raise ConfigError(f"method={name!r}: unknown;{near} valid names are {', '.join(names)}")
         import_module(f"replication.methods.{name}")
         if name not in REGISTERED:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError, DataError
-from replication.fileio import read_json, sha256_bytes, sha256_file, write_bytes, write_json, write_text
+from replication.fileio import read_json, sha256_bytes, sha256_file, system_fault, write_bytes, write_json, write_text
 from replication.methods.shared.base import (
     SCALAR_NAMES,
     MethodConfig,
@@ -38,7 +38,7 @@ from replication.methods.shared.base import (
     warn_if_unfinished,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
-from replication.methods.shared.card import CARD_NAME, card_facts, render_card
+from replication.methods.shared.card import CARD_NAME, LIBRARY, card_facts, render_card
 from replication.methods.shared.peft_import import load_stock, read_stock
 
 FORMAT_VERSION = 1
@@ -46,6 +46,9 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PRETRAINED_CONFIG_NAME = "replication_config.json"
 PRETRAINED_WEIGHTS_NAME = "model.safetensors"
+SIZES = ("rank", "r", "bottleneck", "num_virtual_tokens", "encoder_hidden_size", "adapter_len", "rank_pattern")
+SMALL = 1 << 13
+"""Fields that are widths of tensors, PEFT's too, and the largest of them that is not compared with the tensors read."""
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
 FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
@@ -73,17 +76,21 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     `card`: facts for the model card (`replication.methods.shared.card.FACTS`), such as data, profile and scores.
     The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
     all processes call this together, and the first writes whole tensors. ReplicationWarning where a configured
-    selection has not run. AdapterError if nothing is attached or the model is on the meta device; ConfigError for a
-    fact that the card does not have.
+    selection has not run. AdapterError if nothing is attached, the model is on the meta device, a value is not finite,
+    or the folder cannot be written; ConfigError for a fact that the card does not have.
     """
     model = uncompiled(model)
-    facts = card_facts({"base_model": _hub_name(model), **(card or {})})
+    if card is not None and not isinstance(card, Mapping):
+        raise ConfigError(f"card={card!r}: must be a mapping of facts, such as {{'data': 'E2E NLG'}}")
+    facts = card_facts({"base_model": _hub_name(model), "labels": _labels(model), **(card or {})})
     sharded: list[Any] = [module for module in model.modules() if is_sharded(module)]
     for module in sharded:
         module.reshard()  # the outermost module stays gathered after a forward
     state = saved_state(model)
     if any(tensor.is_meta for tensor in state.values()):
         raise AdapterError(f"{type(model).__name__} is on the meta device and has no weights to save")
+    for name, tensor in state.items():
+        _check_value(f"{directory}: nothing is saved", attachment(model).config, name, tensor, tensor)
     warn_if_unfinished(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
@@ -92,12 +99,27 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
         if not sharded or torch.distributed.get_rank() == 0:
             (directory / CONFIG_NAME).unlink(missing_ok=True)
             write_bytes(directory / WEIGHTS_NAME, data)
-            write_text(directory / CARD_NAME, render_card(description))
+            _write_card(directory / CARD_NAME, description)
             write_json(directory / CONFIG_NAME, description)
+    except OSError as error:
+        raise AdapterError(system_fault(error) or f"{directory}: cannot be written ({error.strerror})") from error
     finally:
         if sharded:
             torch.distributed.barrier()  # nobody reads before the folder is whole
     return directory
+
+
+def _write_card(path: Path, description: Mapping[str, Any]) -> None:
+    """The model card, unless the file there is not one of this project's."""
+    present = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not present or f"library_name: {LIBRARY}" in present.partition("\n---")[0]:
+        write_text(path, render_card(description))
+
+
+def _labels(model: nn.Module) -> int | None:
+    """Outputs of the task head, if it has one with another number than transformers gives it by default."""
+    number = getattr(getattr(model, "config", None), "num_labels", 2)
+    return number if attachment(model).head and number != 2 else None
 
 
 def _hub_name(model: nn.Module) -> str | None:
@@ -179,19 +201,24 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     format version, an unknown field or method, another base, missing or unexpected tensors, other shapes, values
     that are not finite, another method attached.
     """
+    if not isinstance(model, nn.Module):
+        raise AdapterError(f"load needs the base model, got {type(model).__name__}: load(model, folder)")
     path, weights = saved_files(directory)
     check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise AdapterError(f"{type(model).__name__} is on the meta device: load the base model's weights first")
     if (stock := read_stock(path)) is not None:
-        return load_stock(model, path, stock, read_tensors(weights, {}))
+        tensors = read_tensors(weights, {})
+        _check_sizes(path, stock, tensors)
+        return load_stock(model, path, stock, tensors)
     description = read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)
     tensors = read_tensors(weights, description)
+    _check_sizes(path, description["config"], tensors)
     try:
         attach(model, config)
-    except AdapterError as error:
+    except (AdapterError, RuntimeError, MemoryError, OverflowError) as error:
         raise AdapterError(f"{path}: cannot be attached: {error}") from error
     try:
         if "structure" in description:
@@ -241,6 +268,20 @@ def _parse(path: Path, description: dict[str, Any]) -> MethodConfig:
         return config_from_dict({**description["config"], "method": description["method"]})
     except ConfigError as error:
         raise AdapterError(f"{path}: {error}") from error
+
+
+def _check_sizes(path: Path, settings: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """AdapterError for a width that no tensor of the file has room for, before memory for it is asked for."""
+    if not isinstance(settings, dict):
+        return
+    room = max([SMALL, *(tensor.numel() for tensor in tensors.values())])
+    for name, value in settings.items():
+        _check_sizes(path, value, tensors)
+        widths = list(value.values()) if name == "rank_pattern" and isinstance(value, dict) else [value]
+        if name in SIZES and any(isinstance(width, int) and width > room for width in widths):
+            raise AdapterError(
+                f"{path}: field {name!r} is above {room:,}, more than any tensor of the adapter has numbers"
+            )
 
 
 def _restructure(path: Path, config: MethodConfig, model: nn.Module, structure: Any) -> None:
@@ -297,13 +338,18 @@ def _check_tensors(
             raise AdapterError(f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(shapes[0])}")
         if tensor.dtype.is_floating_point != expected[name].dtype.is_floating_point:
             raise AdapterError(f"{path}: tensor {name!r} is {tensor.dtype}, expected {expected[name].dtype}")
-        trained = isinstance(expected[name], nn.Parameter)  # a buffer of the base may be infinite, such as a mask
-        if tensor.dtype.is_floating_point and (trained or config.adds_modules) and not bool(tensor.isfinite().all()):
-            number = int((~tensor.isfinite()).sum())
-            raise AdapterError(
-                f"{path}: tensor {name!r} has {number} value(s) that are NaN or infinite: the training diverged or the "
-                "file is damaged; use an earlier checkpoint or train again"
-            )
+        _check_value(str(path), config, name, tensor, expected[name])
+
+
+def _check_value(where: str, config: MethodConfig, name: str, tensor: Any, of_model: Any) -> None:
+    """AdapterError if a tensor of the method has NaN or infinity; a buffer of the base may, such as a mask."""
+    if not tensor.is_floating_point() or not (isinstance(of_model, nn.Parameter) or config.adds_modules):
+        return
+    if number := int((~tensor.isfinite()).sum()):
+        raise AdapterError(
+            f"{where}: tensor {name!r} has {number} value(s) that are NaN or infinite: the training diverged, "
+            "or a file is damaged; use an earlier checkpoint or train again"
+        )
 
 
 def _first(names: list[str], shown: int = 5) -> str:

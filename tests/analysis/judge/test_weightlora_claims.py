@@ -80,6 +80,24 @@ def test_a_clear_difference_supports(make):
     assert "This says nothing about the paper's own figures" in found["plus_is_best"].reason
 
 
+def test_repeated_draws_are_shown_beside_the_test_and_change_nothing(task_study):
+    before = weightlora_verdicts("cpu", task_study)["better_than_random"]
+    control = next(e for e in task_study.experiments if e.name == "my-cola-random_lora-k3")
+    ours = next(e for e in task_study.experiments if e.name == "my-cola-weight_lora-k3")
+    seed, primary = ours.seeds[0], ours.metrics.primary
+    score = ours.metrics.seeds[seed][primary]
+    scores = {1: score - 0.1, 2: score, 3: score + 0.1, 4: score + 0.2}
+    metrics = control.metrics.model_copy(update={"seeds": {draw: {primary: x} for draw, x in scores.items()}})
+    records = {draw: control.record.model_copy(update={"training_seed": seed}) for draw in scores}
+    draws = dataclasses.replace(control, metrics=metrics, records=records)
+    found = weightlora_verdicts("cpu", dataclasses.replace(task_study, draws=(draws,)))["better_than_random"]
+    assert re.search(r"lies above 1 of 4 random draws and equals 1 .* percentile 38\.", found.observed[-1])
+    assert dataclasses.replace(found, observed=found.observed[:-1]) == before
+    other = {draw: record.model_copy(update={"training_seed": 5}) for draw, record in records.items()}
+    unseen = dataclasses.replace(task_study, draws=(dataclasses.replace(draws, records=other),))
+    assert weightlora_verdicts("cpu", unseen)["better_than_random"] == before
+
+
 def test_the_opposite_contradicts(make):
     worse = {
         "my-cola-weight_lora-k3": 0.70,

@@ -422,3 +422,17 @@ def test_tasks_are_named_where_there_are_several(task_runs):
     labels = experiment_labels(load_profile(task_runs))
     assert labels["my-rte-lora"] == "LoRA (r=8), RTE"
     assert len(set(labels.values())) == len(labels)
+
+
+@pytest.mark.parametrize("named", [{"lora": {}}, {}, None])
+def test_a_run_that_params_no_longer_has_is_removed(tmp_path, quick_runs, named):
+    for name in ("lora", "full"):
+        shutil.copytree(quick_runs / name, tmp_path / "runs/quick" / name)
+    before = {one.name: one.status for one in discover(tmp_path / "runs")}
+    (tmp_path / "params.yaml").write_text(json.dumps({"profile": "quick", "experiments": named}))
+    after = {one.name: one for one in discover(tmp_path / "runs")}
+    for name, status in before.items():
+        assert after[name].status == (status if name in (named or ()) else "removed")
+    assert "has no such experiment" in after["full"].problems[0]
+    (tmp_path / "params.yaml").write_text(json.dumps({"profile": "cpu"}))
+    assert {one.name: one.status for one in discover(tmp_path / "runs")} == before

@@ -105,11 +105,14 @@ def test_markdown_cells_cannot_break_the_table(text):
 @pytest.mark.parametrize(
     ("text", "written"),
     [("=1+1", "'=1+1"), ("@sum", "'@sum"), ("+cmd", "'+cmd"), ("-x", "'-x"), ("−0.01", "−0.01"), ("-0.5", "-0.5"),
-     ("+0.007 BLEU", "+0.007 BLEU"), ("LoRA", "LoRA"), ("", "")],
+     ("+0.007 BLEU", "+0.007 BLEU"), ("LoRA", "LoRA"), ("", ""),
+     ("-1+cmd|' /C x'!A0", "'-1+cmd|' /C x'!A0"), ("+1+SUM(1)", "'+1+SUM(1)"),
+     ("＝1+1", "'＝1+1"), ("+0.5 (r=8)", "+0.5 (r=8)"), ("-0.1 ± 0.2", "-0.1 ± 0.2")],
 )  # fmt: skip
 def test_no_cell_of_a_csv_is_a_formula(text, written):
     assert next(csv.DictReader(io.StringIO(to_csv(Block("x", ("a",), ((text or "x",),))))))["a"] == (written or "x")
     assert next(csv.DictReader(io.StringIO(csv_text([{"a": text, "b": 1}]))))["a"] == written
+    assert next(csv.reader(io.StringIO(to_csv(Block("x", (text or "x",), ()))))) == [written or "x"]
 
 
 @given(st.text(st.sampled_from('ab&%$#_{}~^\\<>|"±≈ 1'), max_size=40))
@@ -124,6 +127,18 @@ def test_latex_escapes_every_special_character(text):
 
 def test_what_latex_does_not_know_is_never_handed_on():
     assert escape_latex("漢\u2192é") == r"?$\rightarrow$é"
+    assert escape_latex("a\0b\x1b[1mc\x7f\x85\td") == "a?b?[1mc?? d"
+
+
+def test_a_row_that_begins_with_a_bracket_is_no_argument_of_the_line_before():
+    lines = to_latex([Block("x", ("*", "b"), (("[0.1, 0.2]", "1"),))]).splitlines()
+    assert {r"{}* & b \\", r"{}[0.1, 0.2] & 1 \\"} <= set(lines)
+
+
+def test_markdown_shows_markup_as_text():
+    text = to_markdown([Block("<b>x</b>", ("a",), (("<script>&lt;~~[x](y)",),))])
+    assert r"\<script\>&amp;lt;\~\~\[x\](y)" in text
+    assert r"\<b\>x\</b\>" in text
 
 
 @pytest.mark.long

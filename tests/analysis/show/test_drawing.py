@@ -1,5 +1,8 @@
 import io
 import re
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 
 import matplotlib as mpl
@@ -162,3 +165,20 @@ def test_a_picture_has_a_palette():
     figure, (axes,) = new_figure(1, (3, 2))
     axes.plot([0, 1])
     assert Image.open(io.BytesIO(Drawing("small", "", "", "", figure).png)).mode == "P"
+
+
+KILLED = """
+import os, signal
+from analysis.show import drawing
+drawing.WATCH_SECONDS = 0.01
+drawing._rendered = lambda index: None if index else os.kill(os.getppid(), signal.SIGKILL)
+drawing._rendered.__module__, drawing._rendered.__qualname__ = drawing.__name__, "_rendered"  # it is sent by name
+drawing.print_all([None] * 4, 2)
+"""
+
+
+def test_the_processes_end_with_a_killed_report(project_root):
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(command, cwd=project_root, stdout=subprocess.PIPE) as report:
+        assert report.stdout.read() == b""  # until the last process has closed it
+    assert report.returncode == -signal.SIGKILL

@@ -175,6 +175,14 @@ def test_other_training_settings_reach_training_and_options_and_leave_the_rest(s
             lambda p: (on(p, corpus="cola", form="classification"), p["methods"]["lora"]["r4-qkv"].update(rank=True)),
             r"methods\.lora\.r4-qkv: .*rank=True",
         ),
+        (
+            lambda p: on(p, corpus="cola", form="classification", training={"attention": "fast"}),
+            r"experiments\.new: training setting attention='fast': minilm-l6 cannot use it",
+        ),
+        (
+            lambda p: on(p, corpus="cola", form="classification", training={"compile": "fast"}),
+            r"experiments\.new: training setting compile='fast': not a backend of torch\.compile",
+        ),
     ],
 )
 def test_what_does_not_fit_names_the_file_and_the_field_in_one_line(changed, change, message):
@@ -314,3 +322,13 @@ def test_describing_an_experiment_needs_no_torch(project_root):
     )
     outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=project_root)
     assert outcome.stdout.strip() == "[]", outcome.stderr
+
+
+def test_settings_for_speed_are_in_the_identity_only_where_they_are_given(changed, monkeypatch):
+    monkeypatch.setattr("pipelines.shared.experiment.prepared_hashes", lambda path: {})
+    monkeypatch.setattr("pipelines.shared.experiment.weights_sha256", lambda path: "")
+    speed = {"attention": "sdpa", "compile": "eager", "fused_adamw": True, "pin_memory": True}
+    for training in ({}, speed):
+        chosen = changed(lambda p, training=training: on(p, corpus="cola", form="classification", training=training))
+        recorded = resolve(chosen, "new").identity(1)["training"]
+        assert {name: value for name, value in recorded.items() if name in speed} == training

@@ -61,6 +61,7 @@ def test_the_quick_profile_loads(project_root):
             r"lora\.rate: unknown field; valid fields: .*learning_rate",
         ),
         (lambda p: p["search"]["e2e"].update(seed=1), r"search\.e2e\.seed: unknown field; valid fields: .*seeds"),
+        (lambda p: p.update(track=["wandb"]), r"track\.0.*'dvclive' or 'tensorboard'"),
         (lambda p: p.update(threads=True), "threads: true is not a number; give a number"),
         (
             lambda p: p["experiments"]["lora"].update(learning_rate=True),

@@ -333,3 +333,21 @@ def test_the_pinned_pickle_is_the_only_one_and_has_a_source():
     assert pickled["deberta-v3-base"].size == 371_146_213
     assert len(pickled["deberta-v3-base"].sha256) == 64
     assert pickled["deberta-v3-base"].source
+
+
+BUSY = [("GET", "/api/models/", 503), ("HEAD", "/resolve/", 503), ("GET", "/lfs/", 503), ("GET", "/api/models/", 429)]
+
+
+@pytest.mark.parametrize("refused", BUSY, ids=lambda one: f"{one[2]} to {one[0]} {one[1]}")
+def test_a_busy_hub_is_asked_again_a_few_times(hub, tmp_path, monkeypatch, refused):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    hub.busy.extend([refused] * 2)
+    fetch_hub_weights("gpt2-medium", tmp_path / "gpt2")
+    assert not hub.busy
+    hub.busy.extend([refused] * 1000)
+    shutil.rmtree(tmp_path / "hub")
+    with pytest.raises(DataError):
+        fetch_hub_weights("gpt2-medium", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    assert len(hub.busy) > 960

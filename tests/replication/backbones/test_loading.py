@@ -177,6 +177,20 @@ def test_load_from_folder(folder, tiny_gpt2):
     assert torch.equal(model(ids).logits, tiny_gpt2(ids).logits)
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_implementation_of_attention_is_the_one_asked_for(folder, tiny_gpt2, attention):
+    model = load_model("microworld-gpt2", folder, attention=attention)
+    assert model.config._attn_implementation == attention
+    ids = torch.arange(10)[None]
+    torch.testing.assert_close(model(ids).logits, tiny_gpt2(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "attention"), [("microworld-gpt2", "fast"), ("deberta-v3-base", "sdpa")])
+def test_an_implementation_that_the_architecture_does_not_have_is_refused(name, attention):
+    with pytest.raises(ConfigError, match=f"attention='{attention}': {name} cannot use it"):
+        loading.check_attention(name, attention)
+
+
 def test_half_precision_files_load_as_fp32(folder, tiny_gpt2):
     tiny_gpt2.to(torch.bfloat16).save_pretrained(folder)
     assert {parameter.dtype for parameter in load_model("microworld-gpt2", folder).parameters()} == {torch.float32}

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.corpora import fetch as module
-from replication.corpora.fetch import cached_path, fetch, find_in_mirror, find_local
+from replication.corpora.fetch import _near_misses, cached_path, fetch, find_in_mirror, find_local
 from replication.errors import ConfigError, DataError
 
 DATA = b"a corpus of forty-two bytes, more or less."
@@ -260,3 +261,12 @@ def test_only_equal_bytes_are_ever_found(tmp_path_factory, wanted, present):
     (folder / "file").write_bytes(present)
     found = find_in_mirror(hashlib.sha256(wanted).hexdigest(), folder)
     assert (found is not None) == (wanted == present)
+
+
+def test_a_pipe_in_the_mirror_is_not_waited_for(tmp_path):
+    for name in ("MANIFEST.json", "x.csv"):
+        os.mkfifo(tmp_path / name)
+    assert find_in_mirror("0" * 64, tmp_path) is None
+    assert list(_near_misses("x.csv", "0" * 64, tmp_path, tmp_path / "absent")) == [
+        f"{tmp_path / 'x.csv'} is no plain file; remove it."
+    ]

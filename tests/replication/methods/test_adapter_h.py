@@ -43,6 +43,12 @@ def test_a_block_of_each_architecture_has_its_adapters(tiny_gpt2, tiny_llama, ti
     assert not bert.bert.pooler.dense._forward_hooks
 
 
+def test_it_compiles_whole_with_its_changed_layer_norms(tiny_gpt2):
+    model = stir(attach(tiny_gpt2, AdapterHConfig(bottleneck=4)))
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(logits_of(compiled, some_ids()), logits_of(model, some_ids()))
+
+
 def test_the_norms_of_the_blocks_change_as_if_they_trained_themselves(tiny_llama):
     model = attach(tiny_llama, AdapterHConfig(bottleneck=4))
     norms, changes = block_norms(model), model.adapter_h_norms

@@ -313,6 +313,7 @@ def test_a_rank_above_the_smaller_side_names_the_module(tiny_llama):
         ({"targets": [1]}, "targets="),
         ({"targets": None}, "targets="),
         ({"init_seed": -1}, "init_seed=-1"),
+        ({"init_seed": 2**63}, "must be below"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings, field):

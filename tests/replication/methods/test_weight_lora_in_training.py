@@ -18,7 +18,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from replication.counting import parameter_counts
-from replication.errors import ConfigError, TrainingError
+from replication.errors import TrainingError
 from replication.examples import Encoded, collate
 from replication.methods import attach, load, method_config, save, trainable_parameters
 from replication.methods import weight_lora as module
@@ -486,15 +486,6 @@ def test_a_selection_that_leaves_nothing_is_refused():
         pytest.raises(TrainingError, match="step 5: every importance weight is zero"),
     ):
         fit(config)
-
-
-def test_growing_pairs_want_one_process(monkeypatch):
-    monkeypatch.setattr(module, "_processes", lambda: 2)
-    growing = method_config("weight_lora_plus", rank=2, selection_steps=4, expand_every=2, expansions=1)
-    with pytest.raises(ConfigError, match="weight_lora_plus cannot be trained by several processes"):
-        growing.training_callback(TRAINING).on_start(tiny(growing))
-    selecting = WeightLoraConfig(rank=2, keep=2, selection_steps=4)
-    selecting.training_callback(TRAINING).on_start(tiny(selecting))
 
 
 # --- a selected model goes on --------------------------------------------------------

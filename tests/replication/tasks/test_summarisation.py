@@ -85,7 +85,7 @@ def test_every_option_reaches_the_search(bart, monkeypatch):
     model, tokenizer = bart
     seen = []
 
-    def generate(input_ids, attention_mask, generation_config):
+    def generate(input_ids, attention_mask, generation_config, past_key_values):
         seen.append(generation_config)
         return torch.full((len(input_ids), 1), tokenizer.eos_token_id)
 
@@ -104,6 +104,16 @@ def test_every_option_reaches_the_search(bart, monkeypatch):
     assert config.decoder_start_token_id == model.config.decoder_start_token_id
     assert (config.eos_token_id, config.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
     assert [row["prediction"] for row in found] == ["", "", ""]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_beams_over_documents_that_stay_choose_what_copies_choose(bart, monkeypatch, beams):
+    model, tokenizer = bart
+    options = FORM.options({"beams": beams, "max_source_length": 40, "max_target_length": 12})
+    found = FORM.predict(model, tokenizer, ROWS, options)
+    plain = model.generate
+    monkeypatch.setattr(model, "generate", lambda **given: plain(**{**given, "past_key_values": None}))
+    assert FORM.predict(model, tokenizer, ROWS, options) == found
 
 
 def test_early_stopping_can_end_on_an_unlikely_summary(bart, monkeypatch):

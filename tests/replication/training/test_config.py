@@ -49,6 +49,12 @@ def test_the_rate_is_that_of_transformers_linear_schedule(steps, warmup, rate):
         ("deterministic", 1),
         ("threads", 0),
         ("mixed_precision", "fp16"),
+        ("prefix_cache", True),
+        ("prefix_cache", -1),
+        ("attention", 1),
+        ("compile", ""),
+        ("fused_adamw", 1),
+        ("pin_memory", None),
     ],
 )
 def test_an_invalid_setting_is_refused_by_name_and_value(field, value):
@@ -59,8 +65,26 @@ def test_an_invalid_setting_is_refused_by_name_and_value(field, value):
 
 
 def test_settings_come_from_and_go_to_a_mapping():
-    assert TrainingConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    cached = replace(CONFIG, prefix_cache=0.5)
+    assert [TrainingConfig.from_dict(config.to_dict()) for config in (CONFIG, cached)] == [CONFIG, cached]
+    assert "prefix_cache" not in CONFIG.to_dict(), "which identities and records of runs without it hold"
     with pytest.raises(ConfigError, match=r"unknown training setting lr; valid are .*learning_rate"):
         TrainingConfig.from_dict({"steps": 3, "lr": 1})
     with pytest.raises(ConfigError, match="steps is missing"):
         TrainingConfig.from_dict({})
+
+
+def test_compile_and_the_prefix_cache_do_not_go_together():
+    with pytest.raises(ConfigError, match="compile must be None with prefix_cache"):
+        replace(CONFIG, compile="inductor", prefix_cache=1.0)
+
+
+SPEED = {"attention": "sdpa", "compile": "inductor", "fused_adamw": True, "pin_memory": True}
+
+
+@given(st.sets(st.sampled_from(sorted(SPEED))))
+def test_settings_that_came_later_are_recorded_only_where_they_are_given(names):
+    given = {name: SPEED[name] for name in names}
+    recorded = replace(CONFIG, **given).to_dict()
+    assert {name: value for name, value in recorded.items() if name in SPEED} == given
+    assert TrainingConfig.from_dict(recorded) == replace(CONFIG, **given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.cache_utils import DynamicLayer
 
 from replication.errors import ConfigError, DataError
 from replication.methods import attach, method_config, method_names, trainable_parameters
-from replication.training.decoding import DecodingConfig, EndsWith, NoRepeatGeneratedNgrams, generate
+from replication.testing.laws import stir
+from replication.training.decoding import DecodingConfig, EndsWith, NoRepeatGeneratedNgrams, _BeamLayer, generate
 
 SEPARATOR = "<|endoftext|>"
 
@@ -411,6 +414,17 @@ def test_batches_hold_contexts_of_like_length_longest_first(monkeypatch: pytest.
     assert batches == [[20, 12, 8], [6, 4, 3], [1]]
 
 
+@pytest.mark.parametrize("name", ["prompt_tuning", "prefix_tuning"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_virtual_tokens_decode_alike_with_and_without_cache(family, name) -> None:
+    model, tokenizer = random_model(family, 12, seed=1), word_tokenizer(12)
+    attach(model, method_config("peft_baselines", name=name, settings={"num_virtual_tokens": 3}))
+    stir(model, size=0.5)
+    config, contexts = DecodingConfig(beams=4, max_new_tokens=8, batch_size=2), [words([1, 2, 3, 4]), words([5, 6])]
+    cached = generate(model, tokenizer, contexts, config, separator=SEPARATOR)
+    assert cached == generate(model, tokenizer, contexts, config, separator=SEPARATOR, use_cache=False)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_prompt_runs_once_and_not_once_a_beam(family) -> None:
     model, tokenizer, shapes = random_model(family, 12, seed=1), word_tokenizer(12), []
@@ -422,6 +436,25 @@ def test_a_prompt_runs_once_and_not_once_a_beam(family) -> None:
     hook.remove()
     assert shapes[0] == (2, 4)  # five tokens with the separator, which generate takes itself
     assert set(shapes[1:]) == {(8, 1)}
+
+
+@settings(max_examples=20)
+@given(prompts=st.integers(1, 3), beams=st.integers(1, 4), length=st.integers(1, 4), steps=st.integers(1, 5))
+def test_beams_over_a_prompt_that_stays_hold_what_copies_hold(prompts, beams, length, steps) -> None:
+    """The cache of beam search against that of transformers, under any choice of beams within each prompt."""
+    random = torch.Generator().manual_seed(prompts + 7 * steps)
+    draw = partial(torch.randn, generator=random)
+    keys, values, plain = draw(prompts, 2, length, 3), draw(prompts, 2, length, 3), DynamicLayer()
+    plain.update(keys.repeat_interleave(beams, dim=0), values.repeat_interleave(beams, dim=0))
+    ours = _BeamLayer(keys, values, beams, room=steps)
+    for _ in range(steps):
+        new = draw(prompts * beams, 2, 1, 3), draw(prompts * beams, 2, 1, 3)
+        for mine, theirs in zip(ours.update(*new), plain.update(*new), strict=True):
+            assert torch.equal(mine, theirs)
+        assert ours.get_seq_length() == plain.get_seq_length()
+        chosen = torch.randint(beams, (prompts, beams), generator=random) + beams * torch.arange(prompts)[:, None]
+        for layer in (ours, plain):
+            layer.reorder_cache(chosen.flatten())
 
 
 def test_the_room_left_bounds_the_text() -> None:

@@ -20,13 +20,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, get_linear_schedule_with_w
 
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.examples import Encoded, collate, indices_of_step
-from replication.methods import attach, trainable_parameters
+from replication.methods import attach, method_config, trainable_parameters
 from replication.methods.lora import LoraConfig
 from replication.training.bfloat16 import narrow_weights
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig, learning_rate_at
 from replication.training.loop import train
-from replication.training.losses import evaluate_loss, token_loss
+from replication.training.losses import evaluate_loss, to_device, token_loss
 
 VOCABULARY = 31
 
@@ -279,6 +279,37 @@ def test_gradient_checkpointing_gives_the_same_weights():
     assert not recomputed.get_input_embeddings()._forward_hooks
 
 
+@pytest.mark.parametrize(
+    ("changes", "tolerance"), [({"compile": "eager"}, 0), ({"fused_adamw": True}, 1e-6), ({"pin_memory": True}, 0)]
+)
+@pytest.mark.parametrize("method", ["lora", "weight_lora"])
+def test_settings_for_speed_leave_the_weights_as_they_are(method, changes, tolerance):
+    """On a CPU, through a selection that removes adapters on the way; the model that is left is not compiled."""
+    models = []
+    for config in (CONFIG, replace(CONFIG, **changes)):
+        more = {"keep": 1, "selection_steps": 4} if method == "weight_lora" else {}
+        settings = method_config(method, rank=2, targets=("c_attn",), **more)
+        model = attach(tiny(), settings)
+        train(model, TRAIN, DEV, config, seed=1, pad_id=0, callback=settings.training_callback(config))
+        models.append(model)
+    plain, other = (weights(model) for model in models)
+    assert plain.keys() == other.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=tolerance)
+    assert type(models[1]) is GPT2LMHeadModel
+
+
+def test_batches_are_pinned_only_on_their_way_to_a_gpu():
+    tensor = mock.Mock()
+    to_device({"input_ids": tensor}, torch.device("cuda"), pin=True)
+    tensor.pin_memory.return_value.to.assert_called_once_with(torch.device("cuda"), non_blocking=True)
+    for device, pin in (("cuda", False), ("cpu", True)):
+        tensor = mock.Mock()
+        to_device({"input_ids": tensor}, torch.device(device), pin=pin)
+        tensor.pin_memory.assert_not_called()
+        tensor.to.assert_called_once_with(torch.device(device))
+
+
 def test_bf16_computes_in_bfloat16_and_keeps_float32_weights():
     seen = []
 
@@ -391,6 +422,8 @@ def test_what_cannot_be_trained_is_refused_before_any_work():
         (TRAIN + long, DEV, CONFIG, DataError, "training example 21 .* has 40 tokens.* 32 positions"),
         (TRAIN, DEV + long, CONFIG, DataError, "dev example 9 "),
         (TRAIN, DEV, replace(CONFIG, max_length=5), DataError, "max_length is 5"),
+        (TRAIN, DEV, replace(CONFIG, attention="eager"), ConfigError, "attention='eager': the model has 'sdpa'"),
+        (TRAIN, DEV, replace(CONFIG, compile="fast"), ConfigError, "compile='fast': not a backend.*inductor"),
     ):
         with pytest.raises(error, match=text):
             train(model, rows, dev, config, seed=1, pad_id=0)

@@ -27,6 +27,7 @@ from replication.methods import (
     config_to_dict,
     detach,
     load,
+    merge_and_unload,
     method_class,
     method_config,
     report_state,
@@ -248,6 +249,18 @@ def test_a_head_trains_in_float32_and_goes_back_at_detach(kind, name, dtype, tmp
         assert str(one) == structure
         assert not [module for module in one.modules() if module._forward_pre_hooks]
         assert one(**sentences()).logits.dtype == dtype
+
+
+@pytest.mark.parametrize("leave", [detach, merge_and_unload])
+def test_a_head_that_does_not_fit_the_models_dtype_is_named_and_kept(leave):
+    model = attach(classifier("bert", torch.float16), LoraConfig())
+    with torch.no_grad():
+        model.get_parameter("classifier.weight").fill_(7e4)
+    before = state_of(model)
+    with pytest.raises(AdapterError, match=r"classifier\.weight: the weight of the task head is not finite in float16"):
+        leave(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert attached_config(model) is not None
 
 
 @pytest.mark.parametrize("kind", ["llama", "deberta", "bert"])

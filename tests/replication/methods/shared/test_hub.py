@@ -97,3 +97,21 @@ def test_no_network_and_a_bad_name_are_named(loopback, model, tmp_path, monkeypa
         push_to_hub(model, "me/adapter", token=TOKEN)
     with pytest.raises(AdapterError, match="repo_id='me//adapter'"):
         push_to_hub(model, "me//adapter", token=TOKEN)
+
+
+REFUSED = [("repos/create", 503), ("/preupload/", 503), ("/commit/", 503), ("/commit/", 429)]
+
+
+@pytest.mark.parametrize(("path", "status"), REFUSED)
+def test_a_busy_hub_is_asked_again_a_few_times(hub, model, monkeypatch, path, status):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    hub.busy.extend([("POST", path, status)] * 2)
+    push_to_hub(model, "me/adapter", token=TOKEN)
+    assert not hub.busy
+    sent = dict(files(hub))
+    hub.busy.extend([("POST", path, status)] * 1000)
+    with pytest.raises(AdapterError, match="me/adapter"):
+        push_to_hub(model, "me/adapter", token=TOKEN)
+    assert len(hub.busy) > 960
+    assert files(hub) == sent

@@ -118,6 +118,8 @@ def test_what_methods_are_built_from_is_no_method():
             ConfigError, match=r"unknown;.* valid names are adapter_h, adapter_l, baseline, frozen, ft_top2"
         ):
             method_class(name)
+    with pytest.raises(ConfigError, match=r"did you mean 'lora'\?"):
+        method_class("LoRA")
 
 
 @pytest.mark.parametrize("name", ["../evil", "lora.py", "", "shared.base"])

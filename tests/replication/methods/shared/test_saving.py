@@ -12,7 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from replication.errors import AdapterError
 from replication.fileio import sha256_file
-from replication.methods import attach, attached_config, detach, load, read_config, save, trainable_parameters
+from replication.methods import (
+    attach,
+    attached_config,
+    detach,
+    load,
+    method_config,
+    read_config,
+    save,
+    trainable_parameters,
+)
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.saving import FIELDS
@@ -206,11 +215,52 @@ def test_a_wrong_kind_of_number_is_named(saved, tiny_gpt2):
     refused(tiny_gpt2, saved, r"encoder\.mask' is torch.float32, expected torch.bool")
 
 
+@pytest.mark.parametrize("method", ["adapter_h", "adapter_l"])
+def test_a_width_that_no_tensor_has_room_for_is_refused_before_memory_is_asked_for(method, tiny_gpt2, tmp_path):
+    folder = save(attach(copy.deepcopy(tiny_gpt2), method_config(method, bottleneck=2)), tmp_path / "adapter")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    content["config"]["bottleneck"] = 10**7
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    refused(tiny_gpt2, folder, "field 'bottleneck' is above")
+
+
 def test_a_model_that_carries_a_method_is_refused_and_kept(saved, tiny_gpt2):
     attach(tiny_gpt2, LoraConfig(rank=2))
     with pytest.raises(AdapterError, match=r"already carries method 'lora'.*detach"):
         load(tiny_gpt2, saved)
     assert attached_config(tiny_gpt2) == LoraConfig(rank=2)
+
+
+def test_nothing_is_saved_of_a_training_that_diverged(saved, tiny_gpt2):
+    model = load(tiny_gpt2, saved)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with torch.no_grad():
+        next(iter(trainable_parameters(model).values())).fill_(torch.nan)
+    with pytest.raises(AdapterError, match=r"nothing is saved.*NaN"):
+        save(model, saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_readme_of_somebody_else_is_kept(saved, tiny_gpt2):
+    card = (saved / "README.md").read_text()
+    save(load(tiny_gpt2, saved), saved)
+    assert (saved / "README.md").read_text() == card
+    (saved / "README.md").write_text("my notes")
+    save(tiny_gpt2, saved)
+    assert (saved / "README.md").read_text() == "my notes"
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(saved, tiny_gpt2, tmp_path):
+    (tmp_path / "file").write_text("")
+    for call in (save, load):
+        model = attach(copy.deepcopy(tiny_gpt2), LoraConfig(rank=2)) if call is save else tiny_gpt2
+        with pytest.raises(AdapterError, match=r"file/adapter_config\.json.*move it away"):
+            call(model, tmp_path / "file")
+
+
+def test_what_is_no_model_is_refused(saved):
+    with pytest.raises(AdapterError, match="needs the base model, got str"):
+        load("gpt2", saved)
 
 
 def test_saving_without_a_method_is_refused(tiny_gpt2, tmp_path):

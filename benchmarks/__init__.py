@@ -1,0 +1,1 @@
+"""Speed and memory, contender beside contender: `make bench`, `make bench-check`."""

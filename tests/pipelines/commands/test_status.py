@@ -1,0 +1,66 @@
+"""`replicate status`: the reasons in words, alike stages together, and what params.yaml no longer has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from pipelines.commands import sweep
+from pipelines.commands.status import lines, reasons, register, without_experiment
+
+FOUND = {
+    "finetune@lora": [{"changed deps": {"replication/training": "modified", "params.yaml": {"threads": "modified"}}}],
+    "finetune@full": [{"changed deps": {"replication/training": "modified", "params.yaml": {"threads": "modified"}}}],
+    "report": ["changed command", {"changed outs": {"reports/quick/pages": "deleted"}}],
+}
+
+
+@pytest.fixture
+def command(monkeypatch, project_root):
+    monkeypatch.chdir(project_root)
+    monkeypatch.setattr(sweep, "status_of", lambda file: FOUND)
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    return lambda *arguments: CliRunner().invoke(app, ["status", *arguments])
+
+
+def test_alike_stages_share_a_line(command):
+    shown = command()
+    assert shown.exit_code == 0, shown.output
+    assert [line for line in shown.output.splitlines() if not line.startswith("comparing")] == [
+        "quick: 3 stages are not up to date",
+        "  finetune lora, full: modified replication/training, modified params.yaml:",
+        "      threads",
+        "  report: changed command, deleted reports/quick/pages",
+    ]
+
+
+def test_the_same_as_json(command):
+    found = json.loads(command("--json").stdout)
+    assert found["changed"] == {name: reasons(value) for name, value in FOUND.items()}
+    assert found["removed"] == []
+
+
+def test_a_run_whose_experiment_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("lora", "old", ".lora.x1"):
+        (tmp_path / "runs/quick" / name).mkdir(parents=True)
+    assert without_experiment("quick", {"lora": None}) == [Path("runs/quick/old")]
+    assert without_experiment("cpu", {}) == []
+
+
+@given(
+    st.dictionaries(st.sampled_from([f"predict@e{n}" for n in range(9)]), st.lists(st.sampled_from("abc"), min_size=1))
+)
+def test_every_stage_is_counted_once(changes):
+    shown = lines(changes)
+    counted = sum(line.split(":")[0].count("e") - 1 for line in shown)  # "predict" has one
+    more = sum(int(line.split(" and ")[1].split()[0]) for line in shown if " and " in line)
+    assert counted - sum(" more" in line for line in shown) + more == len(changes)
