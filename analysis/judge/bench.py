@@ -121,7 +121,8 @@ class Judged:
 
     `outcome` says what a count came to (`holds`), for the verdict "counted"; `waiting` what is still to run;
     `published_value` the published effect on the scale of the measured one. For one line of a table: `unit` follows the
-    measured number, and `brief` is what the reader must know beside the verdict.
+    measured number, and `brief` is what the reader must know beside the verdict. `draws`: where a score lies among
+    repeated random choices, which enters no test.
     """
 
     claim: Claim
@@ -138,6 +139,7 @@ class Judged:
     waiting: str = ""
     unit: str = ""
     brief: str = ""
+    draws: tuple[str, ...] = ()
 
     @property
     def tested(self) -> tuple[Case, ...]:
@@ -187,6 +189,7 @@ class Judged:
             "headline": None if headline is None else headline.to_dict(),
             "cases": [case.to_dict() for case in self.cases],
             "observed": list(self.observed),
+            "draws": list(self.draws),
             "counted": list(self.counted),
             "runs": list(self.runs),
         }

@@ -135,5 +135,5 @@ def verdict_list(verdicts: Sequence[Judged], *, brief: bool = False) -> str:
         lines.append(
             f"- **Claim {judged.claim.number}: {judged.verdict_shown}.** {judged.claim.text} {judged.reason}\n"
         )
-        lines += [f"  - {line}\n" for line in judged.observed if line not in left_out]
+        lines += [f"  - {line}\n" for line in (*judged.observed, *judged.draws) if line not in left_out]
     return "".join(lines)

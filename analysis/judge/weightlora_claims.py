@@ -69,8 +69,7 @@ def better_than_random(bench: Bench, claim: Claim) -> Judged:
         for setting, control, ours in _pairs(bench, "random_lora", "weight_lora")
         if keep_of(control) == keep_of(ours)
     ]
-    judged = _over_tasks(bench, claim, drafts)
-    return replace(judged, observed=(*judged.observed, *_among_draws(bench)))
+    return replace(_over_tasks(bench, claim, drafts), draws=tuple(_among_draws(bench)))
 
 
 def _among_draws(bench: Bench) -> Iterator[str]:

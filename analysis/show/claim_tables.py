@@ -190,8 +190,8 @@ class ClaimRow:
             "items_needed": numbers.get("items_needed"),
             "seeds": list(self.seeds), "seed_count": self.seed_count, "cases": list(judged.observed),
             "comparisons": [row.as_json() for row in self.comparisons],
-            "counted": list(judged.counted), "runs": list(judged.runs), "needs": claim.needs, "rule": claim.rule,
-            "source": claim.source, "standing": claim.standing,
+            "counted": list(judged.counted), "draws": list(judged.draws), "runs": list(judged.runs),
+            "needs": claim.needs, "rule": claim.rule, "source": claim.source, "standing": claim.standing,
         }  # fmt: skip
 
 
