@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import lzma
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from replication.errors import DataError
 
@@ -187,6 +190,33 @@ def read_jsonl(path: str | Path) -> list[Any]:
         except ValueError as error:
             raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
     return rows
+
+
+LARGEST_YAML = 100_000
+"""Values that a document may have once every alias is written out; the largest profile has some 2,000."""
+
+
+class YamlLoader(yaml.SafeLoader):
+    """PyYAML's safe loader; a YAMLError for aliases that name themselves or write out to more than so many values."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document's root."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _values(node, {}) > LARGEST_YAML:
+            raise yaml.composer.ComposerError(
+                problem=f"its aliases write out to more than {LARGEST_YAML:,} values, or name themselves; "
+                "write the values"
+            )
+        return node
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    if node not in known:
+        known[node] = math.inf  # while its own parts are counted
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        within = 0 if isinstance(node, yaml.ScalarNode) else sum(_values(part, known) for part in parts)
+        known[node] = 1 + within
+    return known[node]
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Selection:
         self.callback = config.training_callback(training) or Callback()
         self._run = Run(model, optimizer)
         self._penalty_used = False
-        self._late = bool(optimizer.state)
+        self._late = bool(optimizer.state) and config.unfinished(model) is not None
         self.callback.on_start(model)
         if self.callback.grows and _processes() > 1:
             raise ConfigError(

@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 
 from analysis.load.names import BACKBONE_NAMES, METHOD_NAMES, TASK_NAMES
 from replication.errors import DataError
-from replication.yamlfiles import Loader
+from replication.fileio import YamlLoader
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "paper_results"
 
@@ -134,7 +134,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-class _ExactLoader(Loader):
+class _ExactLoader(YamlLoader):
     """Safe YAML: JSON's scalars, decimals for floats, every key once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from replication.errors import ConfigError
+from replication.terminal import console as standard_output
 from replication.terminal import examples, working
 
 if TYPE_CHECKING:
@@ -182,10 +183,9 @@ def as_dict(found: Examination) -> dict[str, Any]:
 
 def show_summary(found: Examination) -> None:
     """What this machine can run and what is in the way, in at most 12 lines of 80 columns."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = standard_output()
     for title, text in summary_lines(found):
         room = 70 if title != "Fix" else len(text)  # a command is never cut
         text = text if len(text) <= room else f"{text[: room - 3]}..."
@@ -233,10 +233,9 @@ def _status(profile: Profile) -> str:
 
 def show(found: Examination) -> None:
     """The screen: at most 80 columns, except for a command that is longer, which is never broken."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = standard_output()
     machine = found.machine
     memory = f"{machine.memory / 1e9:.1f} GB" if machine.memory else "unknown"
     facts = [

@@ -14,6 +14,7 @@ from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, PRECISIONS, kn
 from pipelines.commands.findings import Finding
 from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
 from pipelines.commands.selection import ONLY, select
+from replication.terminal import console as standard_output
 from replication.terminal import examples, working
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ def plan(
 
 def show(found: Plan) -> None:
     """Summary, a table of experiments, and how to get what is missing; at most 80 columns but for commands."""
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = standard_output()
     console.print(f"[bold]Profile {found.profile}[/]")
     for line in summary(found):
         console.print(f"  {escape(line)}")

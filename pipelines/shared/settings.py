@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from replication.errors import ConfigError
-from replication.yamlfiles import Loader
+from replication.fileio import YamlLoader
 
 BASELINE = "baseline"
 """The method that trains nothing (replication.methods.baseline)."""
@@ -298,7 +298,7 @@ def load_settings(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: {'; '.join(map(_fault, error.errors()))}") from error
 
 
-class _UniqueKeys(Loader):
+class _UniqueKeys(YamlLoader):
     """A duplicate key is an error: YAML's own readers silently keep the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

@@ -12,8 +12,9 @@ import typer
 import yaml
 
 from replication.errors import AdapterError, ConfigError
+from replication.fileio import YamlLoader
+from replication.terminal import console as standard_output
 from replication.terminal import examples, working
-from replication.yamlfiles import Loader
 
 RATIO_OF = "adapter"
 
@@ -99,7 +100,7 @@ def published_size(text: str | None, counted: int) -> dict[str, Any] | None:
     return {"text": text, "parameters": parameters, "difference": parameters - counted}
 
 
-class _Loader(Loader):
+class _Loader(YamlLoader):
     """YAML 1.2's plain values: 1e-3 is a number, 010 is no octal, `on` no truth value, nothing a date."""
 
 
@@ -156,11 +157,10 @@ def _tuples(value: Any) -> Any:
 
 def print_report(report: dict[str, Any]) -> None:
     """The report as a table that fits 80 columns."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = standard_output()
     table = Table(title=f"{report['method']} on {report['backbone']} ({report['task']})", title_justify="left")
     table.add_column("parameters")
     table.add_column("count", justify="right")

@@ -5,13 +5,16 @@ import json
 import shutil
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.errors import DataError
 from replication.fileio import (
+    LARGEST_YAML,
     PARTIAL,
     REPLACED,
+    YamlLoader,
     read_json,
     read_jsonl,
     remove_leftovers,
@@ -177,3 +180,35 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, little_s
         f"{tmp_path / 'made'}: there is no space left; free some and run the same command again"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+# --- YAML
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("abc&*", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(value=VALUES)
+def test_what_yaml_writes_is_read_back_with_its_aliases(value):
+    assert yaml.load(yaml.dump([value, value]), YamlLoader) == [value, value]
+
+
+def test_aliases_that_write_out_without_end_are_refused():
+    lines = [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
+    with pytest.raises(yaml.YAMLError, match=f"more than {LARGEST_YAML:,} values"):
+        yaml.load("\n".join(["a: &a [x]", *lines]), YamlLoader)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "&a {b: *a}", "? &a [*a]\n: 1"])
+def test_an_alias_of_itself_is_refused(text):
+    with pytest.raises(yaml.YAMLError, match="name themselves"):
+        yaml.load(text, YamlLoader)
+
+
+def test_a_tag_makes_no_object():
+    with pytest.raises(yaml.YAMLError, match="could not determine a constructor"):
+        yaml.load("!!python/object/apply:os.system [id]", YamlLoader)

@@ -131,7 +131,7 @@ CLAIM_KEYS = {
     "id", "paper", "number", "claim", "verdict", "outcome", "reason", "profile", "published", "measured", "why",
     "comparison", "metric", "effect", "interval", "adjusted_interval", "over_items", "over_seeds", "adjusted_p",
     "detectable", "target", "seeds_needed", "items_needed", "seeds", "seed_count", "cases", "comparisons", "counted",
-    "runs", "needs", "rule", "source", "standing",
+    "draws", "runs", "needs", "rule", "source", "standing",
 }  # fmt: skip
 
 
