@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 import typer
@@ -57,9 +58,11 @@ def test_json_holds_the_same_and_more(runs_command, root):
     assert solo["bytes"] > 1000
 
 
-def test_runs_that_predict_one_class_are_named_in_both_forms(runs_command, project_root):
-    root = project_root / "runs"
-    name = "cola-2000-weight-lora-plus"
+def test_runs_that_predict_one_class_are_named_in_both_forms(runs_command, project_root, tmp_path):
+    root, name = tmp_path / "runs", "cola-2000-weight-lora-plus"
+    for copied in (name, "cola-2000-majority", "sst2-1000-lora"):
+        shutil.copytree(project_root / "runs/cpu" / copied, root / "cpu" / copied)
+    shutil.copytree(project_root / "gold", tmp_path / "gold")
     listed = {
         run["experiment"]: run for run in json.loads(runs_command("--root", root, "--profile", "cpu", "--json").stdout)
     }

@@ -338,7 +338,11 @@ def test_the_pinned_pickle_is_the_only_one_and_has_a_source():
 BUSY = [("GET", "/api/models/", 503), ("HEAD", "/resolve/", 503), ("GET", "/lfs/", 503), ("GET", "/api/models/", 429)]
 
 
-@pytest.mark.parametrize("refused", BUSY, ids=lambda one: f"{one[2]} to {one[0]} {one[1]}")
+@pytest.mark.parametrize(
+    "refused",
+    [BUSY[0], *(pytest.param(one, marks=pytest.mark.slow) for one in BUSY[1:])],
+    ids=lambda one: f"{one[2]} to {one[0]} {one[1]}",
+)
 def test_a_busy_hub_is_asked_again_a_few_times(hub, tmp_path, monkeypatch, refused):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)

@@ -102,7 +102,9 @@ def test_no_network_and_a_bad_name_are_named(loopback, model, tmp_path, monkeypa
 REFUSED = [("repos/create", 503), ("/preupload/", 503), ("/commit/", 503), ("/commit/", 429)]
 
 
-@pytest.mark.parametrize(("path", "status"), REFUSED)
+@pytest.mark.parametrize(
+    ("path", "status"), [REFUSED[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in REFUSED[1:])]
+)
 def test_a_busy_hub_is_asked_again_a_few_times(hub, model, monkeypatch, path, status):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
