@@ -25,7 +25,7 @@ def weightlora_verdicts(profile, study, memory=None):
 @pytest.fixture
 def make(write_task_runs, tmp_path, monkeypatch):
     """Verdicts on made-up runs whose quality is given; a tenth of the resamples, for time."""
-    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 1000)
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 500)
 
     def judged(profile="cpu", **settings):
         defaults = {
