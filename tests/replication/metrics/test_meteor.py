@@ -5,7 +5,7 @@ from replication.metrics.meteor import MeteorProgram
 
 
 @pytest.mark.java
-@pytest.mark.long
+@pytest.mark.slow
 def test_one_program_scores_many_corpora(java):
     with MeteorProgram(java) as meteor:
         assert meteor.corpus_score(["the pub is cheap"], [["the pub is cheap"]]) == pytest.approx(1.0)

@@ -282,7 +282,7 @@ def test_gradient_checkpointing_gives_the_same_weights():
 @pytest.mark.parametrize(
     ("method", "changes", "tolerance"),
     [
-        ("lora", {"compile": "eager"}, 0),
+        pytest.param("lora", {"compile": "eager"}, 0, marks=pytest.mark.slow),
         pytest.param("weight_lora", {"compile": "eager"}, 0, marks=pytest.mark.slow),
         ("weight_lora", {"fused_adamw": True}, 1e-6),
         ("weight_lora", {"pin_memory": True}, 0),
