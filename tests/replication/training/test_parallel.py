@@ -63,7 +63,7 @@ class StoppedError(Exception):
 
 
 def run(name, folder, stop=None):
-    """Train one method, perhaps from a checkpoint in the folder, perhaps no further than `stop`; what came of it."""
+    """Train one method, from a checkpoint in the folder if there is one, up to `stop` if given; returns its result."""
     config = CONFIGS[name]
     model = tiny(config)
 
