@@ -120,7 +120,7 @@ class FrozenPrefix:
         given = dict(self.signature.bind(*args, **kwargs).arguments)
         given |= given.pop("kwargs", {})
         given = {name: value for name, value in given.items() if value is not None}
-        if "input_ids" not in given or "past_key_values" in given:
+        if "input_ids" not in given or given.keys() & {"cache", "past_key_values"}:
             return  # not a pass over whole rows of tokens
         self._inside = True
         try:

@@ -34,6 +34,8 @@ from replication.methods.shared.virtual_tokens import (
     CACHED,
     EMBEDDED,
     ENCODER,
+    cache_argument,
+    given_cache,
     prompt_fields,
     put_tokens_before,
     take_tokens_off,
@@ -130,8 +132,10 @@ class _Mixed:
         thread, kind = threading.get_ident(), type(self.model)
         if thread in self.inside:
             return kind.forward(self.model, *args, **kwargs)
-        if kwargs.get("past_key_values") is not None and kwargs["past_key_values"].get_seq_length():
-            raise AdapterError(f"{kind.__name__}: xlora mixes by the whole text: call it without past_key_values")
+        if (cache := given_cache(kwargs)) is not None and cache.get_seq_length():
+            raise AdapterError(
+                f"{kind.__name__}: xlora mixes by the whole text: call it without {cache_argument(self.model)}"
+            )
         if self.model.training and getattr(self.model.base_model, "gradient_checkpointing", False):
             raise AdapterError(
                 f"{kind.__name__}: gradient checkpointing computes again without X-LoRA's scalings; switch it off "

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from replication.training.checks import VIRTUAL_TOKENS
 
 CACHED = ("prefix_tuning", "cartridge")
 EMBEDDED = ("prompt_tuning", "p_tuning", "multitask_prompt_tuning", "cpt")
+CACHE_NAMES = ("cache", "past_key_values")
+"""Arguments that hold the cache of keys and values: since transformers 5.24, and before."""
 ENCODER = "prompt_encoder"
 
 
@@ -67,7 +70,7 @@ def put_tokens_before(model: nn.Module, name: str, peft_config: Any, adapter: st
     from peft import PeftModel
 
     target = _running_module(model, name)
-    if name in CACHED and "past_key_values" not in inspect.signature(type(target).forward).parameters:
+    if name in CACHED and cache_argument(target) is None:
         raise AdapterError(
             f"{name} needs a cache of keys and values, which {type(target).__name__} does not have; "
             f"{', '.join(EMBEDDED[:3])} need none"
@@ -79,6 +82,17 @@ def put_tokens_before(model: nn.Module, name: str, peft_config: Any, adapter: st
         body: Any = model.base_model
         body.forward = WithLongerMask(body, peft_config.num_virtual_tokens)
     setattr(model, VIRTUAL_TOKENS, peft_config.num_virtual_tokens)
+
+
+def cache_argument(module: nn.Module) -> str | None:
+    """What the forward of the module's class calls its cache of keys and values; None if it takes none."""
+    accepted = inspect.signature(type(module).forward).parameters
+    return next((name for name in CACHE_NAMES if name in accepted), None)
+
+
+def given_cache(call: Mapping[str, Any]) -> Any:
+    """The cache of keys and values among named arguments; None if there is none."""
+    return next((call[name] for name in CACHE_NAMES if call.get(name) is not None), None)
 
 
 def take_tokens_off(model: nn.Module) -> None:
@@ -136,7 +150,7 @@ class WithVirtualTokens(_Rerouted):
         call = self.named(args, kwargs)
         given: Any = call.get("input_ids") if call.get("inputs_embeds") is None else call["inputs_embeds"]
         rows, length = given.shape[:2]
-        count, cache = self.host.active_peft_config.num_virtual_tokens, call.get("past_key_values")
+        count, cache = self.host.active_peft_config.num_virtual_tokens, given_cache(call)
         past = cache.get_seq_length() if cache is not None else 0
         self._check_room(length, past or count)
         mask = call.get("attention_mask")
@@ -147,9 +161,11 @@ class WithVirtualTokens(_Rerouted):
         if past:
             return self.original(call)
         if self.cached:
-            output = self.original({**call, "past_key_values": self._prefix(rows)})
+            name = cache_argument(self.module) or CACHE_NAMES[0]
+            rest = {key: value for key, value in call.items() if key not in CACHE_NAMES}  # an empty cache, if any
+            output = self.original({**rest, name: self._prefix(rows)})
             if call.get("use_cache") is False and not isinstance(output, tuple):
-                output.past_key_values = None  # else `generate` goes on from it
+                setattr(output, name, None)  # else `generate` goes on from it
             return output
         return self._shortened(self.original(self._lengthened(call, given, rows, count)), count)
 

@@ -18,6 +18,7 @@ from replication.errors import AdapterError
 from replication.methods import attach, attached_config, load, save, trainable_parameters
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.saving import check_saved, read_config
+from replication.methods.shared.virtual_tokens import cache_argument
 from replication.peft_export import export_peft_lora
 from replication.testing import laws
 from replication.testing.tiny_models import TINY_MODELS
@@ -100,6 +101,8 @@ def logits(model):
 
 
 def check(kind, model, folder):
+    if kind == "projected" and cache_argument(made("llama").model) != "past_key_values":
+        pytest.skip("PEFT 0.21.2 knows the cache by its name before transformers 5.24")
     stock(folder, kind, model)
     theirs = logits(peft.PeftModel.from_pretrained(made(model), folder).eval())
     base, state = made(model), torch.random.get_rng_state()
