@@ -94,6 +94,16 @@ def ours(backbone: str, method: str, shape: Mapping[str, Any] | None = None, **s
     return ready(attach(model, method_config(method, **settings)), batch)
 
 
+def floor(backbone: str = "gpt2") -> Work:
+    """The last layer norm alone trains: every block forward, the output layer both ways, which no decoder's adapter
+    can go below.
+    """
+    model, batch = bare(backbone)
+    model.requires_grad_(False)
+    model.transformer.ln_f.requires_grad_(True)
+    return ready(model, batch)
+
+
 def lora(backbone: str) -> Work:
     """LoRA on the modules that the stock one takes."""
     return ours(backbone, "lora", rank=RANK, alpha=ALPHA, dropout=DROPOUT, targets=TARGETS[backbone])
@@ -197,6 +207,7 @@ def gpt2() -> Benchmark:
             "LoRA": lambda: lora(name),
             "Solo k=2": lambda: ours(name, "solo_connection", skip_length=2),
             "Solo k=6": lambda: ours(name, "solo_connection", skip_length=6),
+            "last layer norm alone": floor,
         },
         memory=True,
         count=counted,
