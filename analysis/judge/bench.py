@@ -18,7 +18,6 @@ from analysis.judge.study import (
     Study,
     is_reading,
     keep_of,
-    reference_lora,
     setting_of,
     setting_title,
     unequal,
@@ -293,7 +292,7 @@ class Bench:
         """The LoRA experiment on the same backbone and task."""
         if experiment.record is None:
             return None
-        return reference_lora(self.study.generation.compared, experiment.record)
+        return self.study.generation.loras.get(setting_of(experiment))
 
     def label(self, experiment: Experiment) -> str:
         """Its name in tables."""

@@ -197,7 +197,8 @@ class Study:
         """One row per experiment, in the caller's order; experiments that have not run come from the plan."""
         kinds = [[e for e in self.experiments if (e.form == GENERATION) == generates] for generates in (True, False)]
         titles = {name: title for kind in kinds for name, title in experiment_labels(kind).items()}
-        return _with_task_titles([_row(e, titles[e.name], self.experiments, self.searches) for e in self.experiments])
+        loras = reference_loras(self.experiments)
+        return _with_task_titles([_row(e, titles[e.name], loras, self.searches) for e in self.experiments])
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -222,7 +223,16 @@ class Study:
 
     def at(self, setting: Setting, method: str) -> list[Experiment]:
         """Compared, scored experiments of one method on one backbone and task, smallest K first."""
-        return _scored(self.compared, setting, method)
+        return list(self._compared_at.get((setting, method), ()))
+
+    @cached_property
+    def _compared_at(self) -> dict[tuple[Setting, str], list[Experiment]]:
+        return _scored(self.compared)
+
+    @cached_property
+    def loras(self) -> dict[Setting, Experiment]:
+        """The compared LoRA run of each backbone and task."""
+        return reference_loras(self.compared)
 
     def over_items(self, experiment: Experiment, metric: str | None = None, method: str = "bca") -> Interval | None:
         """Interval, at the rule's confidence, of the seeds' mean score over test items; None without predictions.
@@ -323,7 +333,8 @@ class Study:
         A setting without gate runs falls back to the compared runs, which favours LoRA: LoRA minus frozen is above zero
         over test items, or over seeds.
         """
-        gates = [next(iter(_scored(self.gates, setting, method)), None) for method in ("lora", "frozen")]
+        found = _scored(self.gates)
+        gates = [next(iter(found.get((setting, method), [])), None) for method in ("lora", "frozen")]
         if gates[0] is not None and gates[1] is not None:
             return self._learned_by_gate(setting, gates[0], gates[1])
         if any(setting_of(gate) == setting for gate in self.gates):
@@ -514,16 +525,15 @@ def base_parameters(record: RunRecord) -> int:
     return record.counts.total - record.counts.adapter - record.counts.importance
 
 
-def reference_lora(experiments: Sequence[Experiment], record: RunRecord) -> Experiment | None:
-    """The LoRA run that ratios refer to: same backbone and task; of several the one called `lora`."""
-    found = [
-        (experiment.name != "lora", index, experiment)
-        for index, experiment in enumerate(experiments)
-        if (other := experiment.record) is not None
-        and other.method == "lora"
-        and (other.backbone, other.task) == (record.backbone, record.task)
-    ]
-    return min(found, key=lambda entry: entry[:2])[2] if found else None
+def reference_loras(experiments: Sequence[Experiment]) -> dict[Setting, Experiment]:
+    """The LoRA run that ratios refer to, by backbone and task; of several the one called `lora`, else the first."""
+    found: dict[Setting, Experiment] = {}
+    for experiment in experiments:
+        if experiment.record is not None and experiment.record.method == "lora":
+            known = found.setdefault(setting_of(experiment), experiment)
+            if experiment.name == "lora" and known.name != "lora":
+                found[setting_of(experiment)] = experiment
+    return found
 
 
 def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
@@ -555,17 +565,17 @@ def _with_task_titles(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, task_title=name) for row, name in zip(rows, names, strict=True)]
 
 
-def _scored(experiments: Sequence[Experiment], setting: Setting, method: str) -> list[Experiment]:
-    found = [
-        experiment
-        for experiment in experiments
-        if experiment.record is not None
-        and experiment.metrics is not None
-        and experiment.status == "complete"
-        and setting_of(experiment) == setting
-        and method_key(experiment.record.method, experiment.record.method_config) == method
-    ]
-    return sorted(found, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != method))
+def _scored(experiments: Sequence[Experiment]) -> dict[tuple[Setting, str], list[Experiment]]:
+    """Those with scores by setting and method, smallest K first."""
+    found = defaultdict[tuple[Setting, str], list[Experiment]](list)
+    for experiment in experiments:
+        if experiment.record is not None and experiment.metrics is not None and experiment.status == "complete":
+            method = method_key(experiment.record.method, experiment.record.method_config)
+            found[setting_of(experiment), method].append(experiment)
+    return {
+        key: sorted(those, key=lambda experiment: (keep_of(experiment) or 0, experiment.name != key[1]))
+        for key, those in found.items()
+    }
 
 
 def _mean_score(experiment: Experiment, metric: str) -> float:
@@ -583,7 +593,9 @@ def _decoding(experiment: Experiment) -> object | None:
     return {name: value for name, value in decoding.items() if name != "references_scored"}  # not of the text
 
 
-def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], searches: Mapping[str, Search]) -> Row:
+def _row(
+    experiment: Experiment, title: str, loras: Mapping[Setting, Experiment], searches: Mapping[str, Search]
+) -> Row:
     record, metrics, planned = experiment.record, experiment.metrics, experiment.planned
     backbone, task = setting_of(experiment)
     method = record.method if record else planned.method if planned else ""
@@ -594,7 +606,7 @@ def _row(experiment: Experiment, title: str, experiments: Sequence[Experiment], 
         scores[name] = None if values is None else summarise_seeds(values)
     corpus = record.corpus if record else None
     start = record.counts_at_start if record else None
-    lora = reference_lora(experiments, record) if record else None
+    lora = loras.get(setting_of(experiment)) if record else None
     reference = lora.record.counts.adapter if lora and lora.record else 0
     base = base_parameters(record) if record else 0
     return Row(

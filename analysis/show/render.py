@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def _environment() -> Environment:
         loader=PackageLoader("analysis.show"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
-        "tied": tied, "cell": cell_html, "column": column_class, "sorted_by": sort_attribute, "svg": inline_svg,
+        "tied": tied, "cell": cell_html, "columns": column_classes, "sorted_by": sort_attribute, "svg": inline_svg,
     }  # fmt: skip
     style, script = (_read(name) for name in ("style.css", "sort.js"))
     environment.globals |= {"style": Markup(style), "script": Markup(script), "policy": Markup(policy(script))}
@@ -65,13 +65,12 @@ def cell_html(text: str) -> Markup:
     return shown
 
 
-def column_class(block: Block, index: int) -> Markup:
-    """A column's alignment: numbers to the right, text (t) to the left, long text (w) with room. As an attribute."""
-    name = _kind(block, index) if index else ""
-    return Markup(f' class="{name}"') if name else Markup()
+def column_classes(block: Block) -> list[Markup]:
+    """Each column's alignment as an attribute: numbers to the right, text (t) to the left, long text (w) with room."""
+    kinds = ["", *(_kind(block, index) for index in range(1, len(block.headers)))]
+    return [Markup(f' class="{kind}"') if kind else Markup() for kind in kinds]
 
 
-@lru_cache(maxsize=1024)
 def _kind(block: Block, index: int) -> str:
     if is_numeric(block, index):
         return ""

@@ -4,7 +4,7 @@ import hashlib
 import pytest
 
 from analysis.show.blocks import Block, Cell
-from analysis.show.render import cell_html, column_class, policy, sort_attribute
+from analysis.show.render import cell_html, column_classes, policy, sort_attribute
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_only_numbers_with_a_unit_that_counts_carry_a_value_to_sort_by(text, att
 def test_columns_are_set_by_what_they_hold():
     rows = (("m", "1", "text", "x" * 60), ("n", "2", "more text", "y"))
     block = Block("c", ("a", "b", "c", "d"), rows)
-    assert [str(column_class(block, index)) for index in range(4)] == ["", "", ' class="t"', ' class="w"']
+    assert list(map(str, column_classes(block))) == ["", "", ' class="t"', ' class="w"']
