@@ -25,6 +25,7 @@ from typing import Any
 
 from replication.errors import ConfigError
 from replication.fileio import write_text
+from replication.terminal import printable
 
 VARIABLE = "REPLICATION_RAY"
 """Address, processors and GPUs of a task as JSON, for `main`."""
@@ -142,5 +143,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)

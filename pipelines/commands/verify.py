@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.selection import ONLY, select, settings_of
-from replication.terminal import examples, working
+from replication.terminal import examples, printable, working
 
 if TYPE_CHECKING:
     from analysis.load.evidence import Mismatch
@@ -53,7 +53,7 @@ def verify(
             for one in verified(settings_of(name, None), only or [], tell):
                 found.append(one)
                 if not as_json:
-                    print("\n".join(one.lines()), flush=True)
+                    print(printable("\n".join(one.lines())), flush=True)
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, **totals(found)}, indent=2, ensure_ascii=False))
     else:
