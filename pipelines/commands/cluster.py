@@ -17,6 +17,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from replication.terminal import printable
 
 VARIABLE = "REPLICATION_RAY"
 """Address, processors and GPUs of a task as JSON, for `main`."""
+CONNECT_SECONDS = 10.0
 ON_GPU = ("pretrain", "finetune", "predict", "search")
 
 
@@ -68,12 +70,15 @@ def connect(address: str | None, threads: int, folder: Path) -> RayCluster:
 
 
 def _join(address: str) -> Any:
-    """The module `ray`, connected."""
+    """The module `ray`, connected. Ray itself tries a port where nobody answers for minutes."""
     import ray
 
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"--engine ray: no cluster answers at {address} ({' '.join(str(error).split())}): start one with "
             "`ray start --head`, or name it with --address"
