@@ -116,7 +116,7 @@ audit: | $(VENV)/bin/python ## known faults of the pinned packages, by pip-audit
 
 fuzz: $(VENV)/.installed-dev ## coverage-guided fuzzing of the parsers by atheris: make fuzz [SECONDS=60], of each
 	$(PIP_INSTALL) --editable ".[fuzz]"
-	for target in $$(python tests/fuzz.py --list); do \
+	targets=$$(python tests/fuzz.py --list) && for target in $$targets; do \
 		python tests/fuzz.py $$target -max_total_time=$(SECONDS) -verbosity=0 || exit 1; done
 
 nox: $(VENV)/.installed ## quick tests on every Python found, and with the oldest and newest transformers and PEFT

@@ -12,6 +12,8 @@ import typer
 
 from benchmarks.goals import GOALS, check, load_goals
 from benchmarks.harness import RESULTS, Benchmark, measure, table
+from replication.errors import ReplicationError
+from replication.terminal import printable
 
 BENCHMARKS = {
     "gpt2": "steps",
@@ -24,7 +26,7 @@ BENCHMARKS = {
 }
 """Each benchmark with the module of its function: only what is run is imported."""
 
-app = typer.Typer(add_completion=False, help=__doc__)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Results = Annotated[Path, typer.Option(help="Folder of the results.")]
 
@@ -102,5 +104,14 @@ def memory_of(benchmark: str, contender: str) -> None:
     print(peak_memory()[0])
 
 
+def main() -> None:
+    """Run the command line; an expected error is one line and exit status 2, so that 1 is a missed goal."""
+    try:
+        app()
+    except ReplicationError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -14,6 +14,7 @@ from replication.fileio import read_json
 
 GOALS = Path(__file__).resolve().parent / "goals.yaml"
 _FIELDS = ("what", "file", "contender", "quantity", "over", "goal", "tolerance")
+_NUMBERS = ("goal", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,24 @@ class Checked:
 
 
 def load_goals(path: Path = GOALS) -> list[dict[str, Any]]:
-    """The goals; DataError names the file, the entry and the field that is missing or unknown."""
-    goals = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The goals; DataError names the file, the entry and the field that is missing, unknown or no number."""
+    try:
+        goals = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(goals, list) or not goals or not all(isinstance(goal, dict) for goal in goals):
+        raise DataError(f"{path}: give a list of goals, each with the fields {', '.join(_FIELDS)}")
     for number, goal in enumerate(goals, start=1):
-        if wrong := sorted(set(goal) ^ set(_FIELDS)):
+        if wrong := sorted({str(name) for name in goal} ^ set(_FIELDS)):
             raise DataError(
                 f"{path}: goal {number}: {', '.join(wrong)}: missing or unknown; fields: {', '.join(_FIELDS)}"
             )
+        for name in _FIELDS:
+            kind, needed = (int | float, "a number") if name in _NUMBERS else (str, "a text")
+            if not isinstance(goal[name], kind):
+                raise DataError(f"{path}: goal {number}: {name}: {goal[name]!r} is not {needed}")
     return goals
 
 
@@ -68,6 +80,8 @@ def _check(goal: Mapping[str, Any], path: Path) -> Checked:
         return Checked(what, file, ratio(read_json(path), goal), wanted, tolerance)
     except KeyError as error:
         return Checked(what, file, None, wanted, tolerance, f"not measured: the file has no {error}")
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise DataError(f"{path}: no results of a benchmark ({error}); run `make bench ONLY={path.stem}`") from error
 
 
 def ratio(result: Mapping[str, Any], goal: Mapping[str, Any]) -> float:

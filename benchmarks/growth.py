@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import RESULTS, ROOT, Work, in_turn, machine, say
+from replication.errors import ConfigError
 from replication.fileio import read_json, write_json
 
 SHAPE = {"n_embd": 256, "n_head": 4, "n_layer": 6, "vocab_size": 1024}
@@ -134,12 +135,14 @@ def made_up_runs(root: Path, records: int, seeds: int = 5) -> Path:
 
 
 def measure_growth(only: Sequence[str] = (), output: Path = RESULTS) -> dict[str, Any]:
-    """Run all, or those named, and update results/growth.json."""
+    """Run all, or those named, and update results/growth.json; ConfigError for a name that is none."""
     path = output / "growth.json"
     result = read_json(path) if path.is_file() else {"curves": {}}
     load = [round(value, 2) for value in os.getloadavg()]
     wanted = {name: lambda name=name, curve=curve: grown(name, curve) for name, curve in curves().items()}
     wanted["report"] = report
+    if wrong := [name for name in only if name not in wanted]:
+        raise ConfigError(f"--only {wrong[0]}: no such curve; curves: {'; '.join(wanted)}")
     for name, run in wanted.items():
         if not only or name in only:
             result["curves"][name] = run()

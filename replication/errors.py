@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
+
+IMPORT_POLL_SECONDS = 0.05
 
 
 class ReplicationError(Exception):
@@ -49,10 +52,31 @@ class Stopped(BaseException):
 
 
 def on_signals(handle: Callable[[int, FrameType | None], None]) -> None:
-    """Let `handle` take SIGINT, SIGTERM and SIGHUP; one that the parent had ignored (nohup) stays ignored."""
+    """Let `handle` take SIGINT, SIGTERM and SIGHUP; one that the parent had ignored (nohup) stays ignored.
+
+    One that comes within an import waits for its end: libraries go on where a part of them could not be imported,
+    which would lose the signal and leave half a module.
+    """
+
+    @functools.wraps(handle)
+    def take(number: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            signal.signal(signal.SIGALRM, lambda _, later: take(number, later))
+            signal.setitimer(signal.ITIMER_REAL, IMPORT_POLL_SECONDS)
+        else:
+            handle(number, frame)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
+            signal.signal(number, take)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def stop(number: int, _: FrameType | None = None) -> NoReturn:

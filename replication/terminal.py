@@ -42,7 +42,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
     the text.
     """
     if not sys.stderr.isatty():
-        line = threading.Timer(QUIET_SECONDS, lambda: print(f"{text} ...", file=sys.stderr, flush=True))
+        line = threading.Timer(QUIET_SECONDS, lambda: print(f"{printable(text)} ...", file=sys.stderr, flush=True))
         line.daemon = True
         line.start()
         try:
@@ -53,8 +53,8 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True, highlight=False).status(escape(text)) as status:
-        yield lambda text: status.update(escape(text))
+    with Console(stderr=True, highlight=False).status(escape(printable(text))) as status:
+        yield lambda text: status.update(escape(printable(text)))
 
 
 def printable(text: str) -> str:
@@ -65,10 +65,15 @@ def printable(text: str) -> str:
 def console() -> Console:
     """Standard output: as wide as the terminal, 80 columns in a file or a pipe; texts are made `printable`."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class Printable(Console):
         def render_str(self, text: str, **settings: Any) -> Text:
-            return super().render_str(printable(text), **settings)
+            return super().render_str(printable(text), **settings)  # before widths are measured
+
+        def render(self, *given: Any, **settings: Any) -> Iterator[Segment]:
+            for part in super().render(*given, **settings):  # a Text is no str
+                yield part if part.control else Segment(printable(part.text), part.style)
 
     out = Printable(highlight=False)
     if not out.is_terminal:

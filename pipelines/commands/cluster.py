@@ -17,6 +17,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from typing import Any
 
 from replication.errors import ConfigError
 from replication.fileio import write_text
+from replication.terminal import printable
 
 VARIABLE = "REPLICATION_RAY"
 """Address, processors and GPUs of a task as JSON, for `main`."""
+CONNECT_SECONDS = 10.0
 ON_GPU = ("pretrain", "finetune", "predict", "search")
 
 
@@ -67,12 +70,15 @@ def connect(address: str | None, threads: int, folder: Path) -> RayCluster:
 
 
 def _join(address: str) -> Any:
-    """The module `ray`, connected."""
+    """The module `ray`, connected. Ray itself tries a port where nobody answers for minutes."""
     import ray
 
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"--engine ray: no cluster answers at {address} ({' '.join(str(error).split())}): start one with "
             "`ray start --head`, or name it with --address"
@@ -142,5 +148,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)

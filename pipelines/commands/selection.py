@@ -22,9 +22,10 @@ def settings_of(profile: str | None, params: Path | None) -> Settings:
     profiles |= {file.parent.name: file for file in sorted(Path("pipelines").glob("*/params.yaml"))}
     if not profiles and params is None:
         raise ConfigError(f"{Path.cwd()}: no params.yaml; run `replicate sweep` in the project's root folder")
-    if params is None and (profile or "quick") not in profiles:
-        raise ConfigError(f"--profile {profile or 'quick'}: no such profile; valid profiles: {', '.join(profiles)}")
-    file = params or profiles[profile or "quick"]
+    name = "quick" if profile is None else profile
+    if params is None and name not in profiles:
+        raise ConfigError(f"--profile {name!r}: no such profile; valid profiles: {', '.join(profiles)}")
+    file = params or profiles[name]
     settings = load_settings(file)
     if profile is not None and settings.profile != profile:
         raise ConfigError(f"{file}: profile is {settings.profile}, not {profile}; leave out --profile or --params")

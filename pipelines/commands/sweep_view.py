@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.shared.stage import say
+from replication.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,7 +98,7 @@ class JsonLines:
 
     def say(self, text: str) -> None:
         """Print the line to standard error."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def event(
         self, cell: str, state: str, *, seconds: float | None = None, error: str | None = None, log: Path | None = None
@@ -124,7 +125,7 @@ class LiveView:
     def say(self, text: str) -> None:
         """Print the line, above the table while there is one."""
         if self.live:
-            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
             say(text)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.selection import ONLY, select, settings_of
-from replication.terminal import examples, working
+from replication.terminal import examples, printable, working
 
 if TYPE_CHECKING:
     from analysis.load.evidence import Mismatch
@@ -53,7 +53,7 @@ def verify(
             for one in verified(settings_of(name, None), only or [], tell):
                 found.append(one)
                 if not as_json:
-                    print("\n".join(one.lines()), flush=True)
+                    print(printable("\n".join(one.lines())), flush=True)
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, **totals(found)}, indent=2, ensure_ascii=False))
     else:
@@ -84,7 +84,7 @@ class Verified:
             checked = f"{self.files} files compared, {self.scores} scores and {self.counts} counts recomputed"
             yield f"{self.state}: {name}: {checked}"
         yield from (f"  mismatch: {difference}" for difference in self.differences)
-        yield from (f"  {'problem' if self.state == 'incomplete' else 'mismatch'}: {text}" for text in self.problems)
+        yield from (f"  {'mismatch' if self.state == 'mismatch' else 'problem'}: {text}" for text in self.problems)
         for reason in dict.fromkeys(why for _, why in self.not_recomputed):
             what = ", ".join(name for name, why in self.not_recomputed if why == reason)
             yield f"  not recomputed: {what}: {reason}"
@@ -110,7 +110,7 @@ class Verified:
             "scores": self.scores,
             "counts": self.counts,
             "mismatches": told if self.state == "mismatch" else [],
-            "problems": self.problems if self.state == "incomplete" else [],
+            "problems": [] if self.state == "mismatch" else self.problems,
             "not_recomputed": [{"what": what, "why": why} for what, why in self.not_recomputed],
         }
 
@@ -122,6 +122,7 @@ def totals(found: Sequence[Verified]) -> dict[str, Any]:
         "mismatch": sum(one.state == "mismatch" for one in found),
         "incomplete": sum(one.state == "incomplete" for one in found),
         "not_run": sum(one.state == "not run" for one in found),
+        "removed": sum(one.state == "removed" for one in found),
         "files": sum(one.files for one in found),
         "scores": sum(one.scores for one in found),
         "counts": sum(one.counts for one in found),
@@ -133,10 +134,11 @@ def totals(found: Sequence[Verified]) -> dict[str, Any]:
 def summary(found: Sequence[Verified]) -> str:
     """The last lines."""
     total = totals(found)
+    removed = f", {total['removed']} that params.yaml no longer has" if total["removed"] else ""
     return (
         f"{total['ok']} experiments ok, {total['mismatch']} with a mismatch, {total['incomplete']} incomplete, "
-        f"{total['not_run']} not run;\n{total['files']} files compared, {total['scores']} scores and {total['counts']} "
-        f"counts recomputed,\n{total['not_recomputed']} not recomputed"
+        f"{total['not_run']} not run{removed};\n{total['files']} files compared, {total['scores']} scores and "
+        f"{total['counts']} counts recomputed,\n{total['not_recomputed']} not recomputed"
     )
 
 
@@ -156,7 +158,10 @@ def verified(settings: Settings, patterns: Sequence[str], tell: Tell = lambda te
     loaded = {one.name: one for one in load_profile(runs, {name: plan[name] for name in names if name in plan})}
     loaded |= {one.name: one for one in load_profile(runs, [name for name in names if name not in plan])}
     for name in names:
-        yield check(loaded[name], recount, tell)
+        found = check(loaded[name], recount, tell)
+        if name not in plan and found.state != "mismatch":
+            found.state = "removed"
+        yield found
 
 
 def check(experiment: Experiment, recount: Recount, tell: Tell) -> Verified:

@@ -19,11 +19,16 @@ from replication.fileio import YamlLoader
 
 BASELINE = "baseline"
 """The method that trains nothing (replication.methods.baseline)."""
+REPORT = "report"
+"""The stage without an instance: `replicate sweep` calls its cell so, and an experiment's cell by the experiment."""
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", value) or value in (".", ".."):
-        raise ValueError(f"the name {value!r} is not allowed; use letters, digits, '.', '_' and '-'")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", value):
+        raise ValueError(
+            f"the name {value[:120]!r} is not allowed; use letters, digits, '.', '_' and '-', at most 100, no '.' or "
+            "'-' first"
+        )
     return value
 
 
@@ -217,6 +222,12 @@ class Settings(Strict):
     experiments: dict[Name, ExperimentRow]
 
     @model_validator(mode="after")
+    def _no_name_of_a_cell(self) -> Settings:
+        if REPORT in self.experiments:
+            raise ValueError(f"experiments.{REPORT}: this is the name of a stage; choose another")
+        return self
+
+    @model_validator(mode="after")
     def _known_names(self) -> Settings:
         sections: tuple[tuple[str, Mapping[str, Row]], ...] = (
             ("experiments", self.experiments),
@@ -323,6 +334,8 @@ def _fault(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         message = f"unknown field; valid fields: {', '.join(_section(fault['loc'][:-1]).model_fields)}"
+    if fault["type"] == "tuple_type":
+        message = "give a list, such as [1, 2]"
     return " ".join(f"{location}: {message}".split())
 
 

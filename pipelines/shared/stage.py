@@ -14,6 +14,7 @@ from pipelines.shared.processes import leave, run_once, writes
 from pipelines.shared.signals import obey
 from replication.errors import ReplicationError, Stopped
 from replication.fileio import system_fault
+from replication.terminal import printable
 
 # Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -25,9 +26,9 @@ DryRun = Annotated[
 
 
 def say(text: str) -> None:
-    """One line of progress, at once; of several processes rank 0 speaks."""
+    """One line of progress, at once, made `printable`; of several processes rank 0 speaks."""
     if writes():
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
@@ -46,12 +47,12 @@ def run_stage(main: Callable[..., Any], *, distributed: bool = False) -> None:
         print(signalled, file=sys.stderr, flush=True)
         sys.exit(128 + signalled.number)
     except ReplicationError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)
     except Exception as error:
         if (text := system_fault(error)) is None:
             raise
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {printable(text)}", file=sys.stderr, flush=True)
         sys.exit(2)
     finally:
         leave()

@@ -36,6 +36,7 @@ from replication.fileio import read_json, replaced_directory, sha256_file, write
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 SOURCE_FILE = "source.json"
 """Written next to the weights: the files they were made from, with their hashes."""
@@ -84,9 +85,7 @@ def fetch_hub_weights(name: str, directory: str | Path) -> Path:
     paths |= {file: _download(backbone, file, listing[file]) for file in weights if file not in paths}
     with ExitStack() as stack:
         aside = stack.enter_context(replaced_directory(directory))
-        for file in (file for file in CONFIG_FILES if file in paths):
-            write_bytes(aside / file, paths[file].read_bytes())
-        config = load_config(aside)
+        config = _save_config(backbone, paths, aside)
         check_architecture(backbone, None, config, location(backbone, None))
         _save_tokenizer(backbone, {file: paths[file] for file in small}, aside)
         dropped = _save_weights(backbone, config, [paths[file] for file in weights if file != INDEX_FILE], aside, stack)
@@ -175,7 +174,8 @@ def needed_files(backbone: Backbone, listing: Mapping[str, HubFile]) -> tuple[li
 
 def shards(backbone: Backbone, index: Any, listing: Mapping[str, HubFile]) -> list[str]:
     """The files that an index names, in order of their names."""
-    named = sorted(set(index["weight_map"].values())) if isinstance(index, dict) and "weight_map" in index else []
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    named = sorted({str(file) for file in weight_map.values()}) if isinstance(weight_map, dict) else []
     if not named or (missing := [file for file in named if file not in listing]):
         what = f"names {', '.join(missing)}, not among the files" if named else "has no weight_map"
         raise DataError(f"{backbone.hub_id} at revision {backbone.revision}: {INDEX_FILE} {what}; pin another revision")
@@ -229,6 +229,18 @@ def _download(backbone: Backbone, file: str, expected: HubFile) -> Path:
             f"`{backbone.command()}` again"
         )
     return path
+
+
+def _save_config(backbone: Backbone, paths: Mapping[str, Path], folder: Path) -> PretrainedConfig:
+    """Copy the configuration, each file a JSON object, and read it."""
+    for file in (file for file in CONFIG_FILES if file in paths):
+        write_bytes(folder / file, paths[file].read_bytes())
+        if not isinstance(read_json(paths[file]), dict):
+            raise DataError(f"{backbone.hub_id} at revision {backbone.revision}: {file} is no JSON object")
+    try:
+        return load_config(folder)
+    except Exception as error:  # transformers, its validation and JSON raise their own kinds
+        raise loading_error(backbone, location(backbone, None), error) from error
 
 
 def _save_tokenizer(backbone: Backbone, paths: Mapping[str, Path], folder: Path) -> None:

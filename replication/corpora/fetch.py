@@ -21,6 +21,7 @@ from typing import BinaryIO, TypeVar
 
 from replication.errors import ConfigError, DataError
 from replication.fileio import PARTIAL, json_value, sha256_file
+from replication.terminal import printable
 
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"
@@ -156,7 +157,7 @@ def _receive(url: str, out: BinaryIO, size: int | None, progress: Progress | Non
         except (OSError, http.client.HTTPException) as error:
             if wait is None or not _may_pass(error):
                 raise
-            print(f"{url}: {_reason(error)}; trying again in {wait:g} s", file=sys.stderr, flush=True)
+            print(f"{printable(f'{url}: {_reason(error)}')}; trying again in {wait:g} s", file=sys.stderr, flush=True)
             time.sleep(wait)
     raise AssertionError("the last attempt returns or raises")
 
@@ -170,15 +171,15 @@ def _attempt(url: str, out: BinaryIO, size: int | None, progress: Progress | Non
         if out.tell() and not str(answer.headers.get("Content-Range")).startswith(f"bytes {out.tell()}-"):
             out.seek(0)
             out.truncate()
-        announced = answer.headers.get("Content-Length", "")
-        total = out.tell() + int(announced) if announced.isdigit() else size
+        announced = re.fullmatch(r"[0-9]{1,18}", answer.headers.get("Content-Length", ""))
+        total = out.tell() + int(announced[0]) if announced else size
         while block := answer.read1(_BLOCK):  # what has come, so that a stalled download keeps it
             out.write(block)
             if size is not None and out.tell() > size:
                 raise DataError(f"{url}: sent more than the {size} bytes of the expected file")
             if progress is not None:
                 progress(out.tell(), total)
-    if announced.isdigit() and total is not None and out.tell() < total:
+    if announced and total is not None and out.tell() < total:
         raise ConnectionError(f"cut off after {out.tell()} of {total} bytes")
 
 

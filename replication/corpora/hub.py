@@ -7,6 +7,7 @@ downloads are kept in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from replication.fileio import listed, read_json, write_json
 
 PARQUET_REF = "refs/convert/parquet"
 PINS = "hub_revisions.json"
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def _check_content(loaded: Any, corpus: HubCorpus, revision: str, where: str) ->
 def _pinned_on_first_use(corpus: HubCorpus) -> str:
     path = default_cache() / PINS
     pins = read_json(path) if path.exists() else {}
+    if not isinstance(pins, dict) or not all(isinstance(pin, str) and _COMMIT.fullmatch(pin) for pin in pins.values()):
+        raise DataError(f"{path}: not a commit for each repository; delete the file, it is then made anew")
     if corpus.hub_id not in pins:
         pins[corpus.hub_id] = _commit_of(corpus)
         write_json(path, pins)
@@ -93,7 +97,10 @@ def _commit_of(corpus: HubCorpus) -> str:
 
     try:
         look_up = partial(huggingface_hub.HfApi().dataset_info, corpus.hub_id, revision=PARQUET_REF)
-        return str(asked_again(look_up).sha)
+        commit = str(asked_again(look_up).sha)
+        if not _COMMIT.fullmatch(commit):
+            raise ValueError(f"the hub answered {commit[:80]!r}")
+        return commit
     except Exception as error:  # as above
         raise DataError(
             f"{corpus.hub_id}: the commit of {PARQUET_REF} cannot be looked up ({_reason(error)}). "

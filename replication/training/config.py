@@ -78,7 +78,8 @@ class TrainingConfig:
         if self.batching not in BATCHINGS:
             self._refuse("batching", f"one of {', '.join(BATCHINGS)}")
         if self.prefix_cache is not None:
-            self._number("prefix_cache", "None (off) or the most GiB on the disk, at least 0", lambda value: value >= 0)
+            valid = "None (off) or the most GiB on the disk, at least 0 and at most 1e9"
+            self._number("prefix_cache", valid, lambda value: 0 <= value <= 1e9)
         for name in ("attention", "compile"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):

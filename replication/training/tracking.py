@@ -25,7 +25,8 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise ConfigError(f"track: {name!r} is no tracker; valid names are {', '.join(TRACKERS)}")
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(f"track: {name} is not installed; to install it run: pip install {name}")
+            install = f"pip install -c constraints.txt {name}"
+            raise ConfigError(f"track: {name} is not installed; to install it run: {install}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Goals against made-up results: met, missed, not measured; and the committed goals and results."""
 
 import json
+import re
+import sys
 
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from benchmarks.__main__ import BENCHMARKS, app
+from benchmarks.__main__ import BENCHMARKS, app, main
 from benchmarks.goals import Checked, check, load_goals
 from replication.errors import DataError
 
@@ -51,6 +53,44 @@ def test_an_unknown_field_of_a_goal_is_named(tmp_path):
     path.write_text(yaml.safe_dump([{**GOAL, "unit": "s"}]))
     with pytest.raises(DataError, match=r"goal 1: unit: missing or unknown"):
         load_goals(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "give a list of goals"),
+        ("what: x", "give a list of goals"),
+        ("- 3", "give a list of goals"),
+        ("a: [", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+        (yaml.safe_dump([{**GOAL, "goal": "low"}]), "goal 1: goal: 'low' is not a number"),
+        (yaml.safe_dump([{**GOAL, "file": 3}]), "goal 1: file: 3 is not a text"),
+    ],
+)
+def test_a_file_of_goals_that_is_none_is_named(tmp_path, text, problem):
+    path = tmp_path / "goals.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=problem) as caught:
+        load_goals(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(DataError, match="no such file"):
+        load_goals(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "result", [[1], "x", {**RESULT, "ratios": {"wall": [1]}}, {**RESULT, "ratios": {"wall": {"own": {"median": None}}}}]
+)
+def test_results_that_are_none_are_named_with_the_command_and_exit_status_2(tmp_path, result, monkeypatch, capsys):
+    (tmp_path / "toy.json").write_text(json.dumps(result))
+    (tmp_path / "goals.yaml").write_text(yaml.safe_dump([GOAL]))
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks", "check", "--goals", f"{tmp_path}/goals.yaml", "--results", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert re.fullmatch(r"error: \S+toy\.json: no results of a benchmark \(.*\); run `make bench ONLY=toy`", line)
 
 
 def test_the_command_names_each_missed_goal_with_value_goal_and_file(tmp_path):

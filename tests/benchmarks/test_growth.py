@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.growth import SHAPE, curves, described, exponent, made_up_runs
+from benchmarks.growth import SHAPE, curves, described, exponent, made_up_runs, measure_growth
+from replication.errors import ConfigError
 
 
 @given(
@@ -30,3 +31,9 @@ def test_the_step_at_the_smallest_size_runs():
 def test_made_up_runs_have_as_many_records_as_asked_for(tmp_path):
     runs = made_up_runs(tmp_path, 10)
     assert len(list(runs.glob("*/training/seed-*/record.json"))) == 10
+
+
+def test_a_curve_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--only rnak: no such curve; curves: K; rank; depth;"):
+        measure_growth(["rnak"], tmp_path)
+    assert list(tmp_path.iterdir()) == []

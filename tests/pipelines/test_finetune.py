@@ -95,7 +95,7 @@ def test_trackers_and_processes_are_no_part_of_the_identity_and_a_missing_tracke
     assert plan.identity(18) == identity
     with monkeypatch.context() as patched:
         patched.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match="to install it run: pip install tensorboard"):
+        with pytest.raises(ConfigError, match=r"install -c constraints\.txt tensorboard$"):
             finetune.main(PARAMS, KEY)
     monkeypatch.setattr("replication.training.tracking.importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(finetune, "fit", lambda *_, track, **__: seen.append(track))

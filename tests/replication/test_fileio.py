@@ -115,6 +115,14 @@ def test_what_is_in_the_way_is_named(tmp_path):
         assert str(path).startswith(str(system_fault(caught.value)).partition(":")[0])
 
 
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    write_text(tmp_path / "out", "mine")
+    with pytest.raises(OSError) as caught, replaced_directory(tmp_path / "out"):
+        pytest.fail("the work would be lost")
+    assert system_fault(caught.value) == f"{tmp_path / 'out'}: a file is in the way of a folder; move it away"
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out", "mine")]
+
+
 def test_errors_name_file_and_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')

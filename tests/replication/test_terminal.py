@@ -2,8 +2,10 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 
-from replication.terminal import examples, examples_in, sparkline, working
+from replication.terminal import console, examples, examples_in, sparkline, working
 
 commands = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1).map(lambda t: f"replicate {t}")
 
@@ -39,3 +41,15 @@ def test_a_sign_of_life_is_on_stderr_and_only_on_a_terminal(capsys, monkeypatch)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "reading [x]" in shown.err
+
+
+def test_nothing_that_is_printed_steers_the_terminal(capsys):
+    evil = "a\x1b[2Jb\u202ec"
+    table = Table(evil)
+    table.add_row(Text(evil), style="bold")
+    out = console()
+    for shown in (evil, Text(evil, style="bold"), table):
+        out.print(shown)
+    text = capsys.readouterr().out
+    assert text.count("a\ufffd[2Jb\ufffdc") == 4
+    assert not set("\x1b\u202e") & set(text)

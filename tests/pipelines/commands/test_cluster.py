@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -192,6 +194,19 @@ def test_a_cell_takes_the_threads_of_the_profile_and_a_gpu_where_there_are_any(
     assert (task["address"], task["num_cpus"], task["num_gpus"]) == ("there", threads, gpus)
     assert reached.environment["PATH"].split(os.pathsep)[0] == task["launcher"] == str(tmp_path / "ray")
     assert os.access(tmp_path / "ray" / "python", os.X_OK)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{free}", "ray://127.0.0.1:{free}", "127.0.0.1:99999", "[::1]:{free}"])
+def test_an_address_where_nobody_answers_is_refused_before_ray_tries_it_for_minutes(address, monkeypatch, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = address.format(free=taken.getsockname()[1])
+        monkeypatch.setitem(sys.modules, "ray", Ray({}))
+        monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: name)
+        with pytest.raises(ConfigError, match=f"no cluster answers at {re.escape(address)}") as caught:
+            cluster.connect(address, 1, tmp_path)
+    assert "`ray start --head`, or name it with --address" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cluster_too_small_for_a_stage_is_refused(monkeypatch, tmp_path):

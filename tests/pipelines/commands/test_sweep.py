@@ -435,7 +435,8 @@ def test_json_events_are_lines_of_standard_output(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--profile", "qick"], "--profile qick: no such profile; valid profiles: quick, cpu, paper"),
+        (["--profile", "qick"], "--profile 'qick': no such profile; valid profiles: quick, cpu, paper"),
+        (["--profile", ""], "--profile '': no such profile; valid profiles: quick, cpu, paper"),
         (["--profile", "cpu", "--params", "params.yaml"], "params.yaml: profile is quick, not cpu"),
         (["--params", "copy.yaml"], "copy.yaml: params_file is params.yaml"),
         (["--only", "nope"], "--only nope"),

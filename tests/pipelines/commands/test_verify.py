@@ -242,6 +242,18 @@ def test_a_run_that_is_not_planned_is_checked_too(home, command):
     assert any("its folder is quick/mine" in found["problem"] for found in mine["mismatches"])
 
 
+def test_a_run_whose_experiment_is_gone_is_removed_and_not_ok(home, command):
+    file, name = home / "params.yaml", "sentiment-baseline-majority"
+    file.write_text("".join(row for row in file.read_text().splitlines(True) if not row.startswith(f"  {name}:")))
+    for other in RUNS:
+        if other != name:
+            shutil.rmtree(home / "runs" / "quick" / other)
+    lines = command().stdout.splitlines()
+    assert f"removed: quick/{name}: 6 files compared, 3 scores and 5 counts recomputed" in lines
+    assert lines[-3].startswith("0 experiments ok, 0 with a mismatch, 0 incomplete, ")
+    assert lines[-3].endswith("not run, 1 that params.yaml no longer has;")
+
+
 def test_an_unknown_backbone_or_corpus_is_not_recomputed(home, command):
     (home / "dvc.lock").unlink()
     for path in (home / "runs" / "quick" / "sentiment-lora" / "training").glob("*/record.json"):

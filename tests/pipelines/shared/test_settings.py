@@ -111,9 +111,9 @@ def test_broken_yaml_is_named(tmp_path):
 
 
 SECTIONS = ("experiments", "tasks", "backbones", "search", "searches", "methods")
-ALLOWED = st.text("abzAZ09._-", min_size=1, max_size=8).filter(lambda name: name not in (".", ".."))
+ALLOWED = st.text("abzAZ09._-", min_size=1, max_size=100).filter(lambda name: name[0] not in ".-")
 FORBIDDEN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8).filter(
-    lambda name: name in (".", "..") or not name or any(c not in LETTERS for c in name)
+    lambda name: not name or name[0] in ".-" or any(c not in LETTERS for c in name)
 )
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
@@ -133,7 +133,7 @@ def renamed(project_root, section, name):
 
 
 @given(section=st.sampled_from(SECTIONS), name=ALLOWED)
-@example(section="experiments", name="...")
+@example(section="experiments", name="_")
 @example(section="tasks", name="squad_v1.1-part")
 def test_letters_digits_points_dashes_and_underscores_make_a_name(project_root, tmp_path, section, name):
     assert name in getattr(load_settings(written(tmp_path, renamed(project_root, section, name))), section)
@@ -146,11 +146,26 @@ def test_letters_digits_points_dashes_and_underscores_make_a_name(project_root, 
 @example(section="tasks", name=".")
 @example(section="backbones", name="..")
 @example(section="methods", name="lora\n")
+@example(section="experiments", name=".hidden")
+@example(section="experiments", name="--only")
+@example(section="experiments", name="a" * 101)
 def test_any_other_name_would_become_a_path_and_is_refused(project_root, tmp_path, section, name):
     content = renamed(project_root, section, name)
     with pytest.raises(ConfigError, match=rf"{section}\..*name .* is not allowed; use letters, digits") as error:
         load_settings(written(tmp_path, content))
     assert "\n" not in str(error.value)
+
+
+def test_an_experiment_with_the_name_of_the_reports_cell_would_never_run_and_is_refused(project_root, tmp_path):
+    with pytest.raises(ConfigError, match=r"experiments\.report: this is the name of a stage; choose another"):
+        load_settings(written(tmp_path, renamed(project_root, "experiments", "report")))
+    assert "report" in load_settings(written(tmp_path, renamed(project_root, "tasks", "report"))).tasks
+
+
+def test_a_text_where_a_list_is_needed_is_said_so(project_root, tmp_path):
+    content = renamed(project_root, "tasks", "x") | {"track": "dvclive"}
+    with pytest.raises(ConfigError, match=r"track: give a list, such as \[1, 2\]$"):
+        load_settings(written(tmp_path, content))
 
 
 @pytest.mark.parametrize(

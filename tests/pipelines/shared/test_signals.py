@@ -47,6 +47,20 @@ def test_a_signal_ends_a_stage_and_a_command_with_its_exit_code_and_a_message(pr
     assert done.stderr == f"stopped by {name}; run the same command again to continue\n"
 
 
+def test_a_signal_within_an_import_waits_for_its_end_since_libraries_swallow_it(project_root, tmp_path):
+    (tmp_path / "part.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException:\n    print('swallowed')\nprint('whole', flush=True)\n"
+    )
+    program = (
+        f"import signal, sys; sys.path.insert(0, {str(tmp_path)!r}); from pipelines.shared.stage import run_stage; "
+        "run_stage(lambda: (__import__('part'), signal.pause()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=project_root, timeout=60)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "whole\n")
+    assert done.stderr == "stopped by SIGTERM; run the same command again to continue\n"
+
+
 @pytest.mark.parametrize("ignored", [True, False])
 def test_what_nohup_ignores_stays_ignored(monkeypatch, ignored):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
@@ -54,7 +68,8 @@ def test_what_nohup_ignores_stays_ignored(monkeypatch, ignored):
     monkeypatch.delenv(signals.DVC_VARIABLE, raising=False)
     try:
         signals.obey()
-        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else take)
+        handler = signal.getsignal(signal.SIGHUP)
+        assert handler == signal.SIG_IGN if ignored else handler.__wrapped__ is take
     finally:
         for number, handler in {**others, signal.SIGHUP: before}.items():
             signal.signal(number, handler)

@@ -210,6 +210,28 @@ def test_an_index_that_names_a_file_that_is_not_there(hub, tmp_path):
         fetch_hub_weights("llama-3.1-8b", tmp_path / "llama")
 
 
+@pytest.mark.parametrize("index", [[], {"weight_map": ["a"]}, {"weight_map": {"w": [1]}}, {"weight_map": {"w": 3}}])
+def test_an_index_that_is_none(index):
+    with pytest.raises(DataError, match=r"has no weight_map|names \[?[13]\]?, not among the files"):
+        hub_weights.shards(BACKBONES["llama-3.1-8b"], index, {})
+
+
+@pytest.mark.parametrize(
+    ("file", "data"),
+    [
+        *(("config.json", data) for data in (b"[]", bytes(100), b"{", b'{"model_type": "gpt2", "n_embd": "big"}')),
+        *(("config.json", data) for data in (b'{"model_type": 3}', b"[" * 100_000)),
+        *(("generation_config.json", data) for data in (b"[]", b"\xff")),
+    ],
+)
+def test_a_configuration_that_is_none(hub, tmp_path, file, data):
+    repository(hub, "gpt2-medium").files[file] = data
+    with pytest.raises(DataError, match=rf"{file}|cannot be loaded") as caught:
+        fetch_hub_weights("gpt2-medium", tmp_path / "gpt2")
+    assert len(str(caught.value).splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
 def test_another_model_under_the_name(hub, tmp_path):
     config = json.loads(repository(hub, "gpt2-medium").files["config.json"])
     repository(hub, "gpt2-medium").files["config.json"] = json.dumps({**config, "n_embd": 16}).encode()

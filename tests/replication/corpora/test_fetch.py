@@ -177,7 +177,8 @@ class Faulty(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
-        self.send_header("Content-Length", str(len(DATA) - start))
+        lengths = {"length -5": "-5", "length word": "all", "length \xb2": "\xb2", "length huge": "9" * 5000}
+        self.send_header("Content-Length", lengths.get(fault, str(len(DATA) - start)))
         self.end_headers()
         self.wfile.write(data[start : start + 7] if fault in ("cut", "stall") else data[start:])
         if fault == "stall":
@@ -241,6 +242,12 @@ def test_a_file_that_changes_between_two_attempts_is_read_from_the_start(server)
     Faulty.faults = ["cut", "other bytes"]
     assert fetch("corpus.zip", SHA, server).read_bytes() == DATA
     assert Faulty.asked == [None, "bytes=7-", None]
+
+
+@pytest.mark.parametrize("length", ["-5", "word", "\xb2", "huge"])
+def test_a_length_that_is_none_is_not_believed(tmp_path, server, length):
+    Faulty.faults = [f"length {length}"]
+    assert fetch("corpus.zip", SHA, server).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("sha", ["", "abc", SHA.upper(), SHA + "0"])

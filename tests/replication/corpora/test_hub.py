@@ -5,7 +5,7 @@ import pytest
 from replication.corpora import hub
 from replication.corpora.hub import HubCorpus, hub_rows
 from replication.errors import DataError
-from replication.fileio import read_json
+from replication.fileio import read_json, write_json
 
 COMMIT = "a" * 40
 TOY = HubCorpus("someone/toy", COMMIT, "small", {"train": ("train",), "dev": ("one", "two")}, ("no", "yes"))
@@ -103,6 +103,21 @@ def test_the_parquet_copy_is_pinned_on_first_use(monkeypatch, cache):
     assert asked == [("someone/script", hub.PARQUET_REF)]
     assert [revision for *_, revision in served.asked] == ["c" * 40] * 2
     assert read_json(cache / hub.PINS) == {"someone/script": "c" * 40}
+
+
+@pytest.mark.parametrize("pins", [[], {"someone/script": None}, {"someone/script": "None"}, {"other": [1]}])
+def test_a_file_of_pins_that_is_none_is_named(cache, pins):
+    write_json(cache / hub.PINS, pins)
+    with pytest.raises(DataError, match=r"hub_revisions\.json: not a commit for each repository; delete the file"):
+        hub_rows(HubCorpus("someone/script", None, None, {"train": ("train",)}), "train")
+
+
+def test_an_answer_without_a_commit_is_not_pinned(monkeypatch, cache):
+    info = type("Info", (), {"sha": None})
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: info)
+    with pytest.raises(DataError, match=r"cannot be looked up \(ValueError: the hub answered 'None'\)"):
+        hub_rows(HubCorpus("someone/script", None, None, {"train": ("train",)}), "train")
+    assert not (cache / hub.PINS).exists()
 
 
 def test_a_pin_that_cannot_be_looked_up_says_where_it_would_be_kept(cache):

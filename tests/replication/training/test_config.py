@@ -51,6 +51,7 @@ def test_the_rate_is_that_of_transformers_linear_schedule(steps, warmup, rate):
         ("mixed_precision", "fp16"),
         ("prefix_cache", True),
         ("prefix_cache", -1),
+        ("prefix_cache", 1e300),
         ("attention", 1),
         ("compile", ""),
         ("fused_adamw", 1),
