@@ -189,7 +189,7 @@ def check(experiment: Experiment, recount: Recount, tell: Tell) -> Verified:
 
 def check_files(experiment: Experiment, found: Verified) -> None:
     """Adapters that are present are those the records name; what dvc.lock names is there."""
-    from analysis.load.evidence import OUTPUTS, Mismatch, read_lock, repro
+    from analysis.load.evidence import OUTPUTS, Mismatch, content_md5, read_lock, repro
     from pipelines.shared.paths import adapter_file
     from replication.errors import DataError
     from replication.fileio import sha256_file
@@ -215,6 +215,11 @@ def check_files(experiment: Experiment, found: Verified) -> None:
         found.not_recomputed.append(("dvc.lock", "there is none; only hashes in the files were compared"))
         return
     inside = directory.absolute().relative_to(lock.root).as_posix()
+    adapter = directory / "adapter"  # absent in a clone; its weights are compared above, here its other files too
+    wanted = lock.outs.get(f"finetune@{directory.name}", {}).get(f"{inside}/adapter")
+    if wanted and not found.differences and (now := content_md5(adapter)) not in (None, wanted):
+        fix = f"`dvc checkout`, or `{repro(directory, 'finetune')}` trains it again"
+        found.differences.append(Mismatch(adapter, "md5", wanted, now, f"{lock.path} has", fix))
     for stage, names in OUTPUTS.items():
         entry = lock.outs.get(f"{stage}@{directory.name}", {})
         for name in names:

@@ -209,6 +209,9 @@ def test_an_adapter_that_is_there_and_another(home, command):
     found = mismatches(verified(command, "sentiment-lora", 1))
     assert found["adapter/seed-18/adapter_model.safetensors", "bytes"]["found"] == 5
     assert ("adapter/seed-18/adapter_model.safetensors", "sha256") in found
+    write_text(path.with_name("adapter_config.json"), "another")
+    path.unlink()
+    assert ("adapter", "md5") in mismatches(verified(command, "sentiment-lora", 1)), "its other files count"
 
 
 def test_what_the_lock_names_and_what_it_does_not(home, command):
