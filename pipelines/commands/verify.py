@@ -217,9 +217,9 @@ def check_files(experiment: Experiment, found: Verified) -> None:
     inside = directory.absolute().relative_to(lock.root).as_posix()
     adapter = directory / "adapter"  # absent in a clone; its weights are compared above, here its other files too
     written = lock.outs.get(f"finetune@{directory.name}", {}).get(f"{inside}/adapter")
-    if written and not found.differences and (now := content_md5(adapter)) not in (None, written):
+    if written and not found.differences and (present := content_md5(adapter)) not in (None, written):
         fix = f"`dvc checkout`, or `{repro(directory, 'finetune')}` trains it again"
-        found.differences.append(Mismatch(adapter, "md5", written, now, f"{lock.path} has", fix))
+        found.differences.append(Mismatch(adapter, "md5", written, present, f"{lock.path} has", fix))
     for stage, names in OUTPUTS.items():
         entry = lock.outs.get(f"{stage}@{directory.name}", {})
         for name in names:
