@@ -311,7 +311,7 @@ def table(settings: Settings, folder: Path, cells: Sequence[Cell]) -> str:
         lines += [f"{cell.name}: {cell.error}", *([f"  fix: {cell.fix}"] if cell.fix else [])]
     counts = {state: sum(cell.state == state for cell in cells) for state in ("ok", "failed", "skipped")}
     said = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    lines.append(f"smoke run of {settings.profile}: {said}. Logs and report: {folder}; nothing in it is a result")
+    lines += [f"smoke run of {settings.profile}: {said}; nothing in it is a result", f"logs and report: {folder}"]
     return "\n".join(lines)
 
 

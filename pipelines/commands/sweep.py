@@ -313,7 +313,8 @@ def list_cells(
         for task, files in absent.items():
             print(left_out(task, files), flush=True)
         if pending:
-            print("pending: its outputs are not here, or not of this code; its committed record stays until it has run")
+            print("pending: its outputs are not here, or not of this code;")
+            print("its committed record stays until it has run")
 
 
 # --- where cells run

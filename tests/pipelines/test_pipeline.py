@@ -156,6 +156,7 @@ def test_weight_lora_leaves_only_its_survivors(finished):
 def test_a_run_killed_in_either_phase_ends_with_the_same_bytes(finished, monkeypatch, killed_at):
     run = finished / "runs/quick" / SELECTING
     before, real = repeatable(run), training.save_checkpoint
+    shutil.rmtree("checkpoints", ignore_errors=True)  # finished seeds, which a start would take
 
     def dies(directory, identity, checkpoint):
         path = real(directory, identity, checkpoint)

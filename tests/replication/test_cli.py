@@ -99,7 +99,7 @@ def test_the_examples_in_help_work(app, run, name, tmp_path, monkeypatch):
             wide = [
                 text
                 for text in result.stdout.splitlines()
-                if len(text) > 80 and not text.startswith(("Fix ", "problem ", "ok "))
+                if len(text) > 80 and not text.startswith(("Fix ", "problem ", "ok ", "logs and report: ", "/"))
             ]
             assert "--json" in line or not wide, line
 
