@@ -12,8 +12,7 @@ import typer
 
 from benchmarks.goals import GOALS, check, load_goals
 from benchmarks.harness import RESULTS, Benchmark, measure, table
-from replication.errors import ReplicationError
-from replication.terminal import printable
+from replication.errors import ReplicationError, printable
 
 BENCHMARKS = {
     "gpt2": "steps",

@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from replication.errors import ReplicationError, Stopped, on_signals, stop
+from replication.errors import ReplicationError, Stopped, on_signals, printable, stop
 from replication.fileio import system_fault
-from replication.terminal import examples, printable, working
+from replication.terminal import examples, working
 
 GROUP = "replication.commands"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 IMPORT_POLL_SECONDS = 0.05
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class ReplicationError(Exception):
@@ -86,3 +88,8 @@ def stop(number: int, _: FrameType | None = None) -> NoReturn:
 
 class ReplicationWarning(UserWarning):
     """Something was not done that the settings ask for; the message says how to have it done."""
+
+
+def printable(text: str) -> str:
+    """`text` with U+FFFD for control characters, bidirectional ones too, but newline and tab: they steer a terminal."""
+    return _CONTROLS.sub("\ufffd", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +9,14 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from replication.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 WIDTH = 80
 QUIET_SECONDS = 2.0
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TITLE, CONTINUED = "Examples:", " \\"
 
 
@@ -55,11 +55,6 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True, highlight=False).status(escape(printable(text))) as status:
         yield lambda text: status.update(escape(printable(text)))
-
-
-def printable(text: str) -> str:
-    """`text` with U+FFFD for control characters, bidirectional ones too, but newline and tab: they steer a terminal."""
-    return _CONTROLS.sub("\ufffd", text)
 
 
 def console() -> Console:

@@ -41,8 +41,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from analysis.load.names import BASELINES
+from replication.errors import printable
 from replication.fileio import write_bytes, write_text
-from replication.terminal import printable
 
 if TYPE_CHECKING:
     from IPython.display import Image as Picture

@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replication.errors import ConfigError
+from replication.errors import ConfigError, printable
 from replication.fileio import write_text
-from replication.terminal import printable
 
 VARIABLE = "REPLICATION_RAY"
 """Address, processors and GPUs of a task as JSON, for `main`."""

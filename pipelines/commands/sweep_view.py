@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.shared.stage import say
-from replication.terminal import printable
+from replication.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.selection import ONLY, select, settings_of
-from replication.terminal import examples, printable, working
+from replication.errors import printable
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from analysis.load.evidence import Mismatch

@@ -12,9 +12,8 @@ import typer
 
 from pipelines.shared.processes import leave, run_once, writes
 from pipelines.shared.signals import obey
-from replication.errors import ReplicationError, Stopped
+from replication.errors import ReplicationError, Stopped, printable
 from replication.fileio import system_fault
-from replication.terminal import printable
 
 # Loading a checkpoint takes a second; its bar would drown the bars of the steps that take minutes.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

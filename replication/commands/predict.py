@@ -13,10 +13,10 @@ import typer
 
 from replication.commands.export import making
 from replication.corpora.schema import group_references, linearise, parse_mr, read_csv
-from replication.errors import AdapterError, ConfigError, DataError
+from replication.errors import AdapterError, ConfigError, DataError, printable
 from replication.fileio import read_json, read_jsonl
 from replication.predictions import Prediction, write_predictions
-from replication.terminal import examples, printable, working
+from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from replication.backbones import Backbone

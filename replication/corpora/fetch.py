@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from replication.errors import ConfigError, DataError
+from replication.errors import ConfigError, DataError, printable
 from replication.fileio import PARTIAL, json_value, sha256_file
-from replication.terminal import printable
 
 MIRROR_VARIABLE = "REPLICATION_MIRROR"
 CACHE_VARIABLE = "REPLICATION_CACHE"

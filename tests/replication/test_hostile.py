@@ -16,11 +16,11 @@ from replication.backbones import package_archives
 from replication.corpora import e2e, sourcefiles
 from replication.corpora.schema import read_csv
 from replication.corpora.summaries import parse_cnn_dailymail
-from replication.errors import DataError, ReplicationError
+from replication.errors import DataError, ReplicationError, printable
 from replication.fileio import read_json, read_jsonl, sha256_bytes
 from replication.metrics.layouts import read
 from replication.predictions import full_rows
-from replication.terminal import console, printable
+from replication.terminal import console
 
 HOSTILE = (
     b'{"id": "1", "prediction": "a", "prediction": "b"}',

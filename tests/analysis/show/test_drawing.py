@@ -29,7 +29,7 @@ from analysis.show.drawing import (
     spread_apart,
     use_style,
 )
-from replication.terminal import printable
+from replication.errors import printable
 
 POSITIONS = st.lists(st.floats(0, 1), max_size=12)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from analysis.judge.number_format import format_flop
 from analysis.load.runs import load_experiment, load_profile
 from analysis.show.blocks import sort_value
-from analysis.show.render import column_class
+from analysis.show.render import column_classes
 from analysis.show.run_tables import (
     corpora_block,
     cost_note,
@@ -82,7 +82,7 @@ def test_each_corpus_is_listed_once_with_its_licence(quick_runs):
     shown = dict(zip(block.headers, row, strict=True))
     assert shown["Licence"] == "Apache-2.0"
     assert (shown["Training examples"], shown["Test examples"], shown["Split"]) == ("2,400", "16", "test")
-    assert str(column_class(block, block.headers.index("Licence")))  # text, not a number
+    assert column_classes(block)[block.headers.index("Licence")]  # text, not a number
 
 
 def test_the_records_own_licence_goes_first(task_runs):
