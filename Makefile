@@ -82,7 +82,7 @@ reports: $(VENV)/.installed ## rebuild every committed report from its committed
 
 test: $(VENV)/.installed-dev ## environment and all tests but the slow ones
 	dvc pull data.dvc
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/.installed-dev ## the slow tests, which kill or run for long (docs/test-slow.md)
 	dvc pull data.dvc
@@ -90,7 +90,7 @@ test-slow: $(VENV)/.installed-dev ## the slow tests, which kill or run for long 
 
 test-quick: $(VENV)/.installed-dev ## the tests that take seconds
 	dvc pull data.dvc
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow and not long and not browser"
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not long and not browser"
 
 axe: ## axe-core from the npm registry, for the browser tests (which say `not run` without it)
 	npm install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund axe-core@4.14.1
