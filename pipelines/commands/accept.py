@@ -200,8 +200,10 @@ def code_changed(stage: Any, entry: Mapping[str, Any]) -> bool:
 
 
 def is_code(dep: Any) -> bool:
-    """Whether a dependency is part of the project's code."""
-    return str(dep.def_path).startswith(PACKAGES)
+    """Whether a dependency is part of the project's code; a params.yaml under pipelines/ is not."""
+    from dvc.dependency import ParamsDependency
+
+    return not isinstance(dep, ParamsDependency) and str(dep.def_path).startswith(PACKAGES)
 
 
 def why_not(settings: Settings, stage: Any, params: Mapping[str, Any]) -> str | None:

@@ -116,6 +116,20 @@ def test_nothing_is_stale_where_no_code_was_edited(project):
     assert Path("dvc.lock").read_bytes() == before
 
 
+def test_settings_under_pipelines_are_no_code(project):
+    folder = Path("pipelines/small")
+    folder.mkdir()
+    stage = {"cmd": "true", "wdir": "../..", "deps": ["pipelines/shared"], "params": [{f"{folder}/params.yaml": ["n"]}]}
+    (folder / "params.yaml").write_text("n: 1")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"one": stage}}))
+    subprocess.run(["dvc", "commit", "--quiet", "--force", folder / "dvc.yaml"], check=True)
+    entry = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]["one"]
+
+    assert not accepting.code_changed(*accepting.load_stages(folder / "dvc.yaml"), entry)
+    Path("pipelines/shared/code.py").write_text("edited")
+    assert accepting.code_changed(*accepting.load_stages(folder / "dvc.yaml"), entry)
+
+
 def test_an_edit_that_changes_no_value_is_accepted(project):
     before = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
     edit()
