@@ -101,9 +101,3 @@ def model_hub(loopback, published_models, tmp_path, monkeypatch):
     with loopback.serve(loopback.LoopbackHub(copies)) as running:
         loopback.reach(running, monkeypatch, tmp_path)
         yield running
-
-
-def pytest_collection_modifyitems(items):
-    """Files with long tests first, so that no process is left with one of them at the end of `make test`."""
-    long = {item.path for item in items if item.get_closest_marker("long") and not item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)

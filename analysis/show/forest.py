@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from analysis.judge.bench import Judged
 from analysis.judge.claims import JudgedBench
@@ -50,6 +51,7 @@ def forest(bench: JudgedBench) -> Drawing | None:
     names = [_forest_label(judged, finding) for judged, finding in reversed(found)]
     _rows(axes, names)
     axes.set_xlabel("difference, in the unit of each measure")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     add_legend(figure, (axes,))
     return Drawing(
         "forest",

@@ -21,7 +21,7 @@ from analysis.show.drawing import FONTS, GROUND, INK, Drawing
 from replication.fileio import sha256_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDE = 48  # characters from which a text column gets room
+WIDE = 48  # characters from which a column gets room
 
 
 def render(template: str, base: str = "", **values: Any) -> str:
@@ -72,9 +72,9 @@ def column_classes(block: Block) -> list[Markup]:
 
 
 def _kind(block: Block, index: int) -> str:
-    if is_numeric(block, index):
-        return ""
-    return "w" if max((len(row[index]) for row in block.rows), default=0) > WIDE else "t"
+    if max((len(row[index]) for row in block.rows), default=0) > WIDE:
+        return "w"  # also where numbers are listed for many tasks
+    return "" if is_numeric(block, index) else "t"
 
 
 def sort_attribute(text: str) -> Markup:

@@ -40,6 +40,6 @@ def test_only_numbers_with_a_unit_that_counts_carry_a_value_to_sort_by(text, att
 
 
 def test_columns_are_set_by_what_they_hold():
-    rows = (("m", "1", "text", "x" * 60), ("n", "2", "more text", "y"))
-    block = Block("c", ("a", "b", "c", "d"), rows)
-    assert list(map(str, column_classes(block))) == ["", "", ' class="t"', ' class="w"']
+    rows = (("m", "1", "text", "x" * 60, "0.1"), ("n", "2", "more text", "y", f"{'task, ' * 9}task: 0.003; task: 0.01"))
+    block = Block("c", ("a", "b", "c", "d", "e"), rows)
+    assert list(map(str, column_classes(block))) == ["", "", ' class="t"', ' class="w"', ' class="w"']
