@@ -16,7 +16,7 @@ PROFILE ?= paper
 JOBS ?= 2
 SECONDS ?= 60
 AUDIT := .venv-audit/bin/pip-audit
-.PHONY: help install accept audit axe fuzz nox picture gpu-check rehearse-gpu-check smoke rehearse verify search memory count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
+.PHONY: help install accept audit axe fuzz nox picture gpu-check rehearse-gpu-check smoke rehearse verify search memory ties count-full-scale memory-full-scale ablations reproduce reproduce-cpu reproduce-paper status reports test test-slow test-quick lint bench bench-check bench-growth notebooks lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ verify: $(VENV)/.installed ## recompute every committed score and count, and com
 
 memory: $(VENV)/.installed ## peak memory of WeightLoRA's phase 2 against K: make memory [PARAMS=pipelines/cpu/params.yaml]
 	python -m pipelines.memory --params $(PARAMS)
+
+ties: $(VENV)/.installed ## whether float32 tells WeightLoRA's weights apart where it chooses: make ties PARAMS=pipelines/cpu/params.yaml
+	python -m pipelines.ties --params $(PARAMS)
 
 count-full-scale: $(VENV)/.installed ## recount every published parameter count on the real architectures
 	replicate count-published --output measurements/full_scale/parameters.json

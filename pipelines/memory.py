@@ -2,7 +2,8 @@
 
 A process's peak never falls, so each K takes two processes: the first trains through phase 1 and stops at the
 checkpoint written after the removal; the second, fresh, rebuilds the model from that checkpoint and trains on. What the
-second one needed at its peak is phase 2's. For comparison, LoRA with every adapter is measured in one fresh process.
+second one needed at its peak is phase 2's. For comparison, LoRA with every adapter is measured in fresh processes too.
+Equal work does not peak equally, so each is measured several times, in turn.
 
 Writes measurements/<profile>/memory.json, which is committed and drawn by the report.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,24 +60,29 @@ def main(
 
 def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
     """Measure every K in separate processes, then write the file."""
-    everything = in_process(params, 2, 0, None)
-    rows, adapters = [], 0
-    for keep in memory.keep:
-        with tempfile.TemporaryDirectory() as folder:
-            first = in_process(params, 1, keep, Path(folder))
-            second = in_process(params, 2, keep, Path(folder))
-        adapters = first["adapters"]
-        rows.append(
-            {
-                "keep": keep,
-                "survivors": second["survivors"],
-                "phase1_peak_bytes": first["peak_bytes"],
-                "phase2_peak_bytes": second["peak_bytes"],
-                "baseline_bytes": second["baseline_bytes"],
-                "all_adapters_peak_bytes": everything["peak_bytes"],
-            }
-        )
-        say(f"K={keep}: phase 2 {second['peak_bytes'] / 1e6:.0f} MB, phase 1 {first['peak_bytes'] / 1e6:.0f} MB")
+    everything: list[int] = []
+    second: dict[int, list[dict[str, Any]]] = {keep: [] for keep in memory.keep}
+    with tempfile.TemporaryDirectory() as folder:
+        first = {keep: in_process(params, 1, keep, Path(folder) / str(keep)) for keep in memory.keep}
+        for repeat in range(1, memory.repeats + 1):
+            everything.append(in_process(params, 2, 0, None)["peak_bytes"])
+            for keep, found in second.items():
+                again = Path(folder) / f"{keep}-{repeat}"  # training on from it writes further checkpoints
+                shutil.copytree(Path(folder) / str(keep), again)
+                found.append(in_process(params, 2, keep, again))
+                shutil.rmtree(again)
+            peaks = ", ".join(f"K={keep} {found[-1]['peak_bytes'] / 1e6:.0f}" for keep, found in second.items())
+            say(f"{repeat} of {memory.repeats}: peak in MB, all adapters {everything[-1] / 1e6:.0f}, phase 2 {peaks}")
+    rows = [
+        {
+            "keep": keep,
+            "survivors": found[0]["survivors"],
+            "phase1_peak_bytes": first[keep]["peak_bytes"],
+            "phase2_peaks_bytes": [one["peak_bytes"] for one in found],
+            "baseline_bytes": found[0]["baseline_bytes"],
+        }
+        for keep, found in second.items()
+    ]
     path = Path("measurements") / experiment.profile / "memory.json"
     described = {
         "backbone": experiment.backbone.name,
@@ -83,13 +90,14 @@ def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
         "method": experiment.method,
         "settings": dict(experiment.settings),
         "rank": experiment.settings.get("rank"),
-        "adapters": adapters,
+        "adapters": max(one["adapters"] for one in first.values()),
         "batch": memory.batch_size,
         "length": memory.length,
         "phase1_steps": PHASE_1_STEPS,
         "phase2_steps": PHASE_2_STEPS,
         "conditions": machine_conditions(experiment.threads).model_dump(),
-        "unit": "bytes of resident memory, the whole process",
+        "unit": "bytes of resident memory, the whole process; one figure for each fresh process",
+        "all_adapters_peaks_bytes": everything,
     }
     write_json(path, {**described, "rows": rows})
     say(f"memory: {path}")
@@ -108,7 +116,7 @@ def in_process(params: Path, phase: int, keep: int, checkpoint: Path | None) -> 
 def train_phase(
     experiment: Experiment, memory: Memory, phase: int, keep: int, checkpoint: Path | None
 ) -> dict[str, Any]:
-    """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter."""
+    """Phase 1 up to its last checkpoint, or phase 2 from it; `keep` 0 is LoRA with every adapter, from the start."""
     from pipelines.shared.fitting import load_base
     from replication.backbones import load_tokenizer
     from replication.methods import attach, method_config

@@ -1,7 +1,8 @@
 """Learning-rate searches and memory measurements of a profile.
 
 `searches/<profile>/<case>.json` holds the trials of a search and how each experiment's rate was found;
-`measurements/<profile>/memory.json` holds the peak memory of phase 2 at several K, each measured in a fresh process.
+`measurements/<profile>/memory.json` holds the peak memory of phase 2 at several K, each measured in several fresh
+processes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from analysis.load.names import method_key, task_name
 from analysis.load.paper_files import first_fault
@@ -140,18 +141,17 @@ def _within(part: Any, whole: Any) -> bool:
 
 
 class MemoryRow(BaseModel):
-    """Peak bytes at one K: in phase 2 from a checkpoint; of the model at rest; with every adapter trained."""
+    """At one K: peak bytes of phase 2 from a checkpoint, in several fresh processes; bytes of the model at rest."""
 
     model_config = ConfigDict(frozen=True)
 
     keep: int = Field(ge=1)
-    phase2_peak_bytes: int = Field(ge=0)
+    phase2_peaks_bytes: tuple[PositiveInt, ...] = Field(min_length=1)
     baseline_bytes: int | None = Field(None, ge=0)
-    all_adapters_peak_bytes: int | None = Field(None, ge=0)
 
 
 class Memory(BaseModel):
-    """One series of measurements on one backbone."""
+    """One series of measurements on one backbone, and as many peaks of training every adapter."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -160,6 +160,7 @@ class Memory(BaseModel):
     length: int
     rank: int | None = None
     adapters: int | None = None
+    all_adapters_peaks_bytes: tuple[PositiveInt, ...] = ()
     rows: tuple[MemoryRow, ...] = Field(min_length=1)
 
 

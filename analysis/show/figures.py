@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from textwrap import fill
 
 import numpy as np
@@ -333,15 +334,18 @@ def memory_against_adapters(memory: Memory | None, profile: str) -> Drawing | No
         return None
     figure, (axes,) = new_figure(1, (6.2, 3.2))
     keeps = [row.keep for row in memory.rows]
-    axes.plot(keeps, [row.phase2_peak_bytes / 1e6 for row in memory.rows], "o-", color=COLOURS["weight_lora"],
+    axes.plot(keeps, [median(row.phase2_peaks_bytes) / 1e6 for row in memory.rows], "-", color=COLOURS["weight_lora"],
               label="phase 2 at K")  # fmt: skip
-    for field, name, colour, line in (
-        ("all_adapters_peak_bytes", "all adapters (phase 1)", COLOURS["lora"], "--"),
-        ("baseline_bytes", "before training", COLOURS["frozen"], ":"),
+    for row in memory.rows:
+        peaks = [peak / 1e6 for peak in row.phase2_peaks_bytes]
+        axes.plot([row.keep] * len(peaks), peaks, "o", color=COLOURS["weight_lora"], markersize=4, alpha=0.6)
+    for found, name, colour, line in (
+        (memory.all_adapters_peaks_bytes, "all adapters", COLOURS["lora"], "--"),
+        ([row.baseline_bytes for row in memory.rows if row.baseline_bytes], "before training", COLOURS["frozen"], ":"),
     ):
-        found = [value for row in memory.rows if (value := getattr(row, field)) is not None]
         if found:
-            axes.axhline(sum(found) / len(found) / 1e6, color=colour, linestyle=line, linewidth=1.6, label=name)
+            axes.axhline(median(found) / 1e6, color=colour, linestyle=line, linewidth=1.6, label=name)
+            axes.axhspan(min(found) / 1e6, max(found) / 1e6, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     axes.set_xlim(0, 1.04 * max(keeps))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -352,8 +356,9 @@ def memory_against_adapters(memory: Memory | None, profile: str) -> Drawing | No
         "memory_adapters",
         "Peak memory against the number of adapters",
         f"{backbone_name(memory.backbone)}, rank {memory.rank or 'unknown'}, {memory.batch} x {memory.length} tokens a "
-        "step: peak resident memory of phase 2, each K from a checkpoint in a fresh process, since a peak never falls. "
-        "What the authors measured is beside the predictions at full scale. "
+        "step: peak resident memory of phase 2, each K from a checkpoint in fresh processes, since a peak never "
+        "falls. Dots: single processes; lines: medians; bands: from the least to the greatest. What the authors "
+        "measured is beside the predictions at full scale. "
         f"Source: measurements of the {profile} profile.",
         f"Peak memory rises with the adapters kept, K = {keeps[0]} to {keeps[-1]}, below that of all adapters.",
         figure,

@@ -367,6 +367,13 @@ def same(values: Mapping[str, str]) -> str:
     return next(iter(tasks)) if len(tasks) == 1 else "; ".join(f"{', '.join(n)}: {value}" for value, n in tasks.items())
 
 
+def _held_out(run: Experiment | None) -> str:
+    corpus = run.record.corpus if run and run.record else None
+    if corpus is None or not corpus.dev_examples:
+        return ""
+    return f" Of the training rows {corpus.dev_examples:,} give the dev loss, the updates draw on {corpus.train_examples:,}."
+
+
 def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
     notes = []
     for task in tasks:
@@ -377,7 +384,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
         items = "not scored" if row.items is None else f"{row.items:,} examples"
         notes.append(
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
-            f"{whole}." + (f" {row.note}" if row.note else "")
+            f"{whole}." + (f" {row.note}" if row.note else "") + _held_out(study.named(row.experiment))
         )
         lines = dict.fromkeys(found.evaluation for found in rows if found.task == task and found.evaluation)
         notes += [f"{row.task_title}, evaluation: {line}." for line in lines]

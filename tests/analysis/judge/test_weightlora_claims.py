@@ -155,21 +155,23 @@ def test_the_first_claim_has_the_counts(task_study):
 
 @pytest.mark.parametrize(
     ("peak", "everything", "outcome"),
-    [(400, 800, "less memory"), (800, 800, "no less memory"), (795, 800, "less memory for some K")],
+    [
+        ((400, 410, 420), (800, 790, 810), "less memory"),
+        ((800,), (800,), "no less memory"),
+        ((795,), (800,), "no less memory"),  # less than the share
+        ((700, 710, 795), (800, 790, 810), "no less memory"),  # one repeat of phase 2 above one with all adapters
+    ],
 )
 def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module, tmp_path, peak, everything, outcome):
     tasks_module.write_memory(tmp_path)
     memory, _ = read_memory(tmp_path)
-    rows = tuple(
-        row.model_copy(update={"phase2_peak_bytes": peak, "all_adapters_peak_bytes": everything})
-        for row in memory.rows[:4]
-    )
-    whole = memory.rows[4].model_copy(update={"phase2_peak_bytes": 900, "all_adapters_peak_bytes": everything})
-    memory = memory.model_copy(update={"rows": (*rows, whole)})
+    rows = tuple(row.model_copy(update={"phase2_peaks_bytes": peak}) for row in memory.rows[:4])
+    whole = memory.rows[4].model_copy(update={"phase2_peaks_bytes": (900,)})
+    memory = memory.model_copy(update={"rows": (*rows, whole), "all_adapters_peaks_bytes": everything})
     found = weightlora_verdicts("cpu", task_study, memory)["saves_memory"]
     assert (found.verdict, found.outcome) == ("counted", outcome)
     assert len(found.cases) == 4
-    assert "no interval" in found.reason
+    assert f"medians of {len(everything)} fresh" in found.reason
     assert weightlora_verdicts("quick", task_study, memory)["saves_memory"].verdict == "not_tested"
 
 

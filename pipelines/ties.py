@@ -1,0 +1,168 @@
+"""Ties among the importance weights where WeightLoRA first chooses: recorded runs again, up to that update.
+
+A run's trace has six decimals; there the weights differ from 1 by less. Here they are read as float32 has them, beside
+the choice that their gradients would make in exact arithmetic. `make ties PARAMS=pipelines/cpu/params.yaml` writes
+measurements/<profile>/ties.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import nn
+
+from pipelines.shared.experiment import Experiment, resolve
+from pipelines.shared.fitting import load_base
+from pipelines.shared.paths import read_rows
+from pipelines.shared.settings import load_settings
+from pipelines.shared.stage import Params, run_stage, say
+from replication.backbones import load_tokenizer
+from replication.errors import ConfigError, TrainingError
+from replication.fileio import read_json, write_json
+from replication.methods import attach
+from replication.methods.selection import kept_by_place, largest, present_updates
+from replication.methods.shared.base import IMPORTANCE_NAME
+from replication.records import machine_conditions
+from replication.training.callbacks import Callback, Run
+from replication.training.config import TrainingConfig
+from replication.training.loop import train
+
+METHOD = "weight_lora"
+
+
+class ChosenError(Exception):
+    """The first projection has taken place: the run may end."""
+
+
+class Watch(Callback):
+    """A selection that ends the run at its first projection, and notes the weights as the projection found them.
+
+    `exact`: the weights in double precision, from those before the update, the gradient and the rate.
+    """
+
+    def __init__(self, watched: Any):
+        self.watched = watched
+        self.update = 0
+        self.stored = self.exact = torch.empty(0)
+
+    def on_start(self, model: nn.Module) -> None:
+        """Start the selection; the weights are 1."""
+        self.watched.on_start(model)
+        self.weights = [update.get_parameter(IMPORTANCE_NAME) for update in present_updates(model).values()]
+        self.before = self._values()
+
+    def build_optimizer(self, trained: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+        """The selection's own."""
+        optimizer: torch.optim.Optimizer = self.watched.build_optimizer(trained, config)
+        return optimizer
+
+    def on_update(self, run: Run) -> None:
+        """Note the weights; the selection then projects, or not yet."""
+        rate = next(group["lr"] for group in run.optimizer.param_groups if group.get("plain_sgd"))
+        gradients = torch.cat([torch.zeros(1) if w.grad is None else w.grad.flatten() for w in self.weights])
+        exact, stored = self.before - rate * gradients.double(), self._values()
+        if not torch.equal(exact.float().double(), stored):
+            raise TrainingError(f"update {run.step}: the weights did not take a plain step of {rate:g}")
+        self.watched.on_update(run)
+        if self.watched.projections:
+            self.update, self.stored, self.exact = run.step, stored, exact
+            raise ChosenError
+        self.before = stored
+
+    def _values(self) -> torch.Tensor:
+        return torch.cat([weight.detach().flatten() for weight in self.weights]).double()
+
+
+def main(
+    params: Params,
+    only: Annotated[list[str] | None, typer.Option(help="Experiments; without it every one of WeightLoRA.")] = None,
+) -> None:
+    """Repeat the first updates of every WeightLoRA run, and write where the choice was a tie."""
+    settings = load_settings(params)
+    names = only or [name for name, row in settings.experiments.items() if row.method == METHOD]
+    chosen = [resolve(settings, name) for name in names]
+    if others := [one.key for one in chosen if one.method != METHOD]:
+        raise ConfigError(f"{params}: {', '.join(others)}: not of method {METHOD}")
+    rows = [row for one in chosen for row in measure(one)]
+    path = Path("measurements") / settings.profile / "ties.json"
+    about = (
+        "WeightLoRA runs again up to their first projection. unmoved: weights that are exactly 1; kept_by_place: kept "
+        "adapters that another one equals and only its place in the model sets apart; kept_exact: the choice in exact "
+        "arithmetic; adapters by index, in module order."
+    )
+    made_by = f"python -m pipelines.ties --params {params}"
+    conditions = machine_conditions(chosen[0].threads).model_dump()
+    write_json(path, {"schema_version": 1, "made_by": made_by, "about": about, "conditions": conditions, "rows": rows})
+    say(f"ties: {path}")
+
+
+def measure(experiment: Experiment) -> list[dict[str, Any]]:
+    """One row a seed."""
+    options = experiment.options
+    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
+    examples = experiment.form.encode(tokenizer, read_rows(experiment.prepared, "train"), options)
+    rows = []
+    for seed in experiment.seeds:
+        watch = first_choice(experiment, seed, tokenizer, examples)
+        found = describe(watch.stored, watch.exact, experiment.settings["keep"], watch.watched.config.rank_by)
+        rows.append({"experiment": experiment.key, "seed": seed, "update": watch.update, **found})
+        recorded = experiment.run / "training" / f"seed-{seed}" / "selection.json"
+        if recorded.is_file():
+            rows[-1]["kept_in_record"] = kept_at_first(read_json(recorded))
+        say(
+            f"{experiment.key} seed {seed}: update {watch.update}, {found['unmoved']} of {len(watch.stored)} weights "
+            f"are 1, {found['kept_by_place']} of {len(found['kept'])} kept by their place"
+        )
+    return rows
+
+
+def first_choice(experiment: Experiment, seed: int, tokenizer: Any, examples: Sequence[Any]) -> Watch:
+    """Train one seed as the pipeline does, up to its first projection."""
+    form, options, training = experiment.form, experiment.options, experiment.training
+    method, start = experiment.methods[seed], experiment.training_seeds[seed]
+    model = attach(load_base(experiment, start), method)
+    form.prepare_model(model, tokenizer)
+    watch = Watch(method.training_callback(training))
+    try:
+        train(
+            model,
+            examples,
+            [],
+            training,
+            seed=start,
+            pad_id=form.pad_id(tokenizer, options),
+            callback=watch,
+            loss_function=form.training_loss(training.label_smoothing),
+            collate_function=form.collate,
+        )
+    except ChosenError:
+        return watch
+    raise TrainingError(f"{experiment.key} seed {seed}: no projection in {training.steps} steps")
+
+
+def describe(stored: torch.Tensor, exact: torch.Tensor, keep: int, rank_by: str) -> dict[str, Any]:
+    """What a projection of `stored` (n) to `keep` weights keeps, and what it would keep of `exact`."""
+    kept, kept_exact = largest(stored, keep, rank_by), largest(exact, keep, rank_by)
+    return {
+        "unmoved": stored.tolist().count(1.0),
+        "kept": kept,
+        "kept_by_place": kept_by_place(stored, keep, rank_by),
+        "kept_exact": kept_exact,
+        "shared_with_exact": len(set(kept) & set(kept_exact)),
+        "largest_distance_from_1": (stored - 1).abs().max().item(),
+    }
+
+
+def kept_at_first(selection: Mapping[str, Any]) -> list[int]:
+    """The adapters that the recorded run kept at its first projection."""
+    trace = selection["trace"]
+    weights = trace["weights"][trace["steps"].index(selection["projections"][0])]
+    return [index for index, weight in enumerate(weights) if weight != 0]
+
+
+if __name__ == "__main__":
+    run_stage(main)
