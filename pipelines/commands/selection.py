@@ -21,7 +21,7 @@ def settings_of(profile: str | None, params: Path | None) -> Settings:
     profiles = {"quick": Path("params.yaml")} if Path("params.yaml").is_file() else {}
     profiles |= {file.parent.name: file for file in sorted(Path("pipelines").glob("*/params.yaml"))}
     if not profiles and params is None:
-        raise ConfigError(f"{Path.cwd()}: no params.yaml; run `replicate sweep` in the project's root folder")
+        raise ConfigError(f"{Path.cwd()}: no params.yaml; run the command in the project's root folder")
     name = "quick" if profile is None else profile
     if params is None and name not in profiles:
         raise ConfigError(f"--profile {name!r}: no such profile; valid profiles: {', '.join(profiles)}")

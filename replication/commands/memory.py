@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from replication.commands.count import parse_settings
+from replication.commands.outputs import check_output
+from replication.errors import DataError
 from replication.fileio import read_json, write_text
 from replication.terminal import examples, working
 
@@ -99,7 +101,10 @@ def full_scale(
         "unit": "bytes of device memory in use at the peak of one training step (fp32, AdamW), by component",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
+    check_output("--output", output)
     before = read_json(output) if output.is_file() and not fresh else {}
+    if not isinstance(before, dict):
+        raise DataError(f"{output}: holds no prediction of this command; name another file, or pass --fresh")
     if any(before.get(name) != value for name, value in content.items()):
         before = {}
     known = {series["key"]: series for series in before.get("series", ())}

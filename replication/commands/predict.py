@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from replication.commands.export import making
+from replication.commands.outputs import check_output
 from replication.corpora.schema import group_references, linearise, parse_mr, read_csv
 from replication.errors import AdapterError, ConfigError, DataError, printable
 from replication.fileio import read_json, read_jsonl
@@ -89,6 +90,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Generate text for meaning representations from a saved adapter."""
+    check_output("--output", output)
     requests = _requests(mr or [], input_file)
     backbone = _backbone_name(adapter, backbone)
     given = {

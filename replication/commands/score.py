@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from replication.commands.outputs import check_output
 from replication.errors import ConfigError
 from replication.terminal import console, examples, working
 
@@ -58,6 +59,10 @@ class _Output:
     as_json: bool
     per_example: Path | None
     resamples: int
+
+    def __post_init__(self) -> None:
+        """Refuse a file that cannot be written."""
+        check_output("--per-example", self.per_example)
 
 
 @dataclass
@@ -273,9 +278,9 @@ def _score(
                 interval = ends(drawn[name][metric.name] - drawn[first][metric.name]) if both else (None, None)
                 if a is not None and b is not None:
                     result.differences.append(Difference(name, first, metric.name, a - b, *interval))
-        if output.per_example:
-            named = ((name, row) for name, rows in systems.items() for row in item_scores(metrics, rows))
-            write_jsonl(output.per_example, ({**({"system": name} if name else {}), **row} for name, row in named))
+    if output.per_example:
+        named = ((name, row) for name, rows in systems.items() for row in item_scores(metrics, rows))
+        write_jsonl(output.per_example, ({**({"system": name} if name else {}), **row} for name, row in named))
     if output.as_json:
         typer.echo(json.dumps(_as_json(result, notes), ensure_ascii=False, indent=2))
     else:
@@ -302,6 +307,7 @@ def _as_json(result: _Result, notes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     out = console()
@@ -309,19 +315,19 @@ def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -
     table = Table(title=f"Scores of {first.items:,} items")
     table.add_column("metric")
     for name in result.systems:
-        table.add_column(name or "score", justify="right")
+        table.add_column(escape(name) or "score", justify="right")
     table.add_column("status")
     for metric in metrics:
         cells = [_cell(result, name, metric.name) for name in result.systems]
         table.add_row(metric.name, *cells, _status(first, metric.name))
     out.print(table)
     if result.differences:
-        table = Table(title=f"Differences from {result.differences[0].against} on the same items")
+        table = Table(title=f"Differences from {escape(result.differences[0].against)} on the same items")
         for heading in ("metric", "system", "difference", "95 % interval"):
             table.add_column(heading)
         for found in result.differences:
             interval = "-" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}"
-            table.add_row(found.metric, found.system, f"{found.difference:+.4f}", interval)
+            table.add_row(found.metric, escape(found.system), f"{found.difference:+.4f}", interval)
         out.print(table)
     out.print(f"Protocol: {result.protocol}.", markup=False)
     if any(metric.java != "no" for metric in metrics):

@@ -50,5 +50,5 @@ def test_a_corpus_selects_its_tasks_and_a_paper_its_experiments(paper):
 
 def test_outside_of_the_project_the_error_says_where_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no params\.yaml; run `replicate sweep` in the project's root"):
+    with pytest.raises(ConfigError, match=r"no params\.yaml; run the command in the project's root"):
         settings_of("quick", None)

@@ -7,7 +7,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from replication.commands.memory import full_scale as full_scale_command
 from replication.commands.memory import one_row_a_line, register
+from replication.errors import DataError
 from replication.fileio import read_json
 from replication.memory import full_scale
 from replication.memory.full_scale import all_series, describe, predictions
@@ -53,6 +55,14 @@ def test_one_row_a_line():
     assert json.loads(text) == value
     assert '    {"x": 1, "y": null},' in text.splitlines()
     assert text.endswith("}\n")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text("[]")
+    with pytest.raises(DataError, match=r"other\.json: holds no prediction of this command"):
+        full_scale_command(output=other)
+    assert other.read_text() == "[]"
 
 
 def test_rows_of_the_same_settings_are_taken_over_and_others_are_not(monkeypatch):

@@ -103,6 +103,21 @@ def test_the_same_system_twice_differs_by_nothing(replicate, files):
     assert all(row["difference"] == row["low"] == row["high"] == 0 for row in json.loads(result.stdout)["differences"])
 
 
+def test_a_system_may_have_any_name(replicate, files):
+    names = ("lora[small]", "b[/]")
+    result = replicate("e2e", "--no-java", *(x for n in names for x in ("-s", f"{n}={files[2]}")), "-r", files[-1])
+    assert result.exit_code == 0, result.exception
+    assert "Differences from lora[small]" in result.stdout
+    assert "b[/]" in result.stdout
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_scoring(replicate, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("replication.metrics.score_systems", lambda *a, **k: pytest.fail("scored"))
+    result = replicate(*files, "--per-example", tmp_path)
+    assert "--per-example" in str(result.exception)
+    assert isinstance(result.exception, ConfigError)
+
+
 @pytest.fixture
 def written(tmp_path):
     def write(name, content):
