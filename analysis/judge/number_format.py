@@ -17,8 +17,8 @@ def signed(value: float) -> str:
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """`16.7 %` for 0.167."""
-    return f"{100 * share:.{decimals}f} %"
+    """`16.7 %` for 0.167, `−1.5 %` for -0.015."""
+    return f"{100 * share:.{decimals}f} %".replace("-", "−")
 
 
 LEVEL = percent(CONFIDENCE, 0)  # of every interval

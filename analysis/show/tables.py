@@ -385,7 +385,7 @@ def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list
         items = "not scored" if row.items is None else f"{row.items:,} examples"
         notes.append(
             f"{row.task_title}: {row.corpus_label}, {row.split} split, {items}; licence {row.licence or 'not stated'}; "
-            f"{whole}." + (f" {row.note}" if row.note else "") + _held_out(study.named(row.experiment))
+            f"{whole}." + (f" {row.note.rstrip('.')}." if row.note else "") + _held_out(study.named(row.experiment))
         )
         lines = dict.fromkeys(found.evaluation for found in rows if found.task == task and found.evaluation)
         notes += [f"{row.task_title}, evaluation: {line}." for line in lines]
