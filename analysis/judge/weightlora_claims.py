@@ -260,7 +260,8 @@ def saves_memory(bench: Bench, claim: Claim) -> Judged:
     reason = (
         f"{bench.profile} profile, {where}: phase-2 peaks lie from {_beside(most)} to {_beside(least)} the peak "
         f"with all adapters ({_megabytes(whole)}), for K of {', '.join(map(str, savings))}; medians of {len(whole)} "
-        f"fresh processes. Every repeat is lower, and the median by {percent(least_saving)} or more, for {shown}. {remainder}"
+        f"fresh processes. Every repeat is lower, and the median by {percent(least_saving)} or more, for {shown}. "
+        f"{remainder}"
     )
     return Judged(
         claim, "counted", reason, observed, (), (), cases, bench.profile, outcome, unit="less peak memory",

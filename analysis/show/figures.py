@@ -334,13 +334,13 @@ def memory_against_adapters(memory: Memory | None, profile: str) -> Drawing | No
         return None
     figure, (axes,) = new_figure(1, (6.2, 3.2))
     keeps = [row.keep for row in memory.rows]
-    axes.plot(keeps, [median(row.phase2_peaks_bytes) / 1e6 for row in memory.rows], "-", color=COLOURS["weight_lora"],
-              label="phase 2 at K")  # fmt: skip
+    medians, whole = [median(row.phase2_peaks_bytes) / 1e6 for row in memory.rows], memory.all_adapters_peaks_bytes
+    axes.plot(keeps, medians, "-", color=COLOURS["weight_lora"], label="phase 2 at K")
     for row in memory.rows:
         peaks = [peak / 1e6 for peak in row.phase2_peaks_bytes]
         axes.plot([row.keep] * len(peaks), peaks, "o", color=COLOURS["weight_lora"], markersize=4, alpha=0.6)
     for found, name, colour, line in (
-        (memory.all_adapters_peaks_bytes, "all adapters", COLOURS["lora"], "--"),
+        (whole, "all adapters", COLOURS["lora"], "--"),
         ([row.baseline_bytes for row in memory.rows if row.baseline_bytes], "before training", COLOURS["frozen"], ":"),
     ):
         if found:
@@ -360,6 +360,7 @@ def memory_against_adapters(memory: Memory | None, profile: str) -> Drawing | No
         "falls. Dots: single processes; lines: medians; bands: from the least to the greatest. What the authors "
         "measured is beside the predictions at full scale. "
         f"Source: measurements of the {profile} profile.",
-        f"Peak memory rises with the adapters kept, K = {keeps[0]} to {keeps[-1]}, below that of all adapters.",
+        f"Median peak in MB: {', '.join(f'K={keep} {peak:,.0f}' for keep, peak in zip(keeps, medians, strict=True))}"
+        + (f"; all adapters {median(whole) / 1e6:,.0f}." if whole else "."),
         figure,
     )
