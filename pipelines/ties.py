@@ -15,6 +15,7 @@ import torch
 import typer
 from torch import nn
 
+from analysis.load.judgement import load_judgement
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.fitting import load_base
 from pipelines.shared.paths import read_rows
@@ -79,11 +80,17 @@ class Watch(Callback):
 
 def main(
     params: Params,
-    only: Annotated[list[str] | None, typer.Option(help="Experiments; without it every one of WeightLoRA.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Experiments; without it all of WeightLoRA that are compared.")
+    ] = None,
 ) -> None:
-    """Repeat the first updates of every WeightLoRA run, and write where the choice was a tie."""
-    settings = load_settings(params)
-    names = only or [name for name, row in settings.experiments.items() if row.method == METHOD]
+    """Repeat the first updates of WeightLoRA's runs, and write where the choice was a tie."""
+    settings, judgement = load_settings(params), load_judgement()
+    names = only or [
+        name
+        for name, row in settings.experiments.items()
+        if row.method == METHOD and judgement.role(settings.profile, name) == "compared"
+    ]
     chosen = [resolve(settings, name) for name in names]
     if others := [one.key for one in chosen if one.method != METHOD]:
         raise ConfigError(f"{params}: {', '.join(others)}: not of method {METHOD}")
@@ -94,7 +101,7 @@ def main(
         "adapters that another one equals and only its place in the model sets apart; kept_exact: the choice in exact "
         "arithmetic; adapters by index, in module order."
     )
-    made_by = f"python -m pipelines.ties --params {params}"
+    made_by = " ".join((f"python -m pipelines.ties --params {params}", *(f"--only {name}" for name in only or ())))
     conditions = machine_conditions(chosen[0].threads).model_dump()
     write_json(path, {"schema_version": 1, "made_by": made_by, "about": about, "conditions": conditions, "rows": rows})
     say(f"ties: {path}")

@@ -46,6 +46,20 @@ def test_weights_that_do_not_move_are_kept_in_module_order(small_home):
     assert "kept_in_record" not in row
 
 
+def test_results_says_what_the_committed_file_holds(project_root):
+    rows = read_json(project_root / "measurements/cpu/ties.json")["rows"]
+    text = " ".join((project_root / "RESULTS.md").read_text(encoding="utf-8").split())
+    assert len(rows) == sum(row["kept"] == row["kept_in_record"] for row in rows) == 40
+    by_place = [row["kept_by_place"] for row in rows]
+    other = sum(row["shared_with_exact"] < len(row["kept"]) for row in rows)
+    assert f"in {sum(map(bool, by_place))} of the 40 runs" in text
+    assert f"{sum(by_place)} of 240 in all" in text
+    assert f"in exact arithmetic {other} of the runs" in text
+    worst = [row for row in rows if row["experiment"] == "qnli-1000-weight-lora" and row["seed"] in (52, 7)]
+    assert [row["kept_by_place"] for row in worst] == [6, 6]
+    assert not {index % 3 for row in worst for index in row["kept_exact"]} & {2}, "no value adapter"
+
+
 def test_another_method_is_refused(small_home):
     with pytest.raises(ConfigError, match="sentiment-lora: not of method weight_lora"):
         ties.main(PARAMS, ["sentiment-lora"])

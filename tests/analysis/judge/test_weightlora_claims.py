@@ -175,6 +175,18 @@ def test_memory_is_judged_below_the_number_of_adapters(task_study, tasks_module,
     assert weightlora_verdicts("quick", task_study, memory)["saves_memory"].verdict == "not_tested"
 
 
+def test_memory_that_only_few_adapters_save_is_said_by_k(task_study, tasks_module, tmp_path):
+    tasks_module.write_memory(tmp_path)
+    memory, _ = read_memory(tmp_path)
+    found = weightlora_verdicts(
+        "cpu", task_study, memory.model_copy(update={"all_adapters_peaks_bytes": (500_000_000,)})
+    )
+    judged = found["saves_memory"]
+    assert judged.outcome == "less memory for some K"
+    assert "less with K=1, 3, 6; not with K=12" in judged.brief
+    assert "17.6 % below to 8.8 % above the peak" in judged.reason
+
+
 def test_no_runs_test_nothing(authors):
     found = weightlora_verdicts("cpu", Study.of([]))
     assert {judged.verdict for judged in found.values()} == {"not_tested"}
