@@ -25,7 +25,7 @@ from replication.backbones import load_tokenizer
 from replication.errors import ConfigError, TrainingError
 from replication.fileio import read_json, write_json
 from replication.methods import attach
-from replication.methods.selection import largest, present_updates
+from replication.methods.selection import kept_by_place, largest, present_updates
 from replication.methods.shared.base import IMPORTANCE_NAME
 from replication.records import machine_conditions
 from replication.training.callbacks import Callback, Run
@@ -162,14 +162,6 @@ def describe(stored: torch.Tensor, exact: torch.Tensor, keep: int, rank_by: str)
         "shared_with_exact": len(set(kept) & set(kept_exact)),
         "largest_distance_from_1": (stored - 1).abs().max().item(),
     }
-
-
-def kept_by_place(values: torch.Tensor, keep: int, rank_by: str) -> int:
-    """How many of the `keep` largest only their place sets apart from one that is not among them, which equals them."""
-    scores = values.abs() if rank_by == "magnitude" else values
-    kept = scores[largest(values, keep, rank_by)]
-    tied = int((kept == kept.min()).sum())
-    return tied if tied < int((scores == kept.min()).sum()) else 0
 
 
 def kept_at_first(selection: Mapping[str, Any]) -> list[int]:
