@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from replication.errors import CheckpointError, ConfigError, ReplicationWarning, TrainingError
-from replication.methods.shared.base import MethodConfig, attached_config, attachment
+from replication.methods.shared.base import MethodConfig, attached_config, attachment, config_to_dict
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 from replication.training.parallel import is_sharded
@@ -122,14 +122,16 @@ class Selection:
     def state_dict(self) -> dict[str, Any]:
         """What a restart needs besides the states of model and optimizer (JSON values)."""
         callback = copy.deepcopy(self.callback.state())
-        return {"updates": self.updates, "learning_rate": self.learning_rate, "callback": callback}
+        config = config_to_dict(attachment(self.model).config)
+        return {"updates": self.updates, "learning_rate": self.learning_rate, "config": config, "callback": callback}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned; CheckpointError if it is not of this method.
+        """Take back what `state_dict` returned; CheckpointError if another method or configuration was attached then.
 
         Load the model first: its `load_state_dict` takes out and expands what the checkpoint's model had taken out and
         expanded. Optimizer and selection follow in any order.
         """
+        _check_same(attachment(self.model).config, state)
         try:
             self._run.step, self.learning_rate = int(state["updates"]), float(state["learning_rate"])
             self.callback.load_state(copy.deepcopy(state["callback"]))
@@ -260,6 +262,17 @@ def _check_epsilon(optimizer: torch.optim.Optimizer, config: MethodConfig) -> No
             ReplicationWarning,
             stacklevel=3,
         )
+
+
+def _check_same(config: MethodConfig, state: Mapping[str, Any]) -> None:
+    """States written before they held their configuration pass."""
+    here, there = config_to_dict(config), state.get("config", config_to_dict(config))
+    for field in here | there:
+        if (now := here.get(field)) != (then := there.get(field)):
+            raise CheckpointError(
+                f"the saved selection does not fit method {config.method}: {field} was {then!r} when it was saved and "
+                f"is {now!r} now. Attach the configuration that it was saved with, or start anew"
+            )
 
 
 def _base_rate(optimizer: torch.optim.Optimizer) -> float:

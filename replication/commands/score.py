@@ -21,6 +21,8 @@ from replication.terminal import console, examples, working
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.table import Table
+
     from replication.metrics import Metric, Scores
     from replication.metrics.comparison import Difference
     from replication.metrics.metric import Rows
@@ -278,9 +280,10 @@ def _score(
                 interval = ends(drawn[name][metric.name] - drawn[first][metric.name]) if both else (None, None)
                 if a is not None and b is not None:
                     result.differences.append(Difference(name, first, metric.name, a - b, *interval))
-    if output.per_example:
-        named = ((name, row) for name, rows in systems.items() for row in item_scores(metrics, rows))
-        write_jsonl(output.per_example, ({**({"system": name} if name else {}), **row} for name, row in named))
+        if output.per_example:
+            say("scoring each example")
+            named = ((name, row) for name, rows in systems.items() for row in item_scores(metrics, rows))
+            write_jsonl(output.per_example, ({**({"system": name} if name else {}), **row} for name, row in named))
     if output.as_json:
         typer.echo(json.dumps(_as_json(result, notes), ensure_ascii=False, indent=2))
     else:
@@ -312,15 +315,7 @@ def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -
 
     out = console()
     first = next(iter(result.systems.values()))
-    table = Table(title=f"Scores of {first.items:,} items")
-    table.add_column("metric")
-    for name in result.systems:
-        table.add_column(escape(name) or "score", justify="right")
-    table.add_column("status")
-    for metric in metrics:
-        cells = [_cell(result, name, metric.name) for name in result.systems]
-        table.add_row(metric.name, *cells, _status(first, metric.name))
-    out.print(table)
+    out.print(_scores_table(result, metrics))
     if result.differences:
         table = Table(title=f"Differences from {escape(result.differences[0].against)} on the same items")
         for heading in ("metric", "system", "difference", "95 % interval"):
@@ -339,6 +334,30 @@ def _print(result: _Result, metrics: Sequence[Metric], notes: tuple[str, ...]) -
             out.print(f"Note{f' on {name}' if name else ''}: {note}.", markup=False)
     for note in notes:
         out.print(f"Note: {note}.", markup=False)
+
+
+def _scores_table(result: _Result, metrics: Sequence[Metric]) -> Table:
+    """A column a system; of more than two, which 80 columns do not hold, a row each."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    first = next(iter(result.systems.values()))
+    across, down = (list(result.systems), []) if len(result.systems) <= 2 else ([], list(result.systems))
+    table = Table("metric", title=f"Scores of {first.items:,} items")
+    if down:
+        table.add_column("system", overflow="fold")
+        table.add_column("score", justify="right", no_wrap=True)
+    for name in across:
+        table.add_column(escape(name) or "score", justify="right")
+    table.add_column("status")
+    for metric in metrics:
+        for name in down:
+            cell = _cell(result, name, metric.name)
+            table.add_row(metric.name, escape(name), cell, _status(result.systems[name], metric.name))
+        if across:
+            cells = [_cell(result, name, metric.name) for name in across]
+            table.add_row(metric.name, *cells, _status(first, metric.name))
+    return table
 
 
 def _cell(result: _Result, name: str, metric: str) -> str:

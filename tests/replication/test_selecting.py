@@ -1,7 +1,9 @@
 """Selection in a user's own loop: the trajectory of `train`, whatever the precision, accumulation and restarts."""
 
 import copy
+import dataclasses
 import functools
+import json
 import warnings
 
 import pytest
@@ -179,8 +181,20 @@ def test_a_model_takes_the_structure_of_the_tensors_it_loads():
 
 def test_another_methods_selection_is_refused():
     state = Loop(CONFIGS["adalora"]).selection.state_dict()
-    with pytest.raises(CheckpointError, match="does not fit method weight_lora"):
+    with pytest.raises(CheckpointError, match="does not fit method weight_lora: method was 'peft_baselines'"):
         Loop(CONFIGS["weight_lora"]).selection.load_state_dict(state)
+    del state["config"]  # as written by earlier versions
+    with pytest.raises(CheckpointError, match="does not fit method weight_lora: KeyError"):
+        Loop(CONFIGS["weight_lora"]).selection.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("field", "value"), [("rank", 3), ("alpha", 64), ("keep", 3)])
+def test_another_configuration_is_refused_before_anything_is_taken_from_it(field, value):
+    state = Loop(CONFIGS["weight_lora"]).run(last=6).selection.state_dict()
+    other = Loop(dataclasses.replace(CONFIGS["weight_lora"], **{field: value})).selection
+    with pytest.raises(CheckpointError, match=f"{field} was .* when it was saved and is {value} now"):
+        other.load_state_dict(json.loads(json.dumps(state)))
+    assert other.updates == 0
 
 
 # --- precision -----------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import typer
@@ -95,6 +96,15 @@ def test_several_systems_have_paired_differences_and_intervals(replicate, files,
     shown = replicate(*many, "--bootstrap", 40)
     assert "Differences from ours on the same items" in shown.stdout
     assert "Protocol: E2E" in shown.stdout
+
+
+def test_of_many_systems_no_score_is_cut_off(replicate, files):
+    names = [f"a_system_of_a_long_name_{number}" for number in range(6)]
+    many = [part for name in names for part in ("-s", f"{name}={files[2]}")]
+    result = replicate("e2e", "--no-java", *many, "-r", files[-1], "--bootstrap", 20)
+    head = result.stdout.partition("Differences")[0]
+    scored = re.findall(r"\d\.\d{4} \[\d\.\d{4}, \d\.\d{4}\]", head)
+    assert len(scored) == 4 * len(names)  # METEOR needs Java
 
 
 def test_the_same_system_twice_differs_by_nothing(replicate, files):
