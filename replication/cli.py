@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -102,6 +103,9 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line; an expected error prints its message to stderr and exits with 2, a fault with 3."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of one second would drown our own
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller, as `2>&-` does
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="replace")  # LC_ALL=C: a dash that cannot be printed is no reason to stop

@@ -129,6 +129,7 @@ def read_metrics(path: str | Path, directory: Path | None = None) -> Metrics:
 
 def check_place(path: str | Path, profile: str, experiment: str, directory: Path) -> None:
     """DataError if a file names another experiment than its folder."""
+    directory = directory.resolve()
     if (profile, experiment) != (directory.parent.name, directory.name):
         folder = f"{directory.parent.name}/{directory.name}"
         raise DataError(f"{path}: profile and experiment are {profile}/{experiment}, but its folder is {folder}")

@@ -67,8 +67,11 @@ def runs(
 ) -> None:
     """List the runs: profile, experiment, seeds, status, scores, disk use."""
     from analysis.load.runs import discover
+    from replication.errors import DataError
 
     check_profile(root, profile)
+    if not root.is_dir():
+        raise DataError(empty_state(root, profile))
     with working("reading runs"):
         listed = [summary(experiment) for experiment in discover(root, profile)]
     if as_json:
@@ -186,8 +189,12 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Compare the papers' claims and published figures with the measurements."""
+    from replication.errors import DataError
+
     runs = root / "runs"
     check_profile(runs, profile)
+    if not runs.is_dir():
+        raise DataError(empty_state(runs, profile))
     if not (runs / profile).is_dir() and not as_json:
         print(empty_state(runs, profile))
         return

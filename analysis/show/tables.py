@@ -371,7 +371,8 @@ def _held_out(run: Experiment | None) -> str:
     corpus = run.record.corpus if run and run.record else None
     if corpus is None or not corpus.dev_examples:
         return ""
-    return f" Of the training rows {corpus.dev_examples:,} give the dev loss, the updates draw on {corpus.train_examples:,}."
+    dev, train = f"{corpus.dev_examples:,}", f"{corpus.train_examples:,}"
+    return f" Of the training rows {dev} give the dev loss, the updates draw on {train}."
 
 
 def _task_notes(study: Study, rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:

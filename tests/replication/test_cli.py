@@ -180,3 +180,10 @@ def test_an_expected_error_exits_with_2_and_a_fault_with_3(monkeypatch, capsys, 
         cli.main()
     assert stop.value.code == code
     assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_is_no_fault(closed):
+    command = f"{shlex.quote(sys.executable)} -m replication.cli --version {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "replicate")

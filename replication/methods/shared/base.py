@@ -308,8 +308,12 @@ def _take_off(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch
 
 
 def check_attachable(model: nn.Module) -> None:
-    """AdapterError for a compiled model, and where weights are not in their modules: offloaded, or sharded by FSDP2."""
+    """AdapterError for a compiled model or one in a data-parallel wrapper, and where weights are not in their modules:
+    offloaded, or sharded by FSDP2.
+    """
     kind = type(model).__name__
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise AdapterError(f"{kind} wraps the model: attach to the model itself first, then wrap it")
     if hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules()):
         raise AdapterError(
             f"{kind} is compiled, and may not see hooks that come later: attach first, then torch.compile"
@@ -512,6 +516,8 @@ def check_finite(name: str, merged: torch.Tensor, what: str = "merged weight") -
     """AdapterError naming the module `name` if a merged weight, in its final dtype, is not finite everywhere."""
     if merged.is_meta or bool(merged.isfinite().all()):
         return
+    if bool(merged.isnan().any()):
+        raise AdapterError(f"{name}: the {what} is nan, as are numbers of the adapter or the model: training diverged")
     raise AdapterError(
         f"{name}: the {what} is not finite in {str(merged.dtype).removeprefix('torch.')}: keep the adapter "
         "attached, or cast the model to bfloat16 or float32 first"

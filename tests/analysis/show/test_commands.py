@@ -89,6 +89,8 @@ def test_one_profile_only(runs_command, root):
     ],
 )
 def test_an_empty_state_says_how_to_make_runs(runs_command, tmp_path, arguments, command):
+    assert command in str(runs_command("--root", tmp_path / "runs", *arguments).exception)
+    (tmp_path / "runs").mkdir()
     result = runs_command("--root", tmp_path / "runs", *arguments)
     assert result.exit_code == 0
     assert command in result.output
@@ -208,6 +210,9 @@ def test_without_full_each_claim_has_its_verdict_and_its_numbers_alone(outputs):
 
 
 def test_a_profile_without_runs_says_how_to_make_them(compare_command, tmp_path):
+    wrong = compare_command("--profile", "cpu", "--root", tmp_path)
+    assert "`make reproduce-cpu` makes those" in str(wrong.exception)
+    (tmp_path / "runs").mkdir()
     result = compare_command("--profile", "cpu", "--root", tmp_path)
     assert result.exit_code == 0
     assert "`make reproduce-cpu` makes those of the cpu profile" in result.output

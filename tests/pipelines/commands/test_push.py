@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.commands.push import register
-from replication.errors import AdapterError, ConfigError
+from replication.errors import AdapterError, ConfigError, DataError
 from replication.methods import attach, method_config, save
 
 
@@ -51,6 +51,17 @@ def test_the_adapter_is_uploaded_with_its_scores(run, tiny_gpt2, loopback, tmp_p
     card = hub.repositories["models/me/lora"].files["README.md"].decode()
     for expected in ("| base | GPT2LMHeadModel, 6 blocks", "| last dev loss | 1.5000 |", "| CIDEr | "):
         assert expected in card
+
+
+def test_a_run_is_named_from_within_its_folder_too(run, monkeypatch):
+    monkeypatch.chdir(run)
+    assert "| BLEU |" in push(".", "--seed", 18, "--dry-run")
+
+
+def test_a_damaged_record_is_named(run):
+    (run / "training/seed-18/record.json").write_text("{}")
+    with pytest.raises(DataError, match=r"record\.json.*profile"):
+        push(run, "--seed", 18, "--dry-run")
 
 
 def test_what_is_missing_is_named(run):

@@ -117,6 +117,10 @@ def test_a_missing_file_is_named(saved, tiny_gpt2, name):
     refused(tiny_gpt2, saved, f"{name}: no such file")
 
 
+def test_a_file_in_place_of_the_folder_is_named(saved, tiny_gpt2):
+    refused(tiny_gpt2, saved / "adapter_model.safetensors", "adapter_model.safetensors: is a file; name the folder")
+
+
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
 def test_a_truncated_tensor_file_is_named(saved, tiny_gpt2, kept):
     path = saved / "adapter_model.safetensors"
