@@ -108,10 +108,13 @@ def test_a_claim(monkeypatch, tmp_path):
     content["claims"] += entry
     (folder / "claims.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     run("claim", JUDGES=claims.JUDGES)
-    study = Study.of(load_profile(ROOT / "runs/quick", ["solo_connection"]), profile="quick")
-    published = load_published(folder)
+    published, runs = load_published(folder), load_profile(ROOT / "runs/quick", ["solo_connection"])
     (claim,) = (found for found in published.claims.claims if found.id == "solo-5")
-    judged = claims.JUDGES[claim.key](claims.Bench(study, published, None), claim)
+    quick, judged = (
+        claims.JUDGES[claim.key](claims.Bench(Study.of(runs, profile=profile), published, None), claim)
+        for profile in ("quick", "mine")
+    )
+    assert quick.verdict == "not_tested"
     assert (judged.verdict, judged.outcome, judged.reason) == ("counted", "holds", "solo_connection: 0.27 %")
     assert set(solo_claims.JUDGES) <= set(claims.JUDGES)
 

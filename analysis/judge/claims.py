@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -12,7 +12,7 @@ from pathlib import Path
 from analysis.judge import solo_claims, weightlora_claims
 from analysis.judge.bench import Bench, Judged
 from analysis.judge.decision import VERDICTS, verdict_text
-from analysis.judge.study import Analysis, Study
+from analysis.judge.study import Analysis, Setting, Study, setting_of, setting_title
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.paper_folder import Published, load_published
 from analysis.load.published import Claim, PaperName
@@ -84,7 +84,9 @@ VARIANTS: tuple[tuple[str, Analysis], ...] = (
 def sensitivity(
     study: Study, published: Published, verdicts: Sequence[Judged], memory: Memory | None = None
 ) -> list[Sensitivity]:
-    """For every claim with a comparison: without the gate, by one test alone, and with every two seeds left out."""
+    """For every claim with a comparison: without the gate, by one test alone, with every two seeds left out, and, of
+    tasks that are pooled, without each.
+    """
     compared = [judged for judged in verdicts if any(case.findings for case in judged.cases)]
     if not compared:
         return []
@@ -98,23 +100,54 @@ def sensitivity(
 
     alone = [(name, under(analysis)) for name, analysis in VARIANTS]
     pairs = {pair: under(Analysis(left_out=pair)) for pair in combinations(seeds, 2)}
-    return [
-        Sensitivity(
-            judged.claim,
-            (
-                ("as judged", judged.verdict_shown),
-                *((name, found[judged.claim.id]) for name, found in alone),
-                ("two seeds fewer", _tally([pairs[pair][judged.claim.id] for pair in combinations(_seeds(judged), 2)])),
-            ),
+    pooled = {judged.claim.id: _pooled(judged, study) for judged in compared}
+    fewer = {
+        setting: under(Analysis(without=(setting,)))
+        for setting in study.settings
+        if setting in set().union(*pooled.values())
+    }
+    variants = []
+    for judged in compared:
+        key = judged.claim.id
+        by_pair = [pairs[pair][key] for pair in combinations(_seeds(judged), 2)]
+        by_task = {setting_title(study.experiments, setting): fewer[setting][key] for setting in pooled[key]}
+        more = ("two seeds fewer", _tally(by_pair)), ("one task fewer", _named(by_task))
+        variants.append(
+            Sensitivity(
+                judged.claim,
+                (
+                    ("as judged", judged.verdict_shown),
+                    *((name, found[key]) for name, found in alone),
+                    *more,
+                ),
+            )
         )
-        for judged in compared
-    ]
+    return variants
 
 
 def _seeds(judged: Judged) -> list[int]:
     """Every seed of its comparisons, ascending."""
     findings = [finding for case in judged.cases for finding in case.findings]
     return sorted({seed for finding in findings for seed in finding.difference.seeds})
+
+
+def _pooled(judged: Judged, study: Study) -> list[Setting]:
+    """The tasks that its primary comparisons pool; none where each is of one task."""
+    runs = {run for case in judged.cases if case.role == "primary" for run in case.runs}
+    found = {setting_of(experiment) for experiment in study.experiments if experiment.name in runs}
+    return [setting for setting in study.settings if setting in found] if len(found) > 1 else []
+
+
+def _named(verdicts: Mapping[str, str]) -> str:
+    """`contradicted (4 of 5 tasks), cannot tell (without MNLI)`: the tasks that turn the commonest verdict by name."""
+    if not verdicts:
+        return "–"
+    (usual, times), *others = Counter(verdicts.values()).most_common()
+    parts = [f"{usual} ({times} of {len(verdicts)} tasks)"]
+    for verdict, _ in others:
+        names = [title.split(" on ")[0] for title, found in verdicts.items() if found == verdict]
+        parts.append(f"{verdict} (without {' or '.join(names)})")
+    return ", ".join(parts)
 
 
 def _tally(verdicts: Sequence[str]) -> str:

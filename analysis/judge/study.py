@@ -125,12 +125,13 @@ class Analysis:
     """How comparisons are judged; anything but the default is a sensitivity analysis.
 
     `gate`: only learned tasks count. `processors`: runs of one seed must be made on one type of processor. `left_out`:
-    seeds not used. `test`: which noise decides (`stats.mean_test`).
+    seeds not used. `without`: tasks that are not pooled. `test`: which noise decides (`stats.mean_test`).
     """
 
     gate: bool = True
     processors: bool = True
     left_out: tuple[int, ...] = ()
+    without: tuple[Setting, ...] = ()
     test: Test = "both"
 
 

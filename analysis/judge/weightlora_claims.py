@@ -117,10 +117,10 @@ def _over_tasks(
     almost_all: float | None = None,
 ) -> Judged:
     """The verdict by the pooled comparisons of the planned settings (without a plan, of all)."""
-    planned = bench.planned(claim)
+    planned, without = bench.planned(claim), bench.study.analysis.without
     groups: dict[Group, list[Draft]] = {}
     for setting, ours, draft in drafts:
-        if draft.question is not None and (planned is None or setting in planned):
+        if draft.question is not None and (planned is None or setting in planned) and setting not in without:
             preset = ours.record.method_config.get("preset") if ours.record else None
             variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
             groups.setdefault((setting[0], variant, draft.question.name), []).append(draft)

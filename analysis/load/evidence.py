@@ -57,10 +57,10 @@ def _short(value: object) -> str:
 
 
 def repro(directory: Path, stage: str) -> str:
-    """The command that runs a stage of the experiment in `directory` again."""
+    """The command that runs a stage of the experiment in `directory` again; scoring needs its predictions alone."""
     profile = directory.absolute().parent.name
     definitions = "" if profile == "quick" else f"pipelines/{profile}/dvc.yaml:"
-    return f"dvc repro {definitions}{stage}@{directory.name}"
+    return f"dvc repro {'-s ' if stage == 'score' else ''}{definitions}{stage}@{directory.name}"
 
 
 def read_decoding(directory: Path) -> Mapping[str, Any]:

@@ -154,7 +154,7 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-# form -> field of the prediction, field of the truth, each with its check
+# form -> field of the prediction, field of the truth, each with its check; rows of other forms need only an id
 FIELDS: dict[str, tuple[tuple[str, Callable[[Any], bool], str], tuple[str, Callable[[Any], bool], str]]] = {
     "classification": (("prediction", _whole, "a whole number"), ("label", _whole, "a whole number")),
     "multiple_choice": (("prediction", _whole, "a whole number"), ("label", _whole, "a whole number")),
@@ -170,8 +170,6 @@ def read_rows(path: str | Path, form: str | None) -> list[Row]:
         form = _form_of(path)
     if form == GENERATION:
         return cast(list[Row], read_predictions(path))
-    if form not in FIELDS:
-        raise DataError(f"{path}: form {form!r} is unknown; forms are {GENERATION}, {', '.join(FIELDS)}")
     rows = full_rows(path)
     seen: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -181,7 +179,7 @@ def read_rows(path: str | Path, form: str | None) -> list[Row]:
         if row["id"] in seen:
             raise DataError(f"{location}: duplicate id {row['id']!r}; expected one line per item")
         seen.add(row["id"])
-        for name, holds, wanted in FIELDS[form]:
+        for name, holds, wanted in FIELDS.get(form, ()):
             if name not in row or not holds(row[name]):
                 raise DataError(f"{location}: field {name!r} is {row.get(name)!r}; a {form} row has {wanted} there")
     return cast(list[Row], rows)
@@ -200,7 +198,7 @@ def _question(row: Row) -> tuple[str, ...]:
 
 
 def _form_of(path: str | Path) -> str:
-    """The experiment and seed of a record that cannot be read."""
+    """The form that the first row's fields fit."""
     rows = full_rows(path)
     first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
     if "mr" in first or not first:

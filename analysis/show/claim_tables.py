@@ -299,8 +299,9 @@ def sensitivity_block(found: Sequence[Sensitivity], profile: str) -> Block:
         for entry in found
     )
     notes = (
-        "Only the first column is the verdict. Two seeds fewer: each pair of seeds left out in turn. Of Solo "
-        "Connection's claim 4 the smoothing windows are among its comparisons.",
+        "Only the first column is the verdict. Two seeds fewer: each pair of seeds left out in turn. One task fewer: "
+        "each of the pooled tasks left out in turn. Of Solo Connection's claim 4 the smoothing windows are among its "
+        "comparisons.",
     )
     headers = ("Claim", *(name[0].upper() + name[1:] for name in names))
     return Block(f"What other analyses would have said, {profile} profile", headers, lines, notes if found else (),

@@ -156,12 +156,13 @@ def _result_notes(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-# key -> forms, caption, whether a column is a task (its primary metric) or every metric of a task
+# key -> forms (none: those of no other group), caption, whether every metric of a task has a column, or the primary one
 GROUPS: dict[str, tuple[tuple[str, ...], str, bool]] = {
     "glue": (("classification", "regression"), "sentence classification and similarity", False),
     "qa": (("question_answering",), "extractive question answering", True),
     "summaries": (("summarisation",), "summarisation", True),
     "choice": (("multiple_choice",), "multiple choice by likelihood", True),
+    "other": ((), "other forms", True),
 }
 DAGGER = "†"
 COMPARABLE = {
@@ -174,7 +175,8 @@ COMPARABLE = {
 def score_blocks(study: Study, authors: Authors, group: str) -> list[Block]:
     """Tables of one group of `GROUPS`, one per backbone: method x task, with counts, seeds, steps and rates."""
     forms, title, every_metric = GROUPS[group]
-    rows = [row for row in study.rows if row.form in forms]
+    named = {GENERATION, *(form for others, _, _ in GROUPS.values() for form in others)}
+    rows = [row for row in study.rows if (row.form in forms if forms else row.form not in named)]
     return [
         _score_block(study, authors, [row for row in rows if row.backbone == backbone], title, every_metric).named(
             f"{group}_{backbone}".replace("-", "_")

@@ -258,6 +258,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
+    _check_owned(model)
     keep_gradients(model)
     _watch_for_a_selection(model)
     if hasattr(model, _SAVE):
@@ -392,6 +393,19 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     attachment(model)
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _check_owned(model: nn.Module) -> None:
+    """Takes the method off again if it trains what counting and saving would not find."""
+    record = attachment(model)
+    own = adapter_parameters(model).keys() | set(record.head)
+    foreign = [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in own]
+    if foreign:
+        detach(model)
+        raise AdapterError(
+            f"{record.config.method}: trains {foreign[0]} ({len(foreign)} such), which is not its own: counts and "
+            "saved files would lack it. Put new parameters into an AdapterModule, or name them in owned_tensors"
+        )
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -60,6 +60,22 @@ def test_other_analyses_stand_in_columns_and_change_no_verdict(write_task_runs, 
     ]
 
 
+def test_a_verdict_that_one_task_carries_names_it(write_task_runs, tmp_path, published, monkeypatch):
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 1000)
+    quality = {
+        "my-cola-weight_lora-k3": 0.97, "my-cola-random_lora-k3": 0.7,
+        "my-rte-weight_lora-k3": 0.9, "my-rte-random_lora-k3": 0.9,
+    }  # fmt: skip
+    runs = write_task_runs(
+        tmp_path, tasks=("cola", "rte"), methods=METHODS, items=300, seeds=(18, 52, 1917, 7), quality=quality
+    )
+    found, _ = sensitive(runs, published)
+    assert found["weightlora-3"]["as judged"] == "supported"
+    assert found["weightlora-3"]["one task fewer"] in (
+        "supported (1 of 2 tasks), cannot tell (without CoLA)", "cannot tell (1 of 2 tasks), supported (without RTE)"
+    )  # fmt: skip
+
+
 def test_processors_can_be_ignored_only_in_the_sensitivity(write_task_runs, tmp_path, published):
     quality = {"my-cola-weight_lora-k3": 0.93, "my-cola-random_lora-k3": 0.75}
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=METHODS, items=300, quality=quality)

@@ -131,7 +131,7 @@ def test_an_adapter_that_decoding_json_does_not_name(run):
 
 def test_means_that_are_not_those_of_scores_json(run):
     change(run / "metrics.json", lambda c: c.update(BLEU=0.99))
-    assert_stale(run, "metrics.json, BLEU: 0.99, but", "`dvc repro score@lora` scores again")
+    assert_stale(run, "metrics.json, BLEU: 0.99, but", "`dvc repro -s score@lora` scores again")
     change(run / "metrics.json", lambda c: c.pop("BLEU"))
     assert_stale(run, "metrics.json, BLEU: nothing, but")
     write_json(run / "metrics.json", [])
@@ -142,7 +142,7 @@ def test_predictions_that_changed_after_scoring(run):
     path = run / "predictions" / "seed-52.jsonl"
     write_jsonl(path, [{**row, "prediction": "one class"} for row in read_jsonl(path)])
     assert_stale(
-        run, "predictions/seed-52.jsonl, sha256: ", "it has changed since; `dvc repro score@lora` scores again"
+        run, "predictions/seed-52.jsonl, sha256: ", "it has changed since; `dvc repro -s score@lora` scores again"
     )
 
 
@@ -231,7 +231,7 @@ def test_a_profile_with_stages_of_its_own_has_its_own_lock(run):
     write_lock(run, "pipelines/quick/dvc.lock")
     change(run / "training" / "seed-18" / "record.json", lambda c: c["counts"].update(adapter=13))
     assert_stale(run, "pipelines/quick/dvc.lock has")
-    assert repro(Path("runs/cpu/x"), "score") == "dvc repro pipelines/cpu/dvc.yaml:score@x"
+    assert repro(Path("runs/cpu/x"), "score") == "dvc repro -s pipelines/cpu/dvc.yaml:score@x"
 
 
 def test_a_stale_run_is_in_no_verdict(quick_runs, tmp_path):

@@ -171,7 +171,7 @@ def test_predictions_that_changed_after_scoring_make_the_run_stale(run):
     experiment = load_experiment(run)
     assert experiment.status == "stale"
     assert "seed-52.jsonl, sha256: " in experiment.problems[0]
-    assert "it has changed since; `dvc repro score@lora` scores again" in experiment.problems[0]
+    assert "it has changed since; `dvc repro -s score@lora` scores again" in experiment.problems[0]
 
 
 def test_a_copied_folder_does_not_pass_for_another_experiment(run):
