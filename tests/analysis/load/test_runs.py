@@ -380,12 +380,17 @@ def test_compact_rows_are_read_with_their_gold_file(tmp_path, form):
         read_rows(path, form)
 
 
-def test_an_item_stands_once_and_a_form_has_a_name(tmp_path):
+def test_an_item_stands_once_in_every_form(tmp_path):
     path = write_rows(tmp_path / "seed-18.jsonl", ROWS["regression"], ROWS["regression"])
     with pytest.raises(DataError, match="line 2: duplicate id 'a'"):
         read_rows(path, "regression")
-    with pytest.raises(DataError, match="form 'poetry' is unknown"):
+    with pytest.raises(DataError, match="line 2: duplicate id 'a'"):
         read_rows(path, "poetry")
+
+
+def test_rows_of_a_form_that_is_new_here_need_only_an_id(tmp_path):
+    rows = [{"id": "a", "prediction": "x", "label": 1}, {"id": "b", "label": 2}]
+    assert read_rows(write_rows(tmp_path / "seed-18.jsonl", *rows), "poetry") == rows
 
 
 def test_questions_are_what_was_asked_and_what_is_right():

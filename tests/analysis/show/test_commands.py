@@ -27,7 +27,7 @@ def root(quick_runs):
 def test_lists_every_run_with_status_scores_and_disk_use(runs_command, root):
     result = runs_command("--root", root)
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = result.stdout.splitlines()
     assert lines[0].split() == ["Run", "Status", "Seeds", "BLEU", "NIST", "METEOR", "ROUGE-L", "CIDEr", "Disk"]
     lora = next(line for line in lines if line.startswith("quick/lora "))
     assert lora.split()[1:3] == ["complete", "3"]
@@ -36,7 +36,7 @@ def test_lists_every_run_with_status_scores_and_disk_use(runs_command, root):
 
 
 def test_runs_of_other_forms_show_their_primary_score(runs_command, task_runs):
-    lines = runs_command("--root", task_runs.parent).output.splitlines()
+    lines = runs_command("--root", task_runs.parent).stdout.splitlines()
     assert lines[0].split() == ["Run", "Status", "Seeds", "Metric", "Score", "Disk"]
     lora = next(line for line in lines if line.startswith("cpu/my-cola-lora "))
     assert "Matthews correlation" in lora
