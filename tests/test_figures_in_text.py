@@ -4,6 +4,7 @@ held by tests/analysis/show/test_documents.py.
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pytest
@@ -89,3 +90,13 @@ def test_no_figure_is_without_evidence(evidence, project_root):
             text = text.replace(sentence, "")
         unknown = {figure.strip(" .,") for figure in FIGURE.findall(text)} - NOT_MEASURED.get(name, set())
         assert not unknown, f"{name}: {unknown}: measured where? Add the record, or say here why it needs none"
+
+
+def test_what_is_said_of_a_task_left_out_is_what_the_report_has(project_root):
+    with (project_root / "reports/cpu/tables/sensitivity.csv").open(encoding="utf-8", newline="") as file:
+        found = {row["Claim"]: row["One task fewer"] for row in csv.DictReader(file)}
+    assert [claim for claim, verdicts in found.items() if "without" in verdicts] == ["WeightLoRA 1"]
+    assert found["WeightLoRA 1"].endswith("cannot tell (without MNLI (part))")
+    for name in ("README.md", "RESULTS.md"):
+        text = " ".join((project_root / name).read_text(encoding="utf-8").split())
+        assert "without MNLI claim 1 could not be told" in text or "without that task it could not be told" in text

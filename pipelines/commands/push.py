@@ -13,7 +13,6 @@ from analysis.load.runs import read_metrics, scores_file
 from pipelines.shared.records import data_of
 from replication.commands.export import making
 from replication.errors import AdapterError, ConfigError
-from replication.fileio import read_json
 from replication.records import read_record
 from replication.terminal import examples, working
 
@@ -34,9 +33,7 @@ def push(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Upload one seed's adapter, with data, profile and scores in its model card. Log in first: `hf auth login`."""
-    path = run / "training" / f"seed-{seed}" / "record.json"
-    read_record(path)
-    record = read_json(path)
+    record = read_record(run / "training" / f"seed-{seed}" / "record.json").model_dump(mode="json")
     facts = run_facts(run, seed, record)
     adapter = run / "adapter" / f"seed-{seed}"
     with working(f"reading {run}" if dry_run else f"uploading {adapter}"):

@@ -182,8 +182,13 @@ def test_an_expected_error_exits_with_2_and_a_fault_with_3(monkeypatch, capsys, 
     assert shown in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_a_closed_stream_is_no_fault(closed):
-    command = f"{shlex.quote(sys.executable)} -m replication.cli --version {closed}"
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()[0]) == (0, "replicate")
+@pytest.mark.parametrize(("predictions", "closed", "code"), [("p.txt", "2>&-", 0), ("-", "<&-", 2)])
+def test_a_closed_stream_is_no_fault(tmp_path, predictions, closed, code):
+    for name in ("p.txt", "r.txt"):
+        (tmp_path / name).write_text("Browns serves food.\n")
+    command = f"-m replication.cli score e2e --no-java -p {predictions} -r r.txt --json {closed}"
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} {command}"], cwd=tmp_path, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == code
