@@ -14,10 +14,6 @@ def check_output(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise ConfigError(f"{option} {path}: that is a folder; name a file in it")
-    if path.exists() and not path.is_file():  # a device or a pipe, whose folder does not matter
-        if not os.access(path, os.W_OK):
-            raise ConfigError(f"{option} {path}: no right to write to it")
-        return
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise ConfigError(f"{option} {path}: {parent} is a file, not a folder; name another place")

@@ -1,7 +1,6 @@
 """A file that cannot be written is refused, with the option, before any work."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +22,6 @@ def test_what_cannot_be_written_is_named(tmp_path):
         check_output("--output", tmp_path)
     with pytest.raises(ConfigError, match=r"--curve .*x: .*file is a file, not a folder"):
         check_output("--curve", tmp_path / "file" / "x")
-
-
-def test_a_device_needs_no_right_to_its_folder(monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: path == Path("/dev/null"))
-    check_output("--output", Path("/dev/null"))
-    with pytest.raises(ConfigError, match="/dev/zero: no right to write to it"):
-        check_output("--output", Path("/dev/zero"))
 
 
 def test_a_folder_without_the_right_to_write_is_named(tmp_path, monkeypatch):
