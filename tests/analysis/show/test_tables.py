@@ -17,6 +17,7 @@ from analysis.show.parameter_tables import counted_block, parameters_block
 from analysis.show.published import differences_from_lora
 from analysis.show.selection_tables import selected_block
 from analysis.show.tables import GROUPS, learned_block, results_block, score_blocks, scores_csv, unplanned_ends
+from replication.metrics import find
 
 
 @pytest.fixture
@@ -295,6 +296,20 @@ def test_other_forms_show_every_metric(write_task_runs, tmp_path, authors, group
     told = [note for note in block.notes if "evaluation" in note]
     assert told == (["ARC easy, evaluation: of acc_norm."] if group == "choice" else [])
     assert block.rows[0][-4] == "one seed"
+
+
+def test_a_form_that_is_new_here_has_a_table_of_its_own(write_task_runs, tmp_path, authors, monkeypatch):
+    for metric in (find("acc"), find("acc_norm")):  # as docs/add_a_task.md says
+        monkeypatch.setattr(
+            metric, "reported_for", {**metric.reported_for, "yes_no": ("acc", "acc_norm")}, raising=False
+        )
+    runs = write_task_runs(tmp_path, tasks={"arc_easy": "acc_norm"}, methods=("lora",), items=12, seeds=(18,))
+    (one,) = load_profile(runs)
+    record = one.record.model_copy(update={"corpus": one.record.corpus.model_copy(update={"form": "yes_no"})})
+    study = Study.of([dataclasses.replace(one, records={18: record})])
+    assert [group for group in GROUPS if score_blocks(study, authors, group)] == ["other"]
+    (block,) = score_blocks(study, authors, "other")
+    assert block.rows[0][0] == "LoRA (r=8)"
 
 
 def test_learned_says_so_with_both_intervals(task_study):
