@@ -100,3 +100,5 @@ def test_what_is_said_of_a_task_left_out_is_what_the_report_has(project_root):
     for name in ("README.md", "RESULTS.md"):
         text = " ".join((project_root / name).read_text(encoding="utf-8").split())
         assert "without MNLI claim 1 could not be told" in text or "without that task it could not be told" in text
+    page = (project_root / "reports/cpu/index.html").read_text(encoding="utf-8")
+    assert "One task decides: without MNLI (part), WeightLoRA 1 would be “cannot tell”. " in page

@@ -67,10 +67,18 @@ def judge(study: Study, published: Published | None = None, memory: Memory | Non
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one claim's verdict would be under other analyses: (analysis, verdict) pairs, the judged one first."""
+    """What one claim's verdict would be under other analyses: (analysis, verdict) pairs, the judged one first; of
+    tasks that are pooled, (`CoLA on MiniLM-L6`, verdict without it) too.
+    """
 
     claim: Claim
     variants: tuple[tuple[str, str], ...]
+    by_task: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def decisive(self) -> tuple[tuple[str, str], ...]:
+        """The tasks without which the verdict is another, with that verdict."""
+        return tuple((task, verdict) for task, verdict in self.by_task if verdict != self.variants[0][1])
 
 
 VARIANTS: tuple[tuple[str, Analysis], ...] = (
@@ -120,6 +128,7 @@ def sensitivity(
                     *((name, found[key]) for name, found in alone),
                     *more,
                 ),
+                tuple(by_task.items()),
             )
         )
     return variants

@@ -308,6 +308,16 @@ def sensitivity_block(found: Sequence[Sensitivity], profile: str) -> Block:
                  key="sensitivity")  # fmt: skip
 
 
+def decisive_line(found: Sequence[Sensitivity]) -> str:
+    """The verdicts that would be others without one of their tasks, in a line; "" for none."""
+    parts = [
+        f"without {task.split(' on ')[0]}, {PAPERS[entry.claim.paper]} {entry.claim.number} would be “{verdict}”"
+        for entry in found
+        for task, verdict in entry.decisive
+    ]
+    return f"One task decides: {'; '.join(parts)}." if parts else ""
+
+
 def _shared(runs: Sequence[str], seeds_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     """Seeds that all the runs have."""
     found = [set(seeds_of[run]) for run in runs if run in seeds_of]

@@ -212,6 +212,8 @@ def show_comparison(found: dict[str, Any], full: bool = False) -> None:
     """Print the verdicts, or with `full` everything, for a terminal of 80 columns or more."""
     console, content = stdout(), found["comparison"]
     _show_claims(console, content, found["lines"], full)
+    if found["decisive"]:
+        console.print(f"\n{found['decisive']}", markup=False)
     if full:
         _show_cells(console, content["published_vs_measured"], content["why_not_comparable"])
     else:

@@ -24,7 +24,8 @@ PACKAGES = ("numpy", "pandas", "scipy")
 
 
 def comparison(profile: str, root: str | Path = ".", replicates: Mapping[Any, Any] | None = None) -> dict[str, Any]:
-    """`comparison`: the object that `replicate compare --json` prints; `lines`: each claim's headline and seeds.
+    """`comparison`: the object that `replicate compare --json` prints; `lines`: each claim's headline and seeds;
+    `decisive`: the verdicts that one task decides, as a sentence.
 
     From runs/, searches/ and measurements/ under `root`, or as it was kept. `replicates` are those of a study of the
     same runs, so that nothing is resampled twice.
@@ -69,7 +70,7 @@ def _computed(profile: str, root: Path, replicates: Mapping[Any, Any]) -> dict[s
     from analysis.judge.claims import load_bench
     from analysis.judge.published_vs_measured import compared_cells
     from analysis.load.runs import load_profile
-    from analysis.show.claim_tables import claim_rows
+    from analysis.show.claim_tables import claim_rows, decisive_line
 
     runs, searches, measurements = (root / name / profile for name in ("runs", "searches", "measurements"))
     loaded = load_profile(runs)
@@ -89,4 +90,5 @@ def _computed(profile: str, root: Path, replicates: Mapping[Any, Any]) -> dict[s
             "problems": [*problems, *bench.broken],
         },
         "lines": [{"headline": row.headline, "seeds": row.seeds_line} for row in rows],
+        "decisive": decisive_line(bench.sensitivity),
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -37,20 +37,29 @@ RESULT_TABLE = re.compile(
 )
 
 
-def with_result_tables(text: str, root: str | Path = ".") -> str:
-    """`text` with every marked table, from runs/, searches/ and measurements/ under `root`; each note once.
+Benches = Callable[[str], JudgedBench]
 
-    DataError for a profile without runs, and for a table that is not known.
-    """
+
+def benches(root: str | Path = ".") -> Benches:
+    """The judged runs of a profile under `root`, by its name; each profile is read once."""
+    role = load_judgement().role
 
     @cache
     def bench(profile: str) -> JudgedBench:
-        folders = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
-        runs, searches, measurements = folders
-        role = load_judgement().role
+        runs, searches, measurements = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
         kept = [run for run in load_profile(runs) if role(profile, run.name) != "earlier"]  # the report has those too
         return load_bench(profile, kept, searches, measurements)
 
+    return bench
+
+
+def with_result_tables(text: str, root: str | Path = ".", bench: Benches | None = None) -> str:
+    """`text` with every marked table, from runs/, searches/ and measurements/ under `root`; each note once.
+
+    `bench` is what documents share (`benches(root)` unless given). DataError for a profile without runs, and for a
+    table that is not known.
+    """
+    bench = bench or benches(root)
     seen: set[str] = set()
 
     def told_once(block: Block) -> Block:
@@ -146,13 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=("readme", "details"), help="only one kind of document")
     options = parser.parse_args(arguments)
     root, stale = options.root, []
+    bench = benches(root)
     for name in DOCUMENTS:
         path = root / name
         if options.only is not None and (name in RESULTS) != (options.only == "readme"):
             continue
         before = path.read_text(encoding="utf-8")
         if name in RESULTS:
-            after = with_result_tables(before, root)
+            after = with_result_tables(before, root, bench)
         else:
             after = with_ablation_tables(with_lines(before, root), root / DIRECTORY)
         if before != after:

@@ -42,6 +42,7 @@ from analysis.show.claim_tables import (
     claims_block,
     comparisons_block,
     counts_line,
+    decisive_line,
     fold_untested,
     sensitivity_block,
 )
@@ -279,6 +280,7 @@ def _values(
         "command": page_command(profile),
         "subtitle": texts.subtitle(profile, experiments),
         "tally": texts.tally(profile, counts_line([row for claims in found.claims.values() for row in claims])),
+        "decisive": decisive_line(found.bench.sensitivity),
         "solo_claims": found.claims["solo"],
         "weightlora_claims": found.claims["weightlora"],
         "papers": [(paper, rows, *_folded(paper, rows, found, blocks)) for paper, rows in found.claims.items()],

@@ -29,12 +29,10 @@ ABOUT = {
     "quick": (
         "The quick profile runs every stage of the pipeline for both papers in minutes: it pretrains a small GPT-2, "
         "DeBERTa, BART and Llama on an embedded synthetic corpus, fine-tunes them with each method, predicts and "
-        "scores. "
-        "It is for teaching, testing and seeing that the methods work.",
+        "scores. It is for teaching, testing and seeing that the methods work.",
         "It is not a reproduction of any published figure: the models, the corpora and the number of steps all differ "
         "from the papers'. Its scores say nothing about GPT-2 on E2E NLG or DeBERTaV3 on GLUE, and no verdict on a "
-        "paper "
-        "is drawn from them.",
+        "paper is drawn from them.",
     ),
     "cpu": (
         "The cpu profile fine-tunes weights that install from a package registry on real corpora, on two processor "

@@ -18,6 +18,7 @@ from pipelines.commands.selection import settings_of
 from replication.terminal import WIDTH, examples, working
 
 SHOWN = 4  # names in a line
+NOT_RECORDED = "not in dvc.lock"  # DVC calls an output of such a stage "modified" where it is there
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,10 @@ def status(
     settings = settings_of(profile, params)
     file = dvc_file(settings)
     with working(f"comparing {settings.profile} with dvc.lock"):
-        changes = {stage: reasons(found) for stage, found in status_of(file).items()}
+        recorded = locked_stages(file)
+        changes = {
+            stage: reasons(found) if stage in recorded else [NOT_RECORDED] for stage, found in status_of(file).items()
+        }
     removed = without_experiment(settings.profile, settings.experiments)
     if as_json:
         found = {"profile": settings.profile, "changed": changes, "removed": [path.as_posix() for path in removed]}
@@ -49,6 +53,14 @@ def status(
         print(fill(line, WIDTH, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False))
     for path in removed:
         print(f"{path}: no such experiment in {settings.params_file};\n  delete the folder, or put the experiment back")
+
+
+def locked_stages(file: Path) -> set[str]:
+    """Names of the stages that the dvc.lock beside `file` has; none without one."""
+    from dvc.utils.serialize import load_yaml
+
+    lock = file.with_name("dvc.lock")
+    return set(load_yaml(str(lock))["stages"]) if lock.is_file() else set()
 
 
 def without_experiment(profile: str, experiments: Collection[str]) -> list[Path]:

@@ -15,6 +15,7 @@ from analysis.show.claim_tables import (
     claims_block,
     comparisons_block,
     counts_line,
+    decisive_line,
     fold_untested,
     sensitivity_block,
 )
@@ -172,6 +173,13 @@ def test_other_analyses_are_columns_after_the_verdict():
     assert block.headers == ("Claim", "As judged", "Processors ignored")
     assert block.rows == (("WeightLoRA 3", "supported", "cannot tell"),)
     assert sensitivity_block([], "quick").rows == ()
+
+
+def test_a_verdict_that_one_task_decides_is_named():
+    by_task = (("CoLA on MiniLM-L6", "supported"), ("MNLI on MiniLM-L6", "cannot tell"))
+    found = Sensitivity(CLAIM, (("as judged", "supported"),), by_task)
+    assert decisive_line([found]) == "One task decides: without MNLI, WeightLoRA 3 would be “cannot tell”."
+    assert decisive_line([dataclasses.replace(found, by_task=by_task[:1])]) == ""
 
 
 def test_real_verdicts_of_both_papers_become_rows(quick_runs, task_study):

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.show.commands import register_compare, register_runs
+from analysis.show.commands import register_compare, register_runs, show_comparison
 from replication.errors import DataError
 from replication.terminal import WIDTH
 
@@ -232,3 +232,12 @@ def test_problems_are_told(compare_command, write_runs, tmp_path):
     assert "scores.json: not valid JSON" in compare_command("--root", tmp_path).output
     found = json.loads(compare_command("--root", tmp_path, "--json").stdout)
     assert any("lora (failed)" in problem for problem in found["problems"])
+
+
+def test_a_task_that_decides_is_told_below_the_claims(capsys):
+    line = "One task decides: without MNLI, WeightLoRA 1 would be “cannot tell”."
+    content = {"profile": "cpu", "claims": [], "problems": []}
+    show_comparison({"comparison": content, "lines": [], "decisive": line})
+    assert capsys.readouterr().out.splitlines()[2] == line
+    show_comparison({"comparison": content, "lines": [], "decisive": ""})
+    assert "One task" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipelines.commands import sweep
-from pipelines.commands.status import lines, reasons, register, without_experiment
+from pipelines.commands.status import lines, locked_stages, reasons, register, without_experiment
 
 FOUND = {
     "finetune@lora": [{"changed deps": {"replication/training": "modified", "params.yaml": {"threads": "modified"}}}],
@@ -25,6 +25,7 @@ FOUND = {
 def command(monkeypatch, project_root):
     monkeypatch.chdir(project_root)
     monkeypatch.setattr(sweep, "status_of", lambda file: FOUND)
+    monkeypatch.setattr("pipelines.commands.status.locked_stages", lambda file: set(FOUND))
     app = typer.Typer()
     app.callback()(lambda: None)
     register(app)
@@ -46,6 +47,19 @@ def test_the_same_as_json(command):
     found = json.loads(command("--json").stdout)
     assert found["changed"] == {name: reasons(value) for name, value in FOUND.items()}
     assert found["removed"] == []
+
+
+def test_a_stage_that_the_lock_lacks_is_named_as_that(command, monkeypatch):
+    monkeypatch.setattr("pipelines.commands.status.locked_stages", lambda file: set(FOUND) - {"finetune@full"})
+    found = json.loads(command("--json").stdout)["changed"]
+    assert found["finetune@full"] == ["not in dvc.lock"]
+    assert found["finetune@lora"] == reasons(FOUND["finetune@lora"])
+
+
+def test_the_locked_stages_are_those_of_the_file_beside(tmp_path):
+    assert locked_stages(tmp_path / "dvc.yaml") == set()
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  score@a:\n    cmd: b\n", encoding="utf-8")
+    assert locked_stages(tmp_path / "dvc.yaml") == {"score@a"}
 
 
 def test_a_run_whose_experiment_is_gone(tmp_path, monkeypatch):
