@@ -28,6 +28,7 @@ from analysis.show.run_tables import page_command
 from analysis.show.sections import Section
 from analysis.stats.bootstrap import Interval
 from analysis.stats.power import MOST, Spread, items_needed, power, seeds_needed, smallest_detectable
+from analysis.stats.smoothness import EARLIER_WINDOW
 from replication.fileio import write_text
 
 COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20)  # seeds at which a curve is computed
@@ -298,8 +299,9 @@ def smoothness_against_window(bench: Bench) -> Drawing | None:
     caption = (
         "How much less smooth the training loss is without the homotopy parameter, with the "
         f"{percent(CONFIDENCE, 0)} interval over seeds. Above zero: the parameter makes training smoother. "
-        f"Left: the earlier measure, whose answer depends on a window that nobody fixed; right: the measures "
-        f"without a window, fixed in paper_results/judgement.yaml, of which the first, {first.metric}, decides. "
+        f"Left: the earlier measure, for the window of {EARLIER_WINDOW} that was fixed for it and for others, on which "
+        "its answer depends; right: the measures without a window, of which the first in paper_results/judgement.yaml, "
+        f"{first.metric}, decides. "
     )
     if confounded:
         caption += (

@@ -18,6 +18,10 @@ from analysis.show.blocks import Block
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
 LONGEST = 190  # characters of a headline taken from what was observed
+LEGEND = (
+    f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time. Mean of "
+    "primary measures: over the tasks, of differences in accuracy, on CoLA in Matthews correlation."
+)
 NO_INTERVAL, NO_POWER = "none", "not known"
 
 
@@ -114,7 +118,9 @@ class ClaimRow:
         """The measured effect of the comparison shown first, or of the count."""
         if self.shown is not None:
             found = self.shown.finding.difference
-            return f"{signed(found.effect)} {self.judged.unit or score_name(found.metric)}"
+            asked = {row.finding.question.name for row in self.comparisons if row.case.role == "primary"}
+            which = f", {self.shown.finding.question.name}" if len(asked) > 1 else ""
+            return f"{signed(found.effect)} {self.judged.unit or score_name(found.metric)}{which}"
         effects = [effect for case in self.judged.cases for effect in case.effects]
         if not effects:
             return "not measured"
@@ -230,7 +236,7 @@ def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
         for row in rows
     )  # fmt: skip
     headers = ("Claim", "The paper", "Measured here", "Could detect", "Verdict", "Why")
-    return Block(f"What each claim came to, {profile} profile", headers, lines, key="answer")
+    return Block(f"What each claim came to, {profile} profile", headers, lines, (LEGEND,), key="answer")
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:

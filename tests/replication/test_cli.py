@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tomllib
 from contextlib import contextmanager
+from functools import reduce
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from rich.markup import render
 from typer.testing import CliRunner
 
@@ -135,6 +137,17 @@ def test_the_documents_name_commands_and_options_that_exist(app, line):
         command = command.commands[words[1]]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options | {"--help"}
+
+
+def test_a_setting_that_the_documents_change_is_another_one_than_the_committed():
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tried = []
+    for path in (ROOT / "README.md", ROOT / "docs/pipeline.md"):
+        tried += re.findall(r"dvc exp run -S '?(?:params\.yaml:)?([\w.-]+)=([\w.]+)", path.read_text())
+    assert len(tried) == 2
+    for name, value in tried:
+        committed = reduce(lambda part, key: part[key], name.split("."), settings)
+        assert committed != yaml.safe_load(value), name
 
 
 # --- version, completion, exit codes

@@ -185,6 +185,8 @@ def test_memory_that_only_few_adapters_save_is_said_by_k(task_study, tasks_modul
     assert judged.outcome == "less memory for some K"
     assert "less with K=1, 3, 6; not with K=12" in judged.brief
     assert "17.6 % below to 8.8 % above the peak" in judged.reason
+    assert judged.unit.endswith("in phase 2")
+    assert "Phase 1 trains every adapter" in judged.reason
 
 
 def test_no_runs_test_nothing(authors):

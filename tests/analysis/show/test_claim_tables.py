@@ -50,6 +50,11 @@ def test_an_effect_is_one_line_with_everything_the_rule_says():
 def test_a_case_says_whose_comparison_it_is():
     found = row(drafts=[Draft("CoLA", question("WeightLoRA+ minus LoRA"))])
     assert found.headline.startswith("CoLA: WeightLoRA+ minus LoRA +0.100")
+    two = row(
+        drafts=[Draft("CoLA", question("WeightLoRA+ minus LoRA")), Draft("CoLA", question("WeightLoRA+ minus K=6"))]
+    )
+    assert two.measured == f"+0.100 accuracy, {two.shown.finding.question.name}"
+    assert found.measured == "+0.100 accuracy"
     untested = row("not_tested", [Draft("CoLA", question())])
     assert untested.headline.startswith("Observed, without a verdict: CoLA: WeightLoRA minus LoRA +0.100")
 
