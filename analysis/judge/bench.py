@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from analysis.judge.decision import Finding, Question, Verdict, decide, undecided, verdict_text
+from analysis.judge.decision import Difference, Finding, Question, Verdict, decide, undecided, verdict_text
 from analysis.judge.number_format import finding_text, listed, needed_text
 from analysis.judge.study import (
     Setting,
@@ -19,7 +19,6 @@ from analysis.judge.study import (
     is_reading,
     keep_of,
     setting_of,
-    setting_title,
     unequal,
 )
 from analysis.load.names import backbone_name
@@ -79,8 +78,8 @@ class Case:
 class Draft:
     """A case before its comparison is adjusted with the others: its question, or why there is none.
 
-    `untested` keeps its question out of the family; `verdict` is then the case's. `more` follows the finding. `pair`
-    are the two runs, for pooling.
+    `what` is compared; `untested` keeps the question out of the family; `verdict` is then the case's. `more` follows
+    the finding. `pair` are the two runs, for pooling. `gated`: its task was not learned, so that it belongs to no pool.
     """
 
     title: str
@@ -92,6 +91,8 @@ class Draft:
     verdict: Verdict = "cannot_tell"
     pair: tuple[Experiment, Experiment] | None = None
     margin: float = 0.0
+    what: str = ""
+    gated: bool = False
 
     def case(self, finding: Finding | None, role: Role, tested: bool) -> Case:
         """The case, once its question is answered; `tested` is False in a profile that tests no claim."""
@@ -318,7 +319,7 @@ class Bench:
 
     def title(self, setting: Setting, ours: Experiment | None = None) -> str:
         """`CoLA on MiniLM-L6, K=3`, with the preset if it is a variant of the code."""
-        where = setting_title(self.study.experiments, setting)
+        where = self.study.title(setting)
         keep = keep_of(ours) if ours else None
         preset = ours.record.method_config.get("preset") if ours and ours.record else None
         variant = f", {preset}" if preset not in (None, "paper") else ""
@@ -335,7 +336,7 @@ class Bench:
         A verdict only on the tasks that ran first would answer a different question.
         """
         settings, methods = self.study.judgement.planned_for(self.profile, claim.id)
-        if not set(settings) & set(self.study.settings):
+        if not set(settings) & self.study.begun:
             return None
 
         def has_run(setting: Setting, method: str) -> bool:
@@ -355,7 +356,7 @@ class Bench:
     def planned(self, claim: Claim) -> set[Setting] | None:
         """The settings that decide a claim, once the grid fixed for it has started; None: all there are."""
         settings, _ = self.study.judgement.planned_for(self.profile, claim.id)
-        return set(settings) if set(settings) & set(self.study.settings) else None
+        return set(settings) if set(settings) & self.study.begun else None
 
 
 def compare_runs(
@@ -368,45 +369,65 @@ def compare_runs(
     keeps: bool = False,
     target: float | None = None,
     found: str = "",
+    metric: str | None = None,
 ) -> Draft:
-    """A case of two runs on their primary metric: whether ours is better, or (`keeps`) not worse by the margin.
+    """A case of two runs on `metric` (default: the grid's measure, or else their primary one): whether ours is better,
+    or (`keeps`) not worse by the margin.
 
-    `target` is the difference that would matter (default: the margin). Unequal budgets, few seeds, different processors
-    and, for a WeightLoRA claim, tasks that were not learned keep it from being tested.
+    `target` is the difference that would matter (default: the margin). Unequal budgets, few seeds, different
+    processors, two runs that could stand for one method and, for a WeightLoRA claim, tasks that were not learned keep
+    it from being tested.
     """
     runs = ours.name, other.name
-    if reason := unequal(ours, other) or _other_rank(ours, other):
-        return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason, "not_tested")
-    difference = bench.study.difference(ours, other)
+    if reason := unequal(ours, other) or _other_rank(ours, other) or _ambiguous(bench, ours, other):
+        return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason, "not_tested", what=what)
+    difference = bench.study.difference(ours, other, metric)
     if difference is None:
-        reason = "no shared seeds on the same items"
-        return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason)
+        reason = "no shared seeds scored on the same items"
+        return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason, what=what)
     margin = bench.margin(difference.metric)
     if keeps and margin is None:
         reason = f"no margin is set for {difference.metric}"
-        return Draft(title, None, runs, found, "", reason, "not_tested")
+        return Draft(title, None, runs, found, "", reason, "not_tested", what=what)
     question = Question(what, difference, -(margin or 0.0) if keeps else 0.0, target=target or margin)
-    untested = difference.why_undecidable
+    untested, gated = difference.why_undecidable, False
     verdict: Verdict = "confounded" if difference.confounded else "cannot_tell"
     if ours.form != GENERATION and bench.study.analysis.gate:  # every method learns to generate
         learned = bench.study.learned(setting_of(ours))
         if learned.verdict == "did not learn":
-            untested, verdict = "did not learn", "not_tested"
+            untested, verdict, gated = "did not learn", "not_tested", True
         elif learned.verdict == "not known":
             untested, verdict = f"whether the task was learned is not known, {learned.reason}", "not_tested"
-    if difference.dropped and not difference.confounded:
-        seeds = listed(list(map(str, difference.dropped)))
-        found = f"without seed {seeds}, whose runs were made on different processors{', ' if found else ''}{found}"
-    return Draft(title, question, runs, "", found, untested, verdict, (ours, other), margin or 0.0)
+            gated = bench.study.judgement.part_of(bench.profile, setting_of(ours)) is None
+    more = ", ".join(filter(None, (_without(difference), found)))
+    return Draft(title, question, runs, "", more, untested, verdict, (ours, other), margin or 0.0, what, gated)
+
+
+def _without(difference: Difference) -> str:
+    """`without seed 52, whose runs were made on different processors`; empty where none was dropped."""
+    if not difference.dropped or difference.confounded:
+        return ""
+    return f"without seed {listed(list(map(str, difference.dropped)))}, whose runs were made on different processors"
+
+
+def _ambiguous(bench: Bench, ours: Experiment, other: Experiment) -> str | None:
+    """Why it is not known which runs a comparison is of: another run could stand for the same method."""
+    for run in (ours, other):
+        if (twin := bench.study.twin(run)) is not None:
+            names = " and ".join(sorted((run.name, twin)))
+            return f"{names} are runs of one method; all but one need another role in judgement.yaml"
+    return None
 
 
 def pooled_draft(bench: Bench, title: str, what: str, drafts: Sequence[Draft], *, keeps: bool = False) -> Draft | None:
-    """The primary comparison over the tested drafts of one rival, one a task; with one, that draft itself.
+    """The primary comparison over the drafts of one rival, one a learned task; with one draft, that one itself.
 
-    Its margin is the mean of the tasks' margins. None without a tested draft.
+    Its margin is the mean of the tasks' margins. One task that cannot be compared keeps the pool from being tested: the
+    others alone would answer a different question. None without a task to compare.
     """
     tested = [draft for draft in drafts if draft.untested is None and draft.pair is not None]
-    if len(tested) < 2:
+    blocked = [draft for draft in drafts if draft.untested is not None]
+    if not tested or len(drafts) < 2:
         return tested[0] if tested else None
     runs = tuple(dict.fromkeys(run for draft in tested for run in draft.runs))
     difference = bench.study.pooled([draft.pair for draft in tested if draft.pair is not None])
@@ -415,8 +436,11 @@ def pooled_draft(bench: Bench, title: str, what: str, drafts: Sequence[Draft], *
         return Draft(title, None, runs, f"{what} not pooled, {reason}", "", reason)
     margin = sum(draft.margin for draft in tested) / len(tested)
     question = Question(what, difference, -margin if keeps else 0.0, target=margin or None)
-    verdict: Verdict = "confounded" if difference.confounded else "cannot_tell"
-    return Draft(title, question, runs, "", "", difference.why_undecidable, verdict)
+    reasons = [f"{draft.title} cannot be compared ({draft.untested})" for draft in blocked]
+    untested = "; ".join(filter(None, (*reasons, difference.why_undecidable))) or None
+    confounded = difference.confounded or any(draft.verdict == "confounded" for draft in blocked)
+    verdict: Verdict = "confounded" if confounded else "cannot_tell"
+    return Draft(title, question, runs, "", _without(difference), untested, verdict)
 
 
 def _other_rank(ours: Experiment, other: Experiment) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from analysis.judge import solo_claims, weightlora_claims
 from analysis.judge.bench import Bench, Judged
 from analysis.judge.decision import VERDICTS, verdict_text
-from analysis.judge.study import Analysis, Setting, Study, setting_of, setting_title
+from analysis.judge.study import Analysis, Setting, Study, setting_of
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.paper_folder import Published, load_published
 from analysis.load.published import Claim, PaperName
@@ -54,7 +54,7 @@ def load_bench(
     memory, problems = read_memory(measurements)
     everything = load_published(published)
     study = Study.of(experiments, found, profile, everything.judgement)
-    unequal_ones = unequal_searches(study.tasks.experiments, found)
+    unequal_ones = unequal_searches(study.experiments, found)
     return JudgedBench(study, everything, memory, (*broken, *problems, *unequal_ones))
 
 
@@ -85,7 +85,7 @@ VARIANTS: tuple[tuple[str, Analysis], ...] = (
     ("every task, learned or not", Analysis(gate=False)),
     ("processors ignored", Analysis(processors=False)),
     ("the test over seeds alone", Analysis(test="seeds")),
-    ("the test over items alone", Analysis(test="items")),
+    ("the test over seeds and items alone", Analysis(test="seeds and items")),
 )
 
 
@@ -118,7 +118,7 @@ def sensitivity(
     for judged in compared:
         key = judged.claim.id
         by_pair = [pairs[pair][key] for pair in combinations(_seeds(judged), 2)]
-        by_task = {setting_title(study.experiments, setting): fewer[setting][key] for setting in pooled[key]}
+        by_task = {study.title(setting): fewer[setting][key] for setting in pooled[key]}
         more = ("two seeds fewer", _tally(by_pair)), ("one task fewer", _named(by_task))
         variants.append(
             Sensitivity(
@@ -142,9 +142,10 @@ def _seeds(judged: Judged) -> list[int]:
 
 def _pooled(judged: Judged, study: Study) -> list[Setting]:
     """The tasks that its primary comparisons pool; none where each is of one task."""
-    runs = {run for case in judged.cases if case.role == "primary" for run in case.runs}
-    found = {setting_of(experiment) for experiment in study.experiments if experiment.name in runs}
-    return [setting for setting in study.settings if setting in found] if len(found) > 1 else []
+    settings = {experiment.name: setting_of(experiment) for experiment in study.experiments}
+    each = ({settings[run] for run in case.runs} for case in judged.cases if case.role == "primary")
+    found = set().union(*(tasks for tasks in each if len(tasks) > 1))
+    return [setting for setting in study.settings if setting in found]
 
 
 def _named(verdicts: Mapping[str, str]) -> str:

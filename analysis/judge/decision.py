@@ -99,9 +99,9 @@ class Difference:
             return f"different types of processor on seed {', '.join(map(str, self.dropped))}"
         if len(self.seeds) < LEAST_SEEDS:
             return f"fewer than {LEAST_SEEDS} seeds"
-        if self.items or (self.without_items and self.test != "items"):
-            return None
-        return "no scores of single items"
+        if self.without_items and len(set(self.by_seed)) == 1 and self.effect != 0:
+            return "no spread over the seeds"
+        return None if self.items or self.without_items else "no scores of single items"
 
     @cached_property
     def mean_test(self) -> MeanTest | None:
@@ -151,8 +151,9 @@ class Question:
 class Finding:
     """A question answered by the rule.
 
-    `p` and `p_adjusted` belong to the bound that the effect lies beyond (to `above` when it lies between the two);
-    `family` is the number of comparisons adjusted together. All are None if the rule cannot decide.
+    `p` and `p_adjusted` belong to the bound that decided, or that the effect lies beyond (to `above` when it lies
+    between the two); `tested` names it. `family` is the number of comparisons adjusted together. Each is None if the
+    rule cannot decide.
     """
 
     question: Question
@@ -162,6 +163,7 @@ class Finding:
     p_adjusted: float | None = None
     multiplier: float | None = None
     family: int | None = None
+    tested: Literal["above", "below"] = "above"
 
     @property
     def difference(self) -> Difference:
@@ -171,8 +173,7 @@ class Finding:
     @property
     def bound(self) -> float:
         """The bound that `p` tests."""
-        question = self.question
-        return question.below if question.difference.effect < question.below else question.above
+        return self.question.below if self.tested == "below" else self.question.above
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -289,5 +290,6 @@ def _finding(question: Question, above: _Adjusted, below: _Adjusted, family: int
         verdict = "supported"
     elif effect < question.below and below.adjusted <= ALPHA:
         verdict = "contradicted"
-    shown = below if effect < question.below and verdict != "supported" else above
-    return Finding(question, verdict, None, shown.p, shown.adjusted, shown.multiplier, family)
+    tested: Literal["above", "below"] = "below" if effect < question.below and verdict != "supported" else "above"
+    shown = below if tested == "below" else above
+    return Finding(question, verdict, None, shown.p, shown.adjusted, shown.multiplier, family, tested)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from analysis.judge.decision import Difference
 from analysis.judge.number_format import format_score
 from analysis.judge.study import Row as StudyRow
-from analysis.judge.study import Study, is_reading, shared_seeds
+from analysis.judge.study import Study, is_reading, setting_of, unequal
 from analysis.load.paper_files import DIRECTORY, METRICS, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable, Row, Tolerances
@@ -72,7 +72,7 @@ def judge_cells(study: Study, published: Published) -> list[CellVerdict]:
     """One verdict per published cell, table by table, row by row; only generation runs have published cells."""
     experiments = study.generation.experiments
     others = {e.name for e in judged_by_others(experiments, published.directory)}
-    judge = _Judge(study.profile, experiments, published.tolerances, others)
+    judge = _Judge(study.profile, in_order(study.generation), published.tolerances, others)
     return [
         judge.verdict(table, row, metric) for table in published.tables for row in table.rows for metric in row.cells
     ]
@@ -93,6 +93,21 @@ def tolerance_warnings(experiments: Sequence[Experiment], directory: str | Path 
         f"The tolerances have changed since these runs were made: {', '.join(found)}. Their records name another "
         "paper_results/tolerances.json than the one they are judged by here."
     ]
+
+
+def in_order(study: Study) -> list[Experiment]:
+    """The experiments, by task: those in which LoRA and Solo Connection are complete come first, of these the grid's,
+    and those of an earlier grid last, so that every row is taken from one task where one has them all.
+    """
+    done = {s for s in study.settings if study.at(s, "lora") and study.at(s, "solo_connection")}
+    compared = {experiment.name for experiment in study.compared}
+
+    def place(experiment: Experiment) -> tuple[bool, bool, bool]:
+        setting = setting_of(experiment)
+        planned = study.judgement.part_of(study.profile, setting) is not None
+        return experiment.name not in compared, setting not in done, not planned
+
+    return sorted(study.experiments, key=place)
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ class _Judge:
         published, tolerance = table.value(row, metric), self.tolerances.metrics.get(metric)
         if published is None:
             return given("unreadable", "The published digits could not be read.")
-        experiment = self.run_of(row)
+        experiment = self.run_of(table, row)
         if experiment is None:
             return given("not_run", "No complete run of this backbone and method.")
         measured = _mean(experiment, metric)
@@ -135,13 +150,13 @@ class _Judge:
             return given("direction_only", f"{beyond}; {text}.", reference=reference.label, **numbers)
         return given("not_reproduced", f"{beyond}.", reference=reference.label if reference else None, **numbers)
 
-    def run_of(self, row: Row) -> Experiment | None:
-        """The first complete run of a row's backbone and method; Solo Connection in the reading of 0.26M."""
+    def run_of(self, table: PublishedTable, row: Row) -> Experiment | None:
+        """The first complete run of a row's corpus, backbone and method; Solo Connection in the reading of 0.26M."""
         for experiment in self.experiments:
             record = experiment.record
             if record is None or experiment.status != "complete":
                 continue
-            if (row.backbone, row.method) != (record.backbone, record.method):
+            if (table.task, row.backbone, row.method) != (record.corpus.name, record.backbone, record.method):
                 continue
             if record.method != "solo_connection" or is_reading(experiment, 120, 2):
                 return experiment
@@ -149,7 +164,7 @@ class _Judge:
 
     def direction(self, table: PublishedTable, row: Row, reference: Row, metric: str) -> str | None:
         """How measured and published differences to the reference row agree in sign; None if they do not."""
-        runs = self.run_of(row), self.run_of(reference)
+        runs = self.run_of(table, row), self.run_of(table, reference)
         means = [_mean(run, metric) if run else None for run in runs]
         published = [table.value(line, metric) for line in (row, reference)]
         if means[0] is None or means[1] is None or published[0] is None or published[1] is None:
@@ -204,7 +219,7 @@ def compared_cells(
     study: Study, published: Published, judged: Sequence[CellVerdict] | None = None
 ) -> list[ComparedCell]:
     """Every published cell of a method that was run or is a reference, with its verdict (`judge_cells`)."""
-    tables, rows = published.tables, study.generation.rows_as_given
+    tables, rows = published.tables, _rows(study.generation)
     judged = judge_cells(study, published) if judged is None else judged
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows if row.method}
@@ -245,7 +260,7 @@ def lora_differences(
 ) -> list[LoraDifference]:
     """Every published row of a method that was run against its LoRA row: differences compare where scores may not."""
     study = study.generation
-    rows, found = study.rows_as_given, []
+    rows, found = _rows(study), []
     judged = judge_cells(study, published) if judged is None else judged
     verdicts = {(verdict.table, verdict.row, verdict.metric): verdict for verdict in judged}
     methods = {row.method for row in rows} - {"lora"}
@@ -257,12 +272,11 @@ def lora_differences(
                 continue
             for metric in METRICS:
                 if metric in row.cells and metric in reference.cells:
-                    pair = [verdicts[table.id, line.id, metric] for line in (row, reference)]
-                    runs = [
-                        _measured(line, rows, cell.experiment)
-                        for line, cell in zip((row, reference), pair, strict=True)
-                    ]
-                    found.append(_lora_difference(study, table, (row, reference), metric, pair[0].verdict, runs))
+                    cells = [verdicts[table.id, line.id, metric] for line in (row, reference)]
+                    first = _measured(row, rows, cells[0].experiment)
+                    alike = [other for other in rows if first is not None and other.setting == first.setting]
+                    runs = first, _measured(reference, alike, cells[1].experiment)
+                    found.append(_lora_difference(study, table, (row, reference), metric, cells[0].verdict, runs))
     return found
 
 
@@ -289,14 +303,19 @@ def _lora_difference(
 
 def _by_seed(study: Study, first: Experiment, second: Experiment, metric: str) -> Difference | None:
     a, b = first.metrics, second.metrics
-    if a is None or b is None or a.items != b.items:
+    if a is None or b is None or a.items != b.items or unequal(first, second):
         return None
-    used, mixed, confounded = study.comparable_seeds(first, second, shared_seeds(first, second))
+    used, mixed, confounded = study.comparable_seeds(first, second, study.usable_seeds(first, second))
     pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in used]
     values = tuple(x - y for x, y in pairs if x is not None and y is not None)
     if not values or len(values) < len(pairs):
         return None
     return Difference(metric, used, values, dropped=mixed, confounded=confounded)
+
+
+def _rows(study: Study) -> list[StudyRow]:
+    rows = {row.experiment: row for row in study.rows_as_given}
+    return [rows[experiment.name] for experiment in in_order(study)]
 
 
 def _measured(published: Row, rows: Sequence[StudyRow], judged: str | None) -> StudyRow | None:

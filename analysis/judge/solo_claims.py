@@ -83,7 +83,8 @@ def _against_lora(bench: Bench, claim: Claim, published: float | None) -> tuple[
         if lora is None or lora.status != "complete" or solo.record is None:
             continue
         target = published if published is not None and published > 0 else None
-        draft = compare_runs(bench, bench.label(solo), "Solo Connection minus LoRA", solo, lora, target=target)
+        what = "Solo Connection minus LoRA"
+        draft = compare_runs(bench, bench.label(solo), what, solo, lora, target=target, metric="BLEU")
         here = planned is None or (solo.record.backbone, solo.record.task) in planned
         first = here and solo.record.method_config.get("skip_length") == 2
         (primary if first else secondary).append(draft)
@@ -266,7 +267,7 @@ def smoothness_differences(bench: Bench, with_it: Experiment, without: Experimen
     found = []
     for title, column, measure in measured:
         scores = [_by_seed(experiment, column, measure) for experiment in (without, with_it)]
-        shared = sorted(set(scores[0]) & set(scores[1]))
+        shared = bench.study.in_plan(with_it, sorted(set(scores[0]) & set(scores[1])))
         used, mixed, confounded = bench.study.comparable_seeds(without, with_it, shared)
         if used:
             values = tuple(scores[0][seed] - scores[1][seed] for seed in used)
@@ -307,7 +308,7 @@ def ablation(bench: Bench) -> tuple[Experiment, Experiment] | None:
             repr(sorted(record.training.items())),
         )
 
-    complete = [e for e in bench.solo if e.status == "complete" and e.record is not None]
+    complete = sorted((e for e in bench.solo if e.status == "complete"), key=lambda e: e.name)
     for without in complete:
         assert without.record is not None
         if without.record.method_config.get("homotopy_parameter", 0.1) is not None:

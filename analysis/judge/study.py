@@ -7,7 +7,7 @@ and its replicates are kept, so that all comparisons it takes part in use the sa
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS, Difference
 from analysis.load.constant import constant_mark, constant_seeds
-from analysis.load.judgement import Judgement, load_judgement
+from analysis.load.judgement import Judgement, Part, load_judgement
 from analysis.load.names import BASELINES, backbone_name, method_key, method_label, method_order, task_name
 from analysis.load.runs import GENERATION, Experiment, Status, experiment_labels, questions
 from analysis.load.searches import Search, rate_found
@@ -218,6 +218,26 @@ class Study:
         """The experiments that enter verdicts: those of an earlier grid are only shown."""
         return [e for e in self.experiments if self.judgement.role(e.profile, e.name) == "compared"]
 
+    @property
+    def begun(self) -> set[Setting]:
+        """The settings of which a compared run left anything; one that only params.yaml lists has not begun."""
+        return {setting_of(experiment) for experiment in self.compared if experiment.status != "missing"}
+
+    def title(self, setting: Setting) -> str:
+        """`CoLA on MiniLM-L6`; `CoLA [cola-2000] on MiniLM-L6` where the backbone has several compared tasks on one
+        corpus.
+        """
+        return self._titles.get(setting) or setting_title(self.experiments, setting)
+
+    @cached_property
+    def _titles(self) -> dict[Setting, str]:
+        names = {setting: setting_title(self.experiments, setting) for setting in self.settings}
+        often = Counter(names.values())
+        return {
+            setting: name if often[name] == 1 else name.replace(" on ", f" [{setting[1]}] on ", 1)
+            for setting, name in names.items()
+        }
+
     def named(self, name: str) -> Experiment | None:
         """The experiment of that name."""
         return next((experiment for experiment in self.experiments if experiment.name == name), None)
@@ -229,6 +249,14 @@ class Study:
     @cached_property
     def _compared_at(self) -> dict[tuple[Setting, str], list[Experiment]]:
         return _scored(self.compared)
+
+    def twin(self, experiment: Experiment) -> str | None:
+        """The name of another run that could stand for the same method in the same setting; None if there is none."""
+        if experiment.record is None:
+            return None
+        key = method_key(experiment.record.method, experiment.record.method_config)
+        same = (other for other in self.at(setting_of(experiment), key) if other.name != experiment.name)
+        return next((other.name for other in same if _variant(other) == _variant(experiment)), None)
 
     @cached_property
     def loras(self) -> dict[Setting, Experiment]:
@@ -255,19 +283,23 @@ class Study:
     def difference(
         self, first: Experiment, second: Experiment, metric: str | None = None, seeds: Sequence[int] | None = None
     ) -> Difference | None:
-        """first minus second on `metric`, by default the primary one; None without shared seeds on the same items.
+        """first minus second on `metric`, by default the grid's measure, or else the primary one; None without shared
+        seeds on the same items.
 
-        `seeds` are those to use of the shared ones (default: all). Seeds whose runs were made on different types of
-        processor are dropped; where fewer than the rule's least number is left, the difference is `confounded`.
+        `seeds` are those to use of the shared ones (default: `usable_seeds`). Seeds whose runs were made on different
+        types of processor are dropped; where fewer than the rule's least number is left, the difference is
+        `confounded`.
         """
         a, b = first.metrics, second.metrics
+        if metric is None and (part := self._part(first)) is not None:
+            metric = part.tasks[setting_of(first)[1]]
         if a is None or b is None or a.items != b.items or (metric is None and a.primary != b.primary):
             return None
         if differ_in_items(first, second):
             return None
-        metric, shared = metric or a.primary, shared_seeds(first, second)
+        metric, usable = metric or a.primary, self.usable_seeds(first, second)
         used, mixed, confounded = self.comparable_seeds(
-            first, second, shared if seeds is None else [seed for seed in shared if seed in seeds]
+            first, second, usable if seeds is None else [seed for seed in usable if seed in seeds]
         )
         pairs = [(a.seeds[seed].get(metric), b.seeds[seed].get(metric)) for seed in used]
         values = tuple(x - y for x, y in pairs if x is not None and y is not None)
@@ -287,6 +319,21 @@ class Study:
             item_count=a.items,
         )
 
+    def _part(self, experiment: Experiment) -> Part | None:
+        return self.judgement.part_of(experiment.profile, setting_of(experiment))
+
+    def usable_seeds(self, first: Experiment, second: Experiment) -> list[int]:
+        """The shared seeds that the grid names."""
+        return self.in_plan(first, shared_seeds(first, second))
+
+    def in_plan(self, experiment: Experiment, seeds: Sequence[int]) -> list[int]:
+        """Those of `seeds` that the experiment's part of the grid names: of a gate its own; all outside the grid."""
+        part = self._part(experiment)
+        if part is None:
+            return list(seeds)
+        gate = self.judgement.role(experiment.profile, experiment.name) == "gate"
+        return [seed for seed in seeds if seed in (part.gate_seeds if gate else part.seeds)]
+
     def comparable_seeds(
         self, first: Experiment, second: Experiment, shared: Sequence[int]
     ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
@@ -303,19 +350,23 @@ class Study:
     def pooled(self, pairs: Sequence[tuple[Experiment, Experiment]]) -> Difference | None:
         """Seed by seed the mean over pairs (one a task) of first minus second in the primary measure.
 
-        Items are resampled within tasks, whose noises are independent. Over the seeds that all pairs share; None
-        without one.
+        Items are resampled within tasks, whose noises are independent. Over the seeds that all pairs share, but those
+        that a pair drops for its processors; `confounded` if too few are left. None without a shared seed.
         """
-        seeds = sorted(set.intersection(*(set(shared_seeds(*pair)) for pair in pairs))) if pairs else []
+        seeds = sorted(set.intersection(*(set(self.usable_seeds(*pair)) for pair in pairs))) if pairs else []
         found = [self.difference(*pair, seeds=seeds) for pair in pairs]
         parts = [part for part in found if part is not None]
         if not seeds or len(parts) < len(pairs):
             return None
+        dropped = tuple(sorted({seed for part in parts for seed in part.dropped}))
         common = set.intersection(*(set(part.seeds) for part in parts))
-        if any(set(part.seeds) != common for part in parts):  # a task dropped a seed: drop it everywhere
-            found = [self.difference(*pair, seeds=sorted(common)) for pair in pairs]
-            parts = [part for part in found if part is not None]
-        return pool(parts) if common and len(parts) == len(pairs) else None
+        if all(set(part.seeds) == common for part in parts):
+            return pool(parts)
+        confounded = len(common) < LEAST_SEEDS  # what one task drops is dropped everywhere
+        study = replace(self, analysis=replace(self.analysis, processors=False)) if confounded else self
+        again = [study.difference(*pair, seeds=seeds if confounded else sorted(common)) for pair in pairs]
+        whole = pool([part for part in again if part is not None])
+        return replace(whole, dropped=dropped, confounded=confounded)
 
     def paired(
         self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
@@ -338,7 +389,8 @@ class Study:
         gates = [next(iter(found.get((setting, method), [])), None) for method in ("lora", "frozen")]
         if gates[0] is not None and gates[1] is not None:
             return self._learned_by_gate(setting, gates[0], gates[1])
-        if any(setting_of(gate) == setting for gate in self.gates):
+        part = self.judgement.part_of(self.profile, setting)
+        if (part is not None and part.gate_seeds) or any(setting_of(gate) == setting for gate in self.gates):
             return Learned(*setting, "not known", "its gate runs (LoRA and frozen on separate seeds) are not complete")
         lora, frozen = (next(iter(self.at(setting, method)), None) for method in ("lora", "frozen"))
         if lora is None or frozen is None:
@@ -364,11 +416,15 @@ class Study:
             return Learned(*setting, "not known", reason, *names)
         if difference is None or lora.metrics is None or difference.metric not in self.judgement.measures:
             return Learned(*setting, "not known", "no shared gate seeds, or a measure without a margin", *names)
+        part = self._part(lora)
+        if part is not None and difference.seeds != part.gate_seeds:
+            wanted = ", ".join(map(str, part.gate_seeds))
+            return Learned(*setting, "not known", f"the gate's runs do not share the seeds {wanted}", *names)
         metric, margin = difference.metric, self.judgement.measures[difference.metric].learned_by
-        baselines = [run for kind in BASELINES for run in self.at(setting, kind)]
-        rivals = {run.name: _mean_score(run, metric) for run in (frozen, *baselines)}
+        rivals = {frozen.name: _mean_score(frozen, metric, difference.seeds)}
+        rivals |= {run.name: _mean_score(run, metric) for kind in BASELINES for run in self.at(setting, kind)}
         best = max(rivals, key=lambda name: rivals[name])
-        lead = _mean_score(lora, metric) - rivals[best]
+        lead = _mean_score(lora, metric, difference.seeds) - rivals[best]
         against = "frozen" if best == frozen.name else "the trivial baseline"
         reason = f"LoRA lies {lead:+.3f} from {against} on the gate's seeds; {margin:g} is required"
         return Learned(*setting, "learned" if lead >= margin else "did not learn", reason, *names, difference)
@@ -527,14 +583,12 @@ def base_parameters(record: RunRecord) -> int:
 
 
 def reference_loras(experiments: Sequence[Experiment]) -> dict[Setting, Experiment]:
-    """The LoRA run that ratios refer to, by backbone and task; of several the one called `lora`, else the first."""
-    found: dict[Setting, Experiment] = {}
-    for experiment in experiments:
-        if experiment.record is not None and experiment.record.method == "lora":
-            known = found.setdefault(setting_of(experiment), experiment)
-            if experiment.name == "lora" and known.name != "lora":
-                found[setting_of(experiment)] = experiment
-    return found
+    """The LoRA run that ratios refer to, by backbone and task; of several a complete one before others, the one called
+    `lora`, else the first.
+    """
+    loras = [e for e in experiments if e.record is not None and e.record.method == "lora"]
+    ordered = sorted(loras, key=lambda e: (e.status != "complete", e.name != "lora"))
+    return {setting_of(experiment): experiment for experiment in reversed(ordered)}
 
 
 def is_reading(experiment: Experiment, rank: int, skip_length: int) -> bool:
@@ -579,10 +633,21 @@ def _scored(experiments: Sequence[Experiment]) -> dict[tuple[Setting, str], list
     }
 
 
-def _mean_score(experiment: Experiment, metric: str) -> float:
-    """Mean over the seeds; minus infinity where a seed has no value, so that it can be no rival."""
-    values = experiment.metrics.values(metric) if experiment.metrics else None
-    return -math.inf if values is None else float(np.mean(list(values)))
+def _variant(experiment: Experiment) -> object:
+    """What makes two runs of one method different cases of a claim: K and preset, of Solo Connection every setting."""
+    record = experiment.record
+    config = dict(record.method_config) if record else {}
+    if record is not None and record.method == "solo_connection":
+        return repr(sorted((name, value) for name, value in config.items() if name != "init_seed"))
+    return config.get("keep"), config.get("preset")
+
+
+def _mean_score(experiment: Experiment, metric: str, seeds: Sequence[int] | None = None) -> float:
+    """Mean over these seeds (default: all); minus infinity where one has no value, so that it can be no rival."""
+    scores = experiment.metrics.seeds if experiment.metrics else {}
+    values = [scores[seed].get(metric) for seed in (scores if seeds is None else seeds)]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else -math.inf
 
 
 def _decoding(experiment: Experiment) -> object | None:

@@ -52,9 +52,9 @@ def plus_is_best(bench: Bench, claim: Claim) -> Judged:
     """Claim 2: WeightLoRA+ minus LoRA and minus every WeightLoRA run, in almost all tasks."""
     drafts = []
     for setting in bench.study.settings:
-        rivals = [*bench.study.at(setting, "lora")[:1], *bench.study.at(setting, "weight_lora")]
-        for plus in bench.study.at(setting, "weight_lora_plus") if len(rivals) > 1 else []:
-            for rival in rivals:
+        loras, weighted = bench.study.at(setting, "lora")[:1], bench.study.at(setting, "weight_lora")
+        for plus in bench.study.at(setting, "weight_lora_plus") if loras and weighted else []:
+            for rival in (*loras, *weighted):
                 keep = keep_of(rival)
                 against = "LoRA" if keep is None else f"WeightLoRA K={keep}"
                 what = f"WeightLoRA+ minus {against}"
@@ -120,10 +120,11 @@ def _over_tasks(
     planned, without = bench.planned(claim), bench.study.analysis.without
     groups: dict[Group, list[Draft]] = {}
     for setting, ours, draft in drafts:
-        if draft.question is not None and (planned is None or setting in planned) and setting not in without:
+        counts = draft.what and not draft.gated and setting not in without
+        if counts and (planned is None or setting in planned):
             preset = ours.record.method_config.get("preset") if ours.record else None
             variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
-            groups.setdefault((setting[0], variant, draft.question.name), []).append(draft)
+            groups.setdefault((setting[0], variant, draft.what), []).append(draft)
     primary = [
         pooled
         for (backbone, variant, what), members in groups.items()
@@ -195,11 +196,11 @@ def _almost_all(verdict: Verdict, cases: Sequence[Case], pooled: set[str], share
             tasks.setdefault(case.title, []).append(case)
     ahead = sum(all(effect > 0 for case in found for effect in case.effects) for found in tasks.values())
     trails = sum(any(case.verdict == "contradicted" for case in found) for found in tasks.values())
-    text = f" Ahead of every rival in {ahead} of {len(tasks)} tasks ({percent(share, 0)} are needed)"
+    text = f" Ahead of every rival in {ahead} of {len(pooled)} tasks ({percent(share, 0)} are needed)"
     text += f", shown to trail in {trails}." if trails else ", shown to trail in none."
-    if verdict == "supported" and (ahead < share * len(tasks) or trails):
+    if verdict == "supported" and (ahead < share * len(pooled) or trails):
         verdict = "cannot_tell"
-    if trails > (1 - share) * len(tasks):
+    if trails > (1 - share) * len(pooled):
         verdict = "contradicted"
     return verdict, text
 

@@ -114,6 +114,12 @@ class Judgement(Strict):
         settings = {(part.backbone, task): part.seeds for part in parts for task in part.tasks}
         return (settings if methods else {}), methods
 
+    def part_of(self, profile: str, setting: tuple[str, str]) -> Part | None:
+        """The grid's part with this backbone and task; None outside the grid."""
+        backbone, task = setting
+        parts = (part for part in self.grid if (part.profile, part.backbone) == (profile, backbone))
+        return next((part for part in parts if task in part.tasks), None)
+
     def role(self, profile: str, experiment: str) -> Role:
         """An experiment's role: the first with a matching pattern, else "compared"."""
         patterns: Mapping[Role, tuple[str, ...]] = self.roles.get(profile, {})

@@ -213,7 +213,7 @@ def _form_of(path: str | Path) -> str:
 
 
 Status = Literal["complete", "incomplete", "stale", "failed", "missing", "removed"]
-_SEED_NAME = re.compile(r"seed-(\d+)(\.jsonl)?")
+_SEED_NAME = re.compile(r"seed-(0|[1-9]\d*)(\.jsonl)?")
 
 
 @dataclass(frozen=True)
@@ -492,6 +492,7 @@ class _Reader:
                 self.absent.append(f"{self.directory / name}: no seed {', '.join(map(str, missing))}")
         if len({questions(rows) for rows in predictions.values()}) > 1:
             self.broken.append(f"{self.directory / 'predictions'}: the seeds have different items")
+        self.compare_records(records)
         forms = {record.corpus.form for record in records.values()}
         if metrics is not None and forms and forms != {metrics.form}:
             where = scores_file(self.directory)
@@ -500,6 +501,36 @@ class _Reader:
         if metrics is not None and counts and counts != {metrics.items}:
             where = scores_file(self.directory)
             self.broken.append(f"{where}: items is {metrics.items}, but predictions hold {sorted(counts)}")
+
+    def compare_records(self, records: Mapping[int, RunRecord]) -> None:
+        """Note every seed that was trained otherwise than the first, and every adapter that is another seed's."""
+        first = next(iter(records), None)
+        adapters: dict[str, int] = {}
+        for seed, record in records.items():
+            path = self.directory / "training" / f"seed-{seed}" / "record.json"
+            for name in SAME_FOR_EVERY_SEED:
+                if _settings(record, name) != _settings(records[cast(int, first)], name):
+                    self.broken.append(
+                        f"{path}, {name}: differs from that of seed {first}; a run has one for all seeds"
+                    )
+            if record.adapter is not None and record.counts.trainable:
+                other = adapters.setdefault(record.adapter.sha256, seed)
+                if other != seed:
+                    self.broken.append(
+                        f"{path}, adapter: the same file as that of seed {other}; a copy is no second run"
+                    )
+
+
+SAME_FOR_EVERY_SEED = ("backbone", "task", "method", "method_config", "training", "corpus")
+
+
+def _settings(record: RunRecord, name: str) -> Any:
+    value = getattr(record, name)
+    return (
+        {k: v for k, v in value.items() if k not in ("init_seed", "selection_seed")}
+        if name == "method_config"
+        else value
+    )
 
 
 def _read_record(path: Path, directory: Path) -> RunRecord:

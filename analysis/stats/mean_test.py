@@ -21,7 +21,7 @@ from scipy import stats
 
 from analysis.stats.bootstrap import Interval, check_confidence
 
-Test = Literal["both", "seeds", "items"]
+Test = Literal["both", "seeds", "seeds and items"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Noise:
 class MeanTest:
     """A mean with its noises; `items` has one entry a set of test items, none where nothing is sampled (a loss curve).
 
-    `test` "seeds" or "items" leaves the other noise out: for a sensitivity analysis.
+    `test` names one of the two tests, for a sensitivity analysis.
     """
 
     mean: float
@@ -59,7 +59,7 @@ class MeanTest:
         wanted = {
             "both": ((self.seeds,), (self.seeds, *self.items)),
             "seeds": ((self.seeds,),),
-            "items": (self.items,),
+            "seeds and items": ((self.seeds, *self.items),),
         }[self.test]
         return tuple(dict.fromkeys(welch(noises) for noises in wanted))
 

@@ -9,6 +9,7 @@ from analysis.judge.claims import JUDGES, judge, load_bench, sensitivity, verdic
 from analysis.judge.study import Study
 from analysis.load.paper_folder import load_published
 from analysis.load.runs import load_profile
+from replication.fileio import write_json
 
 METHODS = ("frozen", "lora", "weight_lora-k3", "random_lora-k3")
 
@@ -53,7 +54,7 @@ def test_other_analyses_stand_in_columns_and_change_no_verdict(write_task_runs, 
     assert (row["as judged"], verdicts["weightlora-3"].verdict) == ("supported", "supported")
     assert row["every task, learned or not"] != "supported", "RTE did not learn and says the opposite"
     assert row["two seeds fewer"] == "cannot tell (6 of 6 pairs)", "two of four seeds are left"
-    assert row["the test over items alone"] == row["the test over seeds alone"] == "supported"
+    assert row["the test over seeds and items alone"] == row["the test over seeds alone"] == "supported"
     assert "weightlora-4" not in found, "nothing is compared there"
     assert [judged.verdict for judged in judge(Study.of(load_profile(runs)), published)] == [
         judged.verdict for judged in verdicts.values()
@@ -74,6 +75,38 @@ def test_a_verdict_that_one_task_carries_names_it(write_task_runs, tmp_path, pub
     assert found["weightlora-3"]["one task fewer"] in (
         "supported (1 of 2 tasks), cannot tell (without CoLA)", "cannot tell (1 of 2 tasks), supported (without RTE)"
     )  # fmt: skip
+
+
+def test_a_claim_whose_comparisons_are_of_one_task_each_leaves_none_out(write_runs, tmp_path, published):
+    settings = {"solo_connection": {"rank": 120, "skip_length": 2}}
+    for backbone in ("gpt2-medium", "smollm2-135m"):
+        write_runs(tmp_path / backbone, profile="mine", items=12, settings=settings, backbone=backbone)
+    there = [
+        dataclasses.replace(run, name=f"other-{run.name}") for run in load_profile(tmp_path / "smollm2-135m" / "mine")
+    ]
+    study = Study.of([*load_profile(tmp_path / "gpt2-medium" / "mine"), *there])
+    verdicts = judge(study, published)
+    (first,) = (judged for judged in verdicts if judged.claim.id == "solo-1")
+    assert len({case.runs for case in first.primary}) == 2
+    (row,) = (e for e in sensitivity(study, published, verdicts) if e.claim.id == "solo-1")
+    assert (dict(row.variants)["one task fewer"], row.decisive) == ("–", ())
+
+
+def test_searches_of_both_papers_are_held_to_each_other(write_runs, tmp_path):
+    settings = {"solo_connection": {"rank": 120, "skip_length": 2}}
+    runs = load_profile(write_runs(tmp_path, profile="cpu", items=12, settings=settings))
+    for method, rates in (("lora", [0.1, 0.2, 0.3]), ("solo_connection", [0.1 * n for n in range(1, 13)])):
+        record = next(run.record for run in runs if run.record.method == method)
+        write_json(
+            tmp_path / "searches" / f"{method}.json",
+            {
+                "backbone": record.backbone, "task": record.task, "method": method, "settings": {},
+                "learning_rates": rates, "tried": [{"learning_rate": rate, "held_out_loss": 1.0} for rate in rates],
+                "best": rates[0], "steps": 5, "held_out_examples": 5,
+            },
+        )  # fmt: skip
+    (found,) = (line for line in load_bench("cpu", runs, tmp_path / "searches").broken if "searches" in line)
+    assert "lora tried 3 rates, solo_connection tried 12 rates" in found
 
 
 def test_processors_can_be_ignored_only_in_the_sensitivity(write_task_runs, tmp_path, published):

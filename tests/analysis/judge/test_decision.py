@@ -114,8 +114,10 @@ def test_a_loss_curve_has_no_items():
     curve = dataclasses.replace(made(), items=(), without_items=True)
     assert verdicts([curve]) == ["supported"]
     assert curve.p_value() == MeanTest.of(curve.by_seed).p_value()
-    alone = dataclasses.replace(curve, test="items")
-    assert alone.why_undecidable == "no scores of single items"
+    assert dataclasses.replace(curve, test="seeds and items").p_value() == curve.p_value(), "there are no items to add"
+    same = dataclasses.replace(curve, by_seed=(1e-9,) * len(curve.by_seed))
+    assert same.why_undecidable == "no spread over the seeds", "equal by chance, or copies: no noise to judge by"
+    assert dataclasses.replace(same, by_seed=(0.0,) * len(curve.by_seed)).p_value() == 1.0
 
 
 def test_a_margin_asks_two_hypotheses_in_two_families():
@@ -126,7 +128,7 @@ def test_a_margin_asks_two_hypotheses_in_two_families():
     found = decide([inside, worse, slightly])
     assert [finding.verdict for finding in found] == ["supported", "contradicted", "supported"]
     assert {finding.family for finding in found} == {3}
-    assert [finding.bound for finding in found] == [0.0, 0.0, 0.0], "all lie below zero"
+    assert [finding.bound for finding in found] == [-0.05, 0.0, -0.05], "the bound that the p shown belongs to"
     assert found[0].p == inside.difference.p_value(-0.05), "the p shown is the one that decided"
     assert found[1].p == worse.difference.p_value(0.0)
 

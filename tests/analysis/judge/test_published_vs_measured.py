@@ -170,6 +170,24 @@ def test_a_difference_from_lora_is_that_of_its_own_table_and_of_the_runs(study):
     assert "CIDEr" in unreadable
 
 
+def test_both_rows_of_a_difference_are_of_one_task(quick_runs):
+    """A LoRA run of a longer task that sorts first is not taken for that of the task that Solo Connection ran on."""
+    runs = load_profile(quick_runs)
+
+    def on_another_task(run):
+        records = {seed: record.model_copy(update={"task": "longer"}) for seed, record in run.records.items()}
+        return dataclasses.replace(run, name="a-" + run.name, records=records)
+
+    lora = next(run for run in runs if run.name == "lora")
+    before, after = (lora_differences(Study.of(each), PUBLISHED) for each in (runs, [on_another_task(lora), *runs]))
+    assert [(e.row, e.metric, e.levels) for e in after] == [(e.row, e.metric, e.levels) for e in before]
+    assert [e.measured.by_seed for e in after if e.measured] == [e.measured.by_seed for e in before if e.measured]
+    alone = [run for run in runs if run.name != "lora"] + [on_another_task(lora)]
+    found = [e for e in lora_differences(Study.of(alone), PUBLISHED) if e.method == "solo_connection"]
+    assert found
+    assert {e.measured for e in found} == {None}, "there is no LoRA run of its task"
+
+
 def test_only_methods_that_were_run_and_the_challenges_baseline_stand_there(study):
     cells = compared_cells(Study.of([e for e in study.experiments if e.name == "lora"]), PUBLISHED)
     assert {cell.method for cell in cells} == {"lora", "tgen"}

@@ -243,10 +243,12 @@ def test_an_analysis_leaves_seeds_out_and_chooses_the_test(task_study):
     assert fewer.seeds == (18, 1917)
     assert fewer.why_undecidable == "fewer than 3 seeds"
     whole = task_study.difference(*pair)
-    for test in ("seeds", "items"):
-        alone = replace(task_study, analysis=Analysis(test=test)).difference(*pair)
-        assert alone.p_value() <= whole.p_value() or test == "items"
-        assert alone.by_seed == whole.by_seed
+    parts = [
+        replace(task_study, analysis=Analysis(test=test)).difference(*pair) for test in ("seeds", "seeds and items")
+    ]
+    assert max(part.p_value() for part in parts) == whole.p_value()
+    assert len({part.p_value() for part in parts}) == 2
+    assert {part.by_seed for part in parts} == {whole.by_seed}
 
 
 def test_kept_replicates_give_what_the_plain_paired_bootstrap_gives(task_study):
@@ -353,6 +355,21 @@ def test_the_gate_decides_alone_what_was_learned(gated, lora, frozen, verdict):
     assert (found.verdict, found.lora, found.frozen) == (verdict, "gate-cola-lora", "gate-cola-frozen")
     assert {run.name for run in study.gates} == {"gate-cola-lora", "gate-cola-frozen"}
     assert all(not run.name.startswith("gate") for run in study.experiments)
+
+
+def test_the_gate_has_the_seeds_that_were_fixed_for_it(gated):
+    study = gated(lora=0.9, frozen=0.6)
+
+    def with_gate_seeds(*seeds):
+        part = study.judgement.grid[0]
+        part = part.model_copy(update={"tasks": {"cola": "matthews_correlation"}, "gate_seeds": seeds})
+        judgement = study.judgement.model_copy(update={"grid": (part,)})
+        return replace(study, judgement=judgement).learned(("minilm-l6", "cola"))
+
+    assert with_gate_seeds(5001, 5002).verdict == "learned"
+    missing = with_gate_seeds(5001, 5002, 5003)
+    assert (missing.verdict, "do not share the seeds 5001, 5002, 5003" in missing.reason) == ("not known", True)
+    assert with_gate_seeds(5001).difference.seeds == (5001,)
 
 
 def test_a_trivial_baseline_is_a_rival_of_the_gate(gated):

@@ -9,7 +9,7 @@ from analysis.judge.claims import judge
 from analysis.judge.study import Study
 from analysis.judge.weightlora_claims import dominant
 from analysis.load.judgement import load_judgement
-from analysis.load.runs import load_profile
+from analysis.load.runs import Experiment, Planned, load_profile
 from analysis.load.searches import read_memory
 
 
@@ -199,7 +199,7 @@ def test_no_runs_test_nothing(authors):
 def test_a_claim_is_judged_when_the_whole_grid_has_run(write_task_runs, tmp_path, tasks, waits):
     fixed = load_judgement()
     part = fixed.grid[0].model_copy(
-        update={"tasks": {"cola": "matthews_correlation", "rte": "accuracy"}, "seeds": (18, 52, 1917)}
+        update={"tasks": {"cola": "matthews_correlation", "rte": "accuracy"}, "seeds": (18, 52, 1917), "gate_seeds": ()}
     )
     methods = ("frozen", "lora", "weight_lora-k3", "weight_lora_plus", "random_lora-k3")
     runs = write_task_runs(tmp_path, tasks=tasks, methods=methods, items=60)
@@ -265,7 +265,8 @@ def test_a_pooled_difference_can_contradict_where_no_task_can(make):
     found = make(**POOLED, quality=qualities(**{"weight_lora-k3": 0.85, "random_lora-k3": 0.88}))["better_than_random"]
     (primary,) = found.primary
     tasks = [case.findings[0] for case in found.cases if case.role == "secondary"]
-    assert primary.findings[0].p < max(finding.p for finding in tasks)
+    assert (found.verdict, {finding.verdict for finding in tasks}) == ("contradicted", {"cannot_tell"})
+    assert primary.findings[0].p < min(finding.p_adjusted for finding in tasks)
     assert primary.findings[0].detectable < min(finding.detectable for finding in tasks)
 
 
@@ -299,16 +300,109 @@ def test_claim_2_has_one_primary_comparison_a_rival(make):
 
 def test_a_task_that_dropped_a_seed_drops_it_from_the_pool(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, **POOLED)
-    experiments = []
-    for experiment in load_profile(runs):
-        if experiment.name == "my-cola-random_lora-k3":
-            record = experiment.records[52]
-            other = record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "another"})})
-            experiment = dataclasses.replace(experiment, records={**experiment.records, 52: other})
-        experiments.append(experiment)
+    experiments = elsewhere(load_profile(runs), {"my-cola-random_lora-k3": (52,)})
     found = weightlora_verdicts("cpu", Study.of(experiments))["better_than_random"]
     assert found.primary[0].findings[0].difference.seeds == (7, 18, 101, 1917)
     assert found.headline.to_dict()["seeds"] == [7, 18, 101, 1917]
+    assert found.headline.to_dict()["dropped_seeds"] == [52]
+    assert "without seed 52, whose runs were made on different processors" in found.primary[0].text
+
+
+def test_tasks_that_each_drop_another_seed_leave_a_pool_that_is_confounded(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path, **POOLED)
+    dropped = {f"my-{task}-random_lora-k3": (seed,) for task, seed in zip(POOLED["tasks"], (7, 18, 52), strict=True)}
+    found = weightlora_verdicts("cpu", Study.of(elsewhere(load_profile(runs), dropped)))["better_than_random"]
+    assert {case.verdict for case in found.cases if case.role == "secondary"} != {"confounded"}, "each has four seeds"
+    assert (found.verdict, found.primary[0].verdict) == ("confounded", "confounded")
+    assert found.headline.to_dict()["dropped_seeds"] == [7, 18, 52]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "reason"),
+    [
+        ({"my-sst2-random_lora-k3": (18, 52, 1917, 7, 101)}, "confounded", "different types of processor"),
+        ({"my-sst2-random_lora-k3": "steps"}, "cannot_tell", "unequal steps"),
+    ],
+)
+def test_a_learned_task_that_cannot_be_compared_keeps_the_pool_from_a_verdict(
+    write_task_runs, tmp_path, monkeypatch, change, verdict, reason
+):
+    """The other two tasks are far ahead; without the third they would answer a different question."""
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 500)
+    best = qualities(**{"weight_lora-k3": 0.98, "random_lora-k3": 0.7}) | {"my-sst2-weight_lora-k3": 0.6}
+    loaded = load_profile(write_task_runs(tmp_path, **POOLED, quality=best))
+    found = weightlora_verdicts("cpu", Study.of(elsewhere(loaded, change)))["better_than_random"]
+    (primary,) = found.primary
+    assert (found.verdict, primary.verdict) == (verdict, verdict)
+    assert f"SST-2 on MiniLM-L6, K=3 cannot be compared ({reason}" in primary.text
+    assert primary.effects[0] > 0, "what the others show is still stated"
+    two = [run for run in loaded if "sst2" not in run.name]
+    assert weightlora_verdicts("cpu", Study.of(two))["better_than_random"].verdict == "supported"
+
+
+def elsewhere(experiments, changes):
+    """The same runs, those of some seeds made on another processor, or with another number of steps."""
+    changed = []
+    for experiment in experiments:
+        for seed in experiment.records if changes.get(experiment.name) == "steps" else changes.get(experiment.name, ()):
+            record = experiment.records[seed]
+            other = (
+                {"training": {**record.training, "steps": 7}}
+                if changes[experiment.name] == "steps"
+                else {"conditions": record.conditions.model_copy(update={"cpu": "another"})}
+            )
+            records = {**experiment.records, seed: record.model_copy(update=other)}
+            experiment = dataclasses.replace(experiment, records=records)
+        changed.append(experiment)
+    return changed
+
+
+def test_two_runs_of_one_method_are_no_two_tasks(make, write_task_runs, tmp_path):
+    """A second WeightLoRA run at another rate counted as a task would halve the item noise."""
+    one = make(**POOLED, quality=qualities())
+    assert one["better_than_random"].verdict == "cannot_tell"
+    again = write_task_runs(
+        tmp_path / "again", tasks=("cola",), methods=("weight_lora-k3",), items=300, seeds=POOLED["seeds"],
+        training={"learning_rate": 0.5},
+    )  # fmt: skip
+    runs = [*load_profile(tmp_path / "runs" / "cpu"), dataclasses.replace(load_profile(again)[0], name="another")]
+    found = weightlora_verdicts("cpu", Study.of(runs))
+    for claim in ("fewer_and_as_good", "better_than_random"):
+        assert found[claim].verdict == "cannot_tell"
+        assert "another and my-cola-weight_lora-k3 are runs of one method" in found[claim].reason
+    earlier = load_judgement().model_copy(update={"roles": {"cpu": {"earlier": ("another",)}}})
+    clear = weightlora_verdicts("cpu", Study.of(runs, judgement=earlier))["better_than_random"]
+    assert clear.primary[0].title == "3 learned tasks pooled on MiniLM-L6, K=3"
+    assert clear.primary[0].effects == one["better_than_random"].primary[0].effects
+
+
+def test_two_lengths_of_one_corpus_are_two_tasks(write_task_runs, tmp_path, monkeypatch):
+    """WeightLoRA+ trails in one of four; three of four are enough not to be contradicted by the count."""
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 500)
+    tasks = {f"cola-{steps}": "cola" for steps in (100, 200, 300, 400)}
+    ahead = {f"my-{task}-weight_lora_plus": 0.60 if task == "cola-400" else 0.99 for task in tasks}
+    runs = write_task_runs(tmp_path, tasks=tasks, methods=POOLED["methods"], items=300, quality=ahead)
+    found = weightlora_verdicts("cpu", Study.of(same_corpus(load_profile(runs), "cola")))["plus_is_best"]
+    assert "Ahead of every rival in 3 of 4 tasks (75 % are needed), shown to trail in 1." in found.reason
+    titles = {case.title for case in found.cases if case.role == "secondary"}
+    assert "CoLA [cola-100] on MiniLM-L6" in titles
+
+
+def same_corpus(experiments, name):
+    """Every record's corpus under one name, its task kept."""
+
+    def renamed(record):
+        return record.model_copy(update={"corpus": record.corpus.model_copy(update={"name": name})})
+
+    return [
+        dataclasses.replace(e, records={seed: renamed(record) for seed, record in e.records.items()})
+        for e in experiments
+    ]
+
+
+def test_the_second_claim_needs_both_rivals(make):
+    without_lora = make(methods=("frozen", "weight_lora-k3", "weight_lora-k6", "weight_lora_plus"))["plus_is_best"]
+    assert (without_lora.verdict, without_lora.cases) == ("not_tested", ())
 
 
 def test_a_backbone_outside_the_plan_is_shown_and_decides_nothing(write_task_runs, tmp_path):
@@ -321,7 +415,7 @@ def test_a_backbone_outside_the_plan_is_shown_and_decides_nothing(write_task_run
     )
     fixed = load_judgement()
     part = fixed.grid[0].model_copy(
-        update={"tasks": {"cola": "matthews_correlation", "mrpc": "f1"}, "seeds": (18, 52, 1917)}
+        update={"tasks": {"cola": "matthews_correlation", "mrpc": "f1"}, "seeds": (18, 52, 1917), "gate_seeds": ()}
     )
     planned = fixed.model_copy(update={"grid": (part,)})
     found = weightlora_verdicts("cpu", Study.of(load_profile(runs), judgement=planned))["plus_is_best"]
@@ -329,3 +423,54 @@ def test_a_backbone_outside_the_plan_is_shown_and_decides_nothing(write_task_run
     assert "Ahead of every rival in 2 of 2 tasks" in found.reason
     elsewhere = [case for case in found.cases if "DeBERTaV3-base" in case.title]
     assert {(case.role, case.verdict) for case in elsewhere} == {("secondary", "contradicted")}
+
+
+def test_a_grid_begins_with_its_first_run_not_with_its_plan(write_task_runs, tmp_path):
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(update={"tasks": {"rte": "accuracy"}, "seeds": (18, 52, 1917), "gate_seeds": ()})
+    judgement = fixed.model_copy(update={"grid": (part,)})
+    runs = load_profile(write_task_runs(tmp_path, tasks=("cola",), methods=POOLED["methods"], items=60))
+    planned = Planned("minilm-l6", "rte", "lora", "classification")
+    later = Experiment("cpu", "my-rte-lora", tmp_path / "cpu" / "my-rte-lora", "missing", planned=planned)
+    before = weightlora_verdicts("cpu", Study.of(runs, judgement=judgement))
+    listed = weightlora_verdicts("cpu", Study.of([*runs, later], judgement=judgement))
+    assert {key: found.verdict for key, found in listed.items()} == {
+        key: found.verdict for key, found in before.items()
+    }
+    assert "Not judged yet" not in listed["better_than_random"].reason
+    begun = load_profile(write_task_runs(tmp_path, tasks=("rte",), methods=("lora",), items=60))
+    waiting = weightlora_verdicts("cpu", Study.of(begun, judgement=judgement))["better_than_random"]
+    assert "Not judged yet" in waiting.reason
+
+
+def test_seeds_outside_the_plan_enter_no_verdict(write_task_runs, tmp_path):
+    fixed = load_judgement()
+    tasks = {"cola": "matthews_correlation", "rte": "accuracy"}
+    part = fixed.grid[0].model_copy(update={"tasks": tasks, "seeds": (18, 52, 1917), "gate_seeds": ()})
+    seeds = (5, 6, 18, 52, 1917)
+    runs = load_profile(
+        write_task_runs(tmp_path, tasks=("cola", "rte"), methods=POOLED["methods"], items=60, seeds=seeds)
+    )
+    found = weightlora_verdicts("cpu", Study.of(runs, judgement=fixed.model_copy(update={"grid": (part,)})))
+    compared = [finding for judged in found.values() for case in judged.cases for finding in case.findings]
+    assert {finding.difference.seeds for finding in compared} == {(18, 52, 1917)}
+
+
+def test_the_plans_measure_is_compared_whatever_the_run_calls_primary(write_task_runs, tmp_path):
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(update={"tasks": {"mrpc": "accuracy"}, "seeds": (18, 52, 1917), "gate_seeds": ()})
+    runs = load_profile(write_task_runs(tmp_path, tasks=("mrpc",), methods=POOLED["methods"], items=60))
+    assert {run.metrics.primary for run in runs} == {"f1"}
+    found = weightlora_verdicts("cpu", Study.of(runs, judgement=fixed.model_copy(update={"grid": (part,)})))
+    assert {f.difference.metric for case in found["better_than_random"].cases for f in case.findings} == {"accuracy"}
+
+
+def test_a_planned_gate_that_did_not_run_is_not_replaced_by_the_compared_runs(write_task_runs, tmp_path):
+    fixed = load_judgement()
+    part = fixed.grid[0].model_copy(update={"tasks": {"cola": "matthews_correlation"}, "seeds": (18, 52, 1917)})
+    runs = load_profile(write_task_runs(tmp_path, tasks=("cola",), methods=POOLED["methods"], items=60))
+    study = Study.of(runs, judgement=fixed.model_copy(update={"grid": (part,)}))
+    assert part.gate_seeds
+    found = study.learned(("minilm-l6", "cola"))
+    assert (found.verdict, "gate runs" in found.reason) == ("not known", True)
+    assert weightlora_verdicts("cpu", study)["better_than_random"].verdict == "not_tested"

@@ -112,9 +112,9 @@ def test_the_committed_runs_are_those_their_lock_names(project_root, profile):
 # --- each forgery, by the hashes in the files alone
 
 
-def test_an_adapter_of_another_rate_beside_the_old_predictions(run):
+def test_an_adapter_of_another_run_beside_the_old_predictions(run):
     def retrained(record):
-        record["training"]["learning_rate"] = 0.5
+        record["result"]["final_loss"] = 0.5
         record["adapter"]["sha256"] = "1" * 64
 
     change(run / "training" / "seed-52" / "record.json", retrained)
@@ -159,7 +159,7 @@ def test_a_gold_file_that_changed_after_predicting(run):
 @pytest.mark.parametrize(
     ("file", "edit"),
     [
-        ("training/seed-18/record.json", lambda c: c["training"].update(learning_rate=0.5)),
+        ("training/seed-18/record.json", lambda c: c["result"].update(final_loss=0.5)),
         ("training/seed-18/record.json", lambda c: c["counts"].update(adapter=13)),
         ("training/seed-18/record.json", lambda c: c.update(tolerances_sha256="0" * 64)),
     ],

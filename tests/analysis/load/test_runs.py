@@ -183,10 +183,47 @@ def test_a_copied_folder_does_not_pass_for_another_experiment(run):
 
 def test_a_seed_that_was_not_scored_makes_a_run_incomplete(run):
     shutil.copytree(run / "training" / "seed-18", run / "training" / "seed-99")
-    change(run / "training" / "seed-99" / "record.json", lambda c: c.update(seed=99))
+    change(run / "training" / "seed-99" / "record.json", lambda c: c.update(seed=99, adapter=None))
     experiment = load_experiment(run)
     assert experiment.status == "incomplete"
     assert any("no seed 99" in problem for problem in experiment.problems)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c: c["training"].update(steps=7), "training: differs from that of seed 18"),
+        (lambda c: c["method_config"].update(rank=7), "method_config: differs from that of seed 18"),
+        (lambda c: c["corpus"].update(train_examples=7), "corpus: differs from that of seed 18"),
+    ],
+)
+def test_a_seed_that_was_trained_otherwise_is_no_seed_of_the_run(run, edit, words):
+    assert load_experiment(run).status == "complete"
+    change(run / "training" / "seed-52" / "record.json", edit)
+    experiment = load_experiment(run)
+    assert experiment.status == "failed"
+    assert any("seed-52" in problem and words in problem for problem in experiment.problems)
+
+
+def test_seeds_differ_in_what_their_own_draws_set(run):
+    change(
+        run / "training" / "seed-52" / "record.json",
+        lambda c: c["method_config"].update(init_seed=52, selection_seed=5),
+    )
+    assert not any("method_config" in problem for problem in load_experiment(run).problems)
+
+
+def test_a_copy_of_a_seed_is_no_second_run(run):
+    other = json.loads((run / "training" / "seed-18" / "record.json").read_text())["adapter"]["sha256"]
+    change(run / "training" / "seed-52" / "record.json", lambda c: c["adapter"].update(sha256=other))
+    experiment = load_experiment(run)
+    assert experiment.status == "failed"
+    assert any("the same file as that of seed 18" in problem for problem in experiment.problems)
+
+
+def test_a_number_with_zeros_before_it_names_no_seed(run):
+    (run / "predictions" / "seed-018.jsonl").write_text("", encoding="utf-8")
+    assert load_experiment(run).status == "complete"
 
 
 @pytest.mark.parametrize(
