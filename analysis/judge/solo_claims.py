@@ -147,8 +147,8 @@ def _at_large(shapes: Sequence[CountedShape]) -> str:
     """The count on the shapes that the claim's figure is for."""
     large = [shape for shape in shapes if shape.backbone == "gpt2-large"]
     return "".join(
-        f"on GPT-2 Large's shapes, k={shape.skip_length}: {percent(reduction(shape.solo, shape.lora))} fewer by exact "
-        f"count, {percent(reduction(shape.solo, published_count(shape.lora_printed)))} fewer than the published "
+        f"on GPT-2 Large's shapes (k={shape.skip_length}) {percent(reduction(shape.solo, shape.lora))} by exact count, "
+        f"{percent(reduction(shape.solo, published_count(shape.lora_printed)))} against the published "
         f"{shape.lora_printed}"
         for shape in large[:1]
     )

@@ -266,7 +266,7 @@ def saves_memory(bench: Bench, claim: Claim) -> Judged:
     )
     return Judged(
         claim, "counted", reason, observed, (), (), cases, bench.profile, outcome, unit="less peak memory in phase 2",
-        brief=f"{'; '.join(filter(None, splits))}; phase 1 has the peak of all; “no intuition needed” was not tested",
+        brief=f"{'; '.join(filter(None, splits))}; “no intuition needed” was not tested",
     )  # fmt: skip
 
 

@@ -119,7 +119,8 @@ class ClaimRow:
         if self.shown is not None:
             found = self.shown.finding.difference
             asked = {row.finding.question.name for row in self.comparisons if row.case.role == "primary"}
-            which = f", {self.shown.finding.question.name}" if len(asked) > 1 else ""
+            rival = self.shown.finding.question.name.rpartition(" minus ")[2]
+            which = f", minus {rival}" if len(asked) > 1 else ""
             return f"{signed(found.effect)} {self.judged.unit or score_name(found.metric)}{which}"
         effects = [effect for case in self.judged.cases for effect in case.effects]
         if not effects:

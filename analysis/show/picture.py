@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND",  # the browser's own errands must not leave this machine either
 )  # fmt: skip
-WIDTH, HEIGHT = 1280, 1130
+WIDTH, HEIGHT = 1280, 1180
 COLOURS = 64
 
 

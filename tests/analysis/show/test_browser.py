@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.show.picture import browse, find_browser, take
+from analysis.show.picture import HEIGHT, WIDTH, browse, find_browser, take
 from analysis.show.report import build_report
 from analysis.show.sections import Section, full_scale_memory
 from replication.errors import DataError
@@ -218,7 +218,7 @@ def test_the_committed_report_is_drawn_and_short(project_root, tmp_path, profile
 def test_a_picture_for_the_readme_is_small(page, tmp_path):
     take(page, tmp_path / "docs" / "report.png")
     with Image.open(tmp_path / "docs" / "report.png") as picture:
-        assert picture.size == (1280, 1130)
+        assert picture.size == (WIDTH, HEIGHT)
     assert (tmp_path / "docs" / "report.png").stat().st_size < 150_000
     with pytest.raises(DataError, match="make reports"):
         take(tmp_path / "none.html", tmp_path / "none.png")
