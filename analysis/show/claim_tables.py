@@ -11,6 +11,7 @@ from analysis.judge.bench import Case, Judged
 from analysis.judge.claims import Sensitivity
 from analysis.judge.decision import POWER, VERDICTS, Finding, verdict_text
 from analysis.judge.number_format import LEVEL, finding_text, needed_text, p_text, percent, signed, span
+from analysis.judge.study import POOLED_METRIC
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
 from analysis.load.published import PaperName
@@ -18,10 +19,6 @@ from analysis.show.blocks import Block
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
 LONGEST = 190  # characters of a headline taken from what was observed
-LEGEND = (
-    f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time. Mean of "
-    "primary measures: over the tasks, of differences in accuracy, on CoLA in Matthews correlation."
-)
 NO_INTERVAL, NO_POWER = "none", "not known"
 
 
@@ -229,6 +226,17 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
     return Block("The papers' claims and their verdicts", headers, tuple(lines), key="claims")
 
 
+def legend(rows: Sequence[ClaimRow]) -> str:
+    """The terms of the answer's columns in a sentence each."""
+    text = f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time."
+    if any(POOLED_METRIC in row.measured for row in rows):
+        text += (
+            f" {POOLED_METRIC[0].upper()}{POOLED_METRIC[1:]}: over the tasks, of differences in accuracy, on CoLA in"
+        )
+        text += " Matthews correlation."
+    return text
+
+
 def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
     """What each claim came to, in a line: published, measured, detectable, verdict and why."""
     lines = tuple(
@@ -237,7 +245,7 @@ def answer_block(rows: Sequence[ClaimRow], profile: str) -> Block:
         for row in rows
     )  # fmt: skip
     headers = ("Claim", "The paper", "Measured here", "Could detect", "Verdict", "Why")
-    return Block(f"What each claim came to, {profile} profile", headers, lines, (LEGEND,), key="answer")
+    return Block(f"What each claim came to, {profile} profile", headers, lines, (legend(rows),), key="answer")
 
 
 def comparisons_block(paper: PaperName, rows: Sequence[ClaimRow], profile: str) -> Block:

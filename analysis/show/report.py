@@ -35,7 +35,6 @@ from analysis.show.authors_logs import halved
 from analysis.show.blocks import Block, to_csv, to_latex, to_markdown
 from analysis.show.claim_figures import design_sections, detectable, draw_judged, write_judged_plots
 from analysis.show.claim_tables import (
-    LEGEND,
     PAPERS,
     ClaimRow,
     Fold,
@@ -45,6 +44,7 @@ from analysis.show.claim_tables import (
     counts_line,
     decisive_line,
     fold_untested,
+    legend,
     sensitivity_block,
 )
 from analysis.show.comparison import comparison
@@ -281,7 +281,7 @@ def _values(
         "command": page_command(profile),
         "subtitle": texts.subtitle(profile, experiments),
         "tally": texts.tally(profile, counts_line([row for claims in found.claims.values() for row in claims])),
-        "legend": LEGEND,
+        "legend": legend([row for rows in found.claims.values() for row in rows]),
         "decisive": decisive_line(found.bench.sensitivity),
         "solo_claims": found.claims["solo"],
         "weightlora_claims": found.claims["weightlora"],

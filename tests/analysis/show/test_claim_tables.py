@@ -6,7 +6,7 @@ import pytest
 from analysis.judge.bench import Case, Draft, Judged, settle
 from analysis.judge.claims import Sensitivity, judge
 from analysis.judge.decision import Difference, Question
-from analysis.judge.study import Study
+from analysis.judge.study import POOLED_METRIC, Study
 from analysis.load.published import load_claims
 from analysis.load.runs import load_profile
 from analysis.show.claim_tables import (
@@ -17,6 +17,7 @@ from analysis.show.claim_tables import (
     counts_line,
     decisive_line,
     fold_untested,
+    legend,
     sensitivity_block,
 )
 from analysis.stats.mean_test import Noise
@@ -171,6 +172,15 @@ def test_the_answer_says_why_in_a_few_words(verdict, fields, effect, why):
     assert line[-1] == why
     assert line[0].startswith("WeightLoRA 3. Choosing adapters")
     assert row("not_tested").why == "no run tests it"
+
+
+def test_the_legend_explains_what_is_shown():
+    one = row(drafts=[Draft("CoLA", question())])
+    asked = question()
+    pooled = dataclasses.replace(asked, difference=dataclasses.replace(asked.difference, metric=POOLED_METRIC))
+    assert "80 % of the time" in legend([one])
+    assert "Mean of primary measures" not in legend([one])
+    assert "Mean of primary measures" in legend([one, row(drafts=[Draft("five tasks", pooled)])])
 
 
 def test_other_analyses_are_columns_after_the_verdict():
