@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from analysis.judge.comparable import Setting, is_reading, keep_of, setting_of, unequal
 from analysis.judge.decision import Difference, Finding, Question, Verdict, decide, undecided, verdict_text
 from analysis.judge.number_format import finding_text, listed, needed_text
-from analysis.judge.study import (
-    Setting,
-    Study,
-    is_reading,
-    keep_of,
-    setting_of,
-    unequal,
-)
+from analysis.judge.study import Study
 from analysis.load.names import backbone_name
 from analysis.load.paper_folder import Published
 from analysis.load.published import Claim
@@ -100,7 +94,8 @@ class Draft:
         parts = [] if finding is None else [f"{finding.question.name} {finding_text(finding)}"]
         found = ", ".join(part for part in (self.found, *parts, self.more) if part)
         shown = verdict_text(verdict)
-        if finding is not None and verdict == "cannot_tell" and (needed := needed_text(finding)):
+        decided = self.untested is None and finding is not None and finding.why is None
+        if finding is not None and decided and verdict == "cannot_tell" and (needed := needed_text(finding)):
             shown += f" ({needed})"
         return Case(
             self.title,

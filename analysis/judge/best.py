@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis.judge.comparable import unequal
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, Difference
 from analysis.judge.number_format import percent
-from analysis.judge.study import Row, Study, unequal
+from analysis.judge.study import Row, Study
 from analysis.load.names import BASELINES
 from analysis.load.runs import Experiment
 from replication.metrics import named

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from analysis.judge import solo_claims, weightlora_claims
 from analysis.judge.bench import Bench, Judged
+from analysis.judge.comparable import Setting, setting_of
 from analysis.judge.decision import VERDICTS, verdict_text
-from analysis.judge.study import Analysis, Setting, Study, setting_of
+from analysis.judge.study import Analysis, Study
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.paper_folder import Published, load_published
 from analysis.load.published import Claim, PaperName

@@ -20,10 +20,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.judge.comparable import is_reading, setting_of, unequal
 from analysis.judge.decision import Difference
 from analysis.judge.number_format import format_score
 from analysis.judge.study import Row as StudyRow
-from analysis.judge.study import Study, is_reading, setting_of, unequal
+from analysis.judge.study import Study
 from analysis.load.paper_files import DIRECTORY, METRICS, meaning
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable, Row, Tolerances

@@ -19,9 +19,9 @@ from analysis.judge.bench import (
     settle,
     shown_backbone,
 )
+from analysis.judge.comparable import base_parameters
 from analysis.judge.decision import Difference, Question, Verdict, verdict_text
 from analysis.judge.number_format import difference_text, format_score, percent, signed
-from analysis.judge.study import base_parameters
 from analysis.load.names import BACKBONE_NAMES, score_name
 from analysis.load.paper_files import published_count
 from analysis.load.published import Claim, CountedShape, reduction

@@ -21,9 +21,9 @@ from analysis.judge.bench import (
     pooled_draft,
     settle,
 )
+from analysis.judge.comparable import Setting, keep_of, setting_of
 from analysis.judge.decision import Verdict
 from analysis.judge.number_format import listed, percent, signed
-from analysis.judge.study import Setting, keep_of, setting_of
 from analysis.load.names import backbone_name, score_name
 from analysis.load.published import Claim, reduction
 from analysis.load.runs import Experiment

@@ -213,6 +213,8 @@ def _form_of(path: str | Path) -> str:
 
 
 Status = Literal["complete", "incomplete", "stale", "failed", "missing", "removed"]
+SAME_FOR_EVERY_SEED = ("backbone", "task", "method", "method_config", "training", "corpus")  # fields of the records
+OWN_SEEDS = ("init_seed", "selection_seed")
 _SEED_NAME = re.compile(r"seed-(0|[1-9]\d*)(\.jsonl)?")
 
 
@@ -504,33 +506,24 @@ class _Reader:
 
     def compare_records(self, records: Mapping[int, RunRecord]) -> None:
         """Note every seed that was trained otherwise than the first, and every adapter that is another seed's."""
-        first = next(iter(records), None)
         adapters: dict[str, int] = {}
         for seed, record in records.items():
             path = self.directory / "training" / f"seed-{seed}" / "record.json"
+            first = next(iter(records.values()))
             for name in SAME_FOR_EVERY_SEED:
-                if _settings(record, name) != _settings(records[cast(int, first)], name):
-                    self.broken.append(
-                        f"{path}, {name}: differs from that of seed {first}; a run has one for all seeds"
-                    )
+                if _settings(record, name) != _settings(first, name):
+                    same = f"differs from that of seed {first.seed}; a run has one for all seeds"
+                    self.broken.append(f"{path}, {name}: {same}")
             if record.adapter is not None and record.counts.trainable:
                 other = adapters.setdefault(record.adapter.sha256, seed)
                 if other != seed:
-                    self.broken.append(
-                        f"{path}, adapter: the same file as that of seed {other}; a copy is no second run"
-                    )
-
-
-SAME_FOR_EVERY_SEED = ("backbone", "task", "method", "method_config", "training", "corpus")
+                    self.broken.append(f"{path}, adapter: the file of seed {other} again; a copy is no second run")
 
 
 def _settings(record: RunRecord, name: str) -> Any:
+    """A field of the record, of the method's configuration without the seeds of its own draws."""
     value = getattr(record, name)
-    return (
-        {k: v for k, v in value.items() if k not in ("init_seed", "selection_seed")}
-        if name == "method_config"
-        else value
-    )
+    return {k: v for k, v in value.items() if k not in OWN_SEEDS} if name == "method_config" else value
 
 
 def _read_record(path: Path, directory: Path) -> RunRecord:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.judge.comparable import setting_of
 from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
 from analysis.judge.number_format import LEVEL, format_interval
-from analysis.judge.study import Study, setting_of
+from analysis.judge.study import Study
 from analysis.load.names import BASELINES, backbone_name, method_label, method_order
 from analysis.load.runs import Experiment
 from analysis.show.blocks import Block

@@ -10,9 +10,10 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import NamedTuple
 
+from analysis.judge.comparable import keep_of
 from analysis.judge.decision import Difference
 from analysis.judge.number_format import difference_text, format_score
-from analysis.judge.study import Row, Study, keep_of
+from analysis.judge.study import Row, Study
 from analysis.load.authors import Authors, LogRow
 from analysis.load.names import backbone_name, score_name, task_name
 from analysis.load.paper_files import Figure

@@ -141,12 +141,14 @@ class ClaimRow:
             if judged.verdict == "not_tested" and not judged.waiting:
                 return "no run tests it"
             return "; ".join(part for part in (judged.waiting, judged.brief) if part)
-        if judged.verdict == "cannot_tell":
-            return needed_text(shown.finding) or shown.finding.why or ""
         if judged.verdict == "depends_on_analysis":
             return "equally good measures disagree"
+        if shown.finding.why is not None:
+            return shown.finding.why
+        if judged.verdict == "cannot_tell":
+            return needed_text(shown.finding) or ""
         interval = shown.finding.interval
-        return (shown.finding.why or "") if interval is None else f"{LEVEL} {span(interval)}"
+        return "" if interval is None else f"{LEVEL} {span(interval)}"
 
     @property
     def headline(self) -> str:
@@ -230,10 +232,8 @@ def legend(rows: Sequence[ClaimRow]) -> str:
     """The terms of the answer's columns in a sentence each."""
     text = f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time."
     if any(POOLED_METRIC in row.measured for row in rows):
-        text += (
-            f" {POOLED_METRIC[0].upper()}{POOLED_METRIC[1:]}: over the tasks, of differences in accuracy, on CoLA in"
-        )
-        text += " Matthews correlation."
+        name = f"{POOLED_METRIC[0].upper()}{POOLED_METRIC[1:]}"
+        text += f" {name}: over the tasks, of differences in accuracy, on CoLA in Matthews correlation."
     return text
 
 

@@ -265,8 +265,9 @@ def from_runs(
 
 
 def _measured(profile: str, folder: Path, first: str, second: str, metric: str | None, comparisons: int) -> Design:
+    from analysis.judge.comparable import differ_in_items, shared_seeds
     from analysis.judge.decision import LEAST_SEEDS
-    from analysis.judge.study import Study, differ_in_items, shared_seeds
+    from analysis.judge.study import Study
     from analysis.load.runs import load_profile
 
     runs = load_profile(folder, [first, second])

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.judge.study import setting_of
+from analysis.judge.comparable import setting_of
 from analysis.load.authors import PROJECTION_ORDER, Authors, LogRow
 from analysis.load.names import backbone_name, method_label, task_name
 from analysis.load.runs import Experiment

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.judge.best import RULE, best, unbeaten_baselines
+from analysis.judge.comparable import Setting, setting_title
 from analysis.judge.number_format import (
     LEVEL,
     format_count,
@@ -20,7 +21,7 @@ from analysis.judge.number_format import (
     rounded,
     span,
 )
-from analysis.judge.study import Row, Setting, Study, learned_rule, setting_title
+from analysis.judge.study import Row, Study, learned_rule
 from analysis.load.authors import Authors
 from analysis.load.names import (
     ARROW,

@@ -11,6 +11,7 @@ from analysis.judge.weightlora_claims import dominant
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import Experiment, Planned, load_profile
 from analysis.load.searches import read_memory
+from analysis.show.claim_tables import claim_rows
 
 
 def judge_weightlora(profile, study, memory=None):
@@ -336,6 +337,9 @@ def test_a_learned_task_that_cannot_be_compared_keeps_the_pool_from_a_verdict(
     assert (found.verdict, primary.verdict) == (verdict, verdict)
     assert f"SST-2 on MiniLM-L6, K=3 cannot be compared ({reason}" in primary.text
     assert primary.effects[0] > 0, "what the others show is still stated"
+    assert "to find" not in primary.text, "no number of seeds would decide it"
+    (row,) = claim_rows([found], "cpu")
+    assert row.why.startswith("SST-2 on MiniLM-L6, K=3 cannot be compared")
     two = [run for run in loaded if "sst2" not in run.name]
     assert weightlora_verdicts("cpu", Study.of(two))["better_than_random"].verdict == "supported"
 

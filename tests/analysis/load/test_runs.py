@@ -218,7 +218,7 @@ def test_a_copy_of_a_seed_is_no_second_run(run):
     change(run / "training" / "seed-52" / "record.json", lambda c: c["adapter"].update(sha256=other))
     experiment = load_experiment(run)
     assert experiment.status == "failed"
-    assert any("the same file as that of seed 18" in problem for problem in experiment.problems)
+    assert any("the file of seed 18 again" in problem for problem in experiment.problems)
 
 
 def test_a_number_with_zeros_before_it_names_no_seed(run):

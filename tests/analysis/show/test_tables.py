@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from analysis.judge.comparable import unequal
 from analysis.judge.published_vs_measured import lora_differences
-from analysis.judge.study import Study, unequal
+from analysis.judge.study import Study
 from analysis.load.names import ARROW, score_name
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables

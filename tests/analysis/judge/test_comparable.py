@@ -1,0 +1,59 @@
+"""What makes two runs comparable: the base, the reading, the decoding, the processor."""
+
+import dataclasses
+
+import pytest
+
+from analysis.judge.comparable import (
+    base_parameters,
+    differ_in_processor,
+    is_reading,
+    processor_of,
+    shared_seeds,
+    unequal,
+)
+from analysis.load.runs import load_experiment, load_profile
+from replication.fileio import write_json
+
+
+@pytest.fixture
+def pair(write_runs, tmp_path):
+    runs = write_runs(tmp_path, profile="cpu", experiments=("lora", "solo_connection"), items=6)
+    return {experiment.name: experiment for experiment in load_profile(runs)}
+
+
+def test_the_base_is_the_same_for_every_method(quick_runs):
+    assert {base_parameters(e.record) for e in load_profile(quick_runs)} == {952_032}
+
+
+@pytest.mark.parametrize(
+    ("name", "reading"), [("solo-k2", (120, 2)), ("solo-none", None), ("lora", None), ("large-solo", (120, 6))]
+)
+def test_a_reading_has_nothing_else_changed(paper_runs, name, reading):
+    experiment = load_experiment(paper_runs / name)
+    for candidate in ((120, 2), (120, 6)):
+        assert is_reading(experiment, *candidate) == (candidate == reading)
+
+
+def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    assert unequal(solo, lora) is None
+    for run, beams in ((lora, 10), (solo, 1)):
+        write_json(run.directory / "predictions" / "decoding.json", {"decoding": {"beams": beams}})
+    assert "decoded with other settings" in unequal(solo, lora)
+    write_json(solo.directory / "predictions" / "decoding.json", {"decoding": {"beams": 10}})
+    assert unequal(solo, lora) is None
+
+
+def test_types_of_processor_are_told_apart_seed_by_seed(pair):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    elsewhere = {
+        seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
+        for seed, record in solo.records.items()
+        if seed != 18
+    }
+    moved = dataclasses.replace(solo, records={**solo.records, **elsewhere})
+    assert [differ_in_processor(lora, moved, seed) for seed in shared_seeds(lora, moved)] == [False, True, True]
+    assert not any(differ_in_processor(lora, solo, seed) for seed in lora.seeds)
+    assert "Another CPU" in processor_of(moved, 52)
+    assert processor_of(moved, 99) is None
