@@ -505,19 +505,23 @@ class _Reader:
             self.broken.append(f"{where}: items is {metrics.items}, but predictions hold {sorted(counts)}")
 
     def compare_records(self, records: Mapping[int, RunRecord]) -> None:
-        """Note every seed that was trained otherwise than the first, and every adapter that is another seed's."""
+        """Note every seed that was trained otherwise than most, and every adapter that is another seed's."""
+        usual = {name: _most([_settings(record, name) for record in records.values()]) for name in SAME_FOR_EVERY_SEED}
         adapters: dict[str, int] = {}
         for seed, record in records.items():
             path = self.directory / "training" / f"seed-{seed}" / "record.json"
-            first = next(iter(records.values()))
             for name in SAME_FOR_EVERY_SEED:
-                if _settings(record, name) != _settings(first, name):
-                    same = f"differs from that of seed {first.seed}; a run has one for all seeds"
-                    self.broken.append(f"{path}, {name}: {same}")
+                if _settings(record, name) != usual[name]:
+                    self.broken.append(f"{path}, {name}: differs from the other seeds'; a run has one for all seeds")
             if record.adapter is not None and record.counts.trainable:
                 other = adapters.setdefault(record.adapter.sha256, seed)
                 if other != seed:
                     self.broken.append(f"{path}, adapter: the file of seed {other} again; a copy is no second run")
+
+
+def _most(values: Sequence[Any]) -> Any:
+    """The commonest of values that need not be hashable, the first of equally common ones; None of none."""
+    return max(values, key=values.count, default=None)
 
 
 def _settings(record: RunRecord, name: str) -> Any:

@@ -192,17 +192,19 @@ def test_a_seed_that_was_not_scored_makes_a_run_incomplete(run):
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda c: c["training"].update(steps=7), "training: differs from that of seed 18"),
-        (lambda c: c["method_config"].update(rank=7), "method_config: differs from that of seed 18"),
-        (lambda c: c["corpus"].update(train_examples=7), "corpus: differs from that of seed 18"),
+        (lambda c: c["training"].update(steps=7), "training: differs from the other seeds'"),
+        (lambda c: c["method_config"].update(rank=7), "method_config: differs from the other seeds'"),
+        (lambda c: c["corpus"].update(train_examples=7), "corpus: differs from the other seeds'"),
     ],
 )
 def test_a_seed_that_was_trained_otherwise_is_no_seed_of_the_run(run, edit, words):
     assert load_experiment(run).status == "complete"
-    change(run / "training" / "seed-52" / "record.json", edit)
+    change(run / "training" / "seed-18" / "record.json", edit)
     experiment = load_experiment(run)
     assert experiment.status == "failed"
-    assert any("seed-52" in problem and words in problem for problem in experiment.problems)
+    told = [problem for problem in experiment.problems if words in problem]
+    assert len(told) == 1
+    assert "seed-18" in told[0], "the odd one is named, whichever comes first"
 
 
 def test_seeds_differ_in_what_their_own_draws_set(run):
