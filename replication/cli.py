@@ -86,7 +86,7 @@ def build_app() -> typer.Typer:
         cls=Commands,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        epilog=examples("replicate doctor", "replicate compare --profile cpu", "replicate show cpu/e2e-lora"),
+        epilog=examples("replicate doctor", "replicate compare --profile cpu", "replicate show cpu/mrpc-600-lora"),
     )
 
     @app.callback()

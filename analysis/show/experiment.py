@@ -24,7 +24,7 @@ CURVES = ("loss", "dev_loss")
 
 def register(app: typer.Typer) -> None:
     """Add `show` to the `replicate` command."""
-    epilog = examples("replicate show quick/solo_connection", "replicate show cpu/e2e-lora --json")
+    epilog = examples("replicate show quick/solo_connection", "replicate show cpu/mrpc-600-lora --json")
     app.command("show", epilog=epilog)(show)
 
 

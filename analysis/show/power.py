@@ -145,7 +145,7 @@ def register(app: typer.Typer) -> None:
     """Add `power` to the `replicate` command."""
     epilog = examples(
         "replicate power --seed-sd 0.02 --item-error 0.003 --items 630\n--difference 0.01",
-        "replicate power --profile cpu --first e2e-solo-k2 --second e2e-lora",
+        "replicate power --profile cpu --first mrpc-600-weight-lora\n--second mrpc-600-lora",
     )
     app.command("power", epilog=epilog)(power)
 

@@ -217,7 +217,7 @@ def test_real_predictions_give_the_same_replicates_by_both_forms():
     """The committed predictions of the cpu profile: BLEU by the vectorised form and by the plain function."""
     from analysis.stats.items import statistic_of
 
-    path = Path(__file__).parents[3] / "runs" / "cpu" / "e2e-lora" / "predictions" / "seed-18.jsonl"
+    path = Path(__file__).parents[3] / "runs" / "cpu" / "e2e-solo-k6" / "predictions" / "seed-18.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     found = segment_statistics([row["prediction"] for row in rows], [row["references"] for row in rows])
     fast = bootstrap_replicates(found, statistic_of("BLEU", "generation"), resamples=50)
