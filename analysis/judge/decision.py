@@ -46,7 +46,7 @@ MEANING: dict[Verdict, str] = {
     "cannot_tell": "the noise of seeds and test items is too large for the difference there is",
     "depends_on_analysis": "analyses that are equally good lead to different verdicts",
     "confounded": "the compared runs were made on different types of processor",
-    "counted": "parameters or bytes, counted or measured once: nothing is sampled",
+    "counted": "parameters counted, or bytes measured, of which every repeat must agree: nothing is tested",
     "not_tested": "no run of this profile tests it, or not yet",
 }
 RULE = load_judgement().rule

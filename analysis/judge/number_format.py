@@ -122,6 +122,16 @@ def format_count(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
 
 
+def format_counts(counts: tuple[int, int] | None) -> str:
+    """The fewest and the most over seeds: `1,728 to 2,112`, or `36,864` where all have the same."""
+    return " to ".join(map(format_count, dict.fromkeys(counts))) if counts else "unknown"
+
+
+def format_ratios(ratios: tuple[float, float] | None) -> str:
+    """The least and the greatest over seeds: `15.0 % to 18.3 %`, or `66.0 %`."""
+    return " to ".join(dict.fromkeys(map(format_ratio, ratios))) if ratios else "unknown"
+
+
 def format_ratio(ratio: float | None) -> str:
     """A share in per cent with three significant digits: `66.0 %`."""
     if ratio is None:

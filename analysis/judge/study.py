@@ -50,6 +50,7 @@ from analysis.stats.bootstrap import (
 from analysis.stats.items import is_approximate, item_statistics, statistic_of
 from analysis.stats.mean_test import Noise, Test
 from analysis.stats.seeds import SeedSummary, summarise_seeds
+from replication.records import ParameterCounts
 
 LearnedVerdict = Literal["learned", "did not learn", "not known"]
 POOLED_METRIC = "mean of primary measures"
@@ -60,7 +61,8 @@ class Row:
     """One experiment as tables show it; scores on the metric scripts' own scale (BLEU 0.7203, accuracy 0.86).
 
     `label` is the method with the settings that distinguish variants, `title` distinguishes the experiment from every
-    other of its kind. `to_lora` and `to_full` are ratios of adapter parameters. `plain`: may represent the published
+    other of its kind. `counts`, and `to_lora` and `to_full`, ratios of adapter parameters: the fewest and the most over
+    seeds, which differ where a method selects among projections of several widths. `plain`: may represent the published
     method (`is_plain`). `constant_seeds` predict the same for every example, and `constant` says so. `task_title`
     names the task in tables, `evaluation` the protocol of its scores.
     """
@@ -85,10 +87,10 @@ class Row:
     primary: str | None
     scores: Mapping[str, SeedSummary | None]
     items: int | None
-    counts: Mapping[str, int]
-    counts_at_start: Mapping[str, int]
-    to_lora: float | None
-    to_full: float | None
+    counts: Mapping[str, tuple[int, int]]
+    counts_at_start: Mapping[str, tuple[int, int]]
+    to_lora: tuple[float, float] | None
+    to_full: tuple[float, float] | None
     seeds: tuple[int, ...]
     steps: int | None
     learning_rate: float | None
@@ -106,11 +108,6 @@ class Row:
     def setting(self) -> Setting:
         """Backbone and task."""
         return self.backbone, self.task
-
-    @property
-    def adapter(self) -> int | None:
-        """Parameters that the method adds and trains, without a task head."""
-        return self.counts.get("adapter")
 
 
 @dataclass(frozen=True)
@@ -556,10 +553,9 @@ def _row(
         values = metrics.values(name) if metrics else None
         scores[name] = None if values is None else summarise_seeds(values)
     corpus = record.corpus if record else None
-    start = record.counts_at_start if record else None
+    records = list(experiment.records.values())
     lora = loras.get(setting_of(experiment)) if record else None
-    reference = lora.record.counts.adapter if lora and lora.record else 0
-    base = base_parameters(record) if record else 0
+    counts = _fewest_and_most([one.counts for one in records])
     return Row(
         profile=experiment.profile,
         experiment=experiment.name,
@@ -581,10 +577,10 @@ def _row(
         primary=metrics.primary if metrics else None,
         scores=scores,
         items=metrics.items if metrics else None,
-        counts=record.counts.model_dump() if record else {},
-        counts_at_start=start.model_dump() if start else {},
-        to_lora=record.counts.adapter / reference if record and reference else None,
-        to_full=record.counts.adapter / base if record and base else None,
+        counts=counts,
+        counts_at_start=_fewest_and_most([one.counts_at_start for one in records if one.counts_at_start is not None]),
+        to_lora=_ratios(counts, lora.record.counts.adapter if lora and lora.record else 0),
+        to_full=_ratios(counts, base_parameters(record) if record else 0),
         seeds=tuple(metrics.seeds) if metrics else experiment.seeds,
         steps=record.training.get("steps") if record else None,
         learning_rate=record.training.get("learning_rate") if record else None,
@@ -597,3 +593,17 @@ def _row(
         constant=constant_mark(experiment),
         constant_seeds=constant_seeds(experiment),
     )
+
+
+def _fewest_and_most(counts: Sequence[ParameterCounts]) -> dict[str, tuple[int, int]]:
+    """Of every count, over seeds."""
+    dumps = [one.model_dump() for one in counts]
+    values = {name: [dump[name] for dump in dumps] for name in (dumps[0] if dumps else ())}
+    return {name: (min(found), max(found)) for name, found in values.items()}
+
+
+def _ratios(counts: Mapping[str, tuple[int, int]], reference: int) -> tuple[float, float] | None:
+    if not counts or not reference:
+        return None
+    fewest, most = counts["adapter"]
+    return fewest / reference, most / reference

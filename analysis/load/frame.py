@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.load.constant import constant_seeds
 from analysis.load.judgement import load_judgement
-from analysis.load.names import method_key, method_label
+from analysis.load.names import method_key, method_label, planned_end
 from analysis.load.runs import Experiment, discover
 from replication.errors import DataError
 
@@ -25,8 +25,9 @@ def frame(runs: str | Path = RUNS, profile: str | None = None) -> pd.DataFrame:
     """One row per experiment, seed and metric, with `COLUMNS`, from the folder that holds <profile>/<experiment>/.
 
     `value` is on the metric scripts' own scale (BLEU 0.72, accuracy 0.86), missing where a metric was not measured.
-    `primary` marks the metric that leads its task. `rank` and `K` (kept adapters) are missing for methods without
-    them. `role` is what the runs enter (`paper_results/judgement.yaml`): compared, gate, draws, pilot or earlier.
+    `primary` marks the metric that leads its task. `rank` and `K` (kept adapters), those of the last step, are missing
+    for methods without them; `adapter_parameters` are that seed's. `role` is what the runs enter
+    (`paper_results/judgement.yaml`): compared, gate, draws, pilot or earlier.
     `constant`: this seed predicts the same for every example. An experiment without scores has no row. For example, the
     mean of each method on each task:
 
@@ -52,6 +53,9 @@ def frame_of(experiments: Iterable[Experiment]) -> pd.DataFrame:
         if metrics is None:
             continue
         config = record.method_config if record else {}
+        kept, rank = planned_end(record.method, config) if record else (None, None)
+        if record and record.method == "peft_baselines":
+            rank = config["settings"].get("target_r", config["settings"].get("r"))
         about = {
             "profile": experiment.profile,
             "backbone": record.backbone if record else None,
@@ -61,16 +65,16 @@ def frame_of(experiments: Iterable[Experiment]) -> pd.DataFrame:
             "label": method_label(record.method, config) if record else experiment.name,
             "corpus": record.corpus.name if record else None,
             "form": experiment.form,
-            "rank": config.get("rank"),
-            "K": config.get("keep"),
-            "adapter_parameters": record.counts.adapter if record else None,
+            "rank": rank,
+            "K": kept,
             "items": metrics.items,
             "status": experiment.status,
             "role": role(experiment.profile, experiment.name),
         }
         alike = constant_seeds(experiment)
         for seed, scores in metrics.seeds.items():
-            of_seed = {**about, "seed": seed, "constant": seed in alike}
+            trained = experiment.records[seed].counts.adapter if seed in experiment.records else None
+            of_seed = {**about, "seed": seed, "constant": seed in alike, "adapter_parameters": trained}
             for metric in metrics.metrics:
                 primary = metric == metrics.primary
                 records.append({**of_seed, "metric": metric, "value": scores[metric], "primary": primary})

@@ -257,7 +257,7 @@ class Experiment:
 
     @property
     def record(self) -> RunRecord | None:
-        """The first seed's record: method, corpus and counts are the same for every seed."""
+        """The first seed's record: method, settings and corpus are the same for every seed, counts need not be."""
         return next(iter(self.records.values()), None)
 
     @property
@@ -277,31 +277,25 @@ class Experiment:
 
 
 def discover(root: str | Path, profile: str | None = None) -> list[Experiment]:
-    """Every experiment under `root` that left results, by profile and name; `removed` if params.yaml no longer has
-    it.
-    """
+    """Every experiment under `root` that left results, by profile and name."""
     root = Path(root)
     profiles = [root / profile] if profile else _subdirectories(root)
-    found = [experiment for directory in profiles for experiment in _held_to_params(load_profile(directory))]
+    found = [experiment for directory in profiles for experiment in load_profile(directory)]
     return [experiment for experiment in found if experiment.status != "missing"]
 
 
-def _held_to_params(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The experiments of one profile, marked where the params.yaml of the project around them does not have them."""
-    if not experiments:
-        return []
-    file = lock_file(experiments[0].directory.parent).with_name("params.yaml")
+def params_file(profile_directory: Path) -> Path:
+    """The params.yaml of the profile whose runs are in `profile_directory`, beside its dvc.lock."""
+    return lock_file(profile_directory).with_name("params.yaml")
+
+
+def _planned_seeds(profile_directory: Path) -> dict[str, tuple[int, ...]] | None:
+    """Experiment -> seeds, from the params.yaml of the project around the runs; None where it has no such profile."""
+    file = params_file(profile_directory)
     content = _parsed(file) if file.is_file() else None
-    if not isinstance(content, Mapping) or content.get("profile") != experiments[0].profile:
-        return list(experiments)
-    named = content.get("experiments") or {}
-    note = f"{file} has no such experiment; delete the folder, or put the experiment back"
-    return [
-        one
-        if one.name in named or one.status == "missing"
-        else replace(one, status="removed", problems=(note, *one.problems))
-        for one in experiments
-    ]
+    if not isinstance(content, Mapping) or content.get("profile") != profile_directory.absolute().name:
+        return None
+    return {str(name): tuple(entry.get("seeds") or ()) for name, entry in (content.get("experiments") or {}).items()}
 
 
 def _parsed(file: Path) -> Any:
@@ -312,11 +306,26 @@ def _parsed(file: Path) -> Any:
 
 
 def load_profile(directory: str | Path, experiments: Sequence[str] | Plan | None = None) -> list[Experiment]:
-    """Experiments of one profile's folder (`runs/quick`): those named, in that order, or all there are."""
+    """Experiments of one profile's folder (`runs/quick`): those named, in that order, or all there are.
+
+    Held to a plan that is given, or else to the params.yaml of the project around them: one without a seed that it
+    names is `incomplete`, and `removed` is one that params.yaml no longer has.
+    """
     directory = Path(directory)
     names = experiments if experiments is not None else [folder.name for folder in _subdirectories(directory)]
-    plan = experiments if isinstance(experiments, Mapping) else {}
-    return one_record_a_cell([load_experiment(directory / name, plan.get(name)) for name in names])
+    if isinstance(experiments, Mapping):
+        return one_record_a_cell([load_experiment(directory / name, planned) for name, planned in experiments.items()])
+    seeds = _planned_seeds(directory)
+    found = [load_experiment(directory / name, seeds=(seeds or {}).get(name, ())) for name in names]
+    if seeds is not None:
+        note = f"{params_file(directory)} has no such experiment; delete the folder, or put the experiment back"
+        found = [
+            one
+            if one.name in seeds or one.status == "missing"
+            else replace(one, status="removed", problems=(note, *one.problems))
+            for one in found
+        ]
+    return one_record_a_cell(found)
 
 
 def one_record_a_cell(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -346,8 +355,8 @@ def _cell_of(record: RunRecord) -> str:
     return json.dumps(parts, sort_keys=True, default=str)
 
 
-def load_experiment(directory: str | Path, planned: Planned | None = None) -> Experiment:
-    """Read one experiment folder, whatever state it is in.
+def load_experiment(directory: str | Path, planned: Planned | None = None, seeds: tuple[int, ...] = ()) -> Experiment:
+    """Read one experiment folder, whatever state it is in; `seeds`, or those of `planned`, must be there.
 
     Status: `complete`; `incomplete` (a part is not there yet); `stale` (a part was made from another version of the
     part before it, or edited since); `failed` (a file is broken or contradicts another); `missing` (no part at all).
@@ -368,7 +377,7 @@ def load_experiment(directory: str | Path, planned: Planned | None = None) -> Ex
     if not records and not predictions and metrics is None and not reader.broken and reprepared is None:
         absent = ("no results yet",)
         return Experiment(directory.parent.name, directory.name, directory, "missing", absent, planned=planned)
-    reader.compare(records, predictions, metrics, planned.seeds if planned else ())
+    reader.compare(records, predictions, metrics, planned.seeds if planned else seeds)
     outdated = [reprepared] if reprepared is not None else []
     outdated += reader.checked(lambda: differences(directory, records, decoding, metrics)) or []
     status: Status = (

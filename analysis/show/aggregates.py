@@ -12,7 +12,7 @@ from analysis.judge.comparable import setting_of
 from analysis.judge.decision import CONFIDENCE, LEAST_SEEDS
 from analysis.judge.number_format import LEVEL, format_interval
 from analysis.judge.study import Study
-from analysis.load.names import BASELINES, backbone_name, method_label, method_order
+from analysis.load.names import BASELINES, backbone_name, method_key, method_label, method_order
 from analysis.load.runs import Experiment
 from analysis.show.blocks import Block
 from analysis.show.run_tables import record_paths
@@ -123,4 +123,4 @@ def _aggregate(backbone: str, label: str, tasks: tuple[str, ...], runs: list[Exp
     if any(score is None for row in scores for score in row):
         return None
     interval = stratified_bootstrap(np.array(scores, dtype=np.float64), confidence=CONFIDENCE)
-    return Aggregate(backbone, first.method, label, tasks, seeds, interval)
+    return Aggregate(backbone, method_key(first.method, first.method_config), label, tasks, seeds, interval)

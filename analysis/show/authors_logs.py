@@ -49,6 +49,7 @@ class Theirs(NamedTuple):
 class Ours(NamedTuple):
     """The difference of two runs that differ in K."""
 
+    task: str
     backbone: str
     pair: str
     difference: Difference
@@ -70,14 +71,14 @@ class Halved(NamedTuple):
 def differences_block(study: Study, authors: Authors) -> Block:
     """Per task and pair of K: the authors' difference, and ours with its intervals; a dash where a side has none."""
     ours, logged = _ours(study), _logged(authors)
-    titles = {row.corpus or row.task: row.task_title for row in study.rows}
     lines = []
     for task in dict.fromkeys((*authors.logs.tasks, *(task for task, _ in ours))):
         ratios = {ratio for name, ratio in (*ours, *logged) if name == task}
         for ratio in sorted(ratios):
             theirs = logged[task, ratio].cells if (task, ratio) in logged else (NONE, NONE, NONE)
-            for mine in [found.cells for found in ours.get((task, ratio), [])] or [(NONE, NONE, NONE)]:
-                lines.append((titles.get(task, task_name(task)), *theirs, *mine))
+            here = [(mine.task, mine.cells) for mine in ours.get((task, ratio), [])]
+            for title, cells in here or [(task_name(task), (NONE, NONE, NONE))]:
+                lines.append((title, *theirs, *cells))
     headers = ("Task", "Authors: adapters kept", "Authors: difference", "Authors: metric",
                "Here: backbone", "Here: adapters kept", "Here: difference")  # fmt: skip
     measured = [experiment for runs in _complete(study).values() for _, experiment in runs]
@@ -155,6 +156,7 @@ def _ours(study: Study) -> dict[tuple[str, _Ratio], list[Ours]]:
     """By task and quotient."""
     found = defaultdict(list)
     for (backbone, task, _), runs in _complete(study).items():
+        title = runs[0][0].task_title
         kept = {keep: run for row, run in runs if row.method == "weight_lora" and (keep := keep_of(run)) is not None}
         lora = next((run for row, run in runs if row.method == "lora"), None)
         if not kept:
@@ -167,7 +169,7 @@ def _ours(study: Study) -> dict[tuple[str, _Ratio], list[Ours]]:
         for ratio, first, second, text in pairs:
             difference = study.difference(first, second)
             if difference is not None:
-                found[task, ratio].append(Ours(backbone_name(backbone), text, difference))
+                found[task, ratio].append(Ours(title, backbone_name(backbone), text, difference))
     return dict(found)
 
 

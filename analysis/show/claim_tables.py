@@ -231,9 +231,14 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 def legend(rows: Sequence[ClaimRow]) -> str:
     """The terms of the answer's columns in a sentence each."""
     text = f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time."
-    if any(POOLED_METRIC in row.measured for row in rows):
+    pooled = [row for row in rows if POOLED_METRIC in row.measured]
+    found = [finding for row in pooled for case in row.judged.cases for finding in case.findings]
+    measures = dict.fromkeys(score_name(finding.difference.metric) for finding in found)
+    measures.pop(score_name(POOLED_METRIC), None)
+    if pooled:
         name = f"{POOLED_METRIC[0].upper()}{POOLED_METRIC[1:]}"
-        text += f" {name}: over the tasks, of differences in accuracy, on CoLA in Matthews correlation."
+        named = f" ({', '.join(measures)})" if measures else ""
+        text += f" {name}: over the tasks, of differences in each one's measure{named}."
     return text
 
 

@@ -95,11 +95,12 @@ def summary(experiment: Any) -> dict[str, Any]:
         "status": experiment.status,
         "problems": list(experiment.problems),
         "seeds": list(experiment.seeds),
+        "scored_seeds": list(metrics.seeds) if metrics else [],
         "method": record.method if record else None,
         "label": method_label(record.method, record.method_config) if record else None,
         "backbone": record.backbone if record else None,
         "corpus": record.corpus.label if record else None,
-        "adapter_parameters": record.counts.adapter if record else None,
+        "adapter_parameters": {seed: one.counts.adapter for seed, one in experiment.records.items()},
         "form": experiment.form,
         "primary": metrics.primary if metrics else None,
         "scores": dict(metrics.means) if metrics else None,
@@ -131,9 +132,8 @@ def show(listed: list[dict[str, Any]]) -> None:
     console = stdout()
     generation = [run for run in listed if run["form"] == GENERATION]
     if generation:
-        metrics = list(dict.fromkeys([*METRICS, *(name for run in generation for name in run["scores"] or {})]))
-        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in metrics]) for run in generation]
-        console.print(_table([score_name(metric) for metric in metrics], rows))
+        rows = [(run, [_shown((run["scores"] or {}).get(metric)) for metric in METRICS]) for run in generation]
+        console.print(_table([score_name(metric) for metric in METRICS], rows))  # `show` has a run's further metrics
     others = [run for run in listed if run["form"] != GENERATION]
     if others:
         rows = [
@@ -169,7 +169,7 @@ def _table(headers: list[str], rows: list[tuple[dict[str, Any], list[str]]]) -> 
     for run, cells in rows:
         status = f"[{colours[run['status']]}]{run['status']}[/]"
         name = escape(f"{run['profile']}/{run['experiment']}")
-        table.add_row(name, status, str(len(run["seeds"])), *cells, format_bytes(run["bytes"]))
+        table.add_row(name, status, str(len(run["scored_seeds"] or run["seeds"])), *cells, format_bytes(run["bytes"]))
     return table
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from analysis.load.evidence import lock_file
 from analysis.load.paper_files import DIRECTORY
+from analysis.load.runs import params_file
 from replication.fileio import write_json
 
 SCHEMA_VERSION = 3
@@ -56,11 +57,13 @@ def inputs_hash(profile: str, root: str | Path = ".") -> str:
 
 
 def _inputs(profile: str, root: Path) -> Iterator[Path]:
-    for folder in ("runs", "gold", "searches", "measurements"):
-        for path in sorted((root / folder / profile).rglob("*")):
-            if "adapter" not in path.parts and path.is_file():
+    for name in ("runs", "gold", "searches", "measurements"):
+        folder = root / name / profile
+        for path in sorted(folder.rglob("*")):
+            if path.relative_to(folder).parts[1:2] != ("adapter",) and path.is_file():
                 yield path
     yield lock_file(root / "runs" / profile)  # decides which runs are stale
+    yield params_file(root / "runs" / profile)  # which are whole
     yield from sorted(DIRECTORY.glob("*.*"))
     for package in ("analysis", "replication"):
         yield from sorted((CODE / package).rglob("*.py"))

@@ -47,7 +47,8 @@ def benches(root: str | Path = ".") -> Benches:
     @cache
     def bench(profile: str) -> JudgedBench:
         runs, searches, measurements = (Path(root) / name / profile for name in ("runs", "searches", "measurements"))
-        kept = [run for run in load_profile(runs) if role(profile, run.name) != "earlier"]  # the report has those too
+        there = [run for run in load_profile(runs) if run.status != "removed"]
+        kept = [run for run in there if role(profile, run.name) != "earlier"]  # the report has those too
         return load_bench(profile, kept, searches, measurements)
 
     return bench

@@ -1,8 +1,8 @@
 """`replicate show EXPERIMENT`: one experiment at a glance: settings, curves as sparklines, scores, files.
 
 `replicate show --json` prints one object with these keys: profile, experiment, status, problems, label, backbone, task,
-settings (of the method), training, counts, seeds, curves (seed -> {loss, dev_loss} -> first, lowest, last), scores
-(metric -> seed -> value), primary, files (path -> bytes).
+settings (of the method), training, counts (seed -> count -> value), seeds, curves (seed -> {loss, dev_loss} -> first,
+lowest, last), scores (metric -> seed -> value), primary, files (path -> bytes).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(name: str, root: Path) -> Experiment:
     """The experiment `profile/name`; a bare name is looked for in every profile. ConfigError names what is near."""
     import difflib
 
-    from analysis.load.runs import load_experiment
+    from analysis.load.runs import load_profile
     from replication.errors import ConfigError
 
     names = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*") if path.is_dir())
@@ -58,7 +58,8 @@ def load(name: str, root: Path) -> Experiment:
         near = [*difflib.get_close_matches(name, names), *map(bare.get, difflib.get_close_matches(name, bare))]
         fix = f"did you mean {', '.join(dict.fromkeys(map(str, near)))}?" if near else "`replicate runs` lists them"
         raise ConfigError(f"{name}: no such experiment in {root}; {fix}")
-    return load_experiment(root / chosen[0])
+    profile, _, folder = chosen[0].partition("/")
+    return load_profile(root / profile, [folder])[0]
 
 
 def as_dict(found: Experiment) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def as_dict(found: Experiment) -> dict[str, Any]:
         "task": record.task if record else None,
         "settings": record.method_config if record else None,
         "training": record.training if record else None,
-        "counts": record.counts.model_dump() if record else None,
+        "counts": {seed: one.counts.model_dump() for seed, one in found.records.items()},
         "seeds": list(found.seeds),
         "curves": {
             seed: {name: {"first": values[0], "lowest": min(values), "last": values[-1]} for name, values in lines}
@@ -112,7 +113,9 @@ def print_experiment(found: Experiment) -> None:
     out, record, content = console(), found.record, as_dict(found)
     out.print(Text(f"{found.profile}/{found.name}", style="bold").append(f"  {found.status}", style="default"))
     if record is not None:
-        trained = f"{record.counts.adapter:,} adapter parameters of {record.counts.total:,}"
+        counts = [one.counts for one in found.records.values()]
+        adapter, whole = [one.adapter for one in counts], [one.total for one in counts]
+        trained = f"{_ends(adapter)} adapter parameters of {_ends(whole)}"
         out.print(f"{content['label']} on {record.backbone}, {record.corpus.label}: {trained}", markup=False)
         _settings(out, "method", record.method_config)
         _settings(out, "training", record.training)
@@ -127,6 +130,12 @@ def print_experiment(found: Experiment) -> None:
     out.print(f"files: {len(listed)} in {found.directory.as_posix()}, {total}", markup=False)
     for problem in found.problems:
         out.print(problem, markup=False, style="yellow", soft_wrap=True)
+
+
+def _ends(counts: Sequence[int]) -> str:
+    from analysis.judge.number_format import format_counts
+
+    return format_counts((min(counts), max(counts)))
 
 
 def _settings(out: Any, title: str, values: Mapping[str, Any]) -> None:
@@ -148,10 +157,11 @@ def scores_table(content: Mapping[str, Any]) -> Any:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     seeds = content["seeds"] if len(content["seeds"]) <= 5 else []
+    scored = len(next(iter(content["scores"].values()), {}))
     table.add_column("score", no_wrap=True)
     for seed in seeds:
         table.add_column(f"seed {seed}", justify="right")
-    table.add_column("mean" if seeds else f"mean of {len(content['seeds'])} seeds", justify="right")
+    table.add_column("mean" if seeds and scored == len(seeds) else f"mean of {scored} seeds", justify="right")
     for name, values in content["scores"].items():
         known = [value for value in values.values() if value is not None]
         mean = "–" if len(known) < len(values) else f"{sum(known) / len(known):.4f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.judge.best import RULE
-from analysis.judge.number_format import format_count
+from analysis.judge.number_format import format_counts
 from analysis.judge.study import Row, Study
 from analysis.load.names import ARROW, backbone_name, is_growing, score_name
 from analysis.show.blocks import Block
@@ -55,11 +55,9 @@ def tasks_overview(study: Study) -> Block:
 
 
 def _counts(rows: Sequence[Row]) -> str:
-    """The fewest and the most over the tasks."""
-    counts = [row.counts["adapter"] for row in rows if row.counts]
-    return (
-        " to ".join(format_count(count) for count in dict.fromkeys((min(counts), max(counts)))) if counts else NOT_RUN
-    )
+    """The fewest and the most over tasks and seeds."""
+    counts = [count for row in rows if row.counts for count in row.counts["adapter"]]
+    return format_counts((min(counts), max(counts))) if counts else NOT_RUN
 
 
 def _by_label(rows: Sequence[Row]) -> dict[str, dict[tuple[str, str], Row]]:

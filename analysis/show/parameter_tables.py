@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.judge.number_format import format_count, format_ratio, percent
+from analysis.judge.number_format import format_counts, format_ratios, percent
 from analysis.judge.study import Row, Study
 from analysis.load.authors import Authors
 from analysis.load.names import BASELINES, backbone_name
@@ -25,10 +25,10 @@ def parameters_block(study: Study) -> Block:
             lines.append(
                 (
                     f"{label}, {backbone_name(backbone)}",
-                    same({row.task_title: format_count(start[task]["adapter"]) for task, row in found.items()}),
-                    same({row.task_title: format_count(start[task]["importance"]) for task, row in found.items()}),
+                    same({row.task_title: format_counts(start[task]["adapter"]) for task, row in found.items()}),
+                    same({row.task_title: format_counts(start[task]["importance"]) for task, row in found.items()}),
                     *counts_at_end(found),
-                    same({row.task_title: format_count(row.counts["trainable"]) for row in found.values()}),
+                    same({row.task_title: format_counts(row.counts["trainable"]) for row in found.values()}),
                     same({r.task_title: _ratio(r.counts, lora[task], "adapter") for task, r in found.items()}),
                     same({r.task_title: _ratio(r.counts, lora[task], "trainable") for task, r in found.items()}),
                 )
@@ -38,7 +38,8 @@ def parameters_block(study: Study) -> Block:
                "of LoRA's adapter", "of LoRA's trainable")  # fmt: skip
     notes = (
         "A ratio of adapter parameters leaves the task head out; a ratio of all trainable parameters includes it. Both "
-        "are of counts at the end of training. In phase 1 WeightLoRA trains every adapter and its importance weight.",
+        "are of counts at the end of training. In phase 1 WeightLoRA trains every adapter and its importance weight. "
+        "“a to b”: seeds differ, since a method selects among projections of several widths.",
     )
     return Block(
         "Trained parameters, exact counts", headers, tuple(lines), notes if lines else (), key="parameters",
@@ -65,10 +66,12 @@ def counted_block(authors: Authors) -> Block:
     )  # fmt: skip
 
 
-def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, int]:
+def _lora_counts(rows: Sequence[Row], row: Row) -> Mapping[str, tuple[int, int]]:
     lora = next((other for other in rows if other.method == "lora" and other.setting == row.setting), None)
     return lora.counts if lora else {}
 
 
-def _ratio(counts: Mapping[str, int], lora: Mapping[str, int], name: str) -> str:
-    return format_ratio(counts[name] / lora[name]) if lora.get(name) else "unknown"
+def _ratio(counts: Mapping[str, tuple[int, int]], lora: Mapping[str, tuple[int, int]], name: str) -> str:
+    """To LoRA's count, which is the same for every seed."""
+    (fewest, most), reference = counts[name], max(lora.get(name, (0, 0)))
+    return format_ratios((fewest / reference, most / reference) if reference else None)

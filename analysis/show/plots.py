@@ -39,7 +39,7 @@ def write_plots(output: Path, experiments: Sequence[Experiment], study: Study) -
                             }
                         )
     scores = [
-        {"experiment": row.experiment, "adapter": row.adapter, "BLEU": round(summary.mean, 6)}
+        {"experiment": row.experiment, "adapter": row.counts["adapter"][1], "BLEU": round(summary.mean, 6)}
         for row in study.generation.rows_as_given
         if (summary := row.scores.get("BLEU"))
     ]

@@ -272,8 +272,9 @@ def _measured(profile: str, folder: Path, first: str, second: str, metric: str |
 
     runs = load_profile(folder, [first, second])
     for option, run in zip(("--first", "--second"), runs, strict=True):
-        if run.metrics is None:
-            _refuse(f"{option} {run.name}: has no scores ({run.status}); name a run that is complete")
+        if run.status != "complete" or run.metrics is None:
+            why = f"; {run.problems[0]}" if run.problems else ""
+            _refuse(f"{option} {run.name}: is {run.status}; name a run that is complete{why}")
     ours, other = runs
     a, b = ours.metrics, other.metrics
     assert a is not None

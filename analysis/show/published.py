@@ -100,11 +100,12 @@ def published_csv(tables: Sequence[PublishedTable]) -> str:
                 "parameters_printed": row.parameters.text if row.parameters else None,
             }
             for metric in METRICS:
-                value, spread = table.scaled(row, metric)
+                figure = row.cells.get(metric)  # a table may print fewer
+                value, spread = table.scaled(row, metric) if figure else (None, None)
                 record |= {
                     metric: value,
                     f"{metric}_spread": spread,
-                    f"{metric}_standing": row.cells[metric].standing,
+                    f"{metric}_standing": figure.standing if figure else None,
                 }
             records.append(record)
     return csv_text(records)

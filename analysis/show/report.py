@@ -290,7 +290,7 @@ def _values(
         "warnings": warnings,
         "quick_checks": checks,
         "quick_checks_hold": all(check.holds for check in checks),
-        "reading": texts.reading(found.bench.why_not),
+        "reading": texts.reading(found.bench.why_not, study.rows),
         "decision_rule": texts.decision_rule(published),
         "figures": drawings.first,
         "solo_figures": drawings.solo,

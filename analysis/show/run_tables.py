@@ -10,9 +10,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from analysis.judge.number_format import format_bytes, format_count, format_flop
+from analysis.judge.number_format import format_bytes, format_count, format_counts, format_flop
 from analysis.load.names import backbone_name, score_name, task_name
 from analysis.load.runs import Experiment, experiment_labels, read_all_costs
 from analysis.load.searches import Search, case_of
@@ -216,7 +217,7 @@ def licence_of(corpus: Corpus) -> str:
 
 
 def count_block(experiments: Sequence[Experiment]) -> Block:
-    """Cost of a run in counts: the same on every machine."""
+    """Cost of a run in counts: the same on every machine. Means over seeds; of parameters the fewest and the most."""
     labels = experiment_labels(experiments)
     rows = []
     for experiment in experiments:
@@ -224,33 +225,40 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
         if record is None:
             continue
         compute, seconds = training_compute(experiment), cpu_seconds(experiment)
-        losses = [r.result.dev_loss for r in experiment.records.values() if r.result.dev_loss is not None]
+        records = list(experiment.records.values())
+        losses = [one.result.dev_loss for one in records if one.result.dev_loss is not None]
         rows.append(
             (
                 labels[experiment.name],
                 format_count(record.result.steps),
-                format_count(record.result.tokens_seen),
+                format_count(round(fmean(one.result.tokens_seen for one in records))),
                 "none" if compute is None else format_flop(compute),
                 "not measured" if seconds is None else f"{seconds:,.0f} s",
-                format_count(record.counts.trainable),
-                format_count(record.counts.total),
-                format_bytes(record.adapter.bytes) if record.adapter else "none",
-                f"{sum(losses) / len(losses):.4f}" if losses else "not measured",
+                format_counts(_ends([one.counts.trainable for one in records])),
+                format_counts(_ends([one.counts.total for one in records])),
+                format_bytes(max(one.adapter.bytes if one.adapter else 0 for one in records))
+                if record.adapter
+                else "none",
+                f"{fmean(losses):.4f}" if losses else "not measured",
             )
         )
     headers = (
         "Experiment",
         "Steps",
-        "Tokens seen",
+        "Tokens seen, mean over seeds",
         "Training compute, estimated",
         "Training, CPU seconds",
         "Trainable parameters",
         "Total parameters",
-        "Adapter file",
+        "Largest adapter file",
         "Final dev loss, mean over seeds",
     )
     notes = tuple(cost_note(profile) for profile in dict.fromkeys(e.profile for e in experiments))
     return Block("Cost, each seed", headers, tuple(rows), notes, key="cost")
+
+
+def _ends(counts: Sequence[int]) -> tuple[int, int]:
+    return min(counts), max(counts)
 
 
 def seeds_block(experiments: Sequence[Experiment]) -> Block:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.show.ablations import ablation_blocks, ablation_figures, load_ablations, summary_block
+from analysis.show.ablations import DIRECTORY, ablation_blocks, ablation_figures, load_ablations, summary_block
 from analysis.show.blocks import Block
 from analysis.show.drawing import Drawing
 from analysis.show.full_scale_counts import parameters_block, shares_block
@@ -19,6 +20,8 @@ from analysis.show.full_scale_memory import (
     orders_block,
 )
 from replication.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def full_scale_memory(profile: str) -> Section | None:
 
 def ablations(profile: str) -> Section | None:
     """Effects of faults in the authors' code: measured on the quick profile's toy models, so shown only there."""
-    found = load_ablations() if profile == "quick" else []
+    found = load_ablations(ROOT / DIRECTORY) if profile == "quick" else []
     if not found:
         return None
     return Section(

@@ -15,8 +15,9 @@ from analysis.judge.comparable import Setting, setting_title
 from analysis.judge.number_format import (
     LEVEL,
     format_count,
+    format_counts,
     format_interval,
-    format_ratio,
+    format_ratios,
     format_score,
     rounded,
     span,
@@ -115,13 +116,17 @@ def _result_cells(
         first,
         format_interval(_over_items(study, row)),
         *others,
-        format_count(row.counts.get("trainable")),
-        format_count(row.adapter),
-        format_ratio(row.to_lora),
-        format_ratio(row.to_full),
+        format_counts(row.counts.get("trainable")),
+        format_counts(row.counts.get("adapter")),
+        format_ratios(row.to_lora),
+        format_ratios(row.to_full),
         cost,
         {0: "none", 1: "one seed"}.get(len(row.seeds), str(len(row.seeds))),
     )
+
+
+def _most(ends: tuple[float, float] | None) -> float | None:
+    return ends[1] if ends else None
 
 
 def _over_items(study: Study, row: Row) -> Interval | None:
@@ -251,6 +256,7 @@ def scores_csv(study: Study) -> str:
     """One line per experiment and metric, of every form: numbers as they are (six decimals), blanks where none is.
 
     `items_low` and `items_high` are the ends of the interval over test items, of a generation task's primary metric.
+    Parameter counts and their ratios are the most of any seed.
     `best` and `unbeaten` are the marks of the tables, `constant_seeds` the seeds that predict the same for every
     example.
     """
@@ -274,10 +280,9 @@ def scores_csv(study: Study) -> str:
                     "items_high": rounded(interval.high if interval else None),
                     "approximate": str(metric in row.approximate).lower(),
                     "items": row.items, "seeds": " ".join(map(str, row.seeds)),
-                    "to_lora": rounded(row.to_lora), "to_full": rounded(row.to_full),
-                    "adapter": row.counts.get("adapter"), "importance": row.counts.get("importance"),
-                    "head": row.counts.get("head"), "trainable": row.counts.get("trainable"),
-                    "adapter_in_phase_1": (row.counts_at_start or row.counts).get("adapter"), "steps": row.steps,
+                    "to_lora": rounded(_most(row.to_lora)), "to_full": rounded(_most(row.to_full)),
+                    **{name: _most(row.counts.get(name)) for name in ("adapter", "importance", "head", "trainable")},
+                    "adapter_in_phase_1": _most((row.counts_at_start or row.counts).get("adapter")), "steps": row.steps,
                     "learning_rate": row.learning_rate, "rate_found": row.rate_found, "learned": learned[row.setting],
                     "best": str(row.experiment in marks[row.setting, metric].best).lower(),
                     "unbeaten": str(row.experiment in marks[row.setting, metric].unbeaten).lower(),
@@ -340,7 +345,7 @@ def counts_at_end(found: Mapping[str, Row]) -> tuple[str, str, str]:
     """Adapter, importance and head parameters of one method, by task where they differ."""
     known = [row for row in found.values() if row.counts]
     adapter, importance, head = (
-        same({row.task_title: format_count(row.counts[name]) for row in known})
+        same({row.task_title: format_counts(row.counts[name]) for row in known})
         for name in ("adapter", "importance", "head")
     )
     return adapter, importance, head

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from analysis.judge.best import RULE
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, MEANING, POWER, VERDICTS, verdict_text
-from analysis.judge.number_format import percent
+from analysis.judge.number_format import listed, percent
 from analysis.judge.study import Row, Study, learned_rule
 from analysis.load.names import ARROW, backbone_name
 from analysis.load.paper_files import Source
 from analysis.load.paper_folder import Published
 from analysis.load.published import PublishedTable
 from analysis.load.runs import Experiment, experiment_labels
+from replication.metrics.registry import named
 
 EXAMPLES = 4
 REFERENCES_SHOWN = 3
@@ -119,11 +120,14 @@ def warnings(
     return found
 
 
-def reading(why_not: str | None) -> list[str]:
-    """How to read the table and the figures."""
+def reading(why_not: str | None, rows: Sequence[Row] = ()) -> list[str]:
+    """How to read the table of these rows, and the figures."""
+    metrics = [named(name, row.form, row.protocol) for row in rows for name in row.metrics]
+    lower = dict.fromkeys(f"{one.label} ({one.scale})" for one in metrics if not one.higher_is_better)
+    but = f", but lower for {listed(list(lower))}" if lower else " for all of them"
     lines = [
         "Scores are on the official scripts' scale: BLEU 0.72, accuracy 0.86, where papers report 72 and 86. Higher is "
-        "better for all of them; Matthews, Pearson and Spearman are correlations.",
+        f"better{but}; Matthews, Pearson and Spearman are correlations.",
         "± is the sample standard deviation over training seeds: would another run have a similar score? It is "
         "not shown for one seed.",
         "“95 % over items” resamples the test items: would other items give a similar score? The two "
@@ -169,8 +173,8 @@ def decision_rule(published: Published) -> list[str]:
         f"“Could detect” is the smallest true difference found with {power} probability, given the spread over these "
         "seeds and items and the number of comparisons adjusted together.",
         f"Learned: {learned_rule(published.judgement)}",
-        "A training loss has no test items: there the t-test over seeds decides. Parameters are counted, memory is "
-        "measured once: nothing is tested.",
+        "A training loss has no test items: there the t-test over seeds decides. Parameters are counted; of "
+        "memory every repeat of a measurement must lie on one side: nothing is tested.",
     ]
 
 

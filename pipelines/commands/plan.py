@@ -14,12 +14,14 @@ from pipelines.commands.estimates import ASSUMPTION, CARDS, FILE, PRECISIONS, kn
 from pipelines.commands.findings import Finding
 from pipelines.commands.planning import GIGA, Plan, as_dict, hours_text, make_plan, summary
 from pipelines.commands.selection import ONLY, select
+from replication.errors import ConfigError
 from replication.terminal import console as standard_output
 from replication.terminal import examples, working
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+SAVED_PROFILE = "paper"
 SHORT = {"bf16_weights": "bf16w"}
 """Columns of 80."""
 
@@ -37,7 +39,10 @@ def plan(
     online: Annotated[
         bool, typer.Option("--online", help="Also ask the hubs whether what is missing is there.")
     ] = False,
-    save: Annotated[bool, typer.Option("--save", help=f"Write the predictions to {FILE}, then show.")] = False,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help=f"Write the whole {SAVED_PROFILE} profile's predictions to {FILE}, then show."),
+    ] = False,
     root: Annotated[
         Path | None, typer.Option(help="The project folder (default: found from the current folder).")
     ] = None,
@@ -47,6 +52,9 @@ def plan(
     from pipelines.commands.readiness import profile_file
     from pipelines.shared.settings import load_settings
 
+    if save and (profile != SAVED_PROFILE or only):
+        kept = f"the predictions of the whole {SAVED_PROFILE} profile"
+        raise ConfigError(f"--save writes {kept}; leave --only and any other --profile out")
     folder = project_folder(root)
     settings = load_settings(folder / profile_file(folder, profile))
     selected = select(settings, only or [])

@@ -17,6 +17,9 @@ from replication.records import read_record
 from replication.terminal import examples, working
 
 REPORTED = "Measured by this project with the paper's settings; its report judges each score against the published one."
+UNREPORTED = (
+    "Measured with the settings of the profile {}, which are not the paper's: compares with no published score."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +60,8 @@ def push(
 
 def run_facts(run: Path, seed: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a card says of one seed of a run; without scores where the run has none yet."""
-    facts = {"profile": record["profile"], "experiment": record["experiment"], "seed": seed, "standing": REPORTED}
+    facts = {"profile": record["profile"], "experiment": record["experiment"], "seed": seed}
+    facts["standing"] = REPORTED if record["profile"] == "paper" else UNREPORTED.format(record["profile"])
     facts["data"] = data_of(record["corpus"])
     path = scores_file(run)
     if not path.is_file():

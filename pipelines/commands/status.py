@@ -6,6 +6,7 @@ One `dvc status` of the profile's own dvc.yaml: a bare one in the root folder re
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,15 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands.selection import settings_of
+from replication.errors import DataError
 from replication.terminal import WIDTH, examples, working
 
 SHOWN = 4  # names in a line
 NOT_RECORDED = "not in dvc.lock"  # DVC calls an output of such a stage "modified" where it is there
+# What belongs to one stage alone: a folder or file of its own, or its entry in params.yaml.
+OWN = (
+    r"(\b(?:runs|prepared|gold|searches)/[^/ ]+/|\bweights/|\b(?:experiments|searches|tasks|backbones)\.){}(?=[./: ]|$)"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -56,11 +62,17 @@ def status(
 
 
 def locked_stages(file: Path) -> set[str]:
-    """Names of the stages that the dvc.lock beside `file` has; none without one."""
-    from dvc.utils.serialize import load_yaml
+    """Names of the stages that the dvc.lock beside `file` has; none without one. DataError if it is damaged."""
+    from dvc.utils.serialize import ParseError, load_yaml
 
     lock = file.with_name("dvc.lock")
-    return set(load_yaml(str(lock))["stages"]) if lock.is_file() else set()
+    if not lock.is_file():
+        return set()
+    try:
+        return set(load_yaml(str(lock))["stages"])
+    except (ParseError, KeyError, TypeError) as error:
+        fix = f"run `git checkout {lock}`, or wait for the `dvc repro` that writes it"
+        raise DataError(f"{lock}: has no stages that can be read ({error!r}); {fix}") from error
 
 
 def without_experiment(profile: str, experiments: Collection[str]) -> list[Path]:
@@ -89,7 +101,8 @@ def lines(changes: Mapping[str, Sequence[str]]) -> list[str]:
     alike: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for name, said in changes.items():
         stage, _, key = name.partition("@")
-        shared = (text.replace(f"/{key}", "/*").replace(f".{key}", ".*") if key else text for text in said)
+        own = re.compile(OWN.format(re.escape(key)))
+        shared = (own.sub(r"\g<1>*", text) if key else text for text in said)
         alike[stage, tuple(dict.fromkeys(shared))].append(key)
     return [f"  {stage}{_names(keys)}: {', '.join(said)}" for (stage, said), keys in alike.items()]
 

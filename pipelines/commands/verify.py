@@ -145,7 +145,7 @@ def summary(found: Sequence[Verified]) -> str:
 
 def verified(settings: Settings, patterns: Sequence[str], tell: Tell = lambda text: None) -> Iterator[Verified]:
     """Each experiment of the profile: those in params.yaml, then other folders of runs; `patterns` select some."""
-    from analysis.load.runs import load_profile
+    from analysis.load.runs import load_experiment, load_profile
     from pipelines.commands.verify_counts import Recount
     from pipelines.report import planned
 
@@ -157,7 +157,7 @@ def verified(settings: Settings, patterns: Sequence[str], tell: Tell = lambda te
     tell(f"{settings.profile}: reading {len(names)} experiments")
     recount = Recount(settings)
     loaded = {one.name: one for one in load_profile(runs, {name: plan[name] for name in names if name in plan})}
-    loaded |= {one.name: one for one in load_profile(runs, [name for name in names if name not in plan])}
+    loaded |= {name: load_experiment(runs / name) for name in names if name not in plan}
     for name in names:
         found = check(loaded[name], recount, tell)
         if name not in plan and found.state != "mismatch":

@@ -261,7 +261,7 @@ def _score(
     from replication.metrics import reported, score_systems
     from replication.metrics.comparison import Difference, aligned, ends, item_scores, replicates
 
-    systems = aligned(systems, ("label", "answers"))
+    systems = aligned(systems, ("label", "answers", "references"))
     with working("scoring") as say:
         scores = score_systems(protocol, systems, java="auto" if java else None, progress=say, keep_going=True)
         first, *others = systems
@@ -356,7 +356,8 @@ def _scores_table(result: _Result, metrics: Sequence[Metric]) -> Table:
             table.add_row(metric.name, escape(name), cell, _status(result.systems[name], metric.name))
         if across:
             cells = [_cell(result, name, metric.name) for name in across]
-            table.add_row(metric.name, *cells, _status(first, metric.name))
+            said = dict.fromkeys(_status(result.systems[name], metric.name) for name in across)
+            table.add_row(metric.name, *cells, "; ".join(said))
     return table
 
 

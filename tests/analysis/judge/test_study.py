@@ -34,10 +34,10 @@ def by_name(rows):
 def test_rows_hold_means_spreads_and_ratios_of_adapter(quick):
     rows = by_name(Study.of(quick).rows)
     solo, lora, full, frozen = (rows[name] for name in ("solo_connection", "lora", "full", "frozen"))
-    assert solo.to_lora == 2_739 / 12_288
-    assert solo.to_full == 2_739 / 952_032
-    assert (lora.to_lora, full.to_full) == (1, 1)
-    assert (frozen.adapter, frozen.to_full) == (0, 0)
+    assert solo.to_lora == (2_739 / 12_288,) * 2
+    assert solo.to_full == (2_739 / 952_032,) * 2
+    assert (lora.to_lora, full.to_full) == ((1, 1), (1, 1))
+    assert (frozen.counts["adapter"], frozen.to_full) == ((0, 0), (0, 0))
     assert frozen.scores["BLEU"].standard_deviation is None
     assert solo.scores["BLEU"].standard_deviation > 0
     assert solo.corpus_label == "embedded synthetic corpus"
@@ -286,8 +286,8 @@ def test_rows_of_experiments_that_have_not_run_come_from_the_plan(task_runs):
 
 def test_rows_hold_counts_scores_and_what_the_corpus_is(task_study):
     row = next(row for row in task_study.rows if row.experiment == "my-cola-weight_lora-k3")
-    assert (row.counts["adapter"], row.counts_at_start["adapter"]) == (3 * 6_144, 18 * 6_144)
-    assert row.counts_at_start["importance"] == 18
+    assert (row.counts["adapter"], row.counts_at_start["adapter"]) == ((3 * 6_144,) * 2, (18 * 6_144,) * 2)
+    assert row.counts_at_start["importance"] == (18, 18)
     assert row.scores["matthews_correlation"].standard_deviation > 0
     assert (row.licence, row.comparable, row.split) == ("CC BY 4.0", True, "dev")
 
@@ -426,3 +426,11 @@ def test_runs_of_one_seed_on_two_types_of_processor_are_not_compared(pair):
     assert found.p_value() is None
     ignored = replace(bench_of([lora, moved]).study, analysis=Analysis(processors=False)).difference(moved, lora)
     assert (ignored.confounded, ignored.dropped) == (False, ())
+
+
+def test_counts_are_the_fewest_and_the_most_over_seeds(project_root):
+    """Grouped-query attention: value projections are narrower, so what is kept decides how much is trained."""
+    names = ["llama-sentiment-lora", "llama-sentiment-weight-lora"]
+    _, ours = Study.of(load_profile(project_root / "runs/quick", names)).rows_as_given
+    assert ours.counts["adapter"] == (1_728, 2_112)
+    assert ours.to_lora == (1_728 / 11_520, 2_112 / 11_520)

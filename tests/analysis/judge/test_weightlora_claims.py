@@ -7,7 +7,7 @@ import pytest
 
 from analysis.judge.claims import judge
 from analysis.judge.study import Study
-from analysis.judge.weightlora_claims import dominant
+from analysis.judge.weightlora_claims import dominant, parameters_kept
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import Experiment, Planned, load_profile
 from analysis.load.searches import read_memory
@@ -478,3 +478,10 @@ def test_a_planned_gate_that_did_not_run_is_not_replaced_by_the_compared_runs(wr
     found = study.learned(("minilm-l6", "cola"))
     assert (found.verdict, "gate runs" in found.reason) == ("not known", True)
     assert weightlora_verdicts("cpu", study)["better_than_random"].verdict == "not_tested"
+
+
+def test_the_share_of_parameters_is_that_of_the_seed_that_kept_most(project_root):
+    names = ["llama-sentiment-weight-lora", "llama-sentiment-lora"]
+    share, text = parameters_kept(*load_profile(project_root / "runs/quick", names))
+    assert share == 2_112 / 11_520
+    assert text.startswith("with 15.0 % to 18.3 % of LoRA's adapter parameters")

@@ -63,3 +63,13 @@ def test_a_folder_that_does_not_exist_is_no_empty_frame(quick_runs, monkeypatch,
         frame("cpu")
     with pytest.raises(DataError, match=r"mygpu: no such folder; profiles with runs: .*quick"):
         frame(quick_runs.parent, "mygpu")
+
+
+def test_rank_and_counts_are_those_that_a_seed_trains_in_the_end(project_root):
+    found = frame(project_root / "runs", "quick").query("primary").set_index(["experiment", "seed"])
+    assert found.loc["llama-sentiment-weight-lora"]["adapter_parameters"].to_dict() == {
+        18: 1_728, 52: 1_920, 1917: 2_112,
+    }  # fmt: skip
+    plus, dora = found.loc["sentiment-weight-lora-plus"], found.loc["sentiment-dora"]
+    assert set(zip(plus["K"], plus["rank"], strict=True)) == {(3, 8)}
+    assert (set(dora["rank"]), dora["K"].isna().all()) == ({4}, True)

@@ -480,3 +480,15 @@ def test_a_run_that_params_no_longer_has_is_removed(tmp_path, quick_runs, named)
     assert "has no such experiment" in after["full"].problems[0]
     (tmp_path / "params.yaml").write_text(json.dumps({"profile": "cpu"}))
     assert {one.name: one.status for one in discover(tmp_path / "runs")} == before
+
+
+def test_a_run_is_held_to_the_seeds_of_the_params_file_around_it(tmp_path, quick_runs):
+    for name in ("lora", "full"):
+        shutil.copytree(quick_runs / name, tmp_path / "runs/quick" / name)
+    plan = {"lora": {"seeds": [18, 52, 1917, 7]}, "full": {"seeds": [18, 52, 1917]}}
+    (tmp_path / "params.yaml").write_text(json.dumps({"profile": "quick", "experiments": plan}))
+    for found in (load_profile(tmp_path / "runs/quick"), discover(tmp_path / "runs")):
+        status = {one.name: one.status for one in found}
+        assert status == {"lora": "incomplete", "full": "complete"}
+    (lora,) = load_profile(tmp_path / "runs/quick", ["lora"])
+    assert "no seed 7" in lora.problems[0]

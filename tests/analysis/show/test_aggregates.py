@@ -69,3 +69,8 @@ def test_trivial_baselines_stand_first_over_tasks_where_each_task_has_one(tasks_
 def test_one_task_is_no_aggregate(write_task_runs, tmp_path):
     runs = write_task_runs(tmp_path, tasks=("cola",), methods=("lora",), items=30)
     assert aggregates(Study.of(load_profile(runs))) == []
+
+
+def test_peft_s_tuners_are_methods_of_their_own(write_task_runs, tmp_path):
+    runs = write_task_runs(tmp_path / "runs", tasks=("cola", "rte"), methods=("lora", "dora", "adalora"), items=30)
+    assert {entry.method for entry in aggregates(Study.of(load_profile(runs)))} == {"lora", "dora", "adalora"}

@@ -180,7 +180,10 @@ def test_the_legend_explains_what_is_shown():
     pooled = dataclasses.replace(asked, difference=dataclasses.replace(asked.difference, metric=POOLED_METRIC))
     assert "80 % of the time" in legend([one])
     assert "Mean of primary measures" not in legend([one])
-    assert "Mean of primary measures" in legend([one, row(drafts=[Draft("five tasks", pooled)])])
+    of_tasks = legend([one, row(drafts=[Draft("five tasks", pooled), Draft("CoLA", asked)])])
+    assert of_tasks.endswith(
+        "Mean of primary measures: over the tasks, of differences in each one's measure (accuracy)."
+    )
 
 
 def test_other_analyses_are_columns_after_the_verdict():

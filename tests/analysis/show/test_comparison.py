@@ -40,3 +40,20 @@ def test_a_file_that_is_damaged_is_made_anew(root):
     for content in ("{", "[]", json.dumps({"key": "other"})):
         path.write_text(content, encoding="utf-8")
         assert comparison("quick", root) == first
+
+
+def test_changed_seeds_in_params_make_it_anew(root):
+    before = inputs_hash("quick", root)
+    (root / "params.yaml").write_text("profile: quick\n", encoding="utf-8")
+    assert inputs_hash("quick", root) != before
+
+
+def test_only_the_adapters_of_runs_are_left_out(root, quick_runs):
+    place = root / "adapter" / "runs" / "quick" / "adapter"
+    shutil.copytree(quick_runs / "lora", place)
+    before = inputs_hash("quick", root / "adapter")
+    (place / "adapter").mkdir(exist_ok=True)
+    (place / "adapter" / "weights").write_text("x", encoding="utf-8")
+    assert inputs_hash("quick", root / "adapter") == before
+    (place / "scores.json").write_text("{}", encoding="utf-8")
+    assert inputs_hash("quick", root / "adapter") != before

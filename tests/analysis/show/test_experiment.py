@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.show.experiment import register
+from analysis.show.experiment import register, scores_table
 from replication.errors import ConfigError
 
 
@@ -58,3 +58,11 @@ def test_a_name_in_two_profiles_is_refused(show, tmp_path):
     for profile in ("quick", "cpu"):
         (tmp_path / profile / "lora").mkdir(parents=True)
     assert "cpu/lora, quick/lora" in str(show("lora", "--root", tmp_path).exception)
+
+
+@pytest.mark.parametrize("seeds", [[18, 52, 1917], list(range(8))])
+def test_a_mean_says_over_how_many_scored_seeds(seeds):
+    table = scores_table({"seeds": seeds, "scores": {"BLEU": dict.fromkeys(seeds[:2], 0.5)}, "primary": "BLEU"})
+    assert table.columns[-1].header == "mean of 2 seeds"
+    whole = scores_table({"seeds": seeds[:3], "scores": {"BLEU": dict.fromkeys(seeds[:3], 0.5)}, "primary": "BLEU"})
+    assert whole.columns[-1].header == "mean"

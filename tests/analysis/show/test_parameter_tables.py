@@ -1,3 +1,5 @@
+from analysis.judge.study import Study
+from analysis.load.runs import load_profile
 from analysis.show.parameter_tables import counted_block, parameters_block
 
 
@@ -19,3 +21,11 @@ def test_counts_by_arithmetic_are_not_called_trained(authors):
     block = counted_block(authors)
     assert block.caption.startswith("Counted, not trained")
     assert rows_of(block)["WeightLoRA, K=5"]["Adapter parameters"] == "61,440"
+
+
+def test_seeds_that_train_different_numbers_are_a_range(project_root):
+    names = ["llama-sentiment-lora", "llama-sentiment-weight-lora"]
+    rows = rows_of(parameters_block(Study.of(load_profile(project_root / "runs/quick", names))))
+    ours = rows["WeightLoRA (r=4, K=3), small Llama"]
+    assert ours["Adapter parameters at the end"] == "1,728 to 2,112"
+    assert ours["of LoRA's adapter"] == "15.0 % to 18.3 %"

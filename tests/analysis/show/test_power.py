@@ -291,3 +291,10 @@ def test_the_command_is_registered_and_costs_nothing_until_called(project_root):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=project_root)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_that_the_rule_would_not_read_are_refused(command, root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "project", symlinks=True)
+    (copy / "runs/cpu/my-cola-lora/training/seed-18/record.json").unlink()
+    told = refused(command, *TWO, "--root", copy)
+    assert re.search(r"my-cola-lora: is incomplete; name a run that is complete; .*seed-18", told)

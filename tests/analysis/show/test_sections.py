@@ -41,3 +41,8 @@ def test_counts_and_memory_stand_on_every_profile(built, profile):
 
 def test_ablations_stand_on_the_quick_report_alone(built):
     assert list(built["quick"]) == [*built["cpu"], "ablations"]
+
+
+def test_ablations_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert module.ablations("quick") is not None

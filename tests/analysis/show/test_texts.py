@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from analysis.judge.study import Study
 from analysis.load.runs import Planned, load_profile
-from analysis.show.texts import about, examples, subtitle, tally, warnings
+from analysis.show.texts import about, examples, reading, subtitle, tally, warnings
 
 
 def told(runs, experiments=None):
@@ -47,3 +48,10 @@ def test_a_profile_says_what_it_is(quick_runs):
     assert tally("quick", "8 not tested").startswith("quick profile: 8 not tested. Toy models")
     assert "not a reproduction" in about("another")[0]
     assert len(examples(Study.of(loaded), 3)) == 3
+
+
+def test_a_loss_is_not_called_higher_is_better(task_study):
+    row = task_study.rows[0]
+    assert "Higher is better for all of them" in reading(None, [row])[0]
+    scored = dataclasses.replace(row, form="generation", protocol="e2e", metrics=("BLEU", "reference_loss"))
+    assert "Higher is better, but lower for reference loss (nats a token" in reading(None, [row, scored])[0]

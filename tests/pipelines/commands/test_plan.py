@@ -186,3 +186,12 @@ def test_a_gated_model_a_missing_revision_and_no_safetensors_are_told_apart(home
     assert "no model.safetensors" in found["bart-large"].text
     assert "no such repository" in found["glue"].text
     assert {found[name].state for name in ("llama-3.1-8b", "gpt2-large", "bart-large", "glue")} == {"missing"}
+
+
+@pytest.mark.parametrize("arguments", [("--profile", "cpu"), ("--only", "qqp-*")])
+def test_predictions_of_the_whole_paper_profile_alone_are_kept(home, arguments):
+    before = (home / FILE).read_bytes()
+    result = run("--save", *arguments)
+    assert isinstance(result.exception, ConfigError)
+    assert "the whole paper profile" in str(result.exception)
+    assert (home / FILE).read_bytes() == before

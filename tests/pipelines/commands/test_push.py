@@ -69,3 +69,13 @@ def test_what_is_missing_is_named(run):
         push(run, "--seed", 18)
     with pytest.raises(AdapterError, match=r"seed-18: no such folder; `dvc repro finetune@lora`"):
         push(run, "--seed", 18, "--repo", "me/lora")
+
+
+@pytest.mark.parametrize("profile", ["smoke-paper", "mine"])
+def test_only_the_paper_profile_is_said_to_have_its_settings(run, profile):
+    for path in run.rglob("*.json"):
+        path.write_text(path.read_text().replace('"profile": "quick"', f'"profile": "{profile}"'))
+    shutil.move(run.parent, run.parents[1] / profile)
+    text = push(run.parents[1] / profile / "lora", "--seed", 18, "--dry-run")
+    assert f"Measured with the settings of the profile {profile}, which are not the paper's" in text
+    assert "with the paper's settings" not in text

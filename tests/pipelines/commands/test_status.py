@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pipelines.commands import sweep
 from pipelines.commands.status import lines, locked_stages, reasons, register, without_experiment
+from replication.errors import DataError
 
 FOUND = {
     "finetune@lora": [{"changed deps": {"replication/training": "modified", "params.yaml": {"threads": "modified"}}}],
@@ -78,3 +79,24 @@ def test_every_stage_is_counted_once(changes):
     counted = sum(line.split(":")[0].count("e") - 1 for line in shown)  # "predict" has one
     more = sum(int(line.split(" and ")[1].split()[0]) for line in shown if " and " in line)
     assert counted - sum(" more" in line for line in shown) + more == len(changes)
+
+
+def test_a_damaged_lock_is_named_with_the_fix(tmp_path):
+    for content in ("", "<<<<<<< HEAD\nstages: {}\n", "- 1\n"):
+        (tmp_path / "dvc.lock").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match=r"dvc\.lock: has no stages that can be read .*git checkout"):
+            locked_stages(tmp_path / "dvc.yaml")
+
+
+def test_only_what_belongs_to_a_stage_is_left_out_of_its_reasons():
+    said = [
+        "modified replication/methods/lora.py",
+        "modified runs/quick/lora/adapter",
+        "modified runs/quick/lora-2/adapter",
+        "deleted gold/quick/lora.jsonl",
+        "modified params.yaml: experiments.lora",
+    ]
+    assert lines({"finetune@lora": said}) == [
+        "  finetune lora: modified replication/methods/lora.py, modified runs/quick/*/adapter, modified "
+        "runs/quick/lora-2/adapter, deleted gold/quick/*.jsonl, modified params.yaml: experiments.*"
+    ]

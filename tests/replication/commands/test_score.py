@@ -5,9 +5,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from replication.commands.score import register
+from replication.commands.score import _Result, _scores_table, register
 from replication.errors import ConfigError, DataError
-from replication.metrics import score_e2e
+from replication.metrics import find, score_e2e
+from replication.metrics.scores import Scores
 
 
 @pytest.fixture
@@ -233,3 +234,20 @@ def test_the_official_example_by_command(replicate, mirror):
     expected = json.loads((folder / "expected_scores.json").read_text())["python_mteval"]
     for metric, value in expected.items():
         assert f"{metric:<7} │ {value:.4f} │ official" in result.stdout
+
+
+def test_systems_with_other_references_are_not_compared(replicate, written):
+    one = written("one.jsonl", '{"prediction": "a cat", "references": ["a cat"]}\n')
+    two = written("two.jsonl", '{"prediction": "a dog", "references": ["a dog"]}\n')
+    result = replicate("rouge", "-s", f"one={one}", "-s", f"two={two}")
+    assert isinstance(result.exception, DataError)
+    assert "its references is not that of one" in str(result.exception)
+
+
+def test_a_metric_that_one_of_two_systems_lacks_is_not_called_official():
+    whole = Scores({"METEOR": 0.5}, 1, (), (), "official")
+    broken = Scores({"METEOR": None}, 1, (), ("METEOR",), "official", failed={"METEOR": "out of memory"})
+    table = _scores_table(_Result("", {"one": whole, "two": broken}), [find("meteor")])
+    assert list(table.columns[-1].cells) == ["official; missing: its Java program failed"]
+    alike = _scores_table(_Result("", {"one": whole, "two": whole}), [find("meteor")])
+    assert list(alike.columns[-1].cells) == ["official"]

@@ -5,6 +5,7 @@ import pytest
 import studies.ablations.__main__ as program
 from analysis.show.ablations import DIRECTORY
 from replication.errors import ConfigError, DataError
+from replication.fileio import sha256_file
 from studies.ablations.__main__ import ABLATIONS, chosen, main
 from studies.ablations.bench import Findings
 
@@ -87,3 +88,14 @@ def test_the_committed_results_are_of_these_plans(project_root):
         settings = {name: value for name, value in result["settings"].items() if name != "profile_training"}
         assert settings == json.loads(json.dumps(dict(plan.settings))), path
         assert (result["title"], result["fault"]) == (plan.title, plan.fault)
+
+
+def test_what_was_made_from_committed_files_is_made_from_these(project_root):
+    """Those that train name weights and prepared files too, which a clone does not have."""
+    read = 0
+    for path in (project_root / DIRECTORY).glob("*.json"):
+        for name, digest in json.loads(path.read_text(encoding="utf-8"))["inputs"].items():
+            if name.startswith(("paper_results/", "runs/")):
+                read += 1
+                assert sha256_file(project_root / name) == digest, f"{path.name}: {name} has changed; make ablations"
+    assert read == 10
