@@ -150,3 +150,7 @@ def test_a_search_that_was_stopped_goes_on_and_one_of_other_code_starts_anew(pla
     search_learning_rate(plan, plan.search)
     assert "discarded: made with other settings, data, code or versions" in capsys.readouterr().out
     assert trials[before:] == trials[:before]
+
+
+def test_of_equal_losses_the_smaller_rate_wins():
+    assert best_rate({0.2: {3: 1.0}, 0.1: {3: 1.0}}, search.model_copy(update={"seeds": (3,)})) == 0.1

@@ -165,3 +165,10 @@ def test_every_field_of_every_example_counts_in_the_fingerprint():
     others = [base[::-1], base[:1], [Encoded([1, 2], [1, 1]), base[1]], [Encoded([1, 9], [0, 1]), base[1]]]
     assert len({fingerprint(examples) for examples in [base, *others]}) == 5
     assert fingerprint(base) == fingerprint(list(base))
+
+
+def test_a_window_across_two_pools_holds_examples_of_like_length():
+    """Pools are sorted up and down in turn; 625 lengths in windows of 16 have one window across two pools."""
+    lengths = tuple(range(1, 626))
+    windows = [indices_of_step(step, lengths, 16, 0, "bucketed") for step in range(1, 41)]
+    assert max(max(window) - min(window) for window in windows) < 300

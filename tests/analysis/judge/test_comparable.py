@@ -5,8 +5,11 @@ import dataclasses
 import pytest
 
 from analysis.judge.comparable import (
+    BUDGET,
+    PLAIN_SOLO,
     base_parameters,
     differ_in_processor,
+    is_plain,
     is_reading,
     processor_of,
     shared_seeds,
@@ -57,3 +60,50 @@ def test_types_of_processor_are_told_apart_seed_by_seed(pair):
     assert not any(differ_in_processor(lora, solo, seed) for seed in lora.seeds)
     assert "Another CPU" in processor_of(moved, 52)
     assert processor_of(moved, 99) is None
+
+
+def changed(experiment, **update):
+    """The experiment with a field of every record changed."""
+    return dataclasses.replace(
+        experiment, records={seed: record.model_copy(update=update) for seed, record in experiment.records.items()}
+    )
+
+
+@pytest.mark.parametrize("field", BUDGET)
+def test_every_part_of_the_budget_counts(pair, field):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    more = changed(solo, training={**solo.record.training, field: 7})
+    assert unequal(more, lora).startswith(f"unequal {field.replace('_', ' ')}: {solo.name} 7")
+
+
+@pytest.mark.parametrize("field", ["sha256", "train_examples"])
+def test_data_are_a_part_of_the_budget_too(pair, field):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    value = {"sha256": "0" * 64, "train_examples": 7}[field]
+    other = changed(solo, corpus=solo.record.corpus.model_copy(update={field: value}))
+    assert "not trained on the same data" in unequal(other, lora)
+
+
+@pytest.mark.parametrize("field", ["cpu", "blas", "torch_build"])
+def test_whatever_floats_depend_on_is_a_type_of_processor(pair, field):
+    lora, solo = pair["lora"], pair["solo_connection"]
+    other = changed(solo, conditions=solo.record.conditions.model_copy(update={field: "another"}))
+    assert differ_in_processor(lora, other, 18)
+
+
+SOLO_CHANGES = {
+    "sparsity": 0.6,
+    "links": ((0, 2),),
+    "lora": {"rank": 1},
+    "layer_norm": True,
+    "homotopy_parameter": None,
+    "train_autoencoder": False,
+    "shared_autoencoder": False,
+}
+
+
+@pytest.mark.parametrize("field", PLAIN_SOLO)
+def test_a_solo_run_with_any_part_changed_is_not_the_published_method(paper_runs, field):
+    plain = load_experiment(paper_runs / "solo-k2").record
+    other = plain.model_copy(update={"method_config": {**plain.method_config, field: SOLO_CHANGES[field]}})
+    assert (is_plain(plain), is_plain(other)) == (True, False)

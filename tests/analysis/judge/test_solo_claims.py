@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
+from analysis.judge.bench import Bench, Case
 from analysis.judge.claims import judge
-from analysis.judge.solo_claims import published_difference, smoothness_differences
+from analysis.judge.solo_claims import _over_analyses, ablation, published_difference, smoothness_differences
 from analysis.judge.study import Study
+from analysis.load.paper_folder import load_published
 from analysis.load.runs import load_profile
 
 
@@ -198,9 +200,6 @@ def test_table_1s_reading_decides_and_the_other_is_secondary(cpu):
 
 
 def test_the_published_difference_is_that_of_table_1(cpu):
-    from analysis.judge.bench import Bench
-    from analysis.load.paper_folder import load_published
-
     bench = Bench(Study.of(cpu()), load_published())
     assert published_difference(bench, "solo_connection", "lora", "BLEU") == pytest.approx(0.0025)
     assert published_difference(bench, "solo_connection", "adalora", "BLEU") is None
@@ -287,12 +286,38 @@ def test_analyses_that_disagree_make_the_verdict_depend_on_them(paper_runs):
     assert {"supported", "contradicted"} <= kinds
     assert judged.verdict == "depends_on_analysis"
     assert "window 15" in judged.reason
+    assert {case.findings[0].family for case in judged.cases} == {1}, "each is decided alone"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "together"),
+    [
+        (("cannot_tell", "supported"), "depends_on_analysis"),
+        (("cannot_tell", "contradicted"), "depends_on_analysis"),
+        (("cannot_tell", "cannot_tell"), "cannot_tell"),
+        (("supported", "cannot_tell"), "supported"),
+        (("supported", "contradicted"), "depends_on_analysis"),
+        (("contradicted", "supported"), "depends_on_analysis"),
+    ],
+)
+def test_the_first_analysis_decides_unless_another_speaks_against_it(verdicts, together):
+    assert _over_analyses([Case("one", verdict, "") for verdict in verdicts]) == together
+
+
+def test_an_ablation_differs_in_nothing_else(cpu):
+    runs = cpu(experiments=("lora", "solo-k2", "solo-none"))
+    assert [run.name for run in ablation(Bench(Study.of(runs), load_published()))] == ["solo-k2", "solo-none"]
+    longer = [
+        dataclasses.replace(run, records={
+            seed: record.model_copy(update={"training": {**record.training, "steps": 7}})
+            for seed, record in run.records.items()
+        })
+        if run.name == "solo-none" else run for run in runs
+    ]  # fmt: skip
+    assert ablation(Bench(Study.of(longer), load_published())) is None
 
 
 def test_claim_4_has_no_items_and_an_undefined_measure_leaves_its_seed_out(cpu):
-    from analysis.judge.bench import Bench
-    from analysis.load.paper_folder import load_published
-
     experiments = {e.name: e for e in cpu(experiments=("lora", "solo-k2", "solo-none"))}
     rising = {seed: curve.assign(loss=curve["step"]) for seed, curve in experiments["solo-k2"].curves.items()}
     rising = {**experiments["solo-k2"].curves, 18: rising[18]}

@@ -12,7 +12,7 @@ from analysis.judge.comparable import (
 )
 from analysis.judge.number_format import signed
 from analysis.judge.solo_claims import scores_against
-from analysis.judge.study import POOLED_METRIC, Analysis, Study
+from analysis.judge.study import POOLED_METRIC, Analysis, Study, pool
 from analysis.load.paper_folder import load_published
 from analysis.load.runs import Planned, experiment_labels, load_experiment, load_profile
 from analysis.stats.bootstrap import paired_bootstrap
@@ -211,6 +211,8 @@ def test_a_pooled_difference_is_the_mean_over_tasks_seed_by_seed(task_study):
     expected = sum(part.items[0].variance for part in parts) / 4
     assert sum(noise.variance for noise in pooled.items) == pytest.approx(expected)
     assert pooled.over_items.standard_error**2 == pytest.approx(expected, rel=0.1), "tasks are drawn independently"
+    twice = pool([parts[0], parts[0]])  # the same draws, but for their shift
+    assert twice.over_items.standard_error**2 == pytest.approx(parts[0].over_items.standard_error ** 2 / 2, rel=0.2)
     assert (pooled.metric, pooled.item_count) == (POOLED_METRIC, sum(part.item_count for part in parts))
     assert task_study.pooled(pairs[:1]).by_seed == pytest.approx(parts[0].by_seed)
     assert task_study.pooled([]) is None

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
+from analysis.judge.bench import Case
 from analysis.judge.claims import judge
 from analysis.judge.study import Study
-from analysis.judge.weightlora_claims import dominant, parameters_kept
+from analysis.judge.weightlora_claims import _almost_all, dominant, parameters_kept
 from analysis.load.judgement import load_judgement
 from analysis.load.runs import Experiment, Planned, load_profile
 from analysis.load.searches import read_memory
@@ -286,7 +287,7 @@ def test_almost_all_cases_must_be_ahead(make):
     quality["my-sst2-weight_lora_plus"] = 0.80
     found = make(**POOLED, quality=quality)["plus_is_best"]
     assert [case.verdict for case in found.primary] == ["supported", "supported"]
-    assert found.verdict in ("cannot_tell", "contradicted")
+    assert found.verdict == "contradicted", "it is shown to trail in more than a quarter of the tasks"
     assert "Ahead of every rival in 2 of 3 tasks (75 % are needed)" in found.reason
     assert make(**POOLED, quality=qualities(weight_lora_plus=0.99))["plus_is_best"].verdict == "supported"
 
@@ -388,6 +389,7 @@ def test_two_lengths_of_one_corpus_are_two_tasks(write_task_runs, tmp_path, monk
     runs = write_task_runs(tmp_path, tasks=tasks, methods=POOLED["methods"], items=300, quality=ahead)
     found = weightlora_verdicts("cpu", Study.of(same_corpus(load_profile(runs), "cola")))["plus_is_best"]
     assert "Ahead of every rival in 3 of 4 tasks (75 % are needed), shown to trail in 1." in found.reason
+    assert found.verdict == "cannot_tell"
     titles = {case.title for case in found.cases if case.role == "secondary"}
     assert "CoLA [cola-100] on MiniLM-L6" in titles
 
@@ -485,3 +487,17 @@ def test_the_share_of_parameters_is_that_of_the_seed_that_kept_most(project_root
     share, text = parameters_kept(*load_profile(project_root / "runs/quick", names))
     assert share == 2_112 / 11_520
     assert text.startswith("with 15.0 % to 18.3 % of LoRA's adapter parameters")
+
+
+@pytest.mark.parametrize(
+    ("trailing", "verdict"), [(0, "supported"), (1, "cannot_tell"), (2, "contradicted"), (4, "contradicted")]
+)
+def test_almost_all_is_a_count_of_tasks_that_lead_and_of_tasks_that_trail(trailing, verdict):
+    kinds = [("contradicted", -0.1)] * trailing + [("supported", 0.1)] * (4 - trailing)
+    cases = [Case(f"task {n}", kind, "", effects=(effect,)) for n, (kind, effect) in enumerate(kinds)]
+    assert _almost_all("supported", cases, {case.title for case in cases}, 0.75)[0] == verdict
+    ahead_but_behind_a_rival = [*cases[:-1], Case("task 3", "cannot_tell", "", effects=(0.1, -0.1))]
+    if not trailing:
+        assert (
+            _almost_all("supported", ahead_but_behind_a_rival, {case.title for case in cases}, 0.75)[0] == "supported"
+        )

@@ -93,3 +93,9 @@ def test_without_noise_everything_is_detectable():
     assert power(0.1, Spread(0.0), 3, 0.05) == 1.0
     with pytest.raises(ValueError, match="seeds=1"):
         power(0.1, Spread(0.1), 1, 0.05)
+
+
+def test_the_common_noise_is_never_more_than_what_was_measured():
+    found = Spread.measured(0.01, 0.001, 3, overlap=1.0)
+    assert (found.seed_deviation(), found.item_error(3)) == pytest.approx((0.01, 0.001))
+    assert Spread.measured(0.01, 0.001, 3, overlap=-1.0).own == 0.0

@@ -125,6 +125,9 @@ def test_stratified_replicates_have_the_written_out_distribution():
 def test_aggregates_refuse_other_shapes(values):
     with pytest.raises(ValueError, match="n_seeds, n_tasks"):
         stratified_bootstrap(values)
+    if not np.isnan(values).any():
+        with pytest.raises(ValueError, match="n_seeds, n_tasks"):
+            interquartile_mean(values)
 
 
 def test_holm_by_hand():
@@ -162,3 +165,17 @@ def test_holm_lies_between_the_raw_and_bonferronis_and_knows_no_order(values, ra
 def test_holm_refuses_what_is_no_p_value(values):
     with pytest.raises(ValueError, match="numbers from 0 to 1"):
         holm(values)
+
+
+def test_smoothing_is_a_trailing_mean():
+    assert smooth([1, 3, 2, 1], 2).tolist() == [1, 2, 2.5, 1.5]
+    with pytest.raises(ValueError, match="window=0"):
+        smooth([1.0], 0)
+
+
+@pytest.mark.parametrize(
+    "function", [t_interval, lambda values, confidence: stratified_bootstrap([values], confidence=confidence)]
+)
+def test_a_confidence_in_per_cent_is_refused(function):
+    with pytest.raises(ValueError, match="confidence=95"):
+        function([1.0, 2.0], 95)

@@ -63,3 +63,8 @@ def test_the_variation_of_a_curve_that_does_not_fall_is_undefined():
     assert excess_variation([2.0, 1.0, 1.5, 1.0]) == pytest.approx(1.0)
     assert sum_of_rises([2.0, 1.0, 1.5, 1.0, 1.25]) == pytest.approx(0.75)
     assert smoothed_rise([3.0, 2.0, 2.5, 2.0], 1) == 0.5
+
+
+def test_the_smoothed_rise_begins_where_the_window_is_full():
+    """Of [1, 2, 2.5, 1.5]: the first value is no mean of two, and from the second on the largest rise is 0.5."""
+    assert smoothed_rise([1.0, 3.0, 2.0, 1.0], 2) == 0.5

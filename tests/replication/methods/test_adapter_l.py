@@ -1,5 +1,7 @@
 """Adapter-L: where the adapters sit, what they compute, counts."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -65,3 +67,13 @@ def test_it_cannot_be_merged(tiny_gpt2):
 def test_bad_fields_are_refused_by_name(field):
     with pytest.raises(ConfigError, match=next(iter(field))):
         AdapterLConfig(**field)
+
+
+def test_the_seed_decides_the_start(tiny_gpt2):
+    starts = [
+        attach(copy.deepcopy(tiny_gpt2), AdapterLConfig(bottleneck=4, init_seed=seed)).adapter_l[3].down.weight
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    assert starts[0].detach().std() == pytest.approx(0.02, rel=0.3)

@@ -103,8 +103,10 @@ def test_dropout_is_on_the_input_of_the_update_only(tiny_gpt2):
     assert not layer.dropout.training  # attached to a model in evaluation mode
     x = torch.ones(1, 2000, 32)
     layer.train()
+    layer.value.load_state_dict(layer.query.state_dict())
     change = (layer(x) - layer.base_layer(x))[0]
     assert change.std(dim=0)[:32].min() > 0
+    torch.testing.assert_close(change[:, :32], change[:, 64:], atol=1e-5, rtol=1e-4)  # one mask for all slices
     assert (change[:, 32:64] == 0).all()
     expected = layer.query(x)[0].mean(0)
     torch.testing.assert_close(change[:, :32].mean(0), expected, atol=0.4, rtol=0.2)

@@ -163,6 +163,13 @@ def test_dropout_is_on_the_input_of_the_encoder(tiny_gpt2):
         tiny_gpt2.eval()
         assert torch.equal(logits_of(tiny_gpt2), logits_of(tiny_gpt2))
         detach(tiny_gpt2)
+    solo = stir(attach(tiny_gpt2, SoloConnectionConfig(rank=4, dropout=0.5, layer_norm=True))).solo_connection.train()
+    normalised, entered = [], []
+    solo.layer_norm.register_forward_hook(lambda module, args, output: normalised.append(output))
+    solo.dropout.register_forward_pre_hook(lambda module, args: entered.append(args[0]))
+    logits_of(tiny_gpt2)
+    assert len(entered) == len(solo.connections) > 0
+    assert all(torch.equal(a, b) for a, b in zip(normalised, entered, strict=True)), "after the layer norm"
     assert SoloConnectionConfig().dropout == 0.1
     assert SoloConnectionConfig(sparsity=0.5).dropout == 0.01
     assert SoloConnectionConfig(sparsity=0.5, dropout=0.2).dropout == 0.2

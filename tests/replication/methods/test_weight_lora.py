@@ -29,7 +29,6 @@ from replication.methods import (
 from replication.methods.lora import LoraConfig, lora_layers
 from replication.methods.selection import apply_structure, present_updates
 from replication.methods.shared.base import IMPORTANCE_NAME
-from replication.methods.shared.base import IMPORTANCE_NAME as COUNTED_NAME
 from replication.methods.weight_lora import (
     WEIGHT_LORA,
     WEIGHT_LORA_PLUS,
@@ -475,7 +474,3 @@ def test_what_is_exchanged_keeps_its_place_and_starts_without_state():
     exchange(optimizer, {first: new})
     assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(new), id(second)]
     assert list(optimizer.state) == [second]
-
-
-def test_importance_weights_are_known_by_the_name_that_is_counted():
-    assert IMPORTANCE_NAME == COUNTED_NAME

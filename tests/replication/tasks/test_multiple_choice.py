@@ -7,6 +7,7 @@ from replication.corpora.choices import CORPORA
 from replication.errors import ConfigError, DataError, TrainingError
 from replication.metrics import score_task
 from replication.tasks import get_form
+from replication.training.losses import token_loss
 
 FORM = get_form("multiple_choice")
 ROWS = [
@@ -102,7 +103,9 @@ def test_training_learns_the_right_choices_tokens_alone(llama):
     assert float(loss) == pytest.approx(-sum(total for total, _ in expected), abs=1e-4)
     assert weight == sum(tokens for _, tokens in expected)
     with torch.no_grad():
-        assert FORM.loss(model, batch, 0.1)[0] != loss
+        smoothed, by_tokens = FORM.loss(model, batch, 0.1)[0], token_loss(model, batch, label_smoothing=0.1)[0]
+    assert torch.isclose(smoothed, by_tokens)
+    assert not torch.isclose(smoothed, loss)
 
 
 def test_a_long_prompt_loses_its_beginning_alike_for_every_choice(llama):

@@ -27,10 +27,13 @@ def test_the_loss_is_the_models_own_summed_and_rows_do_not_see_their_padding(bar
         own = model(**batch).loss
         alone = sum(FORM.loss(model, FORM.collate([one], tokenizer.pad_token_id))[0] for one in examples)
         smoothed = FORM.loss(model, batch, 0.1)[0]
+        log_p = model(**batch).logits.log_softmax(-1)[batch["labels"] >= 0]
     assert weight == sum(len(example.labels) for example in examples)
     assert torch.isclose(loss, own * weight, rtol=1e-5)
     assert torch.isclose(loss, alone, rtol=1e-4)
-    assert smoothed != loss
+    learned = batch["labels"][batch["labels"] >= 0]
+    expected = -(0.9 * log_p.gather(-1, learned[:, None]).sum() + 0.1 * log_p.mean(-1).sum())
+    assert torch.isclose(smoothed, expected, rtol=1e-5)
 
 
 def test_texts_are_cut_and_closed(bart, tokenizer_of):

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from replication.methods import MethodConfig
+from replication.methods import MethodConfig, attached_config
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.base import AdapterModule, fill
 from replication.methods.shared.blocks import find_decoder
 from replication.methods.shared.registry import REGISTERED, register_method
+from replication.testing import laws
 from replication.testing.laws import LAWS, check_method
 
 
@@ -56,12 +57,36 @@ class ShiftConfig(MethodConfig):
                 hook = lambda block, inputs, output, shift=shift: shift.after_block(block, inputs, output)  # noqa: E731
             elif self.fault == "looks around":
                 hook = self._mixing(shift)
+            elif self.fault == "shared state":
+                hook = self._remembering(shifts, shift)
+            elif self.fault == "autocast":
+                hook = self._silent_under_autocast(shift)
             shift.handle = block.register_forward_hook(hook)
 
     def _mixing(self, shift):
         def hook(block, inputs, output):
             hidden = output[0] if isinstance(output, tuple) else output
             hidden = hidden + shift.vector.to(hidden.dtype) * hidden.mean(dim=1, keepdim=True)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    def _remembering(self, shifts, shift):
+        """Reads on the model what the block before left there."""
+
+        def hook(block, inputs, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            before = hidden if shift is shifts[0] else shifts.seen
+            shifts.seen = hidden
+            hidden = hidden + shift.vector.to(hidden.dtype) * before.mean()
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    def _silent_under_autocast(self, shift):
+        def hook(block, inputs, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = hidden + shift.vector.to(hidden.dtype) * (not torch.is_autocast_enabled("cpu"))
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         return hook
@@ -97,24 +122,26 @@ def test_methods_of_the_package_keep_them_too(config):
     assert broken(config) == set()
 
 
-@pytest.mark.parametrize(
-    ("fault", "law"),
-    [
-        ("start", "starts as the base"),
-        ("unused", "checkpoints the same gradients"),
-        ("base trains", "detaches completely"),
-        ("base trains", "trains its own parameters only"),
-        ("own device", "attaches without memory"),
-        ("global draw", "attaches repeatably"),
-        ("half precision", "trains in float32"),
-        ("half precision", "keeps bfloat16"),
-        ("closure", "copies independently"),
-        ("looks around", "decodes with a cache"),
-        ("looks around", "ignores padding"),
-        ("hook stays", "detaches completely"),
-        ("merge loses", "merges into a plain model"),
-    ],
+FAULTS = (
+    ("start", "starts as the base"),
+    ("unused", "checkpoints the same gradients"),
+    ("base trains", "detaches completely"),
+    ("base trains", "trains its own parameters only"),
+    ("own device", "attaches without memory"),
+    ("global draw", "attaches repeatably"),
+    ("half precision", "trains in float32"),
+    ("half precision", "keeps bfloat16"),
+    ("closure", "copies independently"),
+    ("looks around", "decodes with a cache"),
+    ("looks around", "ignores padding"),
+    ("hook stays", "detaches completely"),
+    ("merge loses", "merges into a plain model"),
+    ("shared state", "keeps threads apart"),
+    ("autocast", "works under autocast"),
 )
+
+
+@pytest.mark.parametrize(("fault", "law"), FAULTS)
 def test_each_fault_breaks_its_law(fault, law):
     assert law in broken(ShiftConfig(fault=fault))
 
@@ -146,3 +173,13 @@ def test_a_check_says_in_one_line_what_is_wrong():
     lines = [str(check) for check in check_method(ShiftConfig(fault="start"), models=("gpt2",))]
     assert any(line.startswith("broken  gpt2   starts as the base: AssertionError: ") for line in lines)
     assert any(line.startswith("kept    gpt2   ") for line in lines)
+
+
+def test_a_second_method_that_is_not_refused_is_noticed(monkeypatch):
+    real = laws.attach
+    monkeypatch.setattr(laws, "attach", lambda model, config: model if attached_config(model) else real(model, config))
+    assert broken(ShiftConfig()) == {"refuses a second method"}
+
+
+def test_every_law_is_broken_by_something():
+    assert {law for _, law in FAULTS} | {"loads what it saves", "refuses a second method"} == set(LAWS)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from replication.errors import CheckpointError
 from replication.examples import Encoded
 from replication.methods import adapter_parameters, attach, method_config, report_state
 from replication.records import write_curves
-from replication.training import checkpoints
+from replication.training import checkpoints, loop
 from replication.training.bfloat16 import narrow_weights
 from replication.training.callbacks import Callback
 from replication.training.checkpoints import (
@@ -257,6 +258,12 @@ def test_seed_and_examples_are_compared_without_the_callers_help(tmp_path):
         train(tiny(), TRAIN[::-1], DEV, CONFIG, seed=3, **common)
     with pytest.raises(CheckpointError, match="dev_examples"):
         train(tiny(), TRAIN, DEV[1:], CONFIG, seed=3, **common)
+
+
+def test_machine_and_versions_are_a_part_of_a_checkpoint_s_identity():
+    accelerator = SimpleNamespace(device=torch.device("cuda"))
+    found = loop._identity(tiny(), TRAIN, DEV, CONFIG, 3, accelerator, None)
+    assert (found["device"], found["torch"], found["threads"]) == ("cuda", torch.__version__, torch.get_num_threads())
 
 
 def test_how_often_checkpoints_are_written_may_change(tmp_path):

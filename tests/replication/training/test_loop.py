@@ -271,8 +271,17 @@ def test_a_row_of_the_curves_averages_over_the_tokens_since_the_row_before():
 
 def test_gradient_checkpointing_gives_the_same_weights():
     plain, recomputed = tiny(), tiny()
-    train(plain, TRAIN, DEV, CONFIG, seed=1, pad_id=0)
-    train(recomputed, TRAIN, DEV, replace(CONFIG, gradient_checkpointing=True), seed=1, pad_id=0)
+    seen = {}
+
+    def loss_function(model, batch):
+        if model.training:
+            seen.setdefault(id(model), []).append(model.is_activation_checkpointing)
+        return token_loss(model, batch)
+
+    checkpointing = replace(CONFIG, gradient_checkpointing=True)
+    for model, config in ((plain, CONFIG), (recomputed, checkpointing)):
+        train(model, TRAIN, DEV, config, seed=1, pad_id=0, loss_function=loss_function)
+    assert seen == {id(plain): [False] * CONFIG.steps, id(recomputed): [True] * CONFIG.steps}
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(recomputed.state_dict()[name], tensor, rtol=1e-5, atol=1e-6)
     assert not recomputed.is_activation_checkpointing
@@ -302,6 +311,36 @@ def test_settings_for_speed_leave_the_weights_as_they_are(method, changes, toler
     for name, tensor in plain.items():
         torch.testing.assert_close(other[name], tensor, rtol=0, atol=tolerance)
     assert type(models[1]) is GPT2LMHeadModel
+
+
+@pytest.mark.parametrize("method", ["lora", "weight_lora"])
+def test_a_fused_optimizer_is_fused(method):
+    more = {"keep": 1, "selection_steps": 4} if method == "weight_lora" else {}
+    settings = method_config(method, rank=2, targets=("c_attn",), **more)
+    model = attach(tiny(), settings)
+    for fused in (True, False):
+        config = replace(CONFIG, fused_adamw=fused)
+        callback = settings.training_callback(config) or Callback()
+        optimizer = callback.build_optimizer(trainable_parameters(model), config)
+        assert {bool(group["fused"]) for group in optimizer.param_groups} == {fused}
+
+
+def test_what_is_compiled_is_what_runs():
+    calls = []
+
+    def compiled(model, backend):
+        return lambda **inputs: calls.append(backend) or model(**inputs)
+
+    with mock.patch("torch.compile", compiled):
+        train(tiny(), TRAIN, [], replace(CONFIG, compile="eager"), seed=1, pad_id=0)
+    assert calls == ["eager"] * CONFIG.steps
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_training_asks_for_pinned_batches_where_the_setting_does(pinned):
+    with mock.patch("replication.training.loop.to_device", wraps=to_device) as moved:
+        train(tiny(), TRAIN, [], replace(CONFIG, pin_memory=pinned), seed=1, pad_id=0)
+    assert [call.kwargs["pin"] for call in moved.call_args_list] == [pinned] * CONFIG.steps
 
 
 def test_batches_are_pinned_only_on_their_way_to_a_gpu():
