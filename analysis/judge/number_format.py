@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from analysis.judge.decision import CONFIDENCE, Difference, Finding
 from analysis.load.names import score_name
@@ -122,14 +123,19 @@ def format_count(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
 
 
-def format_counts(counts: tuple[int, int] | None) -> str:
-    """The fewest and the most over seeds: `1,728 to 2,112`, or `36,864` where all have the same."""
-    return " to ".join(map(format_count, dict.fromkeys(counts))) if counts else "unknown"
+def format_counts(counts: Iterable[int] | None) -> str:
+    """The fewest and the most: `1,728 to 2,112`, or `36,864` where all are the same."""
+    return _ends(counts, format_count)
 
 
-def format_ratios(ratios: tuple[float, float] | None) -> str:
-    """The least and the greatest over seeds: `15.0 % to 18.3 %`, or `66.0 %`."""
-    return " to ".join(dict.fromkeys(map(format_ratio, ratios))) if ratios else "unknown"
+def format_ratios(ratios: Iterable[float] | None) -> str:
+    """The least and the greatest: `15.0 % to 18.3 %`, or `66.0 %`."""
+    return _ends(ratios, format_ratio)
+
+
+def _ends(values: Iterable[Any] | None, text: Callable[[Any], str]) -> str:
+    found = list(values or ())
+    return " to ".join(dict.fromkeys(map(text, (min(found), max(found))))) if found else "unknown"
 
 
 def format_ratio(ratio: float | None) -> str:

@@ -23,7 +23,7 @@ from analysis.judge.bench import (
 )
 from analysis.judge.comparable import Setting, keep_of, setting_of
 from analysis.judge.decision import Verdict
-from analysis.judge.number_format import listed, percent, signed
+from analysis.judge.number_format import format_ratios, listed, percent, signed
 from analysis.load.names import backbone_name, score_name
 from analysis.load.published import Claim, reduction
 from analysis.load.runs import Experiment
@@ -288,12 +288,8 @@ def parameters_kept(ours: Experiment, lora: Experiment) -> tuple[float, str]:
         return 1.0, "parameters unknown"
     shares = [one.adapter / b.counts.adapter for one in counts]
     whole = [one.trainable / max(1, b.counts.trainable) for one in counts]
-    return max(shares), f"with {_range(shares)} of LoRA's adapter parameters ({_range(whole)} with the task head)"
-
-
-def _range(shares: Sequence[float]) -> str:
-    """`16.7 %`, or `15.0 % to 18.3 %` where seeds keep adapters of several widths."""
-    return " to ".join(dict.fromkeys(map(percent, (min(shares), max(shares)))))
+    text = f"with {format_ratios(shares)} of LoRA's adapter parameters ({format_ratios(whole)} with the task head)"
+    return max(shares), text
 
 
 JUDGES: dict[str, Callable[[Bench, Claim], Judged]] = {

@@ -295,7 +295,19 @@ def _planned_seeds(profile_directory: Path) -> dict[str, tuple[int, ...]] | None
     content = _parsed(file) if file.is_file() else None
     if not isinstance(content, Mapping) or content.get("profile") != profile_directory.absolute().name:
         return None
-    return {str(name): tuple(entry.get("seeds") or ()) for name, entry in (content.get("experiments") or {}).items()}
+    entries = content.get("experiments") or {}
+    if not isinstance(entries, Mapping):
+        raise DataError(f"{file}: experiments is no mapping of names to settings")
+    return {str(name): _seeds_of(entry, f"{file}: experiments.{name}") for name, entry in entries.items()}
+
+
+def _seeds_of(entry: Any, where: str) -> tuple[int, ...]:
+    if entry is not None and not isinstance(entry, Mapping):
+        raise DataError(f"{where} is no mapping of settings")
+    seeds = (entry or {}).get("seeds") or []
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise DataError(f"{where}.seeds: {seeds!r} is no list of whole numbers")
+    return tuple(seeds)
 
 
 def _parsed(file: Path) -> Any:

@@ -108,14 +108,14 @@ def print_experiment(found: Experiment) -> None:
     """The experiment on a terminal of 80 columns or more."""
     from rich.text import Text
 
-    from analysis.judge.number_format import format_bytes
+    from analysis.judge.number_format import format_bytes, format_counts
 
     out, record, content = console(), found.record, as_dict(found)
     out.print(Text(f"{found.profile}/{found.name}", style="bold").append(f"  {found.status}", style="default"))
     if record is not None:
         counts = [one.counts for one in found.records.values()]
-        adapter, whole = [one.adapter for one in counts], [one.total for one in counts]
-        trained = f"{_ends(adapter)} adapter parameters of {_ends(whole)}"
+        adapter, whole = format_counts(one.adapter for one in counts), format_counts(one.total for one in counts)
+        trained = f"{adapter} adapter parameters of {whole}"
         out.print(f"{content['label']} on {record.backbone}, {record.corpus.label}: {trained}", markup=False)
         _settings(out, "method", record.method_config)
         _settings(out, "training", record.training)
@@ -130,12 +130,6 @@ def print_experiment(found: Experiment) -> None:
     out.print(f"files: {len(listed)} in {found.directory.as_posix()}, {total}", markup=False)
     for problem in found.problems:
         out.print(problem, markup=False, style="yellow", soft_wrap=True)
-
-
-def _ends(counts: Sequence[int]) -> str:
-    from analysis.judge.number_format import format_counts
-
-    return format_counts((min(counts), max(counts)))
 
 
 def _settings(out: Any, title: str, values: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ def tasks_overview(study: Study) -> Block:
 def _counts(rows: Sequence[Row]) -> str:
     """The fewest and the most over tasks and seeds."""
     counts = [count for row in rows if row.counts for count in row.counts["adapter"]]
-    return format_counts((min(counts), max(counts))) if counts else NOT_RUN
+    return format_counts(counts) if counts else NOT_RUN
 
 
 def _by_label(rows: Sequence[Row]) -> dict[str, dict[tuple[str, str], Row]]:

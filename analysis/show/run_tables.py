@@ -234,8 +234,8 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
                 format_count(round(fmean(one.result.tokens_seen for one in records))),
                 "none" if compute is None else format_flop(compute),
                 "not measured" if seconds is None else f"{seconds:,.0f} s",
-                format_counts(_ends([one.counts.trainable for one in records])),
-                format_counts(_ends([one.counts.total for one in records])),
+                format_counts(one.counts.trainable for one in records),
+                format_counts(one.counts.total for one in records),
                 format_bytes(max(one.adapter.bytes if one.adapter else 0 for one in records))
                 if record.adapter
                 else "none",
@@ -255,10 +255,6 @@ def count_block(experiments: Sequence[Experiment]) -> Block:
     )
     notes = tuple(cost_note(profile) for profile in dict.fromkeys(e.profile for e in experiments))
     return Block("Cost, each seed", headers, tuple(rows), notes, key="cost")
-
-
-def _ends(counts: Sequence[int]) -> tuple[int, int]:
-    return min(counts), max(counts)
 
 
 def seeds_block(experiments: Sequence[Experiment]) -> Block:

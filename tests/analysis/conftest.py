@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -118,3 +119,27 @@ def change(published_folder):
         path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")  # JSON is YAML, its text in quotes
 
     return rewrite
+
+
+@pytest.fixture(scope="session")
+def altered():
+    """`altered(experiment, change, seeds)`: its records, of these seeds or all, with the fields of `change(record)`."""
+
+    def of(experiment, change, seeds=None):
+        records = {
+            seed: record.model_copy(update=change(record)) if seeds is None or seed in seeds else record
+            for seed, record in experiment.records.items()
+        }
+        return dataclasses.replace(experiment, records=records)
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def moved(altered):
+    """`moved(experiment, seeds)`: these seeds as if they had been run on another type of processor."""
+
+    def to_another(record):
+        return {"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})}
+
+    return lambda experiment, seeds: altered(experiment, to_another, seeds)

@@ -1,7 +1,5 @@
 """What makes two runs comparable: the base, the reading, the decoding, the processor."""
 
-import dataclasses
-
 import pytest
 
 from analysis.judge.comparable import (
@@ -48,46 +46,34 @@ def test_runs_that_were_decoded_otherwise_are_not_compared(pair):
     assert unequal(solo, lora) is None
 
 
-def test_types_of_processor_are_told_apart_seed_by_seed(pair):
+def test_types_of_processor_are_told_apart_seed_by_seed(pair, moved):
     lora, solo = pair["lora"], pair["solo_connection"]
-    elsewhere = {
-        seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
-        for seed, record in solo.records.items()
-        if seed != 18
-    }
-    moved = dataclasses.replace(solo, records={**solo.records, **elsewhere})
-    assert [differ_in_processor(lora, moved, seed) for seed in shared_seeds(lora, moved)] == [False, True, True]
+    other = moved(solo, (52, 1917))
+    assert [differ_in_processor(lora, other, seed) for seed in shared_seeds(lora, other)] == [False, True, True]
     assert not any(differ_in_processor(lora, solo, seed) for seed in lora.seeds)
-    assert "Another CPU" in processor_of(moved, 52)
-    assert processor_of(moved, 99) is None
-
-
-def changed(experiment, **update):
-    """The experiment with a field of every record changed."""
-    return dataclasses.replace(
-        experiment, records={seed: record.model_copy(update=update) for seed, record in experiment.records.items()}
-    )
+    assert "Another CPU" in processor_of(other, 52)
+    assert processor_of(other, 99) is None
 
 
 @pytest.mark.parametrize("field", BUDGET)
-def test_every_part_of_the_budget_counts(pair, field):
+def test_every_part_of_the_budget_counts(pair, altered, field):
     lora, solo = pair["lora"], pair["solo_connection"]
-    more = changed(solo, training={**solo.record.training, field: 7})
+    more = altered(solo, lambda record: {"training": {**record.training, field: 7}})
     assert unequal(more, lora).startswith(f"unequal {field.replace('_', ' ')}: {solo.name} 7")
 
 
 @pytest.mark.parametrize("field", ["sha256", "train_examples"])
-def test_data_are_a_part_of_the_budget_too(pair, field):
+def test_data_are_a_part_of_the_budget_too(pair, altered, field):
     lora, solo = pair["lora"], pair["solo_connection"]
     value = {"sha256": "0" * 64, "train_examples": 7}[field]
-    other = changed(solo, corpus=solo.record.corpus.model_copy(update={field: value}))
+    other = altered(solo, lambda record: {"corpus": record.corpus.model_copy(update={field: value})})
     assert "not trained on the same data" in unequal(other, lora)
 
 
 @pytest.mark.parametrize("field", ["cpu", "blas", "torch_build"])
-def test_whatever_floats_depend_on_is_a_type_of_processor(pair, field):
+def test_whatever_floats_depend_on_is_a_type_of_processor(pair, altered, field):
     lora, solo = pair["lora"], pair["solo_connection"]
-    other = changed(solo, conditions=solo.record.conditions.model_copy(update={field: "another"}))
+    other = altered(solo, lambda record: {"conditions": record.conditions.model_copy(update={field: "another"})})
     assert differ_in_processor(lora, other, 18)
 
 

@@ -6,8 +6,10 @@ from analysis.judge.decision import Difference, Question, decide
 from analysis.judge.number_format import (
     difference_text,
     finding_text,
+    format_counts,
     format_interval,
     format_ratio,
+    format_ratios,
     format_score,
     listed,
     needed_text,
@@ -110,3 +112,17 @@ def test_ratios_have_three_significant_digits(ratio, text):
 
 def test_interval_places_follow_its_width():
     assert format_interval(Interval(0.5, 0.4812, 0.5213)) == "0.481 to 0.521"
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1))
+def test_counts_are_shown_by_their_ends(counts):
+    fewest, _, most = format_counts(counts).partition(" to ")
+    assert int(fewest.replace(",", "")) == min(counts)
+    assert int((most or fewest).replace(",", "")) == max(counts)
+    assert (most == "") == (min(counts) == max(counts))
+
+
+def test_ratios_that_look_alike_are_one():
+    assert format_ratios([0.15, 0.16667, 0.18333]) == "15.0 % to 18.3 %"
+    assert format_ratios([0.64501, 0.64502]) == "64.5 %"
+    assert (format_ratios(None), format_counts(())) == ("unknown", "unknown")

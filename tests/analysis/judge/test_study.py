@@ -415,18 +415,12 @@ def test_one_seed_is_told_once(write_runs, tmp_path):
     assert "seed by seed" not in text
 
 
-def test_runs_of_one_seed_on_two_types_of_processor_are_not_compared(pair):
-    lora, solo = pair["lora"], pair["solo_connection"]
-    elsewhere = {
-        seed: record.model_copy(update={"conditions": record.conditions.model_copy(update={"cpu": "Another CPU"})})
-        for seed, record in solo.records.items()
-        if seed != 18
-    }
-    moved = dataclasses.replace(solo, records={**solo.records, **elsewhere})
-    found = bench_of([lora, moved]).study.difference(moved, lora)
+def test_runs_of_one_seed_on_two_types_of_processor_are_not_compared(pair, moved):
+    lora, solo = pair["lora"], moved(pair["solo_connection"], (52, 1917))
+    found = bench_of([lora, solo]).study.difference(solo, lora)
     assert (found.confounded, found.dropped, found.seeds) == (True, (52, 1917), (18, 52, 1917))
     assert found.p_value() is None
-    ignored = replace(bench_of([lora, moved]).study, analysis=Analysis(processors=False)).difference(moved, lora)
+    ignored = replace(bench_of([lora, solo]).study, analysis=Analysis(processors=False)).difference(solo, lora)
     assert (ignored.confounded, ignored.dropped) == (False, ())
 
 

@@ -492,3 +492,19 @@ def test_a_run_is_held_to_the_seeds_of_the_params_file_around_it(tmp_path, quick
         assert status == {"lora": "incomplete", "full": "complete"}
     (lora,) = load_profile(tmp_path / "runs/quick", ["lora"])
     assert "no seed 7" in lora.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("experiments", "words"),
+    [
+        ([1], "experiments is no mapping"),
+        ({"lora": [18]}, r"experiments\.lora is no mapping"),
+        ({"lora": {"seeds": 18}}, r"experiments\.lora\.seeds: 18 is no list of whole numbers"),
+        ({"lora": {"seeds": [18, "52"]}}, r"experiments\.lora\.seeds: .* is no list"),
+    ],
+)
+def test_a_params_file_that_names_no_seeds_is_told_by_its_field(tmp_path, quick_runs, experiments, words):
+    shutil.copytree(quick_runs / "lora", tmp_path / "runs/quick/lora")
+    (tmp_path / "params.yaml").write_text(json.dumps({"profile": "quick", "experiments": experiments}))
+    with pytest.raises(DataError, match=rf"params\.yaml: {words}"):
+        load_profile(tmp_path / "runs/quick")

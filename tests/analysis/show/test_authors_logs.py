@@ -134,13 +134,8 @@ def test_the_logs_as_csv_have_every_figure_with_unit_and_standing(authors):
     assert all(row["standing"] and row["unit"] for row in logged)
 
 
-def test_a_difference_names_its_own_task_where_a_corpus_has_several(study, authors):
-    other = [
-        dataclasses.replace(
-            run, name=f"short-{run.name}",
-            records={seed: one.model_copy(update={"task": "cola-short"}) for seed, one in run.records.items()},
-        )
-        for run in study.experiments if run.name == "my-cola-frozen"
-    ]  # fmt: skip
-    found = differences_block(Study.of([*study.experiments, *other]), authors).rows
+def test_a_difference_names_its_own_task_where_a_corpus_has_several(study, authors, altered):
+    frozen = study.named("my-cola-frozen")
+    other = altered(dataclasses.replace(frozen, name="short-frozen"), lambda record: {"task": "cola-short"})
+    found = differences_block(Study.of([*study.experiments, other]), authors).rows
     assert {row[0] for row in found if row[4] != NONE and row[0].startswith("CoLA")} == {"CoLA [cola]"}
