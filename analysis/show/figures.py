@@ -199,7 +199,7 @@ def _source(files: str, profiles: Sequence[str], corpora: Sequence[str], seeds: 
 
 LABEL_SIZE = 7.5
 LABEL_CHARACTERS = 29  # of a line beside a panel
-TITLE_CHARACTERS = 26  # of a line above one of two panels
+TITLE_CHARACTERS = 25  # of a line above one of two panels
 LEAST_SPAN = 0.1  # of a score axis: a difference of thousandths is not to fill the panel
 MOST_PANELS = 4  # on the first page
 SEVERAL, ONE_SEED, ALIKE, BEYOND = (

@@ -59,8 +59,8 @@ class ShiftConfig(MethodConfig):
                 hook = self._mixing(shift)
             elif self.fault == "shared state":
                 hook = self._remembering(shifts, shift)
-            elif self.fault == "autocast":
-                hook = self._silent_under_autocast(shift)
+            elif self.fault in ("silent under autocast", "loud under autocast"):
+                hook = self._otherwise_under_autocast(shift, 0 if self.fault.startswith("silent") else 3)
             shift.handle = block.register_forward_hook(hook)
 
     def _mixing(self, shift):
@@ -83,10 +83,10 @@ class ShiftConfig(MethodConfig):
 
         return hook
 
-    def _silent_under_autocast(self, shift):
+    def _otherwise_under_autocast(self, shift, factor):
         def hook(block, inputs, output):
             hidden = output[0] if isinstance(output, tuple) else output
-            hidden = hidden + shift.vector.to(hidden.dtype) * (not torch.is_autocast_enabled("cpu"))
+            hidden = hidden + shift.vector.to(hidden.dtype) * (factor if torch.is_autocast_enabled("cpu") else 1)
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         return hook
@@ -137,7 +137,8 @@ FAULTS = (
     ("hook stays", "detaches completely"),
     ("merge loses", "merges into a plain model"),
     ("shared state", "keeps threads apart"),
-    ("autocast", "works under autocast"),
+    ("silent under autocast", "works under autocast"),
+    ("loud under autocast", "works under autocast"),
 )
 
 
