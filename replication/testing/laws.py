@@ -37,7 +37,7 @@ from replication.methods import (
 from replication.methods.shared.blocks import find_decoder, head_parameters
 from replication.testing.tiny_models import TINY_MODELS, VOCABULARY
 
-AUTOCAST_ERROR = 0.03  # of the logits' norm; bfloat16 itself is within half of it on the tiny models
+AUTOCAST_ERROR = 0.05  # of the norm of the logits; rounding alone stays below 0.04 on the tiny models
 
 
 @dataclass(frozen=True)
