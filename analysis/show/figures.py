@@ -246,9 +246,9 @@ def score_against_parameters(
     return Drawing(
         name,
         "Every method's score",
-        "Every method's score; in brackets the parameters that it trains itself, at the end of training and the most "
-        "of any seed, task head apart; the fewest at the top. Bars do not show the uncertainty over test examples; the "
-        f"verdicts include it. An axis spans at least {LEAST_SPAN:g}. "
+        "Every method's score; in brackets the most parameters that a seed trains itself in the end, task head apart; "
+        "the fewest at the top. Bars do not show the uncertainty over test examples; the verdicts include it. "
+        f"An axis spans at least {LEAST_SPAN:g}. "
         + _source("scores.json and record.json", [study.profile], [row.corpus_label for row in shown],
                   [seed for row in shown if _trained(row) for seed in row.seeds]),
         f"Dot plot of scores, {len(settings)} panels, one row a method, ordered by trained parameters.",
