@@ -103,7 +103,7 @@ STYLE: dict[Any, Any] = {
 
 
 NO_METADATA = {"Date": None, "Creator": None}
-PNG_COLOURS = 128  # of a picture's palette: a third of the bytes, and no difference to be seen
+PNG_COLOURS = 256  # of a picture's palette: a third of the bytes
 SCALE = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.2, 0.85, 128)))  # its ends show on light and on dark
 NOTHING = (0.53, 0.53, 0.53, 0.16)  # ground of a heat map's empty cells
 FONTS = "'DejaVu Sans', Verdana, sans-serif"
@@ -111,6 +111,20 @@ _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _HASHED_ID = re.compile(r"\b([mp])[0-9a-f]{10}\b")
 
 _Drawn = TypeVar("_Drawn")
+
+
+def with_palette(whole: Image.Image) -> Image.Image:
+    """An RGB picture with a palette: its commonest colours as they are, and shades for the rest.
+
+    Shades alone would merge the thin lines and small markers of one method with another's.
+    """
+    half = PNG_COLOURS // 2
+    counted: list[tuple[int, Any]] = whole.getcolors(whole.width * whole.height) or []
+    common = sorted(counted, key=lambda found: (-found[0], found[1]))[:half]
+    shades = whole.quantize(half, dither=Image.Dither.NONE).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(level for _, colour in common for level in colour), *shades][: 3 * PNG_COLOURS])
+    return whole.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def styled(draw: Callable[..., _Drawn]) -> Callable[..., _Drawn]:
@@ -151,8 +165,7 @@ class Drawing:
         def save(canvas: FigureCanvasAgg) -> None:
             canvas.draw()
             whole = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba().tobytes())
-            palette = whole.convert("RGB").quantize(PNG_COLOURS, dither=Image.Dither.NONE)
-            palette.save(buffer, "PNG", optimize=True, dpi=(160, 160))
+            with_palette(whole.convert("RGB")).save(buffer, "PNG", optimize=True, dpi=(160, 160))
 
         self._print(FigureCanvasAgg, 160, save, "white")
         return buffer.getvalue()

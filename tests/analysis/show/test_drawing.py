@@ -195,3 +195,17 @@ def test_a_name_is_text_in_a_figure(name):
     root = ElementTree.fromstring(Drawing("figure", name, name, name, figure).svg)
     shown = printable(name)
     assert [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")].count(shown) == 3
+
+
+def test_a_picture_keeps_the_colour_of_every_method():
+    """Thin lines and small markers among much text, as in the figure of all methods' scores."""
+    figure, (axes,) = new_figure(1, (7.6, 7.4))
+    for place, colour in enumerate(COLOURS.values()):
+        axes.errorbar(place, place, xerr=0.5, color=colour, fmt="o", capsize=3)
+        axes.text(len(COLOURS), place, "some method (r=4, K=3)")
+    drawing = Drawing("all", "All", "Every method.", "Markers.", figure)
+    with Image.open(io.BytesIO(drawing.png)) as picture:
+        assert picture.mode == "P"
+        drawn = {colour for _, colour in picture.convert("RGB").getcolors(picture.width * picture.height)}
+    wanted = {tuple(bytes.fromhex(colour[1:])) for colour in COLOURS.values()}
+    assert wanted <= drawn, f"lost: {wanted - drawn}"
