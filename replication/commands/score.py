@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from replication.commands.outputs import check_output
-from replication.errors import ConfigError
+from replication.errors import ConfigError, DataError
 from replication.terminal import console, examples, working
 
 if TYPE_CHECKING:
@@ -261,7 +261,8 @@ def _score(
     from replication.metrics import reported, score_systems
     from replication.metrics.comparison import Difference, aligned, ends, item_scores, replicates
 
-    systems = aligned(systems, ("label", "answers", "references"))
+    systems = aligned(systems, ("label", "answers"))
+    _same_references(systems)
     with working("scoring") as say:
         scores = score_systems(protocol, systems, java="auto" if java else None, progress=say, keep_going=True)
         first, *others = systems
@@ -292,6 +293,15 @@ def _score(
         for name, why in failed.items():
             print(f"score: {name} is missing: {why}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _same_references(systems: Mapping[str, Rows]) -> None:
+    """DataError where a text has other references than the first system's; their order does not matter."""
+    (first, rows), *others = systems.items()
+    for name, theirs in others:
+        for one, other in zip(rows, theirs, strict=True):
+            if sorted(one.get("references", ())) != sorted(other.get("references", ())):
+                raise DataError(f"{name}, item {one['id']!r}: its references are not those of {first}")
 
 
 def _as_json(result: _Result, notes: tuple[str, ...]) -> dict[str, Any]:

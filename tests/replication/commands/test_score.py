@@ -237,11 +237,13 @@ def test_the_official_example_by_command(replicate, mirror):
 
 
 def test_systems_with_other_references_are_not_compared(replicate, written):
-    one = written("one.jsonl", '{"prediction": "a cat", "references": ["a cat"]}\n')
-    two = written("two.jsonl", '{"prediction": "a dog", "references": ["a dog"]}\n')
+    one = written("one.jsonl", '{"prediction": "a cat", "references": ["a cat", "the cat"]}\n')
+    two = written("two.jsonl", '{"prediction": "a dog", "references": ["a dog", "a cat"]}\n')
     result = replicate("rouge", "-s", f"one={one}", "-s", f"two={two}")
     assert isinstance(result.exception, DataError)
-    assert "its references is not that of one" in str(result.exception)
+    assert str(result.exception) == "two, item 0: its references are not those of one"
+    same = written("same.jsonl", '{"prediction": "a dog", "references": ["the cat", "a cat"]}\n')
+    assert replicate("rouge", "-s", f"one={one}", "-s", f"two={same}").exit_code == 0, "their order does not matter"
 
 
 def test_a_metric_that_one_of_two_systems_lacks_is_not_called_official():
