@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from analysis.judge.comparable import Setting, is_reading, keep_of, setting_of, unequal
+from analysis.judge.comparable import Setting, is_reading, keep_of, more_is_better, setting_of, unequal
 from analysis.judge.decision import Difference, Finding, Question, Verdict, decide, undecided, verdict_text
 from analysis.judge.number_format import finding_text, listed, needed_text
 from analysis.judge.study import Study
-from analysis.load.names import backbone_name
+from analysis.load.names import backbone_name, score_name
 from analysis.load.paper_folder import Published
 from analysis.load.published import Claim
 from analysis.load.runs import GENERATION, Experiment
@@ -380,6 +380,9 @@ def compare_runs(
     if difference is None:
         reason = "no shared seeds scored on the same items"
         return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason, what=what)
+    if not more_is_better(ours, difference.metric):
+        reason = f"less {score_name(difference.metric)} is better, and the rule is for measures of which more is better"
+        return Draft(title, None, runs, f"{what} not compared, {reason}", "", reason, "not_tested", what=what)
     margin = bench.margin(difference.metric)
     if keeps and margin is None:
         reason = f"no margin is set for {difference.metric}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.judge.comparable import unequal
+from analysis.judge.comparable import more_is_better, unequal
 from analysis.judge.decision import ALPHA, LEAST_SEEDS, Difference
 from analysis.judge.number_format import percent
 from analysis.judge.study import Row, Study
@@ -72,8 +72,7 @@ def _ahead(study: Study, first: Experiment, second: Experiment, metric: str) -> 
     difference = study.difference(first, second, metric)
     if difference is None:
         return False
-    more = named(metric, first.form, first.record.corpus.metric if first.record else None).higher_is_better
-    return (difference.effect > 0) == more and distinguishable(study, first, second, metric)
+    return (difference.effect > 0) == more_is_better(first, metric) and distinguishable(study, first, second, metric)
 
 
 def _means(rows: Sequence[Row], metric: str) -> list[tuple[Row, float]]:

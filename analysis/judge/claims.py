@@ -12,7 +12,7 @@ from pathlib import Path
 from analysis.judge import solo_claims, weightlora_claims
 from analysis.judge.bench import Bench, Judged
 from analysis.judge.comparable import Setting, setting_of
-from analysis.judge.decision import VERDICTS, verdict_text
+from analysis.judge.decision import LEAST_SEEDS, VERDICTS, verdict_text
 from analysis.judge.study import Analysis, Study
 from analysis.load.paper_files import DIRECTORY
 from analysis.load.paper_folder import Published, load_published
@@ -118,7 +118,8 @@ def sensitivity(
     variants = []
     for judged in compared:
         key = judged.claim.id
-        by_pair = [pairs[pair][key] for pair in combinations(_seeds(judged), 2)]
+        fewer_seeds = combinations(_seeds(judged), 2) if (judged.seeds or 0) >= LEAST_SEEDS + 2 else ()
+        by_pair = [pairs[pair][key] for pair in fewer_seeds]  # of fewer seeds no pair leaves enough for a verdict
         by_task = {study.title(setting): fewer[setting][key] for setting in pooled[key]}
         more = ("two seeds fewer", _tally(by_pair)), ("one task fewer", _named(by_task))
         variants.append(
@@ -162,10 +163,10 @@ def _named(verdicts: Mapping[str, str]) -> str:
 
 
 def _tally(verdicts: Sequence[str]) -> str:
-    """`cannot tell (28 of 28 pairs)`; several kinds each with their number."""
+    """`cannot tell (28 of 28 pairs)`; several kinds each with their number; a dash without any."""
     order = [verdict_text(verdict) for verdict in VERDICTS]
     counts = sorted(Counter(verdicts).items(), key=lambda entry: order.index(entry[0].split(":")[0]))
-    return ", ".join(f"{verdict} ({count} of {len(verdicts)} pairs)" for verdict, count in counts)
+    return ", ".join(f"{verdict} ({count} of {len(verdicts)} pairs)" for verdict, count in counts) or "–"
 
 
 def verdict_list(verdicts: Sequence[Judged], *, brief: bool = False) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.load.names import backbone_name, task_name
 from analysis.load.runs import Experiment, questions
 from replication.fileio import read_json
+from replication.metrics import named
 from replication.records import RunRecord
 
 Setting = tuple[str, str]  # backbone and task: runs are compared only within one setting
@@ -25,6 +26,11 @@ PLAIN_SOLO: Mapping[str, Any] = {
 def protocol_of(experiment: Experiment) -> str | None:
     """The metric of the corpus card (squad_v1, rouge), which distinguishes metrics of the same name, or None."""
     return experiment.record.corpus.metric if experiment.record else None
+
+
+def more_is_better(experiment: Experiment, metric: str) -> bool:
+    """Whether a higher score of this run's metric is the better one."""
+    return named(metric, experiment.form, protocol_of(experiment)).higher_is_better
 
 
 def differ_in_items(first: Experiment, second: Experiment) -> bool:

@@ -40,6 +40,11 @@ def p_text(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def p_number(value: float) -> str:
+    """`0.012`, and `< 0.001` for anything smaller."""
+    return p_text(value).removeprefix("p ").removeprefix("= ")
+
+
 def difference_text(difference: Difference) -> str:
     """`−0.021 accuracy (95 % −0.043 to +0.001, 8 seeds)`."""
     return f"{_effect(difference)} ({', '.join([*_plain(difference), _seeds(difference)])})"
@@ -52,12 +57,21 @@ def finding_text(finding: Finding) -> str:
         adjusted = finding.family is not None and finding.family > 1
         if adjusted and finding.adjusted_interval is not None:
             parts.append(f"adjusted for {finding.family} comparisons {span(finding.adjusted_interval)}")
-        bound = "" if finding.question.above == finding.question.below else f" against {signed(finding.bound)}"
-        parts.append(f"{'adjusted ' if adjusted else ''}{p_text(finding.p_adjusted)}{bound}")
+        parts.append(f"{'adjusted ' if adjusted else ''}{p_text(finding.p_adjusted)}{_against(finding)}")
     parts.append(_seeds(difference))
     if finding.detectable is not None:
         parts.append(f"could detect {finding.detectable:.3f}")
     return f"{_effect(difference)} ({', '.join(parts)})"
+
+
+def _against(finding: Finding) -> str:
+    """Of a question with a margin, what p tests: ` against −0.012`, or ` against +0.000 and 0.063 against −0.012`."""
+    if finding.p_margin is None:
+        return ""
+    margin = signed(finding.question.above)
+    if finding.tested == "above":
+        return f" against {margin}"
+    return f" against {signed(finding.bound)} and {p_number(finding.p_margin)} against {margin}"
 
 
 def needed_text(finding: Finding) -> str:

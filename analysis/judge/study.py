@@ -22,6 +22,7 @@ from analysis.judge.comparable import (
     differ_in_processor,
     is_plain,
     keep_of,
+    more_is_better,
     protocol_of,
     reference_loras,
     setting_of,
@@ -369,7 +370,7 @@ class Study:
         study = replace(self, analysis=replace(self.analysis, processors=False)) if confounded else self
         again = [study.difference(*pair, seeds=seeds if confounded else sorted(common)) for pair in pairs]
         whole = pool([part for part in again if part is not None])
-        return replace(whole, dropped=dropped, confounded=confounded)
+        return replace(whole, dropped=dropped, confounded=confounded or whole.confounded)
 
     def paired(
         self, first: Experiment, second: Experiment, metric: str, seeds: tuple[int, ...]
@@ -405,6 +406,10 @@ class Study:
         names = lora.name, frozen.name
         if difference is None:
             return Learned(*setting, "not known", "no shared seeds on the same items", *names)
+        if difference.confounded:
+            return Learned(*setting, "not known", str(difference.why_undecidable), *names, difference)
+        if not more_is_better(lora, difference.metric):
+            return Learned(*setting, "not known", "less is better of its primary measure", *names, difference)
         interval = difference.over_items or difference.over_seeds
         if interval is None:
             return Learned(*setting, "not known", "one seed and no score of single items", *names, difference)
@@ -419,6 +424,8 @@ class Study:
             return Learned(*setting, "not known", reason, *names)
         if difference is None or lora.metrics is None or difference.metric not in self.judgement.measures:
             return Learned(*setting, "not known", "no shared gate seeds, or a measure without a margin", *names)
+        if difference.confounded:
+            return Learned(*setting, "not known", f"its gate's runs: {difference.why_undecidable}", *names, difference)
         part = self._part(lora)
         if part is not None and difference.seeds != part.gate_seeds:
             wanted = ", ".join(map(str, part.gate_seeds))

@@ -1,7 +1,7 @@
 """The claims of the WeightLoRA paper: as good with fewer parameters, WeightLoRA+ best, better than random, less memory.
 
 A claim over tasks is decided by the difference pooled over the learned tasks, one test for each rival, backbone and K;
-the single tasks are secondary.
+the single tasks are secondary, and so is, where a grid names the tasks, a K that did not run on all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from analysis.judge.number_format import format_ratios, listed, percent, signed
 from analysis.load.names import backbone_name, score_name
 from analysis.load.published import Claim, reduction
 from analysis.load.runs import Experiment
+from analysis.load.searches import Memory
 
 UNREADABLE = "no table of the paper could be read"
 Group = tuple[str, str, str]  # backbone, variant (K, preset), what is compared
@@ -117,19 +118,12 @@ def _over_tasks(
     almost_all: float | None = None,
 ) -> Judged:
     """The verdict by the pooled comparisons of the planned settings (without a plan, of all)."""
-    planned, without = bench.planned(claim), bench.study.analysis.without
-    groups: dict[Group, list[Draft]] = {}
-    for setting, ours, draft in drafts:
-        counts = draft.what and not draft.gated and setting not in without
-        if counts and (planned is None or setting in planned):
-            preset = ours.record.method_config.get("preset") if ours.record else None
-            variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
-            groups.setdefault((setting[0], variant, draft.what), []).append(draft)
+    groups, broken = _groups(bench, claim, drafts)
     primary = [
         pooled
         for (backbone, variant, what), members in groups.items()
         if (pooled := pooled_draft(bench, _pooled_title(backbone, variant, members), what, members, keeps=keeps))
-    ]
+    ] + broken
     secondary = [draft for _, _, draft in drafts if all(draft is not one for one in primary)]
     waiting = bench.unfinished(claim)
     cases = settle(primary, secondary, tested=bench.never_tests is None and waiting is None)
@@ -159,6 +153,40 @@ def _over_tasks(
     if why := bench.published.authors.facts.why_not_comparable(bench.profile):
         reason += f" This says nothing about the paper's own figures: {lowered(why)}"
     return replace(judged, verdict=verdict, reason=reason)
+
+
+def _groups(
+    bench: Bench, claim: Claim, drafts: Sequence[tuple[Setting, Experiment, Draft]]
+) -> tuple[dict[Group, list[Draft]], list[Draft]]:
+    """What is pooled: of the learned tasks, the drafts of one backbone, variant and rival.
+
+    Where a grid names the tasks, a variant without some of them is not pooled; if that leaves none for a rival, a draft
+    in its place says so.
+    """
+    planned, unlearned = bench.planned(claim), {setting for setting, _, draft in drafts if draft.gated}
+    found: dict[Group, dict[Setting, Draft]] = {}
+    for setting, ours, draft in drafts:
+        counts = draft.what and setting not in unlearned and setting not in bench.study.analysis.without
+        if counts and (planned is None or setting in planned):
+            preset = ours.record.method_config.get("preset") if ours.record else None
+            variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
+            found.setdefault((setting[0], variant, draft.what), {})[setting] = draft
+    if planned is None:
+        return {group: list(members.values()) for group, members in found.items()}, []
+    tasks = {backbone: {setting for members in found.values() for setting in members if setting[0] == backbone}
+             for backbone, _, _ in found}  # fmt: skip
+    whole = {group: list(members.values()) for group, members in found.items() if set(members) == tasks[group[0]]}
+    kinds = {(group[0], group[2].split(" K=")[0]): members for group, members in found.items()}
+    for backbone, _, what in whole:
+        kinds.pop((backbone, what.split(" K=")[0]), None)
+    reason = "no K was run on every task"
+    broken = [
+        Draft(f"{len(tasks[backbone])} learned tasks on {backbone_name(backbone)}", None,
+              tuple(dict.fromkeys(run for draft in members.values() for run in draft.runs)),
+              f"{what} not pooled, {reason}", "", reason, "not_tested")
+        for (backbone, what), members in kinds.items()
+    ]  # fmt: skip
+    return whole, broken
 
 
 def _mostly(judged: Judged, groups: Mapping[Group, Sequence[Draft]]) -> str:
@@ -262,12 +290,28 @@ def saves_memory(bench: Bench, claim: Claim) -> Judged:
         f"{bench.profile} profile, {where}: phase-2 peaks lie from {_beside(most)} to {_beside(least)} the peak "
         f"with all adapters ({_megabytes(whole)}), for K of {', '.join(map(str, savings))}; medians of {len(whole)} "
         f"fresh processes. Every repeat is lower, and the median by {percent(least_saving)} or more, for {shown}. "
+        f"{_resumed(memory, everything)}"
         f"Phase 1 trains every adapter: a run that begins with it has that peak whatever K is. {remainder}"
     )
     return Judged(
         claim, "counted", reason, observed, (), (), cases, bench.profile, outcome, unit="less peak memory in phase 2",
         brief=f"{'; '.join(filter(None, splits))}; “no intuition needed” was not tested",
     )  # fmt: skip
+
+
+def _resumed(memory: Memory, everything: int | None) -> str:
+    """What all adapters need in a process that resumes, as every phase 2 does and the reference does not."""
+    again = next((row for row in memory.rows if row.keep == everything), None)
+    if again is None or not memory.all_adapters_peaks_bytes:
+        return ""
+    peak = median(again.phase2_peaks_bytes)
+    fewer = [reduction(median(row.phase2_peaks_bytes), peak) for row in memory.rows if row.keep < again.keep]
+    ends = f", from which the K lie {_beside(max(fewer))} to {_beside(min(fewer))}" if fewer else ""
+    return (
+        f"Resumed from a checkpoint, as each phase 2 is and the reference is not, all adapters peak at "
+        f"{_megabytes(again.phase2_peaks_bytes)}, {_beside(reduction(peak, median(memory.all_adapters_peaks_bytes)))} "
+        f"the reference{ends}. "
+    )
 
 
 def _beside(saving: float) -> str:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from analysis.judge.bench import Case, Judged
 from analysis.judge.claims import Sensitivity
 from analysis.judge.decision import POWER, VERDICTS, Finding, verdict_text
-from analysis.judge.number_format import LEVEL, finding_text, needed_text, p_text, percent, signed, span
+from analysis.judge.number_format import LEVEL, finding_text, needed_text, p_number, percent, signed, span
 from analysis.judge.study import POOLED_METRIC
 from analysis.load.names import score_name
 from analysis.load.paper_files import meaning
 from analysis.load.published import PaperName
 from analysis.show.blocks import Block
+from analysis.stats.seeds import deviation_factors
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
 LONGEST = 190  # characters of a headline taken from what was observed
@@ -148,7 +149,7 @@ class ClaimRow:
         if judged.verdict == "cannot_tell":
             return needed_text(shown.finding) or ""
         interval = shown.finding.interval
-        return "" if interval is None else f"{LEVEL} {span(interval)}"
+        return "" if interval is None else f"{LEVEL} {span(interval)}{_beyond(shown.finding)}"
 
     @property
     def headline(self) -> str:
@@ -231,6 +232,12 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 def legend(rows: Sequence[ClaimRow]) -> str:
     """The terms of the answer's columns in a sentence each."""
     text = f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time."
+    designs = {len(row.shown.finding.difference.seeds) for row in rows if row.shown and row.shown.finding.detectable}
+    factors = [
+        f"{low:.1f} to {high:.1f} times with {n}" for n in sorted(designs) for low, high in [deviation_factors(n)]
+    ]
+    if factors:
+        text += f" It rests on the spread of these seeds, of which the true one is {', '.join(factors)} seeds (95 %)."
     pooled = [row for row in rows if POOLED_METRIC in row.measured]
     found = [finding for row in pooled for case in row.judged.cases for finding in case.findings]
     measures = dict.fromkeys(score_name(finding.difference.metric) for finding in found)
@@ -302,9 +309,7 @@ def _cells(row: ComparisonRow) -> tuple[str, ...]:
         f"{'≈ ' if difference.approximate else ''}{signed(difference.effect)} {score_name(difference.metric)}",
         NO_INTERVAL if plain is None else span(plain),
         "as before" if finding.family == 1 else NO_INTERVAL if adjusted is None else span(adjusted),
-        "not tested"
-        if finding.p_adjusted is None
-        else p_text(finding.p_adjusted).removeprefix("p ").removeprefix("= "),
+        "not tested" if finding.p_adjusted is None else p_number(finding.p_adjusted),
         str(len(difference.seeds)),
         NO_POWER if finding.detectable is None else f"{finding.detectable:.3f}",
         f"{verdict_text(finding.verdict)}{f': {finding.why}' if finding.why else ''}",
@@ -336,6 +341,13 @@ def decisive_line(found: Sequence[Sensitivity]) -> str:
         for task, verdict in entry.decisive
     ]
     return f"One task decides: {'; '.join(parts)}." if parts else ""
+
+
+def _beyond(finding: Finding) -> str:
+    """Of a question with a margin: whether the loss is shown to be larger than it; empty for any other."""
+    if finding.p_margin is None or finding.verdict != "contradicted":
+        return ""
+    return f"; worse, by more than {-finding.question.above:.3f} {'too' if finding.beyond_margin else 'not shown'}"
 
 
 def _shared(runs: Sequence[str], seeds_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -37,6 +37,13 @@ def summarise_seeds(values: Sequence[float]) -> SeedSummary:
     return SeedSummary(mean=float(array.mean()), standard_deviation=spread, seeds=array.size)
 
 
+def deviation_factors(seeds: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the interval of a standard deviation, as multiples of the sample's over so many normal values."""
+    degrees, tail = seeds - 1, (1 - confidence) / 2
+    low, high = (float(math.sqrt(degrees / stats.chi2.ppf(at, degrees))) for at in (1 - tail, tail))
+    return low, high
+
+
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
     """Student's interval for the mean of (n_seeds,) scores, n - 1 degrees of freedom; None with one seed."""
     array = _vector(values)

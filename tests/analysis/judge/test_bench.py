@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis.judge.bench import Case, Draft, Judged, joined_verdict, settle
+from analysis.judge.bench import Bench, Case, Draft, Judged, compare_runs, joined_verdict, settle
 from analysis.judge.decision import Difference, Question
+from analysis.judge.study import Study
+from analysis.load.paper_folder import load_published
+from analysis.load.runs import load_profile
 from analysis.stats.mean_test import Noise
 
 MADE_UP_CLAIM = SimpleNamespace(number=1, key="k", text="It is better.")
@@ -73,6 +76,17 @@ def test_a_profile_that_tests_nothing_shows_effects_without_a_verdict():
     assert (found.verdict, found.ending, found.effects) == ("not_tested", "", (pytest.approx(0.1),))
     assert found.findings[0].verdict == "not_tested"
     assert found.findings[0].p is None
+
+
+def test_a_measure_of_which_less_is_better_gets_no_verdict(write_task_runs, tmp_path, monkeypatch):
+    runs = load_profile(write_task_runs(tmp_path, tasks=("cola",), methods=("lora", "frozen"), items=60))
+    bench = Bench(Study.of(runs), load_published())
+    pair = sorted(runs, key=lambda run: run.name, reverse=True)
+    assert compare_runs(bench, "CoLA", "LoRA minus frozen", *pair).untested is None
+    monkeypatch.setattr("analysis.judge.bench.more_is_better", lambda run, metric: False)
+    draft = compare_runs(bench, "CoLA", "LoRA minus frozen", *pair)
+    assert (draft.question, draft.verdict) == (None, "not_tested")
+    assert draft.untested.startswith("less Matthews correlation is better")
 
 
 def test_the_headline_is_the_weakest_of_the_primary_findings():

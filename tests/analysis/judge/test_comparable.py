@@ -9,12 +9,19 @@ from analysis.judge.comparable import (
     differ_in_processor,
     is_plain,
     is_reading,
+    more_is_better,
     processor_of,
     shared_seeds,
     unequal,
 )
 from analysis.load.runs import load_experiment, load_profile
 from replication.fileio import write_json
+
+
+def test_of_scores_more_is_better_and_of_a_loss_less(quick_runs):
+    run = load_profile(quick_runs)[0]
+    assert more_is_better(run, "BLEU")
+    assert not more_is_better(run, "reference_loss")
 
 
 @pytest.fixture

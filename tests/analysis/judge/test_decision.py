@@ -115,8 +115,9 @@ def test_a_loss_curve_has_no_items():
     assert verdicts([curve]) == ["supported"]
     assert curve.p_value() == MeanTest.of(curve.by_seed).p_value()
     assert dataclasses.replace(curve, test="seeds and items").p_value() == curve.p_value(), "there are no items to add"
-    same = dataclasses.replace(curve, by_seed=(1e-9,) * len(curve.by_seed))
-    assert same.why_undecidable == "no spread over the seeds", "equal by chance, or copies: no noise to judge by"
+    for equal in ((1e-9, 1e-9, 1e-9), (0.3 - 0.1, 0.4 - 0.2, 0.5 - 0.3)):  # the second but for rounding
+        same = dataclasses.replace(curve, seeds=(1, 2, 3), by_seed=equal)
+        assert same.why_undecidable == "no spread over the seeds", "equal by chance, or copies: no noise to judge by"
     assert dataclasses.replace(same, by_seed=(0.0,) * len(curve.by_seed)).p_value() == 1.0
 
 
@@ -131,6 +132,18 @@ def test_a_margin_asks_two_hypotheses_in_two_families():
     assert [finding.bound for finding in found] == [-0.05, 0.0, -0.05], "the bound that the p shown belongs to"
     assert found[0].p == inside.difference.p_value(-0.05), "the p shown is the one that decided"
     assert found[1].p == worse.difference.p_value(0.0)
+    assert found[0].p_margin == found[0].p_adjusted, "the margin decided"
+    assert [finding.beyond_margin for finding in found] == [False, True, False]
+
+
+def test_worse_than_zero_is_not_worse_than_the_margin():
+    """Contradicted by a loss that is not shown to be larger than the margin: both p are told."""
+    difference = made(-0.06, seeds=tuple(range(8)), item_error=0.001)
+    found = decide([Question("a", difference, above=-0.05)])[0]
+    assert (found.verdict, found.beyond_margin) == ("contradicted", False)
+    assert found.p_margin == difference.p_value(-0.05) > ALPHA > found.p == difference.p_value(0.0)
+    assert found.to_dict()["p_margin"] == found.p_margin
+    assert decide([Question("a", difference)])[0].p_margin is None
 
 
 def test_what_it_takes_is_for_the_target():

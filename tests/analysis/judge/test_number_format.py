@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,8 @@ def test_a_family_has_adjusted_numbers_and_a_margin_is_named():
     text = finding_text(found)
     assert "adjusted for 2 comparisons +0.0" in text
     assert "adjusted p < 0.001 against −0.010" in text
+    (worse,) = decide([Question("a", dataclasses.replace(difference(-0.02), by_seed=(-0.06, 0.0, 0.0)), above=-0.01)])
+    assert f"p = {worse.p:.3f} against +0.000 and {worse.p_margin:.3f} against −0.010" in finding_text(worse)
 
 
 def test_one_seed_is_named_and_nothing_is_tested():

@@ -354,6 +354,30 @@ def test_the_gate_has_the_seeds_that_were_fixed_for_it(gated):
     assert with_gate_seeds(5001).difference.seeds == (5001,)
 
 
+def test_a_gate_on_two_types_of_processor_says_nothing(gated, moved):
+    study = gated(lora=0.9, frozen=0.6)
+    gates = tuple(moved(run, (5002,)) if run.name == "gate-cola-lora" else run for run in study.gates)
+    found = replace(study, gates=gates).learned(("minilm-l6", "cola"))
+    assert (found.verdict, "different types of processor on seed 5002" in found.reason) == ("not known", True)
+    compared = tuple(moved(run, run.seeds) if run.name == "my-cola-lora" else run for run in study.experiments)
+    found = replace(study, gates=(), experiments=compared).learned(("minilm-l6", "cola"))
+    assert (found.verdict, "different types of processor" in found.reason) == ("not known", True)
+
+
+def test_a_pool_stays_confounded_when_its_tasks_are_compared_again_on_common_seeds(write_task_runs, moved, tmp_path):
+    """CoLA has three seeds of one processor, one of which MRPC lacks; both again on the six that they share."""
+    seeds = (1, 2, 3, 4, 5, 6, 7, 8)
+    runs = write_task_runs(tmp_path, tasks=("cola", "mrpc"), methods=("lora", "dora"), items=60, seeds=seeds)
+    found = runs_by_name(study_of(runs))
+    lacking = found["my-mrpc-lora"].metrics
+    lacking = lacking.model_copy(update={"seeds": {s: v for s, v in lacking.seeds.items() if s != 3}})
+    cola = moved(found["my-cola-lora"], (4, 5, 6, 7, 8)), found["my-cola-dora"]
+    mrpc = moved(replace(found["my-mrpc-lora"], metrics=lacking), (8,)), found["my-mrpc-dora"]
+    pooled = Study.of([*cola, *mrpc]).pooled([cola, mrpc])
+    assert pooled.confounded
+    assert pooled.p_value() is None
+
+
 def test_a_trivial_baseline_is_a_rival_of_the_gate(gated):
     study = gated(lora=0.9, frozen=0.6)
     baseline = runs_by_name(study)["my-cola-baseline"]

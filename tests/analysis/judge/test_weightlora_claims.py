@@ -431,6 +431,59 @@ def test_a_backbone_outside_the_plan_is_shown_and_decides_nothing(write_task_run
     assert {(case.role, case.verdict) for case in elsewhere} == {("secondary", "contradicted")}
 
 
+@pytest.fixture
+def planned(write_task_runs, tmp_path, monkeypatch):
+    """`planned(cola="3", mrpc="3 6")`: verdicts on a grid of these tasks, each with WeightLoRA at these K.
+
+    WeightLoRA with K=6 is far behind LoRA, with K=3 ahead of it, WeightLoRA+ ahead of all.
+    """
+    monkeypatch.setattr("analysis.judge.study.RESAMPLES", 500)
+    measures = {"cola": "matthews_correlation", "mrpc": "accuracy", "sst2": "accuracy"}
+
+    def verdicts(**keeps):
+        for task, keep in keeps.items():
+            kinds = [f"{kind}-k{k}" for k in keep.split() for kind in ("weight_lora", "random_lora")]
+            quality = {
+                f"my-{task}-{kind}": {"weight_lora-k6": 0.6, "weight_lora-k3": 0.97}.get(kind, 0.9) for kind in kinds
+            }
+            quality |= {f"my-{task}-lora": 0.92, f"my-{task}-weight_lora_plus": 1.0}
+            methods = ("frozen", "lora", "weight_lora_plus", *kinds)
+            runs = write_task_runs(tmp_path, tasks=(task,), methods=methods, items=300, quality=quality)
+        fixed = load_judgement()
+        tasks = {task: measures[task] for task in keeps}
+        part = fixed.grid[0].model_copy(update={"tasks": tasks, "seeds": (18, 52, 1917), "gate_seeds": ()})
+        study = Study.of(load_profile(runs), judgement=fixed.model_copy(update={"grid": (part,)}))
+        return weightlora_verdicts("cpu", study)
+
+    return verdicts
+
+
+def test_another_k_on_one_task_of_the_grid_does_not_decide(planned):
+    found = planned(cola="3", mrpc="3 6", sst2="3")
+    assert [case.title for case in found["fewer_and_as_good"].primary] == ["3 learned tasks pooled on MiniLM-L6, K=3"]
+    assert found["fewer_and_as_good"].verdict == "supported"
+    single = next(case for case in found["fewer_and_as_good"].cases if case.title == "MRPC on MiniLM-L6, K=6")
+    assert (single.role, single.verdict) == ("secondary", "contradicted")
+    rivals = [case.findings[0].question.name for case in found["plus_is_best"].primary]
+    assert rivals == ["WeightLoRA+ minus LoRA", "WeightLoRA+ minus WeightLoRA K=3"]
+
+
+def test_a_grid_without_one_k_for_all_tasks_is_not_judged(planned):
+    found = planned(cola="3", mrpc="3", sst2="6")
+    for claim, what in (("fewer_and_as_good", "minus LoRA"), ("better_than_random", "minus random")):
+        (primary,) = found[claim].primary
+        assert primary.title == "3 learned tasks on MiniLM-L6"
+        assert (found[claim].verdict, primary.untested) == ("not_tested", "no K was run on every task")
+        assert f"{what} not pooled, no K was run on every task" in found[claim].reason
+    assert [case.untested for case in found["plus_is_best"].primary] == [None, "no K was run on every task"]
+    assert found["plus_is_best"].verdict not in ("supported", "contradicted")
+
+
+def test_two_k_on_every_task_of_the_grid_both_decide(planned):
+    found = planned(cola="3 6", mrpc="3 6")["fewer_and_as_good"]
+    assert [case.verdict for case in found.primary] == ["supported", "contradicted"]
+
+
 def test_a_grid_begins_with_its_first_run_not_with_its_plan(write_task_runs, tmp_path):
     fixed = load_judgement()
     part = fixed.grid[0].model_copy(update={"tasks": {"rte": "accuracy"}, "seeds": (18, 52, 1917), "gate_seeds": ()})

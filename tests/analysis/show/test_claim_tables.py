@@ -174,11 +174,24 @@ def test_the_answer_says_why_in_a_few_words(verdict, fields, effect, why):
     assert row("not_tested").why == "no run tests it"
 
 
+@pytest.mark.parametrize(("spread", "words"), [(0.002, "too"), (0.01, "not shown")])
+def test_a_loss_says_whether_it_is_larger_than_the_margin(spread, words):
+    seeds = tuple(range(8))
+    by_seed = tuple(-0.06 + spread * (n - 3.5) for n in seeds)
+    asked = question(seeds=seeds)
+    asked = dataclasses.replace(
+        asked, above=-0.05, difference=dataclasses.replace(asked.difference, by_seed=by_seed, items=(Noise(1e-6, 600),))
+    )
+    (line,) = answer_block([row("contradicted", [Draft("CoLA", asked)])], "cpu").rows
+    assert line[-1].endswith(f"; worse, by more than 0.050 {words}")
+
+
 def test_the_legend_explains_what_is_shown():
     one = row(drafts=[Draft("CoLA", question())])
     asked = question()
     pooled = dataclasses.replace(asked, difference=dataclasses.replace(asked.difference, metric=POOLED_METRIC))
-    assert "80 % of the time" in legend([one])
+    assert "80 % of the time. It rests on the spread of these seeds, of which the true one is" in legend([one])
+    assert "0.5 to 6.3 times with 3 seeds (95 %)." in legend([one])
     assert "Mean of primary measures" not in legend([one])
     of_tasks = legend([one, row(drafts=[Draft("five tasks", pooled), Draft("CoLA", asked)])])
     assert of_tasks.endswith(

@@ -114,6 +114,31 @@ def test_the_larger_of_item_and_seed_p_errs_with_many_seeds():
     assert max(family_error(mix, seeds, 1) for seeds in (8, 12)) < 0.065
 
 
+def kept(effect, seeds, runs=20_000, margin=0.012, noise=(0.0214, 0.0029, 0.0084)):
+    """Shares of "supported" and "contradicted" of a question with a margin, at the noise of WeightLoRA's claim 1."""
+    (training, common, own), rng = noise, np.random.default_rng(3)
+    values = effect + common * rng.normal(size=(runs, 1)) + math.hypot(training, own) * rng.normal(size=(runs, seeds))
+    mean, of_seeds, of_items = values.mean(axis=1), values.var(axis=1, ddof=1) / seeds, common**2 + own**2 / seeds
+
+    def p_value(null):
+        p_seeds = stats.t.sf(np.abs(mean - null) / np.sqrt(of_seeds), seeds - 1)
+        degrees = (seeds - 1) * (of_seeds + of_items) ** 2 / of_seeds**2
+        return 2 * np.maximum(p_seeds, stats.t.sf(np.abs(mean - null) / np.sqrt(of_seeds + of_items), degrees))
+
+    supported = (mean > -margin) & (p_value(-margin) <= 0.05)
+    return supported.mean(), ((mean < 0) & (p_value(0.0) <= 0.05) & ~supported).mean()
+
+
+@pytest.mark.parametrize(
+    ("effect", "seeds", "shares"),
+    [(0.0, 8, (0.22, 0.02)), (0.0, 40, (0.70, 0.02)), (-0.006, 8, (0.08, 0.08)), (-0.006, 40, (0.22, 0.22)),
+     (-0.0115, 8, (0.03, 0.20)), (-0.0115, 40, (0.03, 0.66))],
+)  # fmt: skip
+def test_a_loss_within_the_margin_is_found_to_be_one_the_more_often_the_more_seeds(effect, seeds, shares):
+    """The shares that docs/decision_rule.md states."""
+    assert kept(effect, seeds) == pytest.approx(shares, abs=0.01)
+
+
 def test_holm_over_item_p_values_alone_errs_most():
     """Seed spread 0.02, item error 0.003, no effect, 7 comparisons: nearly always something is found."""
     assert family_error((0.02, 0.003, 0.0), 3, 7, test="items") > 0.9

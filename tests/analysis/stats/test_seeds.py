@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.stats.seeds import (
+    deviation_factors,
     holm,
     interquartile_mean,
     largest_rise,
@@ -128,6 +129,14 @@ def test_aggregates_refuse_other_shapes(values):
     if not np.isnan(values).any():
         with pytest.raises(ValueError, match="n_seeds, n_tasks"):
             interquartile_mean(values)
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_the_true_deviation_lies_between_the_factors_as_often_as_said(seeds):
+    low, high = deviation_factors(seeds, 0.9)
+    found = np.random.default_rng(seeds).normal(size=(20_000, seeds)).std(axis=1, ddof=1)
+    assert ((low * found <= 1) & (high * found >= 1)).mean() == pytest.approx(0.9, abs=0.01)
+    assert (high * found < 1).mean() == pytest.approx(0.05, abs=0.01)
 
 
 def test_holm_by_hand():
