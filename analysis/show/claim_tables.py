@@ -232,12 +232,11 @@ def claims_block(rows: Sequence[ClaimRow]) -> Block:
 def legend(rows: Sequence[ClaimRow]) -> str:
     """The terms of the answer's columns in a sentence each."""
     text = f"Could detect: the smallest true difference that this design would find, {percent(POWER, 0)} of the time."
-    designs = {len(row.shown.finding.difference.seeds) for row in rows if row.shown and row.shown.finding.detectable}
-    factors = [
-        f"{low:.1f} to {high:.1f} times with {n}" for n in sorted(designs) for low, high in [deviation_factors(n)]
-    ]
+    tested = [row.shown.finding for row in rows if row.shown and row.judged.verdict != "not_tested"]
+    designs = sorted({len(finding.difference.seeds) for finding in tested if finding.detectable})
+    factors = [f"{low:.1f} to {high:.1f} times it with {n}" for n in designs for low, high in [deviation_factors(n)]]
     if factors:
-        text += f" It rests on the spread of these seeds, of which the true one is {', '.join(factors)} seeds (95 %)."
+        text += f" That rests on an estimated spread: the true one is {', '.join(factors)} seeds."
     pooled = [row for row in rows if POOLED_METRIC in row.measured]
     found = [finding for row in pooled for case in row.judged.cases for finding in case.findings]
     measures = dict.fromkeys(score_name(finding.difference.metric) for finding in found)

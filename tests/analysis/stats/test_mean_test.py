@@ -97,6 +97,7 @@ def test_the_family_error_stays_near_five_per_cent(mix):
     """1 to 20 comparisons, 3 to 12 seeds: at most 7 %, three standard errors of the simulation above the stated 6."""
     found = [family_error(mix, seeds, m) for seeds in (3, 5, 8, 12) for m in (1, 2, 7, 20)]
     assert max(found) <= 0.06 + 3 * math.sqrt(0.06 * 0.94 / 4000)
+    assert min(found) >= 0.004 - 3 * math.sqrt(0.004 * 0.996 / 4000)
 
 
 def test_it_is_not_so_strict_that_nothing_can_be_decided():
