@@ -114,17 +114,21 @@ _Drawn = TypeVar("_Drawn")
 
 
 def with_palette(whole: Image.Image) -> Image.Image:
-    """An RGB picture with a palette: its commonest colours as they are, and shades for the rest.
+    """An RGB picture with a palette: its commonest colours exactly, the rest as the nearest of these and of shades.
 
     Shades alone would merge the thin lines and small markers of one method with another's.
     """
-    half = PNG_COLOURS // 2
-    counted: list[tuple[int, Any]] = whole.getcolors(whole.width * whole.height) or []
-    common = sorted(counted, key=lambda found: (-found[0], found[1]))[:half]
-    shades = whole.quantize(half, dither=Image.Dither.NONE).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*(level for _, colour in common for level in colour), *shades][: 3 * PNG_COLOURS])
-    return whole.quantize(palette=palette, dither=Image.Dither.NONE)
+    pixels = np.asarray(whole, dtype=np.int32)
+    codes = (pixels[..., 0] << 16) + (pixels[..., 1] << 8) + pixels[..., 2]
+    found, inverse, times = np.unique(codes, return_inverse=True, return_counts=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    kept = np.argsort(-times, kind="stable")[: PNG_COLOURS // 2]
+    shades = whole.quantize(PNG_COLOURS // 2, dither=Image.Dither.NONE).getpalette() or []
+    palette = np.concatenate([colours[kept], np.reshape(shades, (-1, 3))])[:PNG_COLOURS]
+    nearest = np.array([int(np.argmin(((palette - colour) ** 2).sum(axis=1))) for colour in colours], dtype=np.uint8)
+    picture = Image.fromarray(nearest[inverse.reshape(codes.shape)], "P")
+    picture.putpalette(palette.astype(np.uint8).tobytes())
+    return picture
 
 
 def styled(draw: Callable[..., _Drawn]) -> Callable[..., _Drawn]:

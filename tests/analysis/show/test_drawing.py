@@ -206,6 +206,7 @@ def test_a_picture_keeps_the_colour_of_every_method():
     drawing = Drawing("all", "All", "Every method.", "Markers.", figure)
     with Image.open(io.BytesIO(drawing.png)) as picture:
         assert picture.mode == "P"
+        assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255), "the ground stays white"
         drawn = {colour for _, colour in picture.convert("RGB").getcolors(picture.width * picture.height)}
     wanted = {tuple(bytes.fromhex(colour[1:])) for colour in COLOURS.values()}
     assert wanted <= drawn, f"lost: {wanted - drawn}"
