@@ -164,25 +164,27 @@ def _groups(
     in its place says so.
     """
     planned, unlearned = bench.planned(claim), {setting for setting, _, draft in drafts if draft.gated}
-    found: dict[Group, dict[Setting, Draft]] = {}
+    found: dict[Group, list[Draft]] = {}
+    tasks: dict[Group, set[Setting]] = {}
     for setting, ours, draft in drafts:
         counts = draft.what and setting not in unlearned and setting not in bench.study.analysis.without
         if counts and (planned is None or setting in planned):
             preset = ours.record.method_config.get("preset") if ours.record else None
             variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
-            found.setdefault((setting[0], variant, draft.what), {})[setting] = draft
+            group = setting[0], variant, draft.what
+            found.setdefault(group, []).append(draft)
+            tasks.setdefault(group, set()).add(setting)
     if planned is None:
-        return {group: list(members.values()) for group, members in found.items()}, []
-    tasks = {backbone: {setting for members in found.values() for setting in members if setting[0] == backbone}
-             for backbone, _, _ in found}  # fmt: skip
-    whole = {group: list(members.values()) for group, members in found.items() if set(members) == tasks[group[0]]}
+        return found, []
+    wanted = {backbone: set().union(*(t for g, t in tasks.items() if g[0] == backbone)) for backbone, _, _ in found}
+    whole = {group: members for group, members in found.items() if tasks[group] == wanted[group[0]]}
     kinds = {(group[0], group[2].split(" K=")[0]): members for group, members in found.items()}
     for backbone, _, what in whole:
         kinds.pop((backbone, what.split(" K=")[0]), None)
     reason = "no K was run on every task"
     broken = [
-        Draft(f"{len(tasks[backbone])} learned tasks on {backbone_name(backbone)}", None,
-              tuple(dict.fromkeys(run for draft in members.values() for run in draft.runs)),
+        Draft(f"{len(wanted[backbone])} learned tasks on {backbone_name(backbone)}", None,
+              tuple(dict.fromkeys(run for draft in members for run in draft.runs)),
               f"{what} not pooled, {reason}", "", reason, "not_tested")
         for (backbone, what), members in kinds.items()
     ]  # fmt: skip

@@ -236,7 +236,7 @@ def legend(rows: Sequence[ClaimRow]) -> str:
     designs = sorted({len(finding.difference.seeds) for finding in tested if finding.detectable})
     factors = [f"{low:.1f} to {high:.1f} times it with {n}" for n in designs for low, high in [deviation_factors(n)]]
     if factors:
-        text += f" That rests on an estimated spread: the true one is {', '.join(factors)} seeds."
+        text += f" That rests on an estimated spread: the true one is {', '.join(factors)} seeds ({LEVEL})."
     pooled = [row for row in rows if POOLED_METRIC in row.measured]
     found = [finding for row in pooled for case in row.judged.cases for finding in case.findings]
     measures = dict.fromkeys(score_name(finding.difference.metric) for finding in found)

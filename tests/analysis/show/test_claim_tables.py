@@ -190,7 +190,7 @@ def test_the_legend_explains_what_is_shown():
     one = row(drafts=[Draft("CoLA", question())])
     asked = question()
     pooled = dataclasses.replace(asked, difference=dataclasses.replace(asked.difference, metric=POOLED_METRIC))
-    assert legend([one]).endswith("the true one is 0.5 to 6.3 times it with 3 seeds.")
+    assert legend([one]).endswith("the true one is 0.5 to 6.3 times it with 3 seeds (95 %).")
     assert legend([row("not_tested", drafts=[Draft("CoLA", question())])]).endswith("80 % of the time.")
     assert "Mean of primary measures" not in legend([one])
     of_tasks = legend([one, row(drafts=[Draft("five tasks", pooled), Draft("CoLA", asked)])])
