@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from analysis.judge.comparable import Setting, is_reading, keep_of, more_is_better, setting_of, unequal
+from analysis.judge.comparable import Setting, is_reading, keep_of, more_is_better, preset_of, setting_of, unequal
 from analysis.judge.decision import Difference, Finding, Question, Verdict, decide, undecided, verdict_text
 from analysis.judge.number_format import finding_text, listed, needed_text
 from analysis.judge.study import Study
@@ -316,8 +316,8 @@ class Bench:
         """`CoLA on MiniLM-L6, K=3`, with the preset if it is a variant of the code."""
         where = self.study.title(setting)
         keep = keep_of(ours) if ours else None
-        preset = ours.record.method_config.get("preset") if ours and ours.record else None
-        variant = f", {preset}" if preset not in (None, "paper") else ""
+        preset = preset_of(ours) if ours else None
+        variant = f", {preset}" if preset else ""
         return f"{where}{variant}" if keep is None else f"{where}, K={keep}{variant}"
 
     def margin(self, metric: str) -> float | None:

@@ -92,6 +92,12 @@ def keep_of(experiment: Experiment) -> int | None:
     return int(keep) if keep is not None else None
 
 
+def preset_of(experiment: Experiment) -> str | None:
+    """The variant of the authors' code that it ran; None for the paper's own method, named or not."""
+    preset = experiment.record.method_config.get("preset") if experiment.record else None
+    return None if preset == "paper" else preset
+
+
 def setting_title(experiments: Sequence[Experiment], setting: Setting) -> str:
     """`CoLA on MiniLM-L6`."""
     names = [e.record.corpus.name for e in experiments if e.record is not None and setting_of(e) == setting]
@@ -137,7 +143,7 @@ def variant_of(experiment: Experiment) -> object:
     config = dict(record.method_config) if record else {}
     if record is not None and record.method == "solo_connection":
         return repr(sorted((name, value) for name, value in config.items() if name != "init_seed"))
-    return config.get("keep"), config.get("preset")
+    return config.get("keep"), preset_of(experiment)
 
 
 def _decoding(experiment: Experiment) -> object | None:

@@ -21,7 +21,7 @@ from analysis.judge.bench import (
     pooled_draft,
     settle,
 )
-from analysis.judge.comparable import Setting, keep_of, setting_of
+from analysis.judge.comparable import Setting, keep_of, preset_of, setting_of
 from analysis.judge.decision import Verdict
 from analysis.judge.number_format import format_ratios, listed, percent, signed
 from analysis.load.names import backbone_name, score_name
@@ -169,8 +169,7 @@ def _groups(
     for setting, ours, draft in drafts:
         counts = draft.what and setting not in unlearned and setting not in bench.study.analysis.without
         if counts and (planned is None or setting in planned):
-            preset = ours.record.method_config.get("preset") if ours.record else None
-            variant = f"K={keep_of(ours)}" + (f", {preset}" if preset not in (None, "paper") else "")
+            variant = f"K={keep_of(ours)}" + (f", {preset}" if (preset := preset_of(ours)) else "")
             group = setting[0], variant, draft.what
             found.setdefault(group, []).append(draft)
             tasks.setdefault(group, set()).add(setting)

@@ -480,18 +480,16 @@ def test_a_grid_without_one_k_for_all_tasks_is_not_judged(planned):
 
 
 @pytest.mark.parametrize("place", [0, 99])
-def test_a_refused_run_of_the_same_k_keeps_the_pool_from_a_verdict_wherever_it_is_listed(
-    write_task_runs, altered, tmp_path, place
-):
+def test_a_run_of_the_paper_by_name_is_a_second_run_of_the_method(write_task_runs, altered, tmp_path, place):
     runs = load_profile(write_task_runs(tmp_path, tasks=("cola", "rte"), methods=POOLED["methods"], items=60))
     ours = next(run for run in runs if run.name == "my-cola-weight_lora-k3")
-    other = altered(ours, lambda record: {"method_config": {**record.method_config, "rank": 16}})
+    other = altered(ours, lambda record: {"method_config": {**record.method_config, "preset": "paper"}})
     runs.insert(place, dataclasses.replace(other, name="another"))
     fixed = load_judgement()
     tasks = {"cola": "matthews_correlation", "rte": "accuracy"}
     part = fixed.grid[0].model_copy(update={"tasks": tasks, "seeds": (18, 52, 1917), "gate_seeds": ()})
     found = weightlora_verdicts("cpu", Study.of(runs, judgement=fixed.model_copy(update={"grid": (part,)})))
-    assert "cannot be compared" in found["fewer_and_as_good"].primary[0].untested
+    assert "another and my-cola-weight_lora-k3 are runs of one" in found["fewer_and_as_good"].primary[0].untested
 
 
 def test_two_k_on_every_task_of_the_grid_both_decide(planned):
