@@ -1,9 +1,10 @@
-"""Run the E2E grid seed by seed, and put its cells together: for the work tree at the commit in README.md.
+"""Run the E2E grid seed by seed, and put its cells together. At the root of the work tree at the commit in README.md:
 
-    python <this file> train e2e-long-lora:2718 e2e-long-lora:31415   # goes on from a checkpoint
-    python <this file> decode e2e-long-lora:2718                      # while no seed of the cell trains
-    python <this file> pack <this folder>/e2e_grid.tar.xz             # all but the adapters, of which it keeps hashes
-    python <this file> assemble                                       # once all seeds are decoded: runs/, dvc.lock
+    export PYTHONPATH=$PWD                                  # its code, not that of an installed project
+    python <this file> train e2e-long-lora:65537            # goes on from a checkpoint
+    python <this file> decode e2e-long-lora:65537
+    python <this file> pack <this folder>/e2e_grid.tar.xz   # all but the adapters, of which it keeps hashes
+    python <this file> assemble                             # once all seeds are decoded: runs/, dvc.lock
 
 With both cells started side by side each takes one core. A stop (SIGTERM) writes a checkpoint.
 """
@@ -27,7 +28,7 @@ from pipelines.shared.cost import write_cost
 from pipelines.shared.experiment import Experiment, resolve
 from pipelines.shared.settings import load_settings
 from replication.errors import Stopped
-from replication.fileio import read_json, write_json, write_text
+from replication.fileio import read_json, sha256_json, write_json, write_text
 from replication.predictions import gold_file
 from replication.records import versions
 
@@ -62,6 +63,12 @@ def decode(job: str) -> None:
         shutil.copytree(finished(plan, int(seed)) / "adapter", target)
     predict.checked_gold(plan)
     predict.finished_seed(plan, int(seed))
+
+
+def decoded_of(plan: Experiment, seed: int, adapter: str) -> Path:
+    """Where the predictions of the adapter with this hash lie, by the name that `predict` gives them."""
+    identity = {**plan.identity(seed, "predict"), "decoding": plan.options.recorded(), "adapter": adapter}
+    return plan.scratch / "predict" / f"seed-{seed}-{sha256_json(identity)[:12]}"
 
 
 def files(folder: Path) -> list[Path]:
@@ -121,7 +128,7 @@ def assemble(name: str) -> None:
             if not (plan.run.parent / path).is_file():
                 write_text(plan.run.parent / path, "on another machine")
         shutil.copytree(finished(plan, seed) / "training", plan.run / "training" / f"seed-{seed}", dirs_exist_ok=True)
-        (done,) = (plan.scratch / "predict").glob(f"seed-{seed}-*")
+        done = decoded_of(plan, seed, sha256[str(seed)])
         (plan.run / "predictions").mkdir(exist_ok=True)
         shutil.copy(done / "predictions.jsonl", plan.run / "predictions" / f"seed-{seed}.jsonl")
         tuned[seed], decoded[seed] = read_json(finished(plan, seed) / "cost.json"), read_json(done / "cost.json")
@@ -158,6 +165,10 @@ COMMANDS = {"train": train, "decode": decode, "pack": pack, "assemble": assemble
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(f"{__doc__}\ncommands: {', '.join(COMMANDS)}")
+    if not Path(finetune.__file__).is_relative_to(Path.cwd()):
+        sys.exit(f"this would run the code of {finetune.__file__}, not of this work tree: export PYTHONPATH=$PWD")
     signals.obey()
     try:
         for argument in sys.argv[2:] or (CELLS if sys.argv[1] == "assemble" else ()):
