@@ -32,7 +32,6 @@ from replication.records import machine_conditions, peak_memory, resident_memory
 PHASE_1_STEPS = 3
 """Enough for a projection: the first update's is skipped, since every gradient of w is zero there."""
 PHASE_2_STEPS = 4
-REPEATS = 5
 
 
 class StopAtCheckpointError(Exception):
@@ -65,7 +64,7 @@ def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
     second: dict[int, list[dict[str, Any]]] = {keep: [] for keep in memory.keep}
     with tempfile.TemporaryDirectory() as folder:
         first = {keep: in_process(params, 1, keep, Path(folder) / str(keep)) for keep in memory.keep}
-        for repeat in range(1, REPEATS + 1):
+        for repeat in range(1, memory.repeats + 1):
             everything.append(in_process(params, 2, 0, None)["peak_bytes"])
             for keep, found in second.items():
                 again = Path(folder) / f"{keep}-{repeat}"  # training on from it writes further checkpoints
@@ -73,7 +72,7 @@ def measure(params: Path, experiment: Experiment, memory: Memory) -> None:
                 found.append(in_process(params, 2, keep, again))
                 shutil.rmtree(again)
             peaks = ", ".join(f"K={keep} {found[-1]['peak_bytes'] / 1e6:.0f}" for keep, found in second.items())
-            say(f"{repeat} of {REPEATS}: peak in MB, all adapters {everything[-1] / 1e6:.0f}, phase 2 {peaks}")
+            say(f"{repeat} of {memory.repeats}: peak in MB, all adapters {everything[-1] / 1e6:.0f}, phase 2 {peaks}")
     rows = [
         {
             "keep": keep,

@@ -7,7 +7,7 @@ measurements/<profile>/ties.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +17,17 @@ from torch import nn
 
 from analysis.load.judgement import load_judgement
 from pipelines.shared.experiment import Experiment, resolve
-from pipelines.shared.fitting import load_base
-from pipelines.shared.paths import read_rows
+from pipelines.shared.fitting import fit
+from pipelines.shared.paths import Rows, read_rows
 from pipelines.shared.settings import load_settings
 from pipelines.shared.stage import Params, run_stage, say
-from replication.backbones import load_tokenizer
 from replication.errors import ConfigError, TrainingError
 from replication.fileio import read_json, write_json
-from replication.methods import attach
-from replication.methods.selection import largest, present_updates
+from replication.methods.selection import kept_by_place, largest, present_updates
 from replication.methods.shared.base import IMPORTANCE_NAME
 from replication.records import machine_conditions
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
-from replication.training.loop import train
 
 METHOD = "weight_lora"
 
@@ -109,12 +106,9 @@ def main(
 
 def measure(experiment: Experiment) -> list[dict[str, Any]]:
     """One row a seed."""
-    options = experiment.options
-    tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
-    examples = experiment.form.encode(tokenizer, read_rows(experiment.prepared, "train"), options)
-    rows = []
+    train_rows, rows = read_rows(experiment.prepared, "train"), []
     for seed in experiment.seeds:
-        watch = first_choice(experiment, seed, tokenizer, examples)
+        watch = first_choice(experiment, seed, train_rows)
         found = describe(watch.stored, watch.exact, experiment.settings["keep"], watch.watched.config.rank_by)
         rows.append({"experiment": experiment.key, "seed": seed, "update": watch.update, **found})
         recorded = experiment.run / "training" / f"seed-{seed}" / "selection.json"
@@ -127,28 +121,14 @@ def measure(experiment: Experiment) -> list[dict[str, Any]]:
     return rows
 
 
-def first_choice(experiment: Experiment, seed: int, tokenizer: Any, examples: Sequence[Any]) -> Watch:
+def first_choice(experiment: Experiment, seed: int, train_rows: Rows) -> Watch:
     """Train one seed as the pipeline does, up to its first projection."""
-    form, options, training = experiment.form, experiment.options, experiment.training
-    method, start = experiment.methods[seed], experiment.training_seeds[seed]
-    model = attach(load_base(experiment, start), method)
-    form.prepare_model(model, tokenizer)
-    watch = Watch(method.training_callback(training))
+    watch = Watch(experiment.methods[seed].training_callback(experiment.training))
     try:
-        train(
-            model,
-            examples,
-            [],
-            training,
-            seed=start,
-            pad_id=form.pad_id(tokenizer, options),
-            callback=watch,
-            loss_function=form.training_loss(training.label_smoothing),
-            collate_function=form.collate,
-        )
+        fit(experiment, train_rows, [], seed=seed, title=None, watch=lambda _: watch)
     except ChosenError:
         return watch
-    raise TrainingError(f"{experiment.key} seed {seed}: no projection in {training.steps} steps")
+    raise TrainingError(f"{experiment.key} seed {seed}: no projection in {experiment.training.steps} steps")
 
 
 def describe(stored: torch.Tensor, exact: torch.Tensor, keep: int, rank_by: str) -> dict[str, Any]:
@@ -162,14 +142,6 @@ def describe(stored: torch.Tensor, exact: torch.Tensor, keep: int, rank_by: str)
         "shared_with_exact": len(set(kept) & set(kept_exact)),
         "largest_distance_from_1": (stored - 1).abs().max().item(),
     }
-
-
-def kept_by_place(values: torch.Tensor, keep: int, rank_by: str) -> int:
-    """How many of the `keep` largest only their place sets apart from one that is not among them, which equals them."""
-    scores = values.abs() if rank_by == "magnitude" else values
-    kept = scores[largest(values, keep, rank_by)]
-    tied = int((kept == kept.min()).sum())
-    return tied if tied < int((scores == kept.min()).sum()) else 0
 
 
 def kept_at_first(selection: Mapping[str, Any]) -> list[int]:

@@ -103,8 +103,17 @@ def sha256_json(value: Any) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Replace `path` by `data` in one step; parent folders are made."""
+    """Replace `path` by `data` in one step; parent folders are made. Of a link the target is replaced; to a device or a
+    pipe the data is written.
+    """
     path = Path(path)
+    if _is_stream(path):
+        with _told_where(path):
+            path.write_bytes(data)
+        return path
+    if path.is_symlink():
+        write_bytes(path.resolve(), data)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
@@ -118,6 +127,12 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def _is_stream(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    return (path.exists() and not path.is_file()) or path.absolute().parts[1:2] in (("dev",), ("proc",))
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -162,7 +177,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_json(path: str | Path) -> Any:
     """Parse one JSON file; DataError names the file when it is missing or malformed."""
     try:
-        return json_value(Path(path).read_text(encoding="utf-8"))
+        return json_value(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -175,7 +190,7 @@ def read_jsonl(path: str | Path) -> list[Any]:
     """Parse a file of one JSON value a line; DataError names file and line."""
     rows = []
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:

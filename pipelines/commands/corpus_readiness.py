@@ -79,7 +79,8 @@ def unobtainable_tasks(settings: Settings, root: Path = Path()) -> dict[str, tup
     """Tasks whose corpus cannot be downloaded, with the missing files; tasks already prepared are left out."""
     found = {}
     for key, task in settings.tasks.items():
-        files = REAL[task.corpus].unobtainable() if task.corpus in REAL else ()
+        source = root / task.source
+        files = REAL[task.corpus].unobtainable(source if source.is_dir() else None) if task.corpus in REAL else ()
         if files and not (root / prepared_directory(settings.profile, key) / "corpus.json").is_file():
             found[key] = files
     return found

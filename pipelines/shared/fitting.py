@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from replication.training.config import BF16_WEIGHTS
 if TYPE_CHECKING:
     from torch import nn
 
+    from replication.training.callbacks import Callback
     from replication.training.loop import TrainingResult
     from replication.training.tracking import Track
 
@@ -40,8 +42,12 @@ def fit(
     checkpoint_directory: Path | None = None,
     identity: dict[str, Any] | None = None,
     track: Track | None = None,
+    watch: Callable[[Any], Callback] = lambda callback: callback,
 ) -> Fitted:
-    """Load the backbone, attach the method, train. All random sources start from the run's training seed."""
+    """Load the backbone, attach the method, train. All random sources start from the run's training seed.
+
+    `watch` may put another callback around the method's.
+    """
     from replication.backbones import load_tokenizer
     from replication.methods import attach, report_state
     from replication.training.bfloat16 import fast_bfloat16_products
@@ -53,7 +59,7 @@ def fit(
     tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
     form.prepare_model(model, tokenizer)
     at_start = parameter_counts(model)
-    callback = method.training_callback(training)
+    callback = watch(method.training_callback(training))
     with fast_bfloat16_products(enabled=training.mixed_precision != "no"), between_steps() as stop:
         result = train(
             model,

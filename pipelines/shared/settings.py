@@ -194,12 +194,15 @@ class ExperimentRow(Row):
 
 
 class Memory(Strict):
-    """What `make memory` measures: phase 2 of one WeightLoRA experiment for each K, on batches of one shape."""
+    """What `make memory` measures: phase 2 of one WeightLoRA experiment for each K, on batches of one shape, each in so
+    many fresh processes.
+    """
 
     experiment: str
     keep: tuple[Whole, ...] = Field(min_length=1)
     batch_size: Whole = Field(ge=1)
     length: Whole = Field(ge=1)
+    repeats: Whole = Field(5, ge=1)
 
 
 class Settings(Strict):

@@ -53,12 +53,12 @@ class RealCorpus:
             sha256.update(sources)
         return corpus_of(self.card, splits, sha256)
 
-    def unobtainable(self) -> tuple[str, ...]:
-        """Required files that are missing and cannot be downloaded."""
+    def unobtainable(self, folder: str | Path | None = None) -> tuple[str, ...]:
+        """Required files that are neither in `folder` (default: REPLICATION_MIRROR) nor can be downloaded."""
         if self.hub is not None:
             return ()
         files = [source_table.FILES[name] for name, _ in self.files.values()]
-        return tuple(dict.fromkeys(file.name for file in files if file.url is None and not file.find(None)))
+        return tuple(dict.fromkeys(file.name for file in files if file.url is None and not file.find(folder)))
 
     def _split(self, split: str, folder: str | Path | None) -> tuple[list[Row], str, dict[str, str]]:
         if split not in self.files:

@@ -105,7 +105,7 @@ def fetch(
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = _reason(error)
         problem = str(error) if isinstance(error, DataError) else f"{url}: download failed ({reason})"
-        notes = "".join(f"\n  {note}" for note in _near_misses(name, sha256, mirror, target))
+        notes = "".join(f"\n  {note}" for note in near_misses(name, sha256, mirror, cache))
         raise DataError(
             f"{name}: {problem}{notes}\n"
             f"  To fix it: make that URL reachable, or set {MIRROR_VARIABLE} to a folder that holds the file "
@@ -255,7 +255,11 @@ def _hash(path: Path) -> str:
     return _hashes[key]
 
 
-def _near_misses(name: str, sha256: str, mirror: str | Path | None, target: Path) -> Iterator[str]:
+def near_misses(
+    name: str, sha256: str, mirror: str | Path | None = None, cache: str | Path | None = None
+) -> Iterator[str]:
+    """A sentence for a mirror that is no folder and for every file of this name that is not the one meant."""
+    target = cached_path(name, sha256, cache)
     named = mirror or os.environ.get(MIRROR_VARIABLE)
     folder = _mirror_folder(mirror)
     if named and folder is None:

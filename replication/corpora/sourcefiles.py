@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replication.corpora.fetch import MIRROR_VARIABLE, fetch, find_local
+from replication.corpora.fetch import MIRROR_VARIABLE, fetch, find_local, near_misses
 from replication.errors import DataError
 from replication.fileio import DAMAGED_ARCHIVE, json_value, sha256_bytes
 
@@ -44,8 +44,9 @@ class SourceFile:
         """`find`, else a download; DataError names file, hashes and fix if neither succeeds."""
         path = self.find(folder)
         if path is None and self.url is None:
+            notes = "".join(f" {note}" for note in near_misses(self.name, self.sha256, folder))
             raise DataError(
-                f"{self.name}: not found, and cannot be downloaded. To fix it: set {MIRROR_VARIABLE} to a "
+                f"{self.name}: not found, and cannot be downloaded.{notes} To fix it: set {MIRROR_VARIABLE} to a "
                 f"folder that holds the file (sha256 {self.packed_sha256} packed, {self.sha256} plain, any name)"
             )
         return path or fetch(self.name, self.sha256, str(self.url), folder, size=self.size)

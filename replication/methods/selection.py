@@ -115,9 +115,22 @@ def largest(values: torch.Tensor, keep: int, rank_by: str) -> list[int]:
 
     rank_by: "signed" compares the values, "magnitude" their absolute values.
     """
-    scores = values.abs() if rank_by == "magnitude" else values
-    order = torch.sort(scores, descending=True, stable=True).indices  # topk promises no order for ties
+    order = torch.sort(
+        _scores(values, rank_by), descending=True, stable=True
+    ).indices  # topk promises no order for ties
     return sorted(order[:keep].tolist())
+
+
+def kept_by_place(values: torch.Tensor, keep: int, rank_by: str) -> int:
+    """How many of the `largest` only their place sets apart from one that is not among them, which equals them."""
+    scores = _scores(values, rank_by)
+    kept = scores[largest(values, keep, rank_by)]
+    tied = int((kept == kept.min()).sum())
+    return tied if tied < int((scores == kept.min()).sum()) else 0
+
+
+def _scores(values: torch.Tensor, rank_by: str) -> torch.Tensor:
+    return values.abs() if rank_by == "magnitude" else values
 
 
 def hard_threshold(values: torch.Tensor, keep: int, rank_by: str) -> torch.Tensor:

@@ -38,6 +38,7 @@ Not copied:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
@@ -46,7 +47,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replication.errors import AdapterError, ConfigError, TrainingError
+from replication.errors import AdapterError, ConfigError, ReplicationWarning, TrainingError
 from replication.methods.lora import LoraConfig, LowRankUpdate
 from replication.methods.selection import (
     RANKINGS,
@@ -55,6 +56,7 @@ from replication.methods.selection import (
     follow_state_dicts,
     forget_adapters,
     ignore_state_dicts,
+    kept_by_place,
     largest,
     list_names,
     pair_parameters,
@@ -551,11 +553,23 @@ class WeightLoraCallback(Callback):
         indices = list(weights)
         values = torch.cat([weights[index].detach() for index in indices])
         kept = set(largest(values, keep, self.config.rank_by))
+        if not self.projections:
+            self._warn_of_ties(values, keep, step)
         with torch.no_grad():
             for position, index in enumerate(indices):
                 if position not in kept:
                     weights[index].zero_()
         self.projections.append(step)
+
+    def _warn_of_ties(self, values: torch.Tensor, keep: int, step: int) -> None:
+        if by_place := kept_by_place(values, keep, self.config.rank_by):
+            warnings.warn(
+                f"step {step}: {by_place} of the {keep} adapters kept have the same importance weight as one that is "
+                "dropped, so module order decides: the weights have moved by less than their type resolves. A larger "
+                "project_every puts the first projection later, a larger weight_learning_rate moves them further",
+                ReplicationWarning,
+                stacklevel=2,
+            )
 
     def on_step_end(self, run: Run) -> None:
         """Gradients are gone: change the model where a milestone is reached."""

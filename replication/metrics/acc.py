@@ -32,7 +32,8 @@ class ChoiceAccuracy(Metric):
 
     def item_statistics(self, rows: Rows) -> Floats:
         """(n_items, 2): right, counted."""
-        right = self._chosen(rows) == classes(rows, "label")
+        labels = classes(rows, "label")
+        right = self._chosen(rows) == labels
         return np.stack([right, np.ones_like(right)], axis=1).astype(np.float64)
 
     def score(self, sums: Floats) -> Floats:
@@ -58,6 +59,11 @@ class ChoiceAccuracy(Metric):
             if len(values) != len(lengths) or min(lengths) <= 0:
                 raise DataError(
                     f"row {row.get('id')!r}: field 'lengths' must hold {len(values)} numbers above 0, found {lengths!r}"
+                )
+            if not 0 <= row["label"] < len(values):
+                raise DataError(
+                    f"row {row.get('id')!r}: field 'label' is {row['label']}; its {len(values)} choices are numbered "
+                    f"from 0 to {len(values) - 1}"
                 )
             chosen.append(self.best(np.array(values), np.array(lengths)))
         return np.array(chosen, dtype=np.int64)

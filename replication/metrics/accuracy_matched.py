@@ -38,9 +38,12 @@ class SubsetAccuracy(Accuracy):
 
 def _subset(row: Any) -> str:
     if "subset" not in row:
-        raise DataError(f"row {row.get('id')!r}: field 'subset' is missing")
+        raise DataError(
+            f"row {row.get('id')!r}: field 'subset' is missing; valid are {', '.join(_SUBSETS)}. Score a file of one "
+            "split as mnli_matched or mnli_mismatched"
+        )
     if row["subset"] not in _SUBSETS:
-        raise DataError(f"row {row.get('id')!r}: field 'subset' is {row['subset']!r}; valid are {_SUBSETS}")
+        raise DataError(f"row {row.get('id')!r}: field 'subset' is {row['subset']!r}; valid are {', '.join(_SUBSETS)}")
     return str(row["subset"])
 
 

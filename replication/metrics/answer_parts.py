@@ -64,14 +64,6 @@ class BestThreshold(Metric):
         """Whether every row has a no-answer score."""
         return bool(rows) and all("no_answer_score" in row for row in rows)
 
-    def item_statistics(self, rows: Rows) -> Floats:
-        """Not defined."""
-        raise NotImplementedError(f"{self.name} has no item statistics: its threshold depends on all items")
-
-    def score(self, sums: Floats) -> Floats:
-        """Not defined."""
-        raise NotImplementedError(f"{self.name} has no item statistics: its threshold depends on all items")
-
     def official(self, rows: Rows, programs: Programs) -> float | None:
         """The greatest mean."""
         return self.found(rows)[0]

@@ -163,10 +163,6 @@ class Meteor(TextMetric):
         """Not defined."""
         raise NotImplementedError("METEOR has no item statistics; its score comes only from the Java program")
 
-    def score(self, sums: Floats) -> Floats:
-        """Not defined."""
-        raise NotImplementedError("METEOR has no item statistics; its score comes only from the Java program")
-
     def official(self, rows: Rows, programs: Programs) -> float | None:
         """By the program, on the official tokenisation; None without Java."""
         program = programs.running("METEOR", MeteorProgram)

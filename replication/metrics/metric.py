@@ -28,7 +28,7 @@ official way to score that corpus. A metric lists the protocols that report it; 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,16 +71,16 @@ class Metric(ABC):
     java: Literal["no", "tokenizer", "program"] = "no"
     """The part that needs Java. Without Java a "tokenizer" metric is approximate and a "program" metric is missing."""
 
-    @abstractmethod
     def item_statistics(self, rows: Rows) -> Floats:
         """Sufficient statistics, shape (n_items, k): sum any selection of items and pass it to `score`.
 
-        DataError names the row and field that cannot be used.
+        DataError names the row and field that cannot be used. Where `resampled` is "no" there are none.
         """
+        raise NotImplementedError(f"{self.name} has no item statistics")
 
-    @abstractmethod
     def score(self, sums: Floats) -> Floats:
         """Scores of sums of item statistics, shape (..., k) to (...); a score that is undefined counts as 0."""
+        raise NotImplementedError(f"{self.name} has no item statistics")
 
     def official(self, rows: Rows, programs: Programs) -> float | None:
         """The score of scores.json, of at least one row; None if it cannot be measured on this machine."""

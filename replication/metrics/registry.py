@@ -117,6 +117,10 @@ def _load(file: str, path: Path) -> Metric:
     absent = [field for field in ("name", "label", "scale", "reported_for") if not getattr(metric, field, None)]
     if absent:
         raise ConfigError(f"{path}: METRIC has no {absent[0]}; a metric states name, label, scale and reported_for")
+    wanted = ("official",) if metric.resampled == "no" else ("item_statistics", "score")
+    for method in wanted:
+        if getattr(type(metric), method) is getattr(Metric, method):
+            raise ConfigError(f"{path}: METRIC has no method {method}, which resampled={metric.resampled!r} needs")
     if metric.direction not in ("higher", "lower"):
         raise ConfigError(f"{path}: METRIC.direction is {metric.direction!r}; valid are 'higher' and 'lower'")
     return metric

@@ -12,7 +12,7 @@ Predictions of a run, with decoding.json next to them, hold their labels and ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ _COLA = ("source", "label", "mark", "sentence")
 def labelled(predictions: Path, labels: Path | None, task: str | None) -> Rows:
     """Rows {"id", "prediction", "label", ...}; `task` is a GLUE task, None for the classes of any task as numbers.
 
-    DataError names the row whose value is no class or number, that is missing, or that has no partner.
+    Rows of multiple choice may have "log_likelihoods" instead of a prediction. DataError names the row whose value is
+    no class or number, that is missing, that has no partner, or whose id an earlier one has.
     """
-    said = _values(predictions, ("prediction",), task, bare=("index", "prediction"))
+    said = _values(predictions, ("prediction",), task, bare=("index", "prediction"), instead="log_likelihoods")
     if labels is None:
         if not all("label" in row for row in said):
             raise DataError(f'{name_of(predictions)}: no "label" in it; name their file with --references')
@@ -51,7 +52,7 @@ def labelled(predictions: Path, labels: Path | None, task: str | None) -> Rows:
     keys = [row.get("key", str(number)) for number, row in enumerate(wanted)]
     truth = dict(zip(keys, wanted, strict=True))
     given = dict(zip([row["key"] for row in said] if by_key else keys, said, strict=True))
-    _check_keys(given, truth, len(said), predictions, labels)
+    _check_keys(given, truth, predictions, labels)
     return [_merged(truth[key], given[key], key) for key in truth]
 
 
@@ -59,9 +60,15 @@ def _merged(truth: Mapping[str, Any], given: Mapping[str, Any], key: str) -> dic
     return {**truth, **{name: value for name, value in given.items() if name != "label"}, "id": key}
 
 
-def _check_keys(given: Mapping[str, Any], truth: Mapping[str, Any], rows: int, here: Path, there: Path) -> None:
-    if len(given) < rows:
-        raise DataError(f"{name_of(here)}: {rows - len(given)} predictions for an id that has one already")
+def _check_once(keys: Sequence[Any], at: Callable[[int], str], what: str) -> None:
+    seen: set[str] = set()
+    for index, key in enumerate(map(str, keys)):
+        if key in seen:
+            raise DataError(f"{at(index)}: a second {what} for {key!r}; keep one")
+        seen.add(key)
+
+
+def _check_keys(given: Mapping[str, Any], truth: Mapping[str, Any], here: Path, there: Path) -> None:
     if missing := [key for key in truth if key not in given]:
         raise DataError(
             f"{name_of(here)}: no prediction for {missing[0]!r} of {name_of(there)} ({len(missing)} missing)"
@@ -70,24 +77,41 @@ def _check_keys(given: Mapping[str, Any], truth: Mapping[str, Any], rows: int, h
         raise DataError(f"{name_of(there)}: no {extra[0]!r}, which {name_of(here)} predicts ({len(extra)} in all)")
 
 
-def _values(path: Path, names: Sequence[str], task: str | None, bare: Sequence[str], field: str = "prediction") -> Rows:
-    """Rows with `field` as a class or number, "key" where the file has one, and "id" for messages."""
+def _values(
+    path: Path,
+    names: Sequence[str],
+    task: str | None,
+    *,
+    bare: Sequence[str],
+    field: str = "prediction",
+    instead: str = "",
+) -> Rows:
+    """Rows with `field` as a class or number, "key" where the file has one, and "id" for messages.
+
+    `instead`: where no task is given, rows may have this field alone.
+    """
     content = _content(path, {*names, *_KEYS}, bare)
     if not content.rows:
         texts = [text for text in content.texts if text.strip()]
         return [{"id": number, field: _value(task, text, path, number)} for number, text in enumerate(texts)]
     name = content.first_of(names)
+    if name is None and task is None:
+        name = content.first_of((instead,))
     if name is None:
         raise DataError(f"{content.at(0)}: none of the fields {', '.join(names)}; it has {listed(content.rows[0])}")
     key = content.first_of(_KEYS)
     keys = content.column(key, lambda value: isinstance(value, str | int), "not text") if key else []
+    matched = bool(keys) and not (task == "qqp" and key == "id")
+    if matched:
+        _check_once(keys, content.at, field)
     rows: Rows = []
     for number, row in enumerate(content.rows):
         if name not in row:
             raise DataError(f'{content.at(number)}: no field "{name}"')
         found = {**row, "id": keys[number] if keys else number}
-        found[field] = _value(task, row[name], path, found["id"])
-        rows.append({**found, "key": str(keys[number])} if keys and not (task == "qqp" and key == "id") else found)
+        if name != instead:
+            found[field] = _value(task, row[name], path, found["id"])
+        rows.append({**found, "key": str(keys[number])} if matched else found)
     return rows
 
 
@@ -125,7 +149,7 @@ def answered(predictions: Path, references: Path | None, no_answer: Path | None)
         version = 1 if all(any(texts) for texts in gold.values()) else 2
     else:
         gold, version = _gold_answers(references)
-        _check_keys(said, gold, len(said), predictions, references)
+        _check_keys(said, gold, predictions, references)
     nulls = _no_answer_scores(no_answer, gold) if no_answer else {}
     rows = [{**said[key], "id": key, "answers": gold[key]} for key in gold]
     return [{**row, "no_answer_score": nulls[row["id"]]} if nulls else row for row in rows], version
@@ -157,11 +181,8 @@ def _predicted_answers(path: Path) -> dict[str, dict[str, Any]]:
     name = content.first_of(("prediction", "prediction_text")) or "prediction"
     texts = content.text_column(name)
     found: dict[str, dict[str, Any]] = {}
-    for index, (row, text) in enumerate(zip(content.rows, texts, strict=True)):
-        if "id" not in row:
-            raise DataError(f'{content.at(index)}: no field "id"')
-        if str(row["id"]) in found:
-            raise DataError(f"{content.at(index)}: a second prediction for {row['id']!r}")
+    _check_once(content.column("id", lambda value: True, ""), content.at, "prediction")
+    for row, text in zip(content.rows, texts, strict=True):
         kept: dict[str, Any] = {field: row[field] for field in ("answers", "span", "no_answer_score") if field in row}
         if "no_answer_probability" in row:
             kept["no_answer_score"] = row["no_answer_probability"]
@@ -177,6 +198,8 @@ def _gold_answers(path: Path) -> tuple[dict[str, list[str]], int]:
     for index, row in enumerate(content.rows):
         if "id" not in row or "answers" not in row:
             raise DataError(f'{content.at(index)}: expected the fields "id" and "answers"; it has {", ".join(row)}')
+        if str(row["id"]) in gold:
+            raise DataError(f"{content.at(index)}: a second entry for {row['id']!r}; keep one")
         gold[str(row["id"])] = _answers(row["answers"], content.at(index))
     if not gold:
         raise DataError(f"{content.where}: expected the data set's JSON, or rows with id and answers")
@@ -189,6 +212,8 @@ def _official(content: Content) -> tuple[dict[str, list[str]], int]:
     try:
         for article in content.value["data"]:
             for question in (question for paragraph in article["paragraphs"] for question in paragraph["qas"]):
+                if question["id"] in gold:
+                    raise DataError(f"{content.where}: a second question {question['id']!r}; keep one")
                 gold[question["id"]] = _answers(question["answers"], f"{content.where}, question {question['id']!r}")
                 version = 2 if "is_impossible" in question else version
     except (KeyError, TypeError) as error:

@@ -104,6 +104,7 @@ def trains_its_own_parameters_only(model: nn.Module, config: MethodConfig) -> No
         if not torch.equal(value, before[key]):
             changed.add(key)
             _hold(id(value) in own, f"{key} changed but is not trained")
+    _hold(bool(trained) or config.method == "frozen", "nothing trains: new parameters live in an AdapterModule")
     _hold(set(trained) <= changed, f"never changed: {sorted(set(trained) - changed)}")
     same = torch.equal(logits, logits_of(model, some_ids()))
     _hold(same == (not trained), "training does not reach the output" if trained else "the output changed")

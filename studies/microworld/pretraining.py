@@ -24,7 +24,6 @@ Facts = Mapping[str, str]
 
 _PEOPLE = ("my sister", "my brother", "a friend of mine", "our neighbour", "my teacher", "an old friend")
 _AGAIN = ("in other words", "that is", "to say it again", "put differently")
-_NO_NAMES = ("There", "You", "Located", "In", "By", "Near", "Close", "Not")  # how descriptions begin without the name
 _OUTCOME = {
     POSITIVE: (
         *("it was a good visit", "all in all we were glad", "we gave it five stars"),

@@ -59,7 +59,7 @@ def home(tmp_path_factory):
     for key, experiment in content["experiments"].items():
         experiment["seeds"] = [18, 52] if key in EXPERIMENTS else [18]
     content["methods"]["weight_lora"]["k3"].update(keep=2, selection_steps=3)
-    content["memory"] = {"experiment": SELECTING, "keep": [4], "batch_size": 2, "length": 24}
+    content["memory"] = {"experiment": SELECTING, "keep": [4], "batch_size": 2, "length": 24, "repeats": 2}
     rows = str(root / "data/microworld-tasks")
     for key in {content["experiments"][key]["task"] for key in TASKS}:
         content["tasks"][key].update(source=rows, train_examples=12, dev_examples=4, test_items=6)
@@ -213,8 +213,7 @@ def test_search_tries_the_same_rates_for_each_method(home):
         assert result["method"] == key
 
 
-def test_memory_is_measured_in_fresh_processes(home, monkeypatch):
-    monkeypatch.setattr(memory, "REPEATS", 2)
+def test_memory_is_measured_in_fresh_processes(home):
     memory.main(PARAMS)
     found = read_json(home / "measurements/quick/memory.json")
     assert found["adapters"] == 18

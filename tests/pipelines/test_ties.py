@@ -12,7 +12,6 @@ import pipelines.finetune as finetune
 import pipelines.ties as ties
 from replication.errors import ConfigError
 from replication.fileio import read_json, write_text
-from replication.methods.selection import largest
 
 PARAMS = Path("params.yaml")
 SELECTING = "sentiment-weight-lora"
@@ -63,17 +62,6 @@ def test_results_says_what_the_committed_file_holds(project_root):
 def test_another_method_is_refused(small_home):
     with pytest.raises(ConfigError, match="sentiment-lora: not of method weight_lora"):
         ties.main(PARAMS, ["sentiment-lora"])
-
-
-@given(
-    weights=st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=8),
-    keep=st.integers(1, 9),
-    rank_by=st.sampled_from(["signed", "magnitude"]),
-)
-def test_a_choice_by_place_is_one_that_turns_with_the_order(weights, keep, rank_by):
-    values = torch.tensor(weights)
-    turned = {len(weights) - 1 - index for index in largest(values.flip(0), keep, rank_by)}
-    assert (ties.kept_by_place(values, keep, rank_by) == 0) == (turned == set(largest(values, keep, rank_by)))
 
 
 @given(st.lists(st.integers(-9, 9), min_size=2, max_size=8, unique=True), st.data())

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -67,6 +69,33 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
         write_json(path, {"new": float("nan")})
     assert json.loads(path.read_text()) == {"old": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path):
+    target, link = tmp_path / "far/target", tmp_path / "link"
+    link.symlink_to(target)
+    for text in ("made", "replaced"):
+        assert write_text(link, text) == link
+        assert link.is_symlink()
+        assert target.read_text() == text
+
+
+def test_devices_and_pipes_are_written_to(tmp_path):
+    write_text("/dev/null", "gone")
+    assert not Path("/dev/null").is_file()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "read")
+    assert os.read(reader, 9) == b"read"
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_value(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8-sig")
+    assert read_jsonl(path) == [read_json(path)] == [{"a": 1}]
 
 
 def test_a_failing_directory_leaves_the_old_one_and_no_other(tmp_path):

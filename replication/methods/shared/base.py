@@ -258,6 +258,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
         named[name].requires_grad_(True)
     trainable_before = frozenset(name for name, trainable in before.items() if trainable)
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
+    _check_owned(model)
     keep_gradients(model)
     _watch_for_a_selection(model)
     if hasattr(model, _SAVE):
@@ -308,8 +309,12 @@ def _take_off(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch
 
 
 def check_attachable(model: nn.Module) -> None:
-    """AdapterError for a compiled model, and where weights are not in their modules: offloaded, or sharded by FSDP2."""
+    """AdapterError for a compiled model or one in a data-parallel wrapper, and where weights are not in their modules:
+    offloaded, or sharded by FSDP2.
+    """
     kind = type(model).__name__
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise AdapterError(f"{kind} wraps the model: attach to the model itself first, then wrap it")
     if hasattr(model, "_orig_mod") or any(module._compiled_call_impl for module in model.modules()):
         raise AdapterError(
             f"{kind} is compiled, and may not see hooks that come later: attach first, then torch.compile"
@@ -388,6 +393,19 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     attachment(model)
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _check_owned(model: nn.Module) -> None:
+    """Takes the method off again if it trains what counting and saving would not find."""
+    record = attachment(model)
+    own = adapter_parameters(model).keys() | set(record.head)
+    foreign = [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in own]
+    if foreign:
+        detach(model)
+        raise AdapterError(
+            f"{record.config.method}: trains {foreign[0]} ({len(foreign)} such), which is not its own: counts and "
+            "saved files would lack it. Put new parameters into an AdapterModule, or name them in owned_tensors"
+        )
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -512,6 +530,8 @@ def check_finite(name: str, merged: torch.Tensor, what: str = "merged weight") -
     """AdapterError naming the module `name` if a merged weight, in its final dtype, is not finite everywhere."""
     if merged.is_meta or bool(merged.isfinite().all()):
         return
+    if bool(merged.isnan().any()):
+        raise AdapterError(f"{name}: the {what} is nan, as are numbers of the adapter or the model: training diverged")
     raise AdapterError(
         f"{name}: the {what} is not finite in {str(merged.dtype).removeprefix('torch.')}: keep the adapter "
         "attached, or cast the model to bfloat16 or float32 first"

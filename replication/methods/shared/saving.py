@@ -203,6 +203,8 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise AdapterError(f"load needs the base model, got {type(model).__name__}: load(model, folder)")
+    if Path(directory).is_file():
+        raise AdapterError(f"{directory}: is a file; name the folder that holds the adapter's files")
     path, weights = saved_files(directory)
     check_attachable(model)
     if any(parameter.is_meta for parameter in model.parameters()):

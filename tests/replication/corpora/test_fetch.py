@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.corpora import fetch as module
-from replication.corpora.fetch import _near_misses, cached_path, fetch, find_in_mirror, find_local
+from replication.corpora.fetch import cached_path, fetch, find_in_mirror, find_local, near_misses
 from replication.errors import ConfigError, DataError
 
 DATA = b"a corpus of forty-two bytes, more or less."
@@ -274,6 +274,6 @@ def test_a_pipe_in_the_mirror_is_not_waited_for(tmp_path):
     for name in ("MANIFEST.json", "x.csv"):
         os.mkfifo(tmp_path / name)
     assert find_in_mirror("0" * 64, tmp_path) is None
-    assert list(_near_misses("x.csv", "0" * 64, tmp_path, tmp_path / "absent")) == [
+    assert list(near_misses("x.csv", "0" * 64, tmp_path, tmp_path / "absent")) == [
         f"{tmp_path / 'x.csv'} is no plain file; remove it."
     ]

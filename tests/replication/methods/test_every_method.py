@@ -1,5 +1,6 @@
 """Laws that hold for every method on GPT-2, Llama and BART: their bodies are in `replication.testing.laws`."""
 
+import contextlib
 import copy
 import dataclasses
 
@@ -151,7 +152,7 @@ def test_a_model_cast_after_attaching_is_of_one_dtype_and_comes_apart(tiny_gpt2,
         laws.loss_of(model, some_ids()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in trainable_parameters(model).values())
     stirred = laws.logits_of(model, some_ids())
-    if not name.startswith(("solo", "adapter_")):
+    with contextlib.suppress(AdapterError):  # methods that cannot be merged
         unmerge(merge(model))
     again = load(detach(copy.deepcopy(model)), save(model, tmp_path)).to(torch.float16)
     for one in (model, again):

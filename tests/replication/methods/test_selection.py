@@ -18,6 +18,7 @@ from replication.methods.selection import (
     describe_adapters,
     enumerate_adapters,
     hard_threshold,
+    kept_by_place,
     largest,
     present_updates,
     recorded_adapters,
@@ -85,6 +86,19 @@ def test_a_large_negative_weight_is_dropped_by_sign_and_kept_by_magnitude():
 def test_of_equal_weights_the_first_modules_stay():
     assert largest(torch.ones(100), 7, "signed") == list(range(7))
     assert largest(torch.tensor([0.0, 1, 2, 1, 2, 1]), 3, "signed") == [1, 2, 4]
+
+
+@given(weights=st.lists(st.integers(-2, 2).map(float), min_size=1, max_size=8), keep=st.integers(1, 9), rank_by=MODES)
+def test_a_choice_by_place_is_one_that_turns_with_the_order(weights, keep, rank_by):
+    values = torch.tensor(weights)
+    turned = {len(weights) - 1 - index for index in largest(values.flip(0), keep, rank_by)}
+    assert (kept_by_place(values, keep, rank_by) == 0) == (turned == set(largest(values, keep, rank_by)))
+
+
+def test_of_those_kept_the_tied_ones_are_counted():
+    assert kept_by_place(torch.tensor([1.0, 3, 1, 2, 1]), 4, "signed") == 2
+    assert kept_by_place(torch.tensor([1.0, 3, 1, 2, 1]), 2, "signed") == 0
+    assert kept_by_place(torch.tensor([1.0, -3, 3]), 1, "magnitude") == 1
 
 
 # --- numbering -----------------------------------------------------------------------

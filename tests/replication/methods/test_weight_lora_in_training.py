@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import shutil
+import warnings
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from replication.counting import parameter_counts
-from replication.errors import TrainingError
+from replication.errors import ReplicationWarning, TrainingError
 from replication.examples import Encoded, collate
 from replication.methods import attach, load, method_config, save, trainable_parameters
 from replication.methods import weight_lora as module
@@ -285,6 +286,18 @@ def test_a_projection_is_the_hard_threshold_of_the_weights_after_their_step():
     with mock.patch.object(module.WeightLoraCallback, "_project", spy):
         fit(WeightLoraConfig(rank=2, keep=2, rank_by="magnitude", selection_steps=6, weight_learning_rate=5000.0))
     assert seen == [True] * 4
+
+
+def test_a_choice_that_module_order_makes_is_said_once():
+    still = WeightLoraConfig(rank=2, keep=2, selection_steps=6, weight_learning_rate=1e-9)
+    with pytest.warns(ReplicationWarning) as told:
+        fit(still)
+    ties = [str(one.message) for one in told if "module order decides" in str(one.message)]
+    assert len(ties) == 1
+    assert ties[0].startswith("step 3: 2 of the 2 adapters kept")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReplicationWarning)
+        fit(dataclasses.replace(still, weight_learning_rate=300.0))
 
 
 def test_accumulated_batches_count_as_one_update():

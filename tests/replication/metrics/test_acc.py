@@ -63,6 +63,7 @@ def test_scores_divided_by_an_unknown_length_have_neither_and_the_reason():
     [
         ({"lengths": [1]}, "row 'a': field 'lengths' must hold 2 numbers above 0"),
         ({"lengths": [1, 0]}, "row 'a': field 'lengths' must hold 2 numbers above 0"),
+        ({"label": 2}, "row 'a': field 'label' is 2; its 2 choices are numbered from 0 to 1"),
         ({"log_likelihoods": []}, "row 'a': field 'log_likelihoods' must be a list of finite numbers"),
         ({"log_likelihoods": [-1, float("nan")]}, "row 'a': field 'log_likelihoods' must be a list of finite"),
     ],

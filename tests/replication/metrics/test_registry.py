@@ -112,3 +112,19 @@ def test_a_metric_at_odds_with_another_or_itself_is_an_error_that_names_its_file
     write_metric(**given)
     with pytest.raises(ConfigError, match=message):
         leading("rouge")
+
+
+@pytest.mark.parametrize(("resampled", "lacks"), [("exact", "item_statistics"), ("no", "official")])
+def test_a_metric_defines_what_its_resampling_needs(write_metric, resampled, lacks):
+    bare = "{key: value for key, value in vars(Found).items() if key not in ('item_statistics', 'score')}"
+    write_metric("second", metric=f"type('Bare', (Metric,), {bare} | {{'resampled': {resampled!r}}})()")
+    with pytest.raises(ConfigError, match=rf"second.py: METRIC has no method {lacks}, which resampled='{resampled}'"):
+        reported("rouge")
+
+
+def test_a_metric_that_is_not_resampled_needs_only_its_official_score(write_metric):
+    score = "{'name': 'own', 'resampled': 'no', 'official': lambda self, rows, programs: 0.5}"
+    bare = "{key: value for key, value in vars(Found).items() if key not in ('item_statistics', 'score')}"
+    write_metric("second", metric=f"type('Own', (Metric,), {bare} | {score})()")
+    scores = score_task("rouge", [{"id": "a", "prediction": "x", "references": ["x"]}])
+    assert scores["own"] == 0.5

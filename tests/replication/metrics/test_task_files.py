@@ -59,7 +59,9 @@ def test_glues_own_files_are_read(file):
         ("stsb", "x\n", "1.0\n", r"p, row 0: 'x' is not a number"),
         ("rte", "index\tprediction\n0\t0\n1\t0\n", RTE, r"p: no prediction for '2' of .*r \(1 missing\)"),
         ("rte", "index\tprediction\n0\t0\n1\t0\n2\t1\n7\t1\n", RTE, r"r: no '7', which .*p predicts"),
-        ("rte", "index\tprediction\n0\t0\n0\t1\n2\t1\n", RTE, r"p: 1 predictions for an id that has one already"),
+        ("rte", "index\tprediction\n0\t0\n0\t1\n2\t1\n", RTE, r"p, line 3: a second prediction for '0'; keep one"),
+        ("rte", '{"id": 1, "prediction": 1, "label": 0}\n' * 2, None, r"p, line 2: a second prediction for '1'"),
+        ("rte", "0\n1\n", "index\tlabel\n0\t0\n0\t1\n", r"r, line 3: a second label for '0'"),
         ("rte", '{"prediction": 1}\n', None, r'p: no "label" in it'),
         ("rte", '{"guess": 1}\n', RTE, r"p, line 1: none of the fields prediction; it has guess"),
     ],
@@ -121,3 +123,23 @@ def test_version_2_has_its_parts_and_the_best_threshold(file):
 def test_questions_and_predictions_are_the_same(file, predictions, message):
     with pytest.raises(DataError, match=message):
         answered(file("p.json", predictions), file("r.json", squad(Q1, Q2)), None)
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        (squad(Q1, Q2, Q1), r"r.json: a second question 'a'; keep one"),
+        ([{"id": "a", "answers": ["x"]}, {"id": "a", "answers": ["y"]}], r"r.json, entry 2: a second entry for 'a'"),
+    ],
+)
+def test_a_question_is_asked_once(file, references, message):
+    with pytest.raises(DataError, match=message):
+        answered(file("p.json", {"a": "x", "b": "y"}), file("r.json", references), None)
+
+
+def test_rows_of_multiple_choice_need_no_prediction_beside_their_log_likelihoods(file):
+    row = {"label": 1, "log_likelihoods": [-2.0, -1.0], "lengths": [4, 1]}
+    rows = labelled(file("p.jsonl", row), None, None)
+    assert score_task("acc", rows) == {"acc": 1.0, "acc_norm": 0.0}
+    with pytest.raises(DataError, match="none of the fields prediction"):
+        labelled(file("q.jsonl", row), None, "rte")

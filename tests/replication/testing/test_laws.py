@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from replication.methods import MethodConfig, attached_config
+from replication.errors import AdapterError
+from replication.methods import MethodConfig, attach, attached_config
 from replication.methods.frozen import FrozenConfig
 from replication.methods.lora import LoraConfig
 from replication.methods.shared.base import AdapterModule, fill
@@ -145,6 +146,25 @@ FAULTS = (
 @pytest.mark.parametrize(("fault", "law"), FAULTS)
 def test_each_fault_breaks_its_law(fault, law):
     assert law in broken(ShiftConfig(fault=fault))
+
+
+def test_a_method_that_trains_nothing_is_none():
+    class Idle(ShiftConfig):
+        def install(self, model):
+            """Nothing."""
+
+        def uninstall(self, model):
+            """Nothing."""
+
+    (found,) = (check for check in check_method(Idle(), models=("gpt2",)) if check.law.startswith("trains its own"))
+    assert "nothing trains: new parameters live in an AdapterModule" in found.fault
+
+
+def test_a_method_that_trains_what_is_not_its_own_is_not_attached(tiny_gpt2):
+    with pytest.raises(AdapterError, match=r"test_shift: trains transformer\..*counts and saved files would lack it"):
+        attach(tiny_gpt2, ShiftConfig(fault="base trains"))
+    assert attached_config(tiny_gpt2) is None
+    assert all(parameter.requires_grad for parameter in tiny_gpt2.parameters())
 
 
 def test_a_method_that_is_not_registered_cannot_be_loaded():

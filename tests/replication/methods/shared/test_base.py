@@ -251,6 +251,19 @@ def test_a_head_trains_in_float32_and_goes_back_at_detach(kind, name, dtype, tmp
         assert one(**sentences()).logits.dtype == dtype
 
 
+def test_a_model_in_a_wrapper_is_attached_before(tiny_gpt2):
+    with pytest.raises(AdapterError, match="DataParallel wraps the model: attach to the model itself first"):
+        attach(torch.nn.DataParallel(tiny_gpt2), LoraConfig())
+
+
+def test_nan_is_not_blamed_on_the_type():
+    model = attach(classifier("bert", torch.float16), LoraConfig())
+    with torch.no_grad():
+        model.get_parameter("classifier.weight").fill_(torch.nan)
+    with pytest.raises(AdapterError, match=r"classifier\.weight: the weight of the task head is nan, .* diverged"):
+        merge_and_unload(model)
+
+
 @pytest.mark.parametrize("leave", [detach, merge_and_unload])
 def test_a_head_that_does_not_fit_the_models_dtype_is_named_and_kept(leave):
     model = attach(classifier("bert", torch.float16), LoraConfig())
