@@ -20,6 +20,7 @@ from replication.errors import AdapterError, DataError
 from replication.fileio import read_json, write_bytes, write_json
 from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
 from replication.methods.shared.base import attachment, uncompiled
+from replication.methods.shared.watching import state_names
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -124,7 +125,7 @@ def _head_modules(model: nn.Module, head: tuple[str, ...]) -> list[str]:
 
 
 def _head_buffers(model: nn.Module, heads: list[str]) -> dict[str, torch.Tensor]:
-    persistent = set(model.state_dict())
+    persistent = state_names(model)
     return {
         _PREFIX + name: buffer
         for name, buffer in model.named_buffers()

@@ -84,8 +84,12 @@ def _write_adapter(model: nn.Module, folder: Path, state_dict: Mapping[str, torc
     whole = all(tensors[name].shape == tensor.shape for name, tensor in state.items())
     data = tensor_bytes(tensors)
     write_bytes(folder / PRETRAINED_WEIGHTS_NAME, data)
-    name = PRETRAINED_CONFIG_NAME if _export(model, folder, whole) else CONFIG_NAME
-    write_json(folder / name, {**describe(model), "sha256": sha256_bytes(data)})
+    description = {**describe(model), "sha256": sha256_bytes(data)}
+    if _export(model, folder, whole):
+        exported = {"peft_sha256": sha256_file(folder / WEIGHTS_NAME)}  # where PEFT trains on, it is another
+        write_json(folder / PRETRAINED_CONFIG_NAME, {**description, **exported})
+    else:
+        write_json(folder / CONFIG_NAME, description)
 
 
 def _export(model: nn.Module, folder: Path, whole: bool) -> bool:

@@ -67,7 +67,7 @@ class Selection:
         training = TrainingConfig(steps=total_steps, learning_rate=self.learning_rate, warmup_steps=warmup_steps)
         self.callback = config.training_callback(training) or Callback()
         self._run = Run(model, optimizer)
-        self._penalty_used = False
+        self._penalty_used = self._told_of_rate = False
         self._late = bool(optimizer.state) and config.unfinished(model) is not None
         self.callback.on_start(model)
         if self.callback.grows and _processes() > 1:
@@ -178,6 +178,7 @@ class Selection:
     @torch.no_grad()
     def _step_weights(self, optimizer: torch.optim.Optimizer) -> None:
         shape = float(optimizer.param_groups[0]["lr"]) / self.learning_rate
+        self._warn_of_a_higher_rate(shape)
         scale = getattr(optimizer, "grad_scale", None)
         for name, weight in self._weights().items():
             if weight.grad is None or not weight.requires_grad:
@@ -210,6 +211,16 @@ class Selection:
                 stacklevel=4,
             )
         self._late = False
+
+    def _warn_of_a_higher_rate(self, shape: float) -> None:
+        if shape > 1 + 1e-6 and self._weights() and not self._told_of_rate:
+            self._told_of_rate = True
+            warnings.warn(
+                f"the optimizer's rate is {shape:.3g} times learning_rate={self.learning_rate:.3g}, and so are the "
+                "importance weights' steps: pass learning_rate=, the schedule's highest, to Selection",
+                ReplicationWarning,
+                stacklevel=5,
+            )
 
     def _warn_of_a_lost_penalty(self) -> None:
         if not self._penalty_used and self.callback.penalty(self.model) is not None:
@@ -277,7 +288,7 @@ def _check_same(config: MethodConfig, state: Mapping[str, Any]) -> None:
 
 def _base_rate(optimizer: torch.optim.Optimizer) -> float:
     group = optimizer.param_groups[0]
-    rate = group.get("initial_lr", group.get("lr"))
+    rate = group.get("max_lr", group.get("initial_lr", group.get("lr")))  # OneCycleLR begins at a fraction of max_lr
     if rate is None or not float(rate) > 0:
         raise ConfigError(f"the optimizer's first group has the learning rate {rate}: pass learning_rate=, its highest")
     return float(rate)

@@ -74,6 +74,7 @@ from replication.methods.shared.projections import (
 from replication.methods.shared.quantized import check_mergeable, of_bitsandbytes, quantized_weight
 from replication.methods.shared.registry import register_method
 from replication.methods.shared.virtual_tokens import CACHED, EMBEDDED
+from replication.methods.shared.watching import state_names
 from replication.training.callbacks import Callback, Run
 from replication.training.config import TrainingConfig
 from replication.training.determinism import capture_random_states, restore_random_states, seed_everything
@@ -159,10 +160,17 @@ class PeftBaselineConfig(MethodConfig):
         """
         name = config.peft_type.value.lower()
         name = _COMPUTED.get(name, name)
-        for alias, (kind, switches) in ALIASES.items():
-            if kind == name and all(getattr(config, switch, False) for switch in switches):
-                name = alias
-                break
+        aliases = [
+            alias
+            for alias, (kind, switches) in ALIASES.items()
+            if kind == name and all(getattr(config, switch, False) for switch in switches)
+        ]
+        if len(aliases) > 1:
+            raise ConfigError(
+                f"{PREFIX}: {' and '.join(aliases)} at once: here they are two methods; load the adapter with "
+                "PeftModel.from_pretrained, whose merge_and_unload() gives a model to go on from"
+            )
+        name = aliases[0] if aliases else name
         defaults = {field.name: field.default for field in dataclasses.fields(_config_class(name))}
         wanted = {*DEFAULTS.get(name, {}), *REQUIRED.get(name, {})}
         settings = {key: getattr(config, key) for key in _fields(name) if key not in _BEFORE_TRAINING}
@@ -336,7 +344,7 @@ class PeftBaselineConfig(MethodConfig):
         for layer in tuner_layers(model).values():
             base = {id(tensor) for tensor in all_tensors(layer.get_base_layer()).values()}  # type: ignore[operator]
             owned |= {id(tensor) for tensor in all_tensors(layer).values()} - base
-        persistent = set(model.state_dict())
+        persistent = state_names(model)
         return {name: t for name, t in all_tensors(model).items() if id(t) in owned and name in persistent}
 
     # --- merging ----------------------------------------------------------------

@@ -158,7 +158,7 @@ def structure_of(model: nn.Module) -> dict[str, Any]:
         "survivors": list(updates),
         "ranks": {str(index): len(update.lora_A) for index, update in updates.items()},
         "fixed_weights": [i for i, weight in weights.items() if weight is not None and not weight.requires_grad],
-        "frozen_pairs": [index for index, update in updates.items() if not update.lora_A.requires_grad],
+        "frozen_pairs": [i for i, update in updates.items() if not any(p.requires_grad for p in _pair(update))],
     }
 
 
@@ -184,15 +184,30 @@ def apply_structure(model: nn.Module, structure: Mapping[str, Any]) -> None:
                 fill((rank, update.lora_A.shape[1]), update.lora_A),
                 fill((update.lora_B.shape[0], rank), update.lora_B),
             )
-    for index in structure.get("fixed_weights", ()):
-        updates[index].get_parameter(IMPORTANCE_NAME).requires_grad_(False)
-    for index in structure.get("frozen_pairs", ()):
-        updates[index].requires_grad_(False)
+    for index in survivors:
+        _set_training(updates[index], index, structure)
+
+
+def _set_training(update: LowRankUpdate, index: int, structure: Mapping[str, Any]) -> None:
+    """Fix and thaw what `structure` says of it; a matrix that somebody froze alone stays so."""
+    weight: Any = getattr(update, IMPORTANCE_NAME, None)
+    if weight is not None and "fixed_weights" in structure:
+        weight.requires_grad_(index not in structure["fixed_weights"])
+    if "frozen_pairs" in structure:
+        frozen = index in structure["frozen_pairs"]
+        if frozen or not any(parameter.requires_grad for parameter in _pair(update)):
+            for parameter in _pair(update):
+                parameter.requires_grad_(not frozen)
+
+
+def _pair(update: LowRankUpdate) -> tuple[nn.Parameter, nn.Parameter]:
+    return update.lora_A, update.lora_B
 
 
 def follow_state_dicts(model: nn.Module) -> None:
     """From now on `model.load_state_dict` first brings the model to the structure that the tensors come from: adapters
-    that are not among them leave (or come back), pairs take their rank.
+    that are not among them leave (or come back), pairs take their rank, and importance weights are fixed where the
+    last adapters have left.
     """
     model.register_load_state_dict_pre_hook(_restructure_for)
 
@@ -205,13 +220,18 @@ def ignore_state_dicts(model: nn.Module) -> None:
 
 
 def _restructure_for(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    names = {a.index: f"{prefix}{a.module}.{a.label}.lora_A" for a in recorded_adapters(model)}
-    ranks = {str(index): len(tensors[name]) for index, name in names.items() if name in tensors}
+    adapters, config = recorded_adapters(model), attached_config(model)
+    names = {a.index: f"{prefix}{a.module}.{a.label}.lora_A" for a in adapters}
+    ranks = {index: len(tensors[name]) for index, name in names.items() if name in tensors}
+    if config is None or not ranks:
+        return
+    wanted: dict[str, Any] = {"survivors": list(ranks), "ranks": {str(index): rank for index, rank in ranks.items()}}
+    fixed = config.fixed_weights(ranks, len(adapters))  # type: ignore[attr-defined]
+    if fixed is not None:
+        wanted["fixed_weights"] = fixed
     present = structure_of(model)
-    config = attached_config(model)
-    if config is not None and ranks and ranks != present["ranks"]:
-        config.unmerge(model)
-        config.restructure(model, {"survivors": list(map(int, ranks)), "ranks": ranks})
+    if any(present[name] != value for name, value in wanted.items()):
+        config.restructure(model, wanted)
 
 
 def set_pair(update: LowRankUpdate, lora_A: torch.Tensor, lora_B: torch.Tensor) -> None:

@@ -373,6 +373,17 @@ class WeightLoraConfig(HasPresets, LoraConfig):
             LoraConfig.install(self, model)
         apply_structure(model, structure)
 
+    def fixed_weights(self, ranks: Mapping[int, int], adapters: int) -> list[int] | None:
+        """Whose importance weights no longer train where adapters of these ranks are left, of so many: all, once the
+        last milestone has passed. None: that cannot be told from the tensors.
+        """
+        if not self.remove_losers or self.freeze_weights_after is not None or not self.milestones(adapters):
+            return None
+        last = self.milestones(adapters)[-1]
+        if len(ranks) == adapters and last.rank == self.rank:
+            return [] if last.keep < adapters else None
+        return list(ranks) if len(ranks) <= last.keep and set(ranks.values()) == {last.rank} else []
+
     def unfinished(self, model: nn.Module) -> str | None:
         """A selection of which nothing has happened: all adapters are there and all weights train."""
         updates = present_updates(model)

@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from replication.errors import AdapterError, ConfigError
+from replication.methods.selection import present_updates
 from replication.methods.shared.base import check_integer, fill
 from replication.methods.shared.projections import OutputSlice, find_projections, linear_shape
 from replication.methods.shared.registry import register_method
@@ -86,6 +87,14 @@ class WeightLoraPlusConfig(WeightLoraConfig):
     def last_step(self) -> int:
         """The update after which the last round happens."""
         return (self.selection_steps or 0) + self.expansions * self.expand_every
+
+    def unfinished(self, model: nn.Module) -> str | None:
+        """As weight_lora, and rounds that have not taken place."""
+        rank = max((len(update.lora_A) for update in present_updates(model).values()), default=0)
+        done = (rank // self.rank).bit_length() - 1
+        if (reason := super().unfinished(model)) is not None or not 0 <= done < self.expansions:
+            return reason
+        return f"{self.method}: {done} of expansions={self.expansions} rounds have taken place"
 
     def install(self, model: nn.Module) -> None:
         """As weight_lora; AdapterError also where the last rank exceeds a side, or the rounds leave nothing."""

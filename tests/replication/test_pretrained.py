@@ -143,6 +143,18 @@ def test_one_folder_holds_one_adapter(tiny_gpt2, tmp_path):
         assert attached_config(load(copy.deepcopy(tiny_gpt2), tmp_path)) == CONFIGS[name]
 
 
+def test_what_peft_has_trained_on_is_what_is_loaded(tiny_llama, tmp_path):
+    """PEFT writes over its own files alone: the folder then holds the earlier adapter beside the later one."""
+    stir(attach(copy.deepcopy(tiny_llama), CONFIGS["lora"])).save_pretrained(tmp_path)
+    theirs = PeftModel.from_pretrained(copy.deepcopy(tiny_llama), tmp_path, is_trainable=True)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * parameter.requires_grad)
+    theirs.save_pretrained(tmp_path)
+    expected = logits_of(theirs.eval(), some_ids())
+    torch.testing.assert_close(logits_of(load(tiny_llama, tmp_path), some_ids()), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_damaged_folder_is_refused(tiny_gpt2, tmp_path):
     model = attach(copy.deepcopy(tiny_gpt2), CONFIGS["lora"])
     model.save_pretrained(tmp_path)

@@ -295,6 +295,27 @@ def test_whatever_the_optimizer_the_weights_take_plain_sgd_steps(optimizer):
     assert not set(loop.optimizer.state) & set(weights.values())
 
 
+def test_of_one_cycle_the_highest_rate_counts_and_a_higher_one_is_told():
+    """Which begins at a 25th of it; CyclicLR keeps its highest to itself."""
+    model = tiny(CONFIGS["weight_lora"])
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=1e-3)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.02, total_steps=TRAINING.steps)
+    assert Selection(model, optimizer, TRAINING.steps).learning_rate == 0.02
+    for given, told in ((None, True), (0.02, False)):
+        model = tiny(CONFIGS["weight_lora"])
+        optimizer = torch.optim.SGD(trainable_parameters(model).values(), lr=1e-3)
+        scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 1e-3, 0.02, step_size_up=2, cycle_momentum=False)
+        Selection(model, optimizer, TRAINING.steps, learning_rate=given)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number in range(1, 4):
+                model(**batch_of(number)).loss.backward()
+                optimizer.step()
+                scheduler.step()
+        messages = [str(w.message) for w in caught if "pass learning_rate=, the schedule's highest" in str(w.message)]
+        assert len(messages) == told
+
+
 def test_an_optimizer_that_lacks_parameters_or_a_rate_is_refused_with_the_fix():
     model = tiny(CONFIGS["weight_lora"])
     weights = [p for name, p in trainable_parameters(model).items() if not name.endswith("importance_weight")]

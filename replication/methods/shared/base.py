@@ -18,8 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
@@ -31,6 +30,7 @@ from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.methods.shared.blocks import head_parameters, is_sharded, refuse_peft
 from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
+from replication.methods.shared.watching import guard_merged, unguard_merged, watch_training
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
 
@@ -42,7 +42,6 @@ _RECORD = "_replication_attachment"
 _STARTED = "_replication_selection_started"
 _SAVE = "save_pretrained"
 FLOAT32, OF_MODEL = "float32", "model"
-_PATIENCE = 10  # backward passes: profiles and checks of gradients make fewer
 ADAPTER_DTYPES = (FLOAT32, OF_MODEL)
 """Values of a method's setting `adapter_dtype`; a configuration in JSON leaves it out at the first, the default."""
 
@@ -227,8 +226,9 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
 
     Works for a model on the meta device. New parameters take the device of the weights next to them and their dtype,
     but float32 where that is narrower (see above), as does a task head; they are drawn from `config.init_seed`, never
-    from torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached, the
-    method does not fit the model, the model is compiled, or weights are offloaded or sharded.
+    from torch's global generator. Raises AdapterError, with the model unchanged, when another method is attached, to
+    the model or a part of it, the method does not fit the model, the model is compiled, or weights are offloaded or
+    sharded.
     """
     if not isinstance(config, MethodConfig):
         raise AdapterError(f"attach needs a method configuration, got {type(config).__name__}: use method_config(name)")
@@ -242,6 +242,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
             f"{type(model).__name__} already carries method {present.method!r}: call detach(model) first, or "
             "attach to a freshly loaded model"
         )
+    _refuse_nested(model)
     refuse_peft(model)
     check_attachable(model)
     head = tuple(head_parameters(model))
@@ -260,7 +261,7 @@ def attach(model: nn.Module, config: MethodConfig) -> nn.Module:
     setattr(model, _RECORD, Attachment(config, head, trainable_before, widen_head(model, head, config)))
     _check_owned(model)
     keep_gradients(model)
-    _watch_for_a_selection(model)
+    watch_training(model, _watched(model), _after_passes)
     if hasattr(model, _SAVE):
         setattr(model, _SAVE, SavePretrained(model))
     return model
@@ -300,12 +301,22 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 
 def _take_off(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch.Tensor]) -> nn.Module:
     record.config.uninstall(model)
+    unguard_merged(model)
     narrow_head(model, record, narrowed)
     delattr(model, _RECORD)
     model.__dict__.pop(_STARTED, None)
     model.__dict__.pop(_SAVE, None)
     _set_trainable(model, record.trainable_before)
     return model
+
+
+def _refuse_nested(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if attached_config(module) is not None or isinstance(module, AdapterModule):
+            raise AdapterError(
+                f"{type(model).__name__} has a method in it already, at {name or 'its top'}: counting and saving know "
+                "one. Call detach on the model that carries it, or attach to a freshly loaded model"
+            )
 
 
 def check_attachable(model: nn.Module) -> None:
@@ -398,14 +409,17 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def _check_owned(model: nn.Module) -> None:
     """Takes the method off again if it trains what counting and saving would not find."""
     record = attachment(model)
-    own = adapter_parameters(model).keys() | set(record.head)
-    foreign = [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in own]
-    if foreign:
+    if foreign := _foreign(model):
         detach(model)
         raise AdapterError(
             f"{record.config.method}: trains {foreign[0]} ({len(foreign)} such), which is not its own: counts and "
             "saved files would lack it. Put new parameters into an AdapterModule, or name them in owned_tensors"
         )
+
+
+def _foreign(model: nn.Module) -> list[str]:
+    own = adapter_parameters(model).keys() | set(attachment(model).head)
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in own]
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -445,30 +459,46 @@ def warn_if_unfinished(model: nn.Module, stacklevel: int = 3) -> None:
     reason = attachment(model).config.unfinished(model)
     if reason is not None:
         warnings.warn(
-            f"{reason}: the selection has not run. Train with callbacks=[SelectionCallback()] in transformers.Trainer, "
-            "or Selection(model, optimizer, total_steps) in your own loop, both from `replication`",
+            f"{reason}: the selection has not run, or not to its end. Train with callbacks=[SelectionCallback()] in "
+            "transformers.Trainer, or Selection(model, optimizer, total_steps) in your own loop, both from "
+            "`replication`",
             ReplicationWarning,
             stacklevel=stacklevel,
         )
 
 
-def _watch_for_a_selection(model: nn.Module) -> None:
-    """Warn at the tenth backward pass, not only at `save`, where nothing has called `start_selection`."""
-    if type(attachment(model).config).unfinished is MethodConfig.unfinished:
+def _watched(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What gets a gradient in every pass if the model uses it: nothing where the method trains the base itself."""
+    return {} if attachment(model).config.trains_base else trainable_parameters(model)
+
+
+def _after_passes(model: nn.Module, silent: Sequence[str], passes: int) -> None:
+    """Once, in a training that is under way: what would go wrong without a word."""
+    if attached_config(model) is None:
         return
-    there, passes = weakref.ref(model), 0
+    if not hasattr(model, _STARTED):
+        warn_if_unfinished(model, stacklevel=5)
+    if unused := [name for name in silent if name not in attachment(model).head]:
+        warnings.warn(
+            f"{attachment(model).config.method}: {len(unused)} trained parameters, such as {unused[0]}, had no "
+            f"gradient in {passes} backward passes: the model does not call the modules that they are in (it may read "
+            "a weight instead), or nothing in the loss depends on them. Choose other targets",
+            ReplicationWarning,
+            stacklevel=5,
+        )
+    warn_of_foreign(model, stacklevel=5)
 
-    def count(_: torch.Tensor) -> None:
-        nonlocal passes
-        passes, carrier = passes + 1, there()
-        if carrier is None or attached_config(carrier) is None or hasattr(carrier, _STARTED):
-            handle.remove()
-        elif passes == _PATIENCE:
-            handle.remove()
-            warn_if_unfinished(carrier, stacklevel=4)
 
-    if trained := list(trainable_parameters(model).values()):
-        handle = trained[0].register_post_accumulate_grad_hook(count)
+def warn_of_foreign(model: nn.Module, stacklevel: int = 3) -> None:
+    """ReplicationWarning where parameters train that are not the method's: they are not saved with it."""
+    if foreign := _foreign(model):
+        warnings.warn(
+            f"{attachment(model).config.method}: {foreign[0]} trains ({len(foreign)} such parameters) and is neither "
+            "the method's nor a task head's: `save` leaves it out, and `load` has the base's. Freeze it "
+            "(requires_grad_(False)), or save it yourself",
+            ReplicationWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def merge(model: nn.Module) -> nn.Module:
@@ -476,9 +506,13 @@ def merge(model: nn.Module) -> nn.Module:
 
     A no-op for methods that add no module. AdapterError, with the model unchanged, for `solo_connection` and the
     bottleneck adapters, whose update is not a change of any weight, and where a merged weight is not finite in the
-    model's dtype (beyond 65504 in float16).
+    model's dtype (beyond 65504 in float16). Until `unmerge`, the model's `state_dict`, `load_state_dict` and a forward
+    pass that would train raise AdapterError: each would count the update twice, or leave it out.
     """
-    attachment(model).config.merge(model)
+    config = attachment(model).config
+    config.merge(model)
+    if config.adds_modules:
+        guard_merged(model)
     return model
 
 
@@ -487,6 +521,7 @@ def unmerge(model: nn.Module) -> nn.Module:
     merged.
     """
     attachment(model).config.unmerge(model)
+    unguard_merged(model)
     return model
 
 

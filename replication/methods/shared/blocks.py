@@ -82,32 +82,52 @@ def is_sharded(module: nn.Module) -> bool:
     return type(module).__mro__[1].__name__ == "FSDPModule"
 
 
-def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of a task head, by name: those outside `model.base_model`, without a language-model
-    head.
+_LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "LMHeadModel", "ConditionalGeneration")
+_CLASSIFIERS = ("QuestionAnswering", "SequenceClassification", "TokenClassification", "MultipleChoice")
 
-    Sequence classification: pooler and classifier (DeBERTa-v2, BERT, MPNet), Llama's `score`. BERT keeps its
-    pooler in the base, and sentence-embedding weights such as MiniLM's never trained it: it counts as head
-    there, as in DeBERTa. Causal and sequence-to-sequence language models have none. Every method trains it.
+
+def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of a task head, by name: those outside the pretrained body, without a language-model head.
+
+    The body is `model.base_model`; where the class has none (T5ForQuestionAnswering), the children that hold blocks or
+    embeddings; in a module of one's own, its one child that is a Hugging Face model. Sequence classification: pooler
+    and classifier (DeBERTa-v2, BERT, MPNet), Llama's `score`. BERT keeps its pooler in the base, and sentence-embedding
+    weights such as MiniLM's never trained it: it counts as head there, as in DeBERTa. Language models, causal, masked
+    and sequence-to-sequence, have none. Every method trains the head.
     """
     root: Any = model
-    body = getattr(root, "base_model", model)
-    if body is model:
+    kind = type(model).__name__
+    bodies = _bodies(model)
+    if not bodies or kind.endswith(_LANGUAGE_MODELS):
         return {}
-    shared = {id(parameter) for parameter in body.parameters()}
+    shared = {id(parameter) for body in bodies for parameter in body.parameters()}
     language_head = root.get_output_embeddings() if hasattr(root, "get_output_embeddings") else None
     head: dict[str, nn.Parameter] = {}
     for child_name, child in model.named_children():
-        if child is body or (language_head is not None and any(m is language_head for m in child.modules())):
+        if language_head is not None and any(m is language_head for m in child.modules()):
             continue
         for name, parameter in child.named_parameters(prefix=child_name):
             if id(parameter) not in shared:
                 head[name] = parameter
-    pooler = getattr(body, "pooler", None)
+    pooler = getattr(bodies[0], "pooler", None) if bodies[0] is getattr(model, "base_model", None) else None
     if head and isinstance(pooler, nn.Module):
-        prefix = next(name for name, child in model.named_children() if child is body)
+        prefix = next(name for name, child in model.named_children() if child is bodies[0])
         head.update(pooler.named_parameters(prefix=f"{prefix}.pooler"))
     return head
+
+
+def _bodies(model: nn.Module) -> list[nn.Module]:
+    """The children that are the pretrained body; none where the model is one itself."""
+    body = getattr(model, "base_model", None)
+    children = list(model.children())
+    if body is None:
+        pretrained = [child for child in children if hasattr(child, "base_model")]
+        return pretrained if len(pretrained) == 1 else []
+    if body is not model:
+        return [body]
+    if not type(model).__name__.endswith(_CLASSIFIERS):
+        return []
+    return [c for c in children if any(isinstance(m, nn.ModuleList | nn.Embedding) for m in c.modules())]
 
 
 def refuse_peft(model: nn.Module) -> None:

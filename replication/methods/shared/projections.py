@@ -9,7 +9,7 @@ they train anyway.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,17 @@ FUSED: dict[str, Callable[[Any], Layout]] = {
 """
 
 
+_MIXERS = ("x_proj", "dt_proj", "out_proj")
+WEIGHT_READ: dict[str, tuple[str, ...]] = {
+    "MultiheadAttention": ("out_proj",),
+    "TransformerEncoderLayer": ("linear1", "linear2"),
+    **dict.fromkeys(("MambaMixer", "FalconMambaMixer", "JambaMambaMixer", "ZambaMambaMixer"), _MIXERS),
+}
+"""Class of a module and its projections whose weight it reads, always or in a fast path, instead of calling them: what
+is put around them would have no effect.
+"""
+
+
 def linear_shape(module: nn.Module) -> tuple[int, int] | None:
     """(input features, output features) of nn.Linear or GPT-2's Conv1D; None for any other module."""
     if isinstance(module, nn.Linear):
@@ -143,8 +154,21 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
                 f"({', '.join(ROLES)}) or the end of one of these names: {', '.join(patterns) or 'none'}"
                 + foreign_layers(model)
             )
+    _check_called(model, found)
     check_wrappable({name: candidates[name] for name in found})
     return found
+
+
+def _check_called(model: nn.Module, names: Iterable[str]) -> None:
+    for name in names:
+        parent, _, end = name.rpartition(".")
+        kinds = [kind.__name__ for kind in type(model.get_submodule(parent)).__mro__]
+        kind = next((kind for kind in kinds if end in WEIGHT_READ.get(kind, ())), None)
+        if kind is not None:
+            raise AdapterError(
+                f"{name}: {kind} reads its weight and does not call it, so an adapter there would have no effect; "
+                "choose other targets"
+            )
 
 
 def feedforward_projections(model: nn.Module) -> list[str]:

@@ -4,8 +4,9 @@ A folder holds `adapter_model.safetensors`: every adapter parameter and buffer, 
 generator's stream may change with the version of torch, and a task head. `full` saves the whole state, tied
 weights once; `frozen` saves no tensor. Tensors keep their dtype: float32 adapters of a bfloat16 model are saved and
 loaded as float32. Learned scalars, of shape (1,) in memory, have shape () in files. Base weights are not saved
-otherwise: the same base must be given to `load`. Beside it are `adapter_config.json`, which describes it (`FIELDS`),
-and `README.md`, a model card made from that description. No pickle is read or written.
+otherwise: the same base must be given to `load`, which knows its class, sizes and name on the hub. Beside it are
+`adapter_config.json`, which describes it (`FIELDS`), and `README.md`, a model card made from that description. No
+pickle is read or written.
 
 `load` also reads the folders that `model.save_pretrained` and Trainer write (`replication.pretrained`).
 """
@@ -13,6 +14,7 @@ and `README.md`, a model card made from that description. No pickle is read or w
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from replication.errors import AdapterError, ConfigError, DataError
+from replication.errors import AdapterError, ConfigError, DataError, ReplicationWarning
 from replication.fileio import read_json, sha256_bytes, sha256_file, system_fault, write_bytes, write_json, write_text
 from replication.methods.shared.base import (
     SCALAR_NAMES,
@@ -36,10 +38,12 @@ from replication.methods.shared.base import (
     owned_ids,
     uncompiled,
     warn_if_unfinished,
+    warn_of_foreign,
 )
 from replication.methods.shared.blocks import describe_base, is_sharded
 from replication.methods.shared.card import CARD_NAME, LIBRARY, card_facts, render_card
 from replication.methods.shared.peft_import import load_stock, read_stock
+from replication.methods.shared.watching import state_names
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "adapter_config.json"
@@ -50,10 +54,13 @@ SIZES = ("rank", "r", "bottleneck", "num_virtual_tokens", "encoder_hidden_size",
 SMALL = 1 << 13
 """Fields that are widths of tensors, PEFT's too, and the largest of them that is not compared with the tensors read."""
 BASE_FIELDS = ("class", "width", "blocks", "vocabulary")
-FIELDS = ("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "card", "backbone")
+FIELDS = (
+    *("format_version", "method", "config", "base", "parameter_count", "structure", "sha256", "peft_sha256", "card"),
+    "backbone",
+)
 """What a description may hold: `structure` of a method whose modules change during training; `sha256` of the file of
-tensors, absent in folders of earlier releases; `card`, facts for the model card; `backbone`, a name that `replicate
-predict` reads.
+tensors, absent in folders of earlier releases; `peft_sha256` of the same adapter in PEFT's form beside it; `card`,
+facts for the model card; `backbone`, a name that `replicate predict` reads.
 """
 
 
@@ -61,7 +68,7 @@ def saved_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Tensors that the saved form holds, by name, each storage once; they share memory with the model."""
     record = attachment(model)
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters())
-    persistent = set(model.state_dict())
+    persistent = state_names(model)
     tensors.update((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
     if record.config.trains_base and record.config.owned_tensors(model) is None:
         return tensors
@@ -76,8 +83,9 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     `card`: facts for the model card (`replication.methods.shared.card.FACTS`), such as data, profile and scores.
     The configuration is written last: a folder without it is not a saved adapter. Where FSDP2 has sharded the model,
     all processes call this together, and the first writes whole tensors. ReplicationWarning where a configured
-    selection has not run. AdapterError if nothing is attached, the model is on the meta device, a value is not finite,
-    or the folder cannot be written; ConfigError for a fact that the card does not have.
+    selection has not run, or parameters train that are not the method's. AdapterError if nothing is attached, the model
+    is on the meta device, a value is not finite, or the folder cannot be written; ConfigError for a fact that the card
+    does not have.
     """
     model = uncompiled(model)
     if card is not None and not isinstance(card, Mapping):
@@ -92,6 +100,7 @@ def save(model: nn.Module, directory: str | Path, *, card: Mapping[str, Any] | N
     for name, tensor in state.items():
         _check_value(f"{directory}: nothing is saved", attachment(model).config, name, tensor, tensor)
     warn_if_unfinished(model)
+    warn_of_foreign(model)
     directory = Path(directory)
     data = tensor_bytes(state, scalars=True)  # every process gathers
     description = {**describe(model), "sha256": sha256_bytes(data), **({"card": facts} if facts else {})}
@@ -176,12 +185,22 @@ def check_saved(directory: str | Path) -> None:
 
 
 def saved_files(directory: str | Path) -> tuple[Path, Path]:
-    """Description and tensors of a saved adapter: what `save` wrote, or `save_pretrained`, whichever came last."""
+    """Description and tensors of a saved adapter, by `save`, `save_pretrained` or PEFT, whichever came last."""
     folder = Path(directory)
-    if not _is_own(folder / CONFIG_NAME) and (folder / PRETRAINED_CONFIG_NAME).is_file():
+    ours = (folder / PRETRAINED_CONFIG_NAME).is_file() and not _is_own(folder / CONFIG_NAME)
+    if ours and not _trained_on_by_peft(folder):
         return folder / PRETRAINED_CONFIG_NAME, folder / PRETRAINED_WEIGHTS_NAME
     names = [name for name in (WEIGHTS_NAME, PRETRAINED_WEIGHTS_NAME) if (folder / name).is_file()]
     return folder / CONFIG_NAME, folder / (names or [WEIGHTS_NAME])[0]
+
+
+def _trained_on_by_peft(folder: Path) -> bool:
+    """Whether PEFT has put other tensors in place of those that `save_pretrained` wrote in its format."""
+    try:
+        written = read_json(folder / PRETRAINED_CONFIG_NAME).get("peft_sha256")
+        return written is not None and sha256_file(folder / WEIGHTS_NAME) != written
+    except (DataError, OSError, AttributeError):
+        return False
 
 
 def _is_own(path: Path) -> bool:
@@ -216,6 +235,7 @@ def load(model: nn.Module, directory: str | Path) -> nn.Module:
     description = read_description(path)
     config = _parse(path, description)
     _check_base(path, description, model)
+    _warn_of_another_base(path, description, model)
     tensors = read_tensors(weights, description)
     _check_sizes(path, description["config"], tensors)
     try:
@@ -251,7 +271,14 @@ def read_description(path: Path) -> dict[str, Any]:
     for key, kind in (("format_version", int), ("method", str), ("config", dict), ("base", dict)):
         if not isinstance(description.get(key), kind):
             raise AdapterError(f"{path}: field {key!r} is {description.get(key)!r}, expected {kind.__name__}")
-    for key, kind in (("parameter_count", int), ("structure", dict), ("sha256", str), ("card", dict)):
+    optional: dict[str, type] = {
+        "parameter_count": int,
+        "structure": dict,
+        "sha256": str,
+        "peft_sha256": str,
+        "card": dict,
+    }
+    for key, kind in optional.items():
         if key in description and not isinstance(description[key], kind):
             raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
     if description["format_version"] != FORMAT_VERSION:
@@ -305,6 +332,18 @@ def _check_base(path: Path, description: dict[str, Any], model: nn.Module) -> No
                 f"{path}: field 'base.{key}' is {saved.get(key)!r}, but the model given has "
                 f"{value!r}; load the base model that the adapter was trained on{resize}"
             )
+
+
+def _warn_of_another_base(path: Path, description: Mapping[str, Any], model: nn.Module) -> None:
+    """A base of the same shape passes every check: its name on the hub is all that is known of its weights."""
+    saved, given = description.get("card", {}).get("base_model"), _hub_name(model)
+    if saved and given and saved != given:
+        warnings.warn(
+            f"{path}: the adapter was trained on {saved}, the model given is {given}: the shapes fit, the weights may "
+            "be others",
+            ReplicationWarning,
+            stacklevel=3,
+        )
 
 
 def read_tensors(path: Path, description: Mapping[str, Any]) -> dict[str, torch.Tensor]:

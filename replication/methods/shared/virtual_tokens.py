@@ -106,9 +106,18 @@ def take_tokens_off(model: nn.Module) -> None:
 
 def _running_module(model: nn.Module, name: str) -> nn.Module:
     body: Any = model.base_model
-    if task_type(model) != "SEQ_2_SEQ_LM":
+    task = task_type(model)
+    if task == "CAUSAL_LM":  # OPT, and the decoders of BART and Marian, are called past the modules around them
+        return [body, *filter(_takes_tokens, body.modules())][-1]
+    if task != "SEQ_2_SEQ_LM":
         return body
     return body.get_encoder() if name in EMBEDDED else body.get_decoder()
+
+
+def _takes_tokens(module: nn.Module) -> bool:
+    """Whether it runs blocks on tokens."""
+    blocks = any(isinstance(child, nn.ModuleList) for child in module.modules())
+    return blocks and {"input_ids", "inputs_embeds"} <= inspect.signature(type(module).forward).parameters.keys()
 
 
 def _is_cut(model: nn.Module) -> bool:

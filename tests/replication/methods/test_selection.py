@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from replication.errors import AdapterError
-from replication.methods import attach, detach, trainable_parameters
+from replication.methods import attach, detach, load, save, trainable_parameters
 from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
 from replication.methods.selection import (
     apply_structure,
@@ -28,6 +28,7 @@ from replication.methods.selection import (
 )
 from replication.methods.shared.projections import find_projections
 from replication.methods.weight_lora import WeightLoraConfig
+from replication.methods.weight_lora_plus import WeightLoraPlusConfig
 
 # few distinct values, so that ties, negative ones and zeros of both signs are common
 WEIGHTS = st.lists(
@@ -261,3 +262,79 @@ def test_each_seed_and_purpose_has_its_own_stream(seed, number):
     others = [(seed + 1, "expansion", number), (seed, "expansion", number + 1), (seed, "reset", number)]
     assert all(draws(*other) != draws(seed, "expansion", number) for other in others)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# --- going back, and states from elsewhere ------------------------------------------------------------
+
+
+def training_of(model):
+    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+
+
+@given(fixed=st.sets(st.integers(0, 3)), frozen=st.sets(st.integers(0, 3)), seed=st.integers(0, 9))
+@settings(max_examples=20)
+def test_a_structure_fixes_and_thaws(tiny_gpt2, fixed, frozen, seed):
+    """Whatever was fixed and frozen before: `remove_losers=False`, and back to a checkpoint from before."""
+    model = copy.deepcopy(tiny_gpt2)
+    attach(model, WeightLoraConfig(rank=2, keep=2, targets=("query", "key")))
+    first, start = structure_of(model), training_of(model)
+    generator = seeded_generator(seed)
+    for parameter in trainable_parameters(model).values():
+        parameter.requires_grad_(bool(torch.rand(1, generator=generator) > 0.5))
+    for update in present_updates(model).values():  # one matrix frozen alone is somebody's choice
+        update.lora_B.requires_grad_(update.lora_A.requires_grad)
+    wanted = {**first, "fixed_weights": sorted(fixed), "frozen_pairs": sorted(frozen)}
+    apply_structure(model, wanted)
+    assert structure_of(model) == wanted
+    apply_structure(model, first)
+    assert training_of(model) == start
+
+
+def test_a_matrix_that_somebody_froze_does_not_freeze_its_pair(tiny_gpt2, tmp_path):
+    base = copy.deepcopy(tiny_gpt2)
+    model = attach(tiny_gpt2, WeightLoraConfig(rank=2, keep=2, selection_steps=None))
+    for update in present_updates(model).values():
+        update.lora_A.requires_grad_(False)
+    save(model, tmp_path)
+    trained = trainable_parameters(load(base, tmp_path))
+    assert {name.rpartition(".")[2] for name in trained} >= {"lora_B", "importance_weight"}
+    apply_structure(model, structure_of(model))
+    assert not any(update.lora_A.requires_grad for update in present_updates(model).values())
+
+
+def selected(model, config):
+    """As after the selection: adapters 1 and 2 are left, with fixed weights and the last rank."""
+    attach(model, config)
+    rank = config.milestones(6)[-1].rank
+    config.restructure(model, {"survivors": [1, 2], "ranks": {"1": rank, "2": rank}, "fixed_weights": [1, 2]})
+    return model
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        WeightLoraConfig(rank=2, keep=2),
+        WeightLoraPlusConfig(rank=1, keep=4, expansions=1),
+    ],
+)
+def test_a_state_dict_brings_fixed_weights_with_it_and_back(tiny_gpt2, config):
+    base = copy.deepcopy(tiny_gpt2)
+    after = selected(tiny_gpt2, config)
+    model = attach(base, config)
+    start, shapes = copy.deepcopy(model.state_dict()), training_of(model)
+    model.load_state_dict(after.state_dict())
+    assert training_of(model) == training_of(after)
+    assert not any(u.importance_weight.requires_grad for u in present_updates(model).values())
+    model.load_state_dict(start)
+    assert training_of(model) == shapes
+
+
+@pytest.mark.parametrize(
+    "settings", [{"remove_losers": False}, {"freeze_weights_after": 150}, {"selection_steps": None}]
+)
+def test_where_the_tensors_cannot_tell_nothing_is_fixed_or_thawed(tiny_gpt2, settings):
+    model = attach(tiny_gpt2, WeightLoraConfig(rank=2, keep=2, **settings))
+    present_updates(model)[1].importance_weight.requires_grad_(False)
+    before = training_of(model)
+    model.load_state_dict(model.state_dict())
+    assert training_of(model) == before

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from replication.counting import parameter_counts
-from replication.errors import AdapterError, ConfigError
+from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.examples import Encoded
 from replication.methods import attach, detach, load, merge, save, trainable_parameters, unmerge
 from replication.methods import weight_lora as module
@@ -297,3 +298,17 @@ def test_the_dtype_of_the_pair_is_kept(dtype):
     for kind in EXPANSIONS:
         new_A, new_B = expand_pair(lora_A, lora_B, 4, WeightLoraPlusConfig(expansion=kind), generator)
         assert (new_A.dtype, new_B.dtype) == (dtype, dtype)
+
+
+@pytest.mark.parametrize(("rank", "left", "rounds"), [(2, 4, 0), (4, 2, 1), (8, 1, None)])
+def test_rounds_that_have_not_taken_place_are_told_when_it_is_saved(rank, left, rounds, tmp_path):
+    config = WeightLoraPlusConfig(rank=2, keep=4, expansions=2)
+    model = tiny(config)
+    config.restructure(model, {"survivors": list(range(left)), "ranks": {str(i): rank for i in range(left)}})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        save(model, tmp_path)
+    told = [str(w.message) for w in caught if issubclass(w.category, ReplicationWarning)]
+    assert [f"{rounds} of expansions=2 rounds have taken place" in text for text in told] == [True] * (
+        rounds is not None
+    )

@@ -5,8 +5,12 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
 
@@ -96,3 +100,52 @@ class Listed(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(2, 2)])
+
+
+# --- heads that the class keeps elsewhere ------------------------------------------------------------
+
+
+T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
+ELECTRA_HEAD = {f"discriminator_predictions.{name}" for name in ("dense", "dense_prediction")}
+DISTIL = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "settings", "modules"),
+    [
+        (AutoModelForQuestionAnswering, "t5", T5, {"qa_outputs"}),
+        (AutoModelForSequenceClassification, "t5", T5, {"classification_head.dense", "classification_head.out_proj"}),
+        (AutoModelForSeq2SeqLM, "t5", T5, set()),
+        (AutoModelForMaskedLM, "distilbert", DISTIL, set()),
+        (AutoModelForMaskedLM, "electra", SIZES, set()),
+        (AutoModelForSequenceClassification, "distilbert", DISTIL, {"pre_classifier", "classifier"}),
+        (
+            AutoModelForPreTraining,
+            "electra",
+            SIZES,
+            {"discriminator_predictions.dense", "discriminator_predictions.dense_prediction"},
+        ),
+    ],
+)
+def test_heads_are_what_is_outside_the_pretrained_body(kind, model_type, settings, modules):
+    with torch.device("meta"):
+        model = kind.from_config(AutoConfig.for_model(model_type, vocab_size=30, **settings))
+    assert {name.rpartition(".")[0] for name in head_parameters(model)} == modules
+
+
+class OnABody(nn.Module):
+    """A classifier of one's own on a pretrained body."""
+
+    def __init__(self, *bodies):
+        super().__init__()
+        self.bodies = nn.Module()
+        for number, body in enumerate(bodies):
+            self.add_module(f"body{number}", body)
+        self.classifier = nn.Linear(16, 2)
+
+
+def test_a_module_of_ones_own_trains_what_is_beside_its_one_pretrained_body():
+    body = build(AutoModel, "bert")
+    assert set(head_parameters(OnABody(body))) == {"classifier.weight", "classifier.bias"}
+    assert head_parameters(OnABody(body, build(AutoModel, "gpt2"))) == {}
+    assert head_parameters(OnABody()) == {}

@@ -182,6 +182,10 @@ def changed(folder, **fields):
         ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, r"does not fit .*missing .*o_proj\.lora_A"),
         ({"r": 2}, r"does not fit .*shape \(3, 32\), expected \(2, 32\)"),
         ({"rank_pattern": {"q_proj": 2}}, r"(?s)does not fit .*size mismatch"),
+        (
+            {"use_dora": True, "use_rslora": True},
+            "dora and rslora at once: here they are two methods; .*from_pretrained",
+        ),
         ({"init_lora_weights": "corda"}, r"settings.init_lora_weights='corda': needs data"),
     ],
 )

@@ -1,9 +1,11 @@
 """Finding projections by role or name in each family of models, and replacing modules."""
 
 import copy
+import re
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from replication.errors import AdapterError
@@ -300,3 +302,26 @@ def test_a_module_in_two_places_stays_shared():
     assert model.second is model.first
     assert detach(model).second is model.first
     assert isinstance(model.first, nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("output", "layers.0.self_attn.out_proj: MultiheadAttention"),
+        ("linear1", "layers.0.linear1: TransformerEncoderLayer"),
+    ],
+)
+def test_a_projection_whose_weight_is_read_instead_is_refused(target, name):
+    """In evaluation an encoder of torch takes a fast path past its own modules."""
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    with pytest.raises(AdapterError, match=f"{re.escape(name)} reads its weight and does not call it"):
+        attach(model, LoraConfig(rank=2, targets=(target,)))
+
+
+@pytest.mark.parametrize("kind", ["MambaForCausalLM", "FalconMambaForCausalLM", "JambaForCausalLM"])
+def test_so_are_those_of_mamba(kind):
+    made, sizes = getattr(transformers, kind), {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 30}
+    with torch.device("meta"):
+        model = made(made.config_class(**sizes, state_size=4, intermediate_size=32, num_attention_heads=2))
+    with pytest.raises(AdapterError, match=r"dt_proj: .*MambaMixer reads its weight"):
+        attach(model, LoraConfig(rank=1, targets=("dt_proj",)))

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import warnings
 
 import pytest
 import torch
@@ -188,6 +189,20 @@ def test_values_that_are_not_finite_are_refused_by_name(saved, tiny_gpt2, value)
 
 def test_another_base_is_refused(saved, tiny_llama):
     refused(tiny_llama, saved, r"base\.class.*LlamaForCausalLM")
+
+
+def test_another_base_of_the_same_shape_is_told_by_its_name(tiny_gpt2, tmp_path):
+    tiny_gpt2.name_or_path = "openai-community/gpt2"
+    base = copy.deepcopy(tiny_gpt2)
+    save(attach(tiny_gpt2, LoraConfig(rank=2)), tmp_path)
+    for name, warned in (("openai-community/gpt2", False), ("", False), ("someone/gpt2-tuned", True)):
+        twin = copy.deepcopy(base)
+        twin.name_or_path = name
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            load(twin, tmp_path)
+        told = [str(w.message) for w in caught if "the adapter was trained on openai-community/gpt2" in str(w.message)]
+        assert bool(told) == warned
 
 
 def test_missing_and_unexpected_tensors_are_named(saved, tiny_gpt2):

@@ -8,6 +8,7 @@ from peft import get_peft_model
 from torch.nn import functional as F
 from transformers import (
     BartConfig,
+    BartForCausalLM,
     BartForSequenceClassification,
     BertConfig,
     BertForQuestionAnswering,
@@ -15,6 +16,10 @@ from transformers import (
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
     LlamaForSequenceClassification,
+    MarianConfig,
+    MarianForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
 )
 
 from replication.errors import AdapterError, DataError
@@ -197,3 +202,34 @@ def test_tokens_that_cpt_holds_are_held_in_a_copy_too(tiny_llama):
     laws.train_steps(twin)
     moved = encoder_of(twin).delta_embedding.weight.ne(0).any(dim=1)
     assert moved.tolist() == [True, True, True, False]
+
+
+# --- language models that call their blocks past the modules around them ------------------------------
+
+LAYERS = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+WIDTHS = {"d_model": 16, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "vocab_size": 97}
+PAST = {
+    "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=16, max_position_embeddings=32)),
+    "bart_decoder": lambda: BartForCausalLM(BartConfig(**WIDTHS, **LAYERS, max_position_embeddings=32)),
+    "marian_decoder": lambda: MarianForCausalLM(
+        MarianConfig(**WIDTHS, **LAYERS, max_position_embeddings=32, pad_token_id=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["prompt_tuning", "prefix_tuning"])
+@pytest.mark.parametrize("kind", PAST)
+def test_virtual_tokens_reach_the_blocks(kind, name):
+    torch.manual_seed(0)
+    model = PAST[kind]().eval()
+    before, twin = model(input_ids=IDS).logits, copy.deepcopy(model)
+    attach(model, PeftBaselineConfig(name=name, settings=SETTINGS[name]))
+    laws.stir(model, size=0.5)
+    after = model(input_ids=IDS).logits
+    assert after.shape == before.shape
+    assert (after - before).abs().max() > 1e-3
+    prompts = [p for n, p in model.named_parameters() if p.requires_grad and "embedding" in n]
+    if name == "prompt_tuning":  # the model itself, given the same embeddings
+        rows = torch.cat([prompts[0].expand(2, -1, -1), twin.get_input_embeddings()(IDS)], dim=1)
+        torch.testing.assert_close(after, twin(inputs_embeds=rows).logits[:, COUNT:])
+    assert torch.equal(detach(model)(input_ids=IDS).logits, before)
