@@ -138,13 +138,14 @@ def train_phase(
     model = attach(load_base(experiment, seed=0), method)
     tokenizer = load_tokenizer(experiment.backbone.name, experiment.weights)
     form.prepare_model(model, tokenizer)
-    examples = form.encode(tokenizer, longest_rows(experiment, training.batch_size * training.steps), options)
+    rows = training.batch_size * training.accumulation_steps * training.steps
+    examples = form.encode(tokenizer, longest_rows(experiment, rows), options)
     calls = 0
 
     def stopping(batch: Any, pad_id: int) -> Any:
         nonlocal calls
         calls += 1
-        if phase == 1 and calls > PHASE_1_STEPS:
+        if phase == 1 and calls > PHASE_1_STEPS * training.accumulation_steps:
             raise StopAtCheckpointError
         return form.collate(batch, pad_id)
 

@@ -8,6 +8,7 @@ is complete is not predicted again after a restart.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,8 +69,22 @@ def predict_all(chosen: Experiment) -> None:
         write_json(folder / "decoding.json", decoding)
     costs = {seed: read_json(done / "cost.json") for seed, done in finished.items()}
     write_cost(chosen.run, "prediction", costs, threads=chosen.threads)
-    for stage in ("finetune", "predict"):  # both have their outputs: DVC starts `predict` after it has taken finetune's
-        shutil.rmtree(chosen.scratch / stage, ignore_errors=True)
+    discard_taken(chosen)
+    shutil.rmtree(chosen.scratch / "predict", ignore_errors=True)
+
+
+def discard_taken(experiment: Experiment) -> None:
+    """Delete what `finetune` keeps of seeds whose adapters are among its outputs; what is under way, or waits for other
+    seeds, stays.
+    """
+    folder, name = experiment.scratch / "finetune", adapter_file(experiment.method)
+    for kept in folder.glob(f"seed-*/finished/adapter/{name}"):
+        home = kept.parents[2]
+        taken = experiment.run / "adapter" / "-".join(home.name.split("-")[:2]) / name
+        if taken.is_file() and sha256_file(taken) == sha256_file(kept):
+            shutil.rmtree(home)
+    with suppress(OSError):
+        folder.rmdir()  # unless something is left
 
 
 def checked_gold(experiment: Experiment) -> GoldFile:

@@ -131,7 +131,9 @@ def beyond_edge(rates: Sequence[float], best: float) -> float | None:
 
 
 def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
-    """Split whole sources away from the training rows, so that no context, premise or document is on both sides."""
+    """Split whole sources away from the training rows, so that no context, passage, premise or document is on both
+    sides.
+    """
     sources = sorted({source_of(row) for row in rows})
     random.Random(search.seeds[0]).shuffle(sources)
     held: set[str] = set()
@@ -151,8 +153,8 @@ def hold_out(rows: Rows, search: Search) -> tuple[list[Any], list[Any]]:
 
 
 def source_of(row: Any) -> str:
-    """The text of a row."""
-    return str(next(row[field] for field in ("context", "text", "question", "document") if field in row))
+    """The text of a row, of a question with a passage the passage."""
+    return str(next(row[field] for field in ("context", "passage", "text", "question", "document") if field in row))
 
 
 def remembered(

@@ -50,6 +50,7 @@ DAMAGED_ARCHIVE = (
 )
 
 
+_STREAMS = ("/dev/fd/", "/dev/std", "/proc/")
 PARTIAL, REPLACED = ".partial", ".replaced"
 """Ends of the hidden names of what is being written, and of what it replaces: .dvcignore and .gitignore have them."""
 
@@ -130,9 +131,12 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 
 def _is_stream(path: Path) -> bool:
+    """A device or a pipe, or what the system lets a process open as one: /dev/stdout, /proc/self/fd/1 (/dev/shm holds
+    files as any folder).
+    """
     if path.is_dir():
         return False
-    return (path.exists() and not path.is_file()) or path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return (path.exists() and not path.is_file()) or str(path.absolute()).startswith(_STREAMS)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -26,10 +26,11 @@ class Run:
     loss_weight: float = 0.0
     update_seconds: float = 0.0
     curves: list[Row] = field(default_factory=list)
+    frozen_blocks: int | None = None  # that the prefix cache leaves out
 
     def counters(self) -> dict[str, Any]:
         """Everything but model, optimizer and step, as JSON values."""
-        names = ("tokens_seen", "loss_sum", "loss_weight", "update_seconds", "curves")
+        names = ("tokens_seen", "loss_sum", "loss_weight", "update_seconds", "curves", "frozen_blocks")
         return {name: getattr(self, name) for name in names}
 
 

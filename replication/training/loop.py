@@ -188,7 +188,7 @@ def train(
             optimizer = accelerator.prepare_optimizer(optimizer)
             run = Run(model, optimizer)
             if saved:
-                counters = {name: saved.state[name] for name in run.counters()}
+                counters = {name: saved.state[name] for name in run.counters() if name in saved.state}
                 run = Run(model, optimizer, saved.step, **counters)
                 unpack_tensors(model, optimizer, saved.tensors)
                 if len(saved.state["random"]) == processes:
@@ -255,6 +255,7 @@ def train(
                 if evaluates or _due(step, config.log_every, config):
                     run.curves.append(log(measure(step, run.loss_sum / run.loss_weight, rate, dev=evaluates)))
                     run.loss_sum = run.loss_weight = 0.0
+                run.frozen_blocks = prefix.blocks if prefix else None
                 signalled = stop() if stop and step < config.steps else 0
                 if checkpoint_directory is not None and (signalled or _due(step, config.checkpoint_every, config)):
                     _save(checkpoint_directory, identity or {}, run, trained_names, callback, accelerator)
@@ -274,7 +275,7 @@ def train(
         peak_memory_bytes=resident,
         peak_cuda_memory_bytes=cuda,
         resumed_from=saved.step if saved else 0,
-        frozen_blocks=prefix.blocks if prefix else None,
+        frozen_blocks=run.frozen_blocks,
     )
 
 

@@ -7,7 +7,8 @@ comes from a memory-mapped file. How it works, and what it changes:
    and that carry no hook. It is looked for again when what trains changes, or any weight of the prefix: with
    WeightLoRA the cache begins, or starts anew, after the selection. 0 blocks: nothing is left out.
 2. The prefix runs in evaluation mode, embeddings included, stored or not: its dropout is off, unlike without the cache
-   (loop.py, detail 4). A record says so under `frozen_prefix`.
+   (loop.py, detail 4). A record says so under `frozen_prefix`. So does the rest of the model meanwhile, a method's
+   dropout outside the body included: a search for the prefix draws no random number, and a resumed run repeats it.
 3. A stored row is one row of token ids without its padding, under the hash of the ids. It was computed in the company
    of its batch, so it equals what another batch would give up to the rounding of sums. Rows beyond the bound, and rows
    that are not padded on the right alone, are computed each time.
@@ -195,7 +196,7 @@ class FrozenPrefix:
                 block.register_forward_hook(lambda _, __, output: outputs.append(output)),
             ]
         try:
-            with _evaluating(self.body), torch.enable_grad():
+            with _evaluating(self.model), torch.enable_grad():
                 self.body(**_rows_of(given, [0]))
         finally:
             for hook in hooks:
@@ -244,7 +245,7 @@ class FrozenPrefix:
         hook = self.stack[self.blocks - 1].register_forward_hook(lambda _, __, output: found.append(output))
         self._replace(range(self.blocks, len(self.stack)))
         try:
-            with _evaluating(self.body):
+            with _evaluating(self.model):
                 self.body(**given)
         finally:
             hook.remove()

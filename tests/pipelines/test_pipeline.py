@@ -227,6 +227,14 @@ def test_memory_is_measured_in_fresh_processes(home):
     assert [row.keep for row in series.rows] == [4]
 
 
+def test_memory_of_phase_1_ends_after_its_selection_where_gradients_accumulate(home, tmp_path):
+    settings = load_settings(PARAMS)
+    plan = resolve(settings, settings.memory.experiment).with_training(accumulation_steps=2)
+    found = memory.train_phase(plan, settings.memory, 1, 4, tmp_path)
+    assert 1 <= len(found["survivors"]) <= 4
+    assert [path.name for path in tmp_path.glob("step-*")] == [f"step-{memory.PHASE_1_STEPS:08d}"]
+
+
 def test_predicting_with_another_tasks_gold_file_is_refused_before_any_work(finished, tmp_path):
     path = finished / "gold/quick/headlines.jsonl"
     kept = path.read_bytes()

@@ -21,7 +21,7 @@ search = Search(learning_rates=(0.1, 0.2), steps=5, held_out_examples=4, seeds=(
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=6, max_size=12),
     seed=st.integers(0, 99),
-    field=st.sampled_from(["context", "text", "question", "document"]),
+    field=st.sampled_from(["context", "passage", "text", "question", "document"]),
 )
 def test_no_source_is_on_both_sides_and_no_row_is_lost(sizes, seed, field):
     rows = [{field: f"source {i}", "label": j} for i, size in enumerate(sizes) for j in range(size)]
@@ -29,6 +29,12 @@ def test_no_source_is_on_both_sides_and_no_row_is_lost(sizes, seed, field):
     assert not {row[field] for row in train} & {row[field] for row in held_out}
     assert sorted(map(repr, train + held_out)) == sorted(map(repr, rows))
     assert 4 <= len(held_out) < 4 + max(sizes)
+
+
+def test_a_passage_keeps_its_questions_together():
+    rows = [{"question": f"{i} {j}?", "passage": f"passage {i}"} for i in range(6) for j in range(3)]
+    train, held_out = hold_out(rows, search)
+    assert not {row["passage"] for row in train} & {row["passage"] for row in held_out}
 
 
 def test_holding_out_everything_is_refused():

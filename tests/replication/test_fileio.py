@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def test_devices_and_pipes_are_written_to(tmp_path):
     assert os.read(reader, 9) == b"read"
     assert pipe.is_fifo()
     os.close(reader)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no folder in memory here")
+def test_a_folder_in_memory_holds_files_as_any(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = write_text(Path(folder) / "deep/a.json", "long text")
+        inode = path.stat().st_ino
+        assert write_text(path, "x").read_text() == "x"
+        assert path.stat().st_ino != inode, "replaced in one step, not written into"
 
 
 def test_a_byte_order_mark_is_no_part_of_a_value(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from replication.errors import ConfigError
+from replication.errors import ConfigError, Stopped
 from replication.examples import Encoded
 from replication.methods import attach, attached_config, method_config, method_names
 from replication.training.checks import check_before_training
@@ -262,6 +263,32 @@ def test_a_resumed_run_ends_with_the_same_bits_and_leaves_no_file(tmp_path) -> N
     assert result.curves == expected.curves
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert not list(tmp_path.glob("*/prefix-*"))
+
+
+def test_a_run_resumed_after_its_last_step_reports_what_was_left_out(tmp_path) -> None:
+    config = replace(CONFIG, prefix_cache=0.01, checkpoint_every=5)
+    first, again = (trained(built(gpt2, LORA_LAST), config, token_loss, checkpoint_directory=tmp_path) for _ in "ab")
+    assert again.resumed_from == config.steps
+    assert again.frozen_blocks == first.frozen_blocks == LAST
+
+
+def test_a_dropout_beside_the_body_draws_nothing_while_the_prefix_is_looked_for(tmp_path) -> None:
+    """Solo Connection's is called between blocks and is no part of the body."""
+    method = method_config("solo_connection", rank=4, skip_length=2, dropout=0.5)
+    config = replace(CONFIG, prefix_cache=0.01, checkpoint_every=5)
+    whole, resumed = built(gpt2, method), built(gpt2, method)
+    expected = trained(whole, config, token_loss, checkpoint_directory=tmp_path / "whole")
+
+    def stop() -> int:
+        steps.append(1)
+        return signal.SIGTERM if len(steps) == 7 else 0
+
+    steps: list[int] = []
+    with pytest.raises(Stopped):
+        trained(resumed, config, token_loss, checkpoint_directory=tmp_path / "cut", stop=stop)
+    result = trained(built(gpt2, method), config, token_loss, checkpoint_directory=tmp_path / "cut")
+    assert result.resumed_from == 7
+    assert result.curves == expected.curves
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
