@@ -27,11 +27,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "key": ("k_proj", "key", "key_proj", "k_lin", "k", "Wk"),
     "value": ("v_proj", "value", "value_proj", "v_lin", "v", "Wv"),
     "output": (
-        *("o_proj", "out_proj", "out_lin", "o", "attn.Wo", "attention.output.dense"),
-        *("attn.c_proj", "crossattention.c_proj"),
-        *("attention.dense", "self_attention.dense", "self_attn.dense"),
+        *("o_proj", "out_proj", "out_lin", "o", "attn.Wo", "attention.output.dense", "crossattention.output.dense"),
+        *("attn.c_proj", "crossattention.c_proj", "self_attn.output"),
+        *("attention.dense", "self_attention.dense", "self_attn.dense", "multi_head_attention.dense"),
     ),
 }
+_ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
 FEEDFORWARD = (
     *("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo"),
     *("dense_4h_to_h", "fc_out", "ffn_output"),  # GPT-NeoX, Bloom, Falcon; GPT-J, CodeGen; ALBERT
@@ -139,15 +140,20 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
     """
     candidates = _linear_modules(model)
     layouts = {name: _layout(model, name, module) for name, module in candidates.items()}
+    own = {name: _roles(model, name) for name in candidates}
+    matches = {
+        target: {n: p for n, module in candidates.items() if (p := _match(n, module, layouts[n], own[n], target))}
+        for target in targets
+    }
     found: dict[str, list[OutputSlice]] = {}
-    for name, module in candidates.items():
-        slices = [piece for target in targets if (piece := _match(name, module, layouts[name], target)) is not None]
+    for name in candidates:
+        slices = [matches[target][name] for target in targets if name in matches[target]]
         if slices:
             # The whole projection first, then the slices of a fused one from left to right: these do not overlap.
             partial = {piece: layouts[name] is not None and piece.label != WHOLE for piece in slices}
             found[name] = sorted(partial, key=lambda piece: (partial[piece], piece.start, piece.label))
     for target in targets:
-        if not any(_match(name, candidates[name], layouts[name], target) for name in found):
+        if not matches[target]:
             patterns = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in candidates)
             raise AdapterError(
                 f"target {target!r} matches no linear module of {type(model).__name__}; use a role "
@@ -162,13 +168,17 @@ def find_projections(model: nn.Module, targets: Sequence[str]) -> dict[str, list
 def _check_called(model: nn.Module, names: Iterable[str]) -> None:
     for name in names:
         parent, _, end = name.rpartition(".")
-        kinds = [kind.__name__ for kind in type(model.get_submodule(parent)).__mro__]
-        kind = next((kind for kind in kinds if end in WEIGHT_READ.get(kind, ())), None)
+        kind = _read_by(model.get_submodule(parent), end)
         if kind is not None:
             raise AdapterError(
                 f"{name}: {kind} reads its weight and does not call it, so an adapter there would have no effect; "
                 "choose other targets"
             )
+
+
+def _read_by(holder: nn.Module, end: str) -> str | None:
+    """The class, of those in `WEIGHT_READ`, that reads this child's weight."""
+    return next((k.__name__ for k in type(holder).__mro__ if end in WEIGHT_READ.get(k.__name__, ())), None)
 
 
 def feedforward_projections(model: nn.Module) -> list[str]:
@@ -210,14 +220,33 @@ def _layout(model: nn.Module, name: str, module: nn.Module) -> Layout | None:
     return layout
 
 
-def _match(name: str, module: nn.Module, layout: Layout | None, target: str) -> OutputSlice | None:
+def _roles(model: nn.Module, name: str) -> set[str]:
+    """The role that a projection's name says; none outside attention, where state-space mixers, convolutions, routers
+    and output layers have an `out_proj` too, and RWKV's feedforward network a `key`.
+    """
+    parent, _, end = name.rpartition(".")
+    holder = model.get_submodule(parent)
+    kind = type(holder).__name__
+    if _read_by(holder, end) is not None:
+        return set()
+    siblings = {child for child, _ in holder.named_children()}
+    attends = bool(_ATTENTION.search(kind))
+    if "." in (known := next((e for ends in ROLES.values() for e in ends if _ends_with(name, e)), "")):
+        inside = attends or not known.endswith(".dense") or "output." in known
+    else:
+        named = next((part for part in reversed(parent.split(".")) if not part.isdigit()), "")
+        inside = attends or bool(_ATTENTION.search(named)) or bool(siblings & {*ROLES["query"]})
+    return {role for role, ends in ROLES.items() if inside and any(_ends_with(name, e) for e in ends)}
+
+
+def _match(name: str, module: nn.Module, layout: Layout | None, own: set[str], target: str) -> OutputSlice | None:
     shape = linear_shape(module)
     assert shape is not None
     if target not in ROLES:
         return OutputSlice(WHOLE, 0, shape[1]) if _ends_with(name, target) else None
     if layout is not None:
         return layout.slice_of(target, shape[1])
-    return OutputSlice(target, 0, shape[1]) if any(_ends_with(name, end) for end in ROLES[target]) else None
+    return OutputSlice(target, 0, shape[1]) if target in own else None
 
 
 def _ends_with(name: str, suffix: str) -> bool:

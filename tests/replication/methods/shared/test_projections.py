@@ -307,7 +307,7 @@ def test_a_module_in_two_places_stays_shared():
 @pytest.mark.parametrize(
     ("target", "name"),
     [
-        ("output", "layers.0.self_attn.out_proj: MultiheadAttention"),
+        ("out_proj", "layers.0.self_attn.out_proj: MultiheadAttention"),
         ("linear1", "layers.0.linear1: TransformerEncoderLayer"),
     ],
 )
@@ -325,3 +325,46 @@ def test_so_are_those_of_mamba(kind):
         model = made(made.config_class(**sizes, state_size=4, intermediate_size=32, num_attention_heads=2))
     with pytest.raises(AdapterError, match=r"dt_proj: .*MambaMixer reads its weight"):
         attach(model, LoraConfig(rank=1, targets=("dt_proj",)))
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 30, "intermediate_size": 32}
+HALF = {"num_attention_heads": 2, "num_key_value_heads": 2}
+STATES = {"mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 4}
+LED = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+ATTENTION_ALONE = [
+    ("falcon_h1", "output", {**SMALL, **HALF, **STATES}, {"model.layers.*.self_attn.o_proj"}),
+    ("rwkv", "key", {**SMALL, "attention_hidden_size": 16}, {"rwkv.blocks.*.attention.key"}),
+    ("ctrl", "output", {"n_embd": 16, "n_layer": 2, "n_head": 2}, {"transformer.h.*.multi_head_attention.dense"}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "role", "settings", "names"), ATTENTION_ALONE)
+def test_a_role_finds_attention_alone(model_type, role, settings, names):
+    """Not the output of a state-space mixer, nor the key of a feedforward network."""
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    assert {re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in find_projections(model, (role,))} == names
+
+
+def test_the_output_of_every_attention_of_an_encoder_decoder():
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "attention_window": 4}
+    config = transformers.LEDConfig(**LED, **heads, vocab_size=30)
+    with torch.device("meta"):
+        model = transformers.LEDForConditionalGeneration(config)
+    assert len(find_projections(model, ("output",))) == len(find_projections(model, ("query",))) == 6
+
+
+class Pair(nn.Module):
+    """A module of one's own, whose name says nothing."""
+
+    def __init__(self, *names):
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(4, 4))
+
+
+def test_in_a_module_of_ones_own_a_query_beside_it_makes_an_output():
+    model = nn.ModuleDict({"one": Pair("q_proj", "out_proj"), "two": Pair("out_proj"), "head_attn": Pair("o_proj")})
+    assert list(find_projections(model, ("output",))) == ["one.out_proj", "head_attn.o_proj"]
+    assert list(find_projections(model, ("two.out_proj",))) == ["two.out_proj"]
