@@ -206,8 +206,8 @@ def _pair(update: LowRankUpdate) -> tuple[nn.Parameter, nn.Parameter]:
 
 def follow_state_dicts(model: nn.Module) -> None:
     """From now on `model.load_state_dict` first brings the model to the structure that the tensors come from: adapters
-    that are not among them leave (or come back), pairs take their rank, and importance weights are fixed where the
-    last adapters have left.
+    that are not among them leave (or come back), pairs take their rank. What trains stays: an optimizer that is built
+    next, for a state from before, must list it. `Selection` and `load` fix what no longer trained.
     """
     model.register_load_state_dict_pre_hook(_restructure_for)
 
@@ -220,18 +220,12 @@ def ignore_state_dicts(model: nn.Module) -> None:
 
 
 def _restructure_for(model: nn.Module, tensors: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    adapters, config = recorded_adapters(model), attached_config(model)
-    names = {a.index: f"{prefix}{a.module}.{a.label}.lora_A" for a in adapters}
-    ranks = {index: len(tensors[name]) for index, name in names.items() if name in tensors}
-    if config is None or not ranks:
-        return
-    wanted: dict[str, Any] = {"survivors": list(ranks), "ranks": {str(index): rank for index, rank in ranks.items()}}
-    fixed = config.fixed_weights(ranks, len(adapters))  # type: ignore[attr-defined]
-    if fixed is not None:
-        wanted["fixed_weights"] = fixed
+    names = {a.index: f"{prefix}{a.module}.{a.label}.lora_A" for a in recorded_adapters(model)}
+    ranks = {str(index): len(tensors[name]) for index, name in names.items() if name in tensors}
     present = structure_of(model)
-    if any(present[name] != value for name, value in wanted.items()):
-        config.restructure(model, wanted)
+    config = attached_config(model)
+    if config is not None and ranks and ranks != present["ranks"]:
+        config.restructure(model, {"survivors": list(map(int, ranks)), "ranks": ranks})
 
 
 def set_pair(update: LowRankUpdate, lora_A: torch.Tensor, lora_B: torch.Tensor) -> None:

@@ -373,24 +373,23 @@ class WeightLoraConfig(HasPresets, LoraConfig):
             LoraConfig.install(self, model)
         apply_structure(model, structure)
 
-    def fixed_weights(self, ranks: Mapping[int, int], adapters: int) -> list[int] | None:
-        """Whose importance weights no longer train where adapters of these ranks are left, of so many: all, once the
-        last milestone has passed. None: that cannot be told from the tensors.
-        """
-        if not self.remove_losers or self.freeze_weights_after is not None or not self.milestones(adapters):
-            return None
-        last = self.milestones(adapters)[-1]
-        if len(ranks) == adapters and last.rank == self.rank:
-            return [] if last.keep < adapters else None
-        return list(ranks) if len(ranks) <= last.keep and set(ranks.values()) == {last.rank} else []
-
     def unfinished(self, model: nn.Module) -> str | None:
-        """A selection of which nothing has happened: all adapters are there and all weights train."""
-        updates = present_updates(model)
+        """A selection of which nothing has happened: all adapters are there and all weights train. Or one that is over,
+        after which the weights still train: `load_state_dict` leaves them so.
+        """
+        updates, adapters = present_updates(model), len(recorded_adapters(model))
         waiting = all(update.get_parameter(IMPORTANCE_NAME).requires_grad for update in updates.values())
-        if self.selection_steps is None or not waiting or len(updates) < len(recorded_adapters(model)):
+        if self.selection_steps is None or not waiting:
             return None
-        return f"{self.method}: selection_steps={self.selection_steps} is set, but all {len(updates)} adapters remain"
+        if len(updates) == adapters:
+            return f"{self.method}: selection_steps={self.selection_steps} is set, but all {adapters} adapters remain"
+        last = self.milestones(adapters)[-1]
+        over = len(updates) <= last.keep and {len(update.lora_A) for update in updates.values()} == {last.rank}
+        if over and self.freeze_weights_after is None:
+            return (
+                f"{self.method}: {len(updates)} of {adapters} adapters remain, but their importance weights still train"
+            )
+        return None
 
 
 class WeightedUpdate(LowRankUpdate):

@@ -398,7 +398,9 @@ def untended(config, passes):
     ],
 )
 def test_a_selection_that_nobody_makes_is_told_during_training_and_by_save(name, reason, tmp_path):
-    with pytest.warns(ReplicationWarning, match=f"{reason}: the selection has not run. Train with callbacks"):
+    with pytest.warns(
+        ReplicationWarning, match=f"{reason}: the selection has not run, or not to its end. Train with callbacks"
+    ):
         model = untended(CONFIGS[name], passes=10)
     with pytest.warns(ReplicationWarning, match=reason):
         save(model, tmp_path / "adapter")

@@ -141,8 +141,8 @@ def _parse(path: Path, description: dict[str, Any]) -> Any:
 
 def _method(path: Path, stock: Any, model: nn.Module) -> tuple[MethodConfig, Callable[..., None]]:
     """Our configuration for PEFT's, and how its tensors are put in."""
-    name, settings = method_class("peft_baselines").named(stock)
     try:
+        name, settings = method_class("peft_baselines").named(stock)
         if stock.is_prompt_learning:
             return method_config("peft_baselines", name=name, settings=settings), _put_prompts
         _check_saved_modules(path, stock, model)

@@ -51,7 +51,9 @@ def guard_merged(model: nn.Module) -> None:
     unguard_merged(model)
     model.register_forward_pre_hook(_refuse_training)
     model.register_state_dict_pre_hook(_refuse_state)
-    model.register_load_state_dict_pre_hook(_refuse_loading)
+    handle = model.register_load_state_dict_pre_hook(_refuse_loading)
+    hooks: Any = model._load_state_dict_pre_hooks
+    hooks.move_to_end(handle.id, last=False)  # before a hook that changes the model
 
 
 def unguard_merged(model: nn.Module) -> None:

@@ -164,7 +164,9 @@ def same(one, other):
 
 
 def contents(model):
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    """Of a merged model too, which gives no state_dict."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.detach().clone() for name, tensor in tensors}
 
 
 # --- laws ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import warnings
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from replication.errors import AdapterError
-from replication.methods import attach, detach, load, save, trainable_parameters
+from replication.errors import AdapterError, ReplicationWarning
+from replication.methods import attach, detach, load, merge, save, trainable_parameters
 from replication.methods.lora import LoraConfig, LoraLinear, lora_layers
 from replication.methods.selection import (
     apply_structure,
@@ -311,30 +312,27 @@ def selected(model, config):
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        WeightLoraConfig(rank=2, keep=2),
-        WeightLoraPlusConfig(rank=1, keep=4, expansions=1),
-    ],
+    "config", [WeightLoraConfig(rank=2, keep=2), WeightLoraPlusConfig(rank=1, keep=4, expansions=1)]
 )
-def test_a_state_dict_brings_fixed_weights_with_it_and_back(tiny_gpt2, config):
+def test_weights_that_train_on_after_a_state_dict_are_told_at_save(tiny_gpt2, config, tmp_path):
     base = copy.deepcopy(tiny_gpt2)
     after = selected(tiny_gpt2, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(after, tmp_path / "after")
     model = attach(base, config)
-    start, shapes = copy.deepcopy(model.state_dict()), training_of(model)
     model.load_state_dict(after.state_dict())
+    with pytest.warns(ReplicationWarning, match="2 of 18 adapters remain, but their importance weights still train"):
+        save(model, tmp_path / "model")
+    apply_structure(model, structure_of(after))
     assert training_of(model) == training_of(after)
-    assert not any(u.importance_weight.requires_grad for u in present_updates(model).values())
-    model.load_state_dict(start)
-    assert training_of(model) == shapes
 
 
-@pytest.mark.parametrize(
-    "settings", [{"remove_losers": False}, {"freeze_weights_after": 150}, {"selection_steps": None}]
-)
-def test_where_the_tensors_cannot_tell_nothing_is_fixed_or_thawed(tiny_gpt2, settings):
-    model = attach(tiny_gpt2, WeightLoraConfig(rank=2, keep=2, **settings))
-    present_updates(model)[1].importance_weight.requires_grad_(False)
-    before = training_of(model)
-    model.load_state_dict(model.state_dict())
-    assert training_of(model) == before
+def test_a_merged_model_is_not_restructured_before_it_refuses(tiny_gpt2):
+    config = WeightLoraConfig(rank=2, keep=2)
+    state = copy.deepcopy(selected(copy.deepcopy(tiny_gpt2), config).state_dict())
+    model = merge(attach(tiny_gpt2, config))
+    before = structure_of(model)
+    with pytest.raises(AdapterError, match="is merged"):
+        model.load_state_dict(state)
+    assert structure_of(model) == before

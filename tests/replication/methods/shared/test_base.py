@@ -152,14 +152,12 @@ def test_trainable_parameters_come_in_module_order(tiny_gpt2):
 @pytest.mark.parametrize("name", ["lora", "frozen"])
 def test_a_part_of_a_model_that_carries_a_method_and_what_holds_one_are_refused(tiny_gpt2, name):
     attach(tiny_gpt2.transformer, method_config(name))
-    names = [n for n, _ in tiny_gpt2.named_parameters()]
     with pytest.raises(AdapterError, match="has a method in it already, at transformer: counting and saving know one"):
         attach(tiny_gpt2, method_config("lora"))
     detach(tiny_gpt2.transformer)
     attach(tiny_gpt2, method_config("lora"))
     with pytest.raises(AdapterError, match=r"GPT2Model has a method in it already, at h\.0\.attn\.c_attn\.query"):
         attach(tiny_gpt2.transformer, method_config("lora"))
-    assert len(names) < len(list(tiny_gpt2.parameters()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
