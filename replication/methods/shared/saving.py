@@ -278,9 +278,9 @@ def read_description(path: Path) -> dict[str, Any]:
         "peft_sha256": str,
         "card": dict,
     }
-    for key, kind in optional.items():
-        if key in description and not isinstance(description[key], kind):
-            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {kind.__name__}")
+    for key, wanted in optional.items():
+        if key in description and not isinstance(description[key], wanted):
+            raise AdapterError(f"{path}: field {key!r} is {description[key]!r}, expected {wanted.__name__}")
     if description["format_version"] != FORMAT_VERSION:
         raise AdapterError(
             f"{path}: field 'format_version' is {description['format_version']}; this version reads {FORMAT_VERSION}"
