@@ -29,7 +29,7 @@ from torch import nn
 from replication.errors import AdapterError
 from replication.fileio import sha256_bytes, sha256_file, write_bytes, write_json
 from replication.methods.lora import LoraConfig
-from replication.methods.shared.base import attachment
+from replication.methods.shared.base import attachment, warn_of_foreign
 from replication.methods.shared.hub import push_to_hub as push
 from replication.methods.shared.saving import (
     CONFIG_NAME,
@@ -57,6 +57,7 @@ def save_pretrained(
     modules and to `push_to_hub`'s repo_id, token and commit_message; else they have no meaning here.
     """
     folder = Path(save_directory)
+    warn_of_foreign(model, stacklevel=4)
     for name in (CONFIG_NAME, WEIGHTS_NAME, PRETRAINED_CONFIG_NAME):  # another adapter's, which `load` would find
         if is_main_process:
             (folder / name).unlink(missing_ok=True)

@@ -125,20 +125,12 @@ class LoraConfig(MethodConfig):
 
     def merge(self, model: nn.Module) -> None:
         """Fold every update into its projection's weight; AdapterError names a module that is quantised or whose sum is
-        not finite, with the model unmerged.
+        not finite.
         """
         layers = lora_layers(model)
         check_mergeable(self.method, {name: layer.base_layer for name, layer in layers.items()})
-        merged = []
-        try:
-            for name, layer in layers.items():
-                if not layer.merged:
-                    merged.append(layer)
-                    layer.merge(name)
-        except AdapterError:
-            for layer in merged:
-                layer.unmerge()
-            raise
+        for name, layer in layers.items():
+            layer.merge(name)
 
     def unmerge(self, model: nn.Module) -> None:
         """Put every original weight back."""

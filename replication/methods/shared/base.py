@@ -30,7 +30,7 @@ from replication.errors import AdapterError, ConfigError, ReplicationWarning
 from replication.methods.shared.blocks import head_parameters, is_sharded, refuse_peft
 from replication.methods.shared.quantized import check_trainable, keep_gradients
 from replication.methods.shared.registry import method_class, method_names
-from replication.methods.shared.watching import guard_merged, unguard_merged, watch_training
+from replication.methods.shared.watching import guard_merged, stop_watching, unguard_merged, watch_training
 from replication.training.callbacks import Callback
 from replication.training.config import TrainingConfig
 
@@ -300,6 +300,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 
 
 def _take_off(model: nn.Module, record: Attachment, narrowed: Mapping[str, torch.Tensor]) -> nn.Module:
+    stop_watching(model)
     record.config.uninstall(model)
     unguard_merged(model)
     narrow_head(model, record, narrowed)
@@ -482,7 +483,8 @@ def _after_passes(model: nn.Module, silent: Sequence[str], passes: int) -> None:
         warnings.warn(
             f"{attachment(model).config.method}: {len(unused)} trained parameters, such as {unused[0]}, had no "
             f"gradient in {passes} backward passes: the model does not call the modules that they are in (it may read "
-            "a weight instead), or nothing in the loss depends on them. Choose other targets",
+            "a weight instead), or nothing in the loss depends on them. Choose other targets, unless these join the "
+            "loss later",
             ReplicationWarning,
             stacklevel=5,
         )
@@ -510,7 +512,11 @@ def merge(model: nn.Module) -> nn.Module:
     pass that would train raise AdapterError: each would count the update twice, or leave it out.
     """
     config = attachment(model).config
-    config.merge(model)
+    try:
+        config.merge(model)
+    except BaseException:  # memory may run out half-way
+        config.unmerge(model)
+        raise
     if config.adds_modules:
         guard_merged(model)
     return model

@@ -83,14 +83,14 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 _LANGUAGE_MODELS = ("MaskedLM", "CausalLM", "LMHeadModel", "ConditionalGeneration")
-_CLASSIFIERS = ("QuestionAnswering", "SequenceClassification", "TokenClassification", "MultipleChoice")
+_CLASSIFIERS = ("QuestionAnswering", "Classification", "MultipleChoice")
 
 
 def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters of a task head, by name: those outside the pretrained body, without a language-model head.
 
     The body is `model.base_model`; where the class has none (T5ForQuestionAnswering), the children that hold blocks or
-    embeddings; in a module of one's own, its one child that is a Hugging Face model. Sequence classification: pooler
+    embeddings; in a module of one's own, the Hugging Face models in it. Sequence classification: pooler
     and classifier (DeBERTa-v2, BERT, MPNet), Llama's `score`. BERT keeps its pooler in the base, and sentence-embedding
     weights such as MiniLM's never trained it: it counts as head there, as in DeBERTa. Language models, causal, masked
     and sequence-to-sequence, have none. Every method trains the head.
@@ -103,12 +103,11 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     shared = {id(parameter) for body in bodies for parameter in body.parameters()}
     language_head = root.get_output_embeddings() if hasattr(root, "get_output_embeddings") else None
     head: dict[str, nn.Parameter] = {}
-    for child_name, child in model.named_children():
-        if language_head is not None and any(m is language_head for m in child.modules()):
-            continue
-        for name, parameter in child.named_parameters(prefix=child_name):
-            if id(parameter) not in shared:
-                head[name] = parameter
+    for name, parameter in model.named_parameters():
+        child = getattr(model, name.partition(".")[0])
+        of_language = language_head is not None and isinstance(child, nn.Module) and language_head in child.modules()
+        if id(parameter) not in shared and not of_language:
+            head[name] = parameter
     pooler = getattr(bodies[0], "pooler", None) if bodies[0] is getattr(model, "base_model", None) else None
     if head and isinstance(pooler, nn.Module):
         prefix = next(name for name, child in model.named_children() if child is bodies[0])
@@ -117,17 +116,23 @@ def head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _bodies(model: nn.Module) -> list[nn.Module]:
-    """The children that are the pretrained body; none where the model is one itself."""
+    """The modules that are the pretrained body; none where the model is one itself."""
     body = getattr(model, "base_model", None)
-    children = list(model.children())
     if body is None:
-        pretrained = [child for child in children if hasattr(child, "base_model")]
-        return pretrained if len(pretrained) == 1 else []
+        return _outermost_models(model)
     if body is not model:
         return [body]
     if not type(model).__name__.endswith(_CLASSIFIERS):
         return []
-    return [c for c in children if any(isinstance(m, nn.ModuleList | nn.Embedding) for m in c.modules())]
+    return [c for c in model.children() if any(isinstance(m, nn.ModuleList | nn.Embedding) for m in c.modules())]
+
+
+def _outermost_models(module: nn.Module) -> list[nn.Module]:
+    """Hugging Face models in a module that is none."""
+    found = []
+    for child in module.children():
+        found += [child] if hasattr(child, "base_model") else _outermost_models(child)
+    return found
 
 
 def refuse_peft(model: nn.Module) -> None:

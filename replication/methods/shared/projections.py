@@ -32,7 +32,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("attention.dense", "self_attention.dense", "self_attn.dense", "multi_head_attention.dense"),
     ),
 }
-_ATTENTION = re.compile(r"att(entio)?n", re.IGNORECASE)
+_ATTENTION = re.compile(r"(?<!linear_)att(entio)?n", re.IGNORECASE)
 FEEDFORWARD = (
     *("output.dense", "fc2", "down_proj", "mlp.c_proj", "ffn.lin2", "DenseReluDense.wo", "mlp.Wo"),
     *("dense_4h_to_h", "fc_out", "ffn_output"),  # GPT-NeoX, Bloom, Falcon; GPT-J, CodeGen; ALBERT

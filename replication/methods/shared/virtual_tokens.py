@@ -58,6 +58,8 @@ def prompt_fields(name: str, settings: dict[str, Any], model: nn.Module) -> dict
     fields: dict[str, Any] = {"task_type": task_type(model)}
     if name in ("p_tuning", "prefix_tuning"):
         fields["encoder_hidden_size"] = config.get_text_config().hidden_size
+    if name in EMBEDDED:  # OPT and ALBERT embed in fewer dimensions than they compute in
+        fields["token_dim"] = model.get_input_embeddings().embedding_dim  # type: ignore[operator]
     if config.is_encoder_decoder and name in EMBEDDED:
         fields["num_transformer_submodules"] = 1
     if config.is_encoder_decoder and name in CACHED:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from replication.errors import AdapterError
 
@@ -25,47 +26,64 @@ def watch_training(
     `PATIENCE`th time: `silent` are those that train and had none until then. A copy of the model is not watched.
     """
     there = weakref.ref(model)
+    parameters = {name: weakref.ref(parameter) for name, parameter in watched.items()}  # which may leave the model
     passes = dict.fromkeys(watched, 0)
-    handles: list[Any] = []
 
     def count(name: str) -> None:
         passes[name] += 1
-        if passes[name] < PATIENCE:
+        carrier = there()
+        if passes[name] < PATIENCE or carrier is None:
             return
-        for handle in handles:
-            handle.remove()
-        if (carrier := there()) is not None:
-            present = {id(parameter) for parameter in carrier.parameters() if parameter.requires_grad}
-            silent = [n for n, parameter in watched.items() if not passes[n] and id(parameter) in present]
-            report(carrier, silent, PATIENCE)
+        stop_watching(carrier)
+        present = {id(parameter) for parameter in carrier.parameters() if parameter.requires_grad}
+        silent = [n for n, parameter in parameters.items() if not passes[n] and id(parameter()) in present]
+        report(carrier, silent, PATIENCE)
 
-    for name, parameter in watched.items():
-        handles.append(parameter.register_post_accumulate_grad_hook(lambda _, name=name: count(name)))
+    _watches[model] = [
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: count(name))
+        for name, parameter in watched.items()
+    ]
+
+
+_watches: weakref.WeakKeyDictionary[nn.Module, list[RemovableHandle]] = weakref.WeakKeyDictionary()
+
+
+def stop_watching(model: nn.Module) -> None:
+    """Undo `watch_training`."""
+    for handle in _watches.pop(model, ()):
+        handle.remove()
 
 
 # --- a merged model ------------------------------------------------------------
 
 
 def guard_merged(model: nn.Module) -> None:
-    """From now on the model refuses to train, and to give or take a state dict."""
+    """From now on the model, and its body, refuse to train and to give or take a state dict."""
     unguard_merged(model)
-    model.register_forward_pre_hook(_refuse_training)
-    model.register_state_dict_pre_hook(_refuse_state)
-    handle = model.register_load_state_dict_pre_hook(_refuse_loading)
-    hooks: Any = model._load_state_dict_pre_hooks
-    hooks.move_to_end(handle.id, last=False)  # before a hook that changes the model
+    for part in _parts(model):
+        part.register_forward_pre_hook(_refuse_training)
+        part.register_state_dict_pre_hook(_refuse_state)
+        handle = part.register_load_state_dict_pre_hook(_refuse_loading)
+        hooks: Any = part._load_state_dict_pre_hooks
+        hooks.move_to_end(handle.id, last=False)  # before a hook that changes the model
 
 
 def unguard_merged(model: nn.Module) -> None:
     """Undo `guard_merged`, on a copy of the model too: the hooks are found by what they are."""
-    hooks: Any
-    for hooks in (model._forward_pre_hooks, model._state_dict_pre_hooks, model._load_state_dict_pre_hooks):
-        for key in [key for key, hook in hooks.items() if getattr(hook, "hook", hook) in _GUARDS]:
-            del hooks[key]
+    for part in _parts(model):
+        hooks: Any
+        for hooks in (part._forward_pre_hooks, part._state_dict_pre_hooks, part._load_state_dict_pre_hooks):
+            for key in [key for key, hook in hooks.items() if getattr(hook, "hook", hook) in _GUARDS]:
+                del hooks[key]
+
+
+def _parts(model: nn.Module) -> set[nn.Module]:
+    body = getattr(model, "base_model", model)
+    return {model, body} if isinstance(body, nn.Module) else {model}
 
 
 def _refuse_training(model: nn.Module, _: Any) -> None:
-    if model.training and torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
+    if model.training and torch.is_grad_enabled():
         raise AdapterError(
             f"{type(model).__name__} is merged, and its adapter takes no part in a forward pass: call unmerge(model) "
             "before training, or model.eval() where nothing is trained"

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForAudioClassification,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -107,6 +108,7 @@ class Listed(nn.Module):
 
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
 ELECTRA_HEAD = {f"discriminator_predictions.{name}" for name in ("dense", "dense_prediction")}
+WHISPER = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
 DISTIL = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
 
 
@@ -118,6 +120,7 @@ DISTIL = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
         (AutoModelForSeq2SeqLM, "t5", T5, set()),
         (AutoModelForMaskedLM, "distilbert", DISTIL, set()),
         (AutoModelForMaskedLM, "electra", SIZES, set()),
+        (AutoModelForAudioClassification, "whisper", WHISPER, {"projector", "classifier"}),
         (AutoModelForSequenceClassification, "distilbert", DISTIL, {"pre_classifier", "classifier"}),
         (
             AutoModelForPreTraining,
@@ -134,18 +137,17 @@ def test_heads_are_what_is_outside_the_pretrained_body(kind, model_type, setting
 
 
 class OnABody(nn.Module):
-    """A classifier of one's own on a pretrained body."""
+    """A classifier of one's own on pretrained bodies."""
 
     def __init__(self, *bodies):
         super().__init__()
-        self.bodies = nn.Module()
-        for number, body in enumerate(bodies):
-            self.add_module(f"body{number}", body)
+        self.towers = nn.ModuleDict({f"body{number}": body for number, body in enumerate(bodies)})
         self.classifier = nn.Linear(16, 2)
+        self.scale = nn.Parameter(torch.ones(1))
 
 
-def test_a_module_of_ones_own_trains_what_is_beside_its_one_pretrained_body():
-    body = build(AutoModel, "bert")
-    assert set(head_parameters(OnABody(body))) == {"classifier.weight", "classifier.bias"}
-    assert head_parameters(OnABody(body, build(AutoModel, "gpt2"))) == {}
+def test_a_module_of_ones_own_trains_what_is_beside_its_pretrained_bodies():
+    body, other = build(AutoModel, "bert"), build(AutoModel, "gpt2")
+    for bodies in ((body,), (body, other)):
+        assert set(head_parameters(OnABody(*bodies))) == {"scale", "classifier.weight", "classifier.bias"}
     assert head_parameters(OnABody()) == {}

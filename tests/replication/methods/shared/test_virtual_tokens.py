@@ -209,7 +209,12 @@ def test_tokens_that_cpt_holds_are_held_in_a_copy_too(tiny_llama):
 LAYERS = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
 WIDTHS = {"d_model": 16, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "vocab_size": 97}
 PAST = {
-    "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=16, max_position_embeddings=32)),
+    **{
+        name: lambda width=width: OPTForCausalLM(
+            OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=width, max_position_embeddings=32)
+        )
+        for name, width in (("opt", 16), ("opt_narrow", 8))
+    },
     "bart_decoder": lambda: BartForCausalLM(BartConfig(**WIDTHS, **LAYERS, max_position_embeddings=32)),
     "marian_decoder": lambda: MarianForCausalLM(
         MarianConfig(**WIDTHS, **LAYERS, max_position_embeddings=32, pad_token_id=1)

@@ -1,15 +1,20 @@
 """What goes wrong without a word elsewhere: parameters without gradients, foreign ones that train, merged models."""
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from replication.errors import AdapterError, ReplicationWarning
 from replication.methods import attach, detach, merge, merge_and_unload, method_config, save, unmerge
+from replication.methods.lora import LoraLinear
+from replication.methods.selection import remove_adapters
 from replication.methods.shared.base import trainable_parameters
 from replication.methods.shared.watching import PATIENCE, state_names
 from replication.testing.laws import logits_of, some_ids, stir
@@ -82,12 +87,41 @@ def test_weights_of_the_base_that_train_are_told_during_training_and_at_save(tin
     model.transformer.ln_f.requires_grad_(True)
     (message,) = passes(model, PATIENCE)
     assert "transformer.ln_f.weight trains (2 such parameters)" in message
-    with pytest.warns(ReplicationWarning, match=r"ln_f\.weight trains .* `save` leaves it out"):
-        save(model, tmp_path)
+    for write in (save, lambda model, folder: model.save_pretrained(folder)):
+        with pytest.warns(ReplicationWarning, match=r"ln_f\.weight trains .* `save` leaves it out"):
+            write(model, tmp_path / "adapter")
     model.transformer.ln_f.requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save(model, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lora", "weight_lora", "adapter_h"])
+def test_what_leaves_the_model_leaves_the_memory(tiny_gpt2, name):
+    """A watch that held parameters would keep those that a selection removes, with their gradients."""
+    model = attach(copy.deepcopy(tiny_gpt2), method_config(name, **USED[name]))
+    trained = [weakref.ref(parameter) for parameter in model.parameters() if parameter.requires_grad]
+    passes(model, 2)
+    if name == "weight_lora":
+        remove_adapters(model, range(3, 18))
+        gc.collect()
+        assert sum(ref() is not None for ref in trained) == 9
+    del model
+    gc.collect()
+    assert not [ref for ref in trained if ref() is not None]
+
+
+def test_a_watch_ends_with_the_method():
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(GPT2Config(vocab_size=97, n_embd=16, n_layer=1, n_head=2, pad_token_id=0))
+
+    def loss(model):
+        return model(input_ids=some_ids()).logits.sum()
+
+    config = method_config("weight_lora", keep=1)
+    assert passes(attach(model, config), PATIENCE - 1, loss) == []
+    assert passes(attach(detach(model), config), PATIENCE - 1, loss) == []
+    assert ["all 3 adapters remain" in text for text in passes(model, PATIENCE, loss)] == [True]
 
 
 # --- a merged model ------------------------------------------------------------
@@ -118,6 +152,32 @@ def test_a_merged_model_neither_trains_nor_gives_nor_takes_a_state(tiny_llama, n
     assert all(torch.equal(value, state[key]) for key, value in merged.state_dict().items())
     merged.train()(input_ids=some_ids()).logits.sum().backward()
     assert torch.equal(logits_of(merged.eval(), some_ids()), before)
+
+
+def test_the_body_of_a_merged_model_is_guarded_too(tiny_llama):
+    model = merge(attach(tiny_llama, MERGING["lora"]))
+    with pytest.raises(AdapterError, match="LlamaModel is merged"):
+        model.model.state_dict()
+    with pytest.raises(AdapterError, match="LlamaModel is merged"):
+        model.model.train()(input_ids=some_ids())
+    unmerge(model).model.state_dict()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
+def test_a_merge_that_is_interrupted_leaves_the_model_unmerged(tiny_gpt2, error, monkeypatch):
+    model = stir(attach(tiny_gpt2, MERGING["lora"]))
+    before, real, calls = copy.deepcopy(model.state_dict()), LoraLinear.merge, []
+
+    def merge_two(layer, name):
+        calls.append(name)
+        if len(calls) == 3:
+            raise error
+        real(layer, name)
+
+    monkeypatch.setattr(LoraLinear, "merge", merge_two)
+    with pytest.raises(error):
+        merge(model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("leave", [detach, merge_and_unload])
