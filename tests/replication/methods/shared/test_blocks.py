@@ -107,8 +107,13 @@ class Listed(nn.Module):
 
 
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
-ELECTRA_HEAD = {f"discriminator_predictions.{name}" for name in ("dense", "dense_prediction")}
-WHISPER = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+WHISPER = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+}
 DISTIL = {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
 
 
