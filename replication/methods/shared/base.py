@@ -447,7 +447,7 @@ def owned_ids(model: nn.Module) -> set[int]:
     }
 
 
-# --- a selection that nobody makes ------------------------------------------------------------
+# --- training that would go wrong without a word ------------------------------------------------------------
 
 
 def start_selection(model: nn.Module) -> None:
@@ -501,6 +501,9 @@ def warn_of_foreign(model: nn.Module, stacklevel: int = 3) -> None:
             ReplicationWarning,
             stacklevel=stacklevel,
         )
+
+
+# --- what is asked of an attached model ------------------------------------------------------------
 
 
 def merge(model: nn.Module) -> nn.Module:
