@@ -211,10 +211,9 @@ def fewer_than_full(bench: Bench, claim: Claim) -> Judged:
 def smooth_and_stable(bench: Bench, claim: Claim) -> Judged:
     """Claim 4. The first measure of judgement.yaml decides, unless an equally good one says the opposite, or says
     something where it says nothing: then the verdict depends on the analysis."""
-    experiments = bench.study.generation.experiments
     observed = [text for solo in bench.solo if (text := parameter_range(bench, solo))]
     pair = ablation(bench)
-    runs = tuple(experiment.name for experiment in pair) if pair else tuple(e.name for e in experiments if e.curves)
+    runs = tuple(experiment.name for experiment in pair or bench.solo)
     judged = Judged(
         claim, "not_tested", "", tuple(observed), (), runs, profile=bench.profile,
         unit="nats farther from steady descent without it",
@@ -370,10 +369,8 @@ def parameter_range(bench: Bench, solo: Experiment) -> str:
     if not lasts:
         return ""
     start = solo.record.method_config.get("homotopy_parameter") if solo.record else None
-    return (
-        f"{bench.label(solo)}: homotopy parameters went from {start:g} to between {min(lasts):.3f} "
-        f"and {max(lasts):.3f}."
-    )
+    low, high = (f"{end:.3f}".replace("-", "−") for end in (min(lasts), max(lasts)))
+    return f"{bench.label(solo)}: homotopy parameters went from {start:g} to between {low} and {high}."
 
 
 def backbone_of_run(bench: Bench, run: str) -> str:

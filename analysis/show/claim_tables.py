@@ -20,7 +20,7 @@ from analysis.stats.seeds import deviation_factors
 
 PAPERS: dict[PaperName, str] = {"solo": "Solo Connection", "weightlora": "WeightLoRA"}
 LONGEST = 190  # characters of a headline taken from what was observed
-NO_INTERVAL, NO_POWER = "none", "not known"
+NO_INTERVAL, NO_POWER, NOT_MEASURED = "none", "not known", "not measured"
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,15 @@ class ClaimRow:
             return f"{signed(found.effect)} {self.judged.unit or score_name(found.metric)}{which}"
         effects = [effect for case in self.judged.cases for effect in case.effects]
         if not effects:
-            return "not measured"
+            return NOT_MEASURED
         ends = list(dict.fromkeys(percent(end) for end in (min(effects), max(effects))))
         return f"{' to '.join(ends)} {self.judged.unit}"
+
+    @property
+    def measured_line(self) -> str:
+        """`measured` with its seeds, where there are any."""
+        seeds = "" if self.measured == NOT_MEASURED else self.seeds_line
+        return f"{self.measured}, {seeds}" if seeds else self.measured
 
     @property
     def detectable(self) -> str:

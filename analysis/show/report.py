@@ -243,6 +243,7 @@ def _blocks(found: _Found) -> dict[str, Block]:
     return {
         "claims_table": replace(claims_block([row for rows in found.claims.values() for row in rows]), records=records),
         "results": results_block(study),
+        "results_earlier": results_block(study, earlier=True),
         "tasks_overview": replace(tasks_overview(study), records=record_paths(study.tasks.experiments)),
         "differences_from_lora": replace(from_lora, records=(*solo_records, *quoted)),
         "cells": replace(cells_block(found.cells, experiments, tables), records=solo_records),

@@ -63,22 +63,29 @@ def table_headers(metrics: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def results_block(study: Study) -> Block:
-    """The generation runs of one profile: every metric, what was trained, and its cost."""
-    rows, profile = study.generation.rows_as_given, study.profile
-    costs = training_costs(study.generation.experiments)
+def results_block(study: Study, earlier: bool = False) -> Block:
+    """The generation runs of one profile: every metric, what was trained, and its cost. `earlier`: those of an earlier
+    grid, which had another budget and enter no verdict, instead of the rest.
+    """
+    profile = study.profile
+    compared = {run.name for run in study.compared}
+    experiments = [run for run in study.generation.experiments if (run.name not in compared) == earlier]
+    names = {run.name for run in experiments}
+    rows = [row for row in study.generation.rows_as_given if row.experiment in names]
+    costs = training_costs(experiments)
     corpora = sorted({row.corpus_label for row in rows if row.corpus_label}) or ["unknown corpus"]
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test examples" if items else ""
     metrics = measured_metrics(rows)
     marks = {metric: marks_of(study.generation, rows, metric) for metric in metrics}
     return Block(
-        caption=f"Measured here: {profile} profile, {'; '.join(corpora)}{counted}",
+        caption=f"{'Earlier runs, in no verdict' if earlier else 'Measured here'}: {profile} profile, "
+        f"{'; '.join(corpora)}{counted}",
         headers=table_headers(metrics),
         rows=tuple(_result_cells(study, row, metrics, costs[row.experiment], marks) for row in rows),
         notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
-        key="results",
-        records=record_paths(study.generation.experiments),
+        key="results_earlier" if earlier else "results",
+        records=record_paths(experiments),
         rules=_rules(rows),
     )
 

@@ -88,6 +88,9 @@ def test_claim_4_needs_the_run_without_homotopy_parameter(paper_runs):
     judged = solo_verdicts(experiments)[4]
     assert judged.verdict == "not_tested"
     assert "without its homotopy parameter" in judged.reason
+    assert {e.name: e.record.method for e in experiments if e.name in judged.runs} == dict.fromkeys(
+        judged.runs, "solo_connection"
+    )
 
 
 READINGS = {"solo-k2": {"rank": 120, "skip_length": 2}, "solo-k6": {"rank": 120, "skip_length": 6}}

@@ -36,6 +36,12 @@ def row(verdict="supported", drafts=(), seeds_of=None, **fields):
     return claim_rows([judged], "cpu", seeds_of)[0]
 
 
+def test_what_was_not_measured_has_no_seeds():
+    seeds = {"a": (1, 2, 3), "b": (1, 2, 3)}
+    assert row("not_tested", seeds_of=seeds).measured_line == "not measured"
+    assert row(drafts=[Draft("CoLA", question())], seeds_of=seeds).measured_line == "+0.100 accuracy, 3 seeds"
+
+
 def test_an_effect_is_one_line_with_everything_the_rule_says():
     found = row(drafts=[Draft("CoLA on MiniLM-L6, K=3", question())])
     line = (

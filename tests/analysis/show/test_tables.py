@@ -8,6 +8,7 @@ import pytest
 from analysis.judge.comparable import unequal
 from analysis.judge.published_vs_measured import lora_differences
 from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
 from analysis.load.names import ARROW, score_name
 from analysis.load.paper_folder import load_published
 from analysis.load.published import load_tables
@@ -36,6 +37,20 @@ def test_the_main_table_says_what_it_is(study):
     assert seeds["Frozen backbone"] == "one seed"
     assert seeds["LoRA (r=4)"] == "3"
     assert any("of adapter parameters" in note for note in block.notes)
+
+
+def test_runs_of_an_earlier_grid_have_a_table_of_their_own(quick_runs):
+    experiments, roles = load_profile(quick_runs), {"quick": {"earlier": ("solo_connection", "full")}}
+    whole = Study.of(experiments)
+    study = Study.of(experiments, judgement=load_judgement().model_copy(update={"roles": roles}))
+    now, earlier = results_block(study), results_block(study, earlier=True)
+    titles = [row[0] for row in results_block(whole).rows]
+    assert sorted(row[0] for block in (now, earlier) for row in block.rows) == sorted(titles)
+    assert {row[0].partition(" (")[0] for row in earlier.rows} == {"Solo Connection", "Full fine-tuning"}
+    assert earlier.caption.startswith("Earlier runs, in no verdict: quick profile")
+    assert (now.key, earlier.key) == ("results", "results_earlier")
+    assert not set(now.records) & set(earlier.records)
+    assert results_block(whole, earlier=True).rows == ()
 
 
 def bold(block):
