@@ -34,8 +34,8 @@ SMOOTHING_SHARE = 0.05  # of a curve's logged values
 
 
 def draw_all(study: Study) -> list[Drawing]:
-    """Every figure of the generation experiments for which there is data, in the report's order."""
-    experiments = study.generation.experiments
+    """Every figure of the compared generation experiments for which there is data, in the report's order."""
+    experiments = study.generation.compared
     labels = experiment_labels(experiments)
     drawings = [loss_curves(experiments), *(homotopy(experiment, labels) for experiment in experiments)]
     return [drawing for drawing in drawings if drawing is not None]

@@ -83,11 +83,21 @@ def results_block(study: Study, earlier: bool = False) -> Block:
         f"{'; '.join(corpora)}{counted}",
         headers=table_headers(metrics),
         rows=tuple(_result_cells(study, row, metrics, costs[row.experiment], marks) for row in rows),
-        notes=(*_result_notes(rows), *((cost_note(profile),) if rows else ())),
+        notes=(
+            *(_budget(experiments) if earlier else ()),
+            *_result_notes(rows),
+            *((cost_note(profile),) if rows else ()),
+        ),
         key="results_earlier" if earlier else "results",
         records=record_paths(experiments),
         rules=_rules(rows),
     )
+
+
+def _budget(experiments: Sequence[Experiment]) -> list[str]:
+    """How long the runs trained, where they all did for as long."""
+    steps = {run.record.training["steps"] for run in experiments if run.record is not None}
+    return [f"Trained for {steps.pop()} steps."] if len(steps) == 1 else []
 
 
 def _rules(rows: Sequence[Row]) -> tuple[str, ...]:

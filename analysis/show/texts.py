@@ -179,8 +179,8 @@ def decision_rule(published: Published) -> list[str]:
 
 
 def examples(study: Study, count: int = EXAMPLES) -> list[Example]:
-    """Items of the generation task, spread evenly, with every experiment's prediction of its first seed."""
-    experiments = study.generation.experiments
+    """Items of the generation task, spread evenly, with every compared experiment's prediction of its first seed."""
+    experiments = study.generation.compared
     labels = experiment_labels(experiments)
     firsts = {e.name: next(iter(e.predictions.values())) for e in experiments if e.predictions}
     if not firsts:
@@ -205,7 +205,7 @@ def examples(study: Study, count: int = EXAMPLES) -> list[Example]:
 
 def examples_note(study: Study) -> str:
     """Which seed the examples are of."""
-    seeds = sorted({next(iter(e.predictions)) for e in study.generation.experiments if e.predictions})
+    seeds = sorted({next(iter(e.predictions)) for e in study.generation.compared if e.predictions})
     return f"Test items spread evenly over the test set, not picked; seed {', '.join(map(str, seeds))}."
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
 from analysis.load.runs import experiment_labels, load_profile
 from analysis.show.drawing import COLOURS
 from analysis.show.figures import draw_all, homotopy, loss_curves, score_against_parameters, scores_at_a_glance
@@ -22,6 +23,14 @@ def quick(quick_runs):
 def drawings(quick):
     study = Study.of(quick)
     return {drawing.name: drawing for drawing in (*draw_all(study), scores_at_a_glance(study))}
+
+
+def test_runs_of_an_earlier_grid_are_not_drawn_beside_the_others(quick):
+    judgement = load_judgement().model_copy(update={"roles": {"quick": {"earlier": ("solo_connection",)}}})
+    (curves,) = draw_all(Study.of(quick, judgement=judgement))
+    assert curves.name == "loss_curves"
+    assert COLOURS["lora"].lower() in curves.svg.lower()
+    assert COLOURS["solo_connection"].lower() not in curves.svg.lower()
 
 
 def test_every_figure_is_drawn_and_says_where_it_comes_from(drawings):

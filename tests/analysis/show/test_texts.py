@@ -4,6 +4,7 @@ import json
 import pytest
 
 from analysis.judge.study import Study
+from analysis.load.judgement import load_judgement
 from analysis.load.runs import Planned, load_profile
 from analysis.show.texts import about, examples, reading, subtitle, tally, warnings
 
@@ -48,6 +49,13 @@ def test_a_profile_says_what_it_is(quick_runs):
     assert tally("quick", "8 not tested").startswith("quick profile: 8 not tested. Toy models")
     assert "not a reproduction" in about("another")[0]
     assert len(examples(Study.of(loaded), 3)) == 3
+
+
+def test_runs_of_an_earlier_grid_give_no_examples(quick_runs):
+    judgement = load_judgement().model_copy(update={"roles": {"quick": {"earlier": ("full",)}}})
+    with_full, without = (Study.of(load_profile(quick_runs), judgement=one) for one in (load_judgement(), judgement))
+    labels, fewer = ({label for label, _ in examples(study, 1)[0].predictions} for study in (with_full, without))
+    assert labels - fewer == {"Full fine-tuning"}
 
 
 def test_a_loss_is_not_called_higher_is_better(task_study):
