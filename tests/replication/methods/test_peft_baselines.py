@@ -182,8 +182,8 @@ def test_attached_it_starts_as_the_base_and_leaves_the_rest_alone(model, name):
     assert (np.random.get_state()[1] == numpy_state).all()
     torch.testing.assert_close(logits_of(model), base, atol=1e-6, rtol=1e-5)
     owned = set(adapter_parameters(model))
-    rest = {key.replace(".base_layer", ""): v for key, v in model.state_dict().items() if ".base_layer" in key}
-    rest |= {key: v for key, v in model.state_dict().items() if key in before}
+    rest = {key.replace(".base_layer", ""): v for key, v in contents(model).items() if ".base_layer" in key}
+    rest |= {key: v for key, v in contents(model).items() if key in before}
     assert same(rest, before)
     trained = set(trainable_parameters(model))
     assert trained - owned == {
@@ -758,7 +758,8 @@ def test_mpnet_is_known():
 
 
 def test_a_model_without_a_feedforward_says_what_was_looked_for():
-    model = torch.nn.ModuleDict({"key": torch.nn.Linear(2, 2), "value": torch.nn.Linear(2, 2)})
+    attention = torch.nn.ModuleDict({"key": torch.nn.Linear(2, 2), "value": torch.nn.Linear(2, 2)})
+    model = torch.nn.ModuleDict({"attention": attention})
     with pytest.raises(AdapterError, match=r"no second projection .* \(looked for output\.dense, fc2"):
         ia3_modules(model)
 
