@@ -219,7 +219,7 @@ def smooth_and_stable(bench: Bench, claim: Claim) -> Judged:
         unit="nats farther from steady descent without it",
     )  # fmt: skip
     if bench.never_tests or pair is None:
-        reason = bench.never_tests or "No run of Solo Connection without its homotopy parameter to compare with."
+        reason = bench.never_tests or "No run of Solo Connection without its homotopy parameter enters a verdict."
         return replace(judged, reason=reason)
     differences = smoothness_differences(bench, *pair)
     if not differences:

@@ -328,13 +328,14 @@ def sensitivity_block(found: Sequence[Sensitivity], profile: str) -> Block:
         (f"{PAPERS[entry.claim.paper]} {entry.claim.number}", *(verdict for _, verdict in entry.variants))
         for entry in found
     )
-    notes = (
+    note = (
         "Only the first column is the verdict. Two seeds fewer: each pair of seeds left out in turn. One task fewer: "
-        "each of the pooled tasks left out in turn. Of Solo Connection's claim 4 the smoothing windows are among its "
-        "comparisons.",
+        "each of the pooled tasks left out in turn."
     )
+    if any(entry.claim.id == "solo-4" for entry in found):
+        note += " Of Solo Connection's claim 4 the smoothing windows are among its comparisons."
     headers = ("Claim", *(name[0].upper() + name[1:] for name in names))
-    return Block(f"What other analyses would have said, {profile} profile", headers, lines, notes if found else (),
+    return Block(f"What other analyses would have said, {profile} profile", headers, lines, (note,) if found else (),
                  key="sensitivity")  # fmt: skip
 
 

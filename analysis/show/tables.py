@@ -77,7 +77,7 @@ def results_block(study: Study, earlier: bool = False) -> Block:
     items = sorted({row.items for row in rows if row.items is not None})
     counted = f", {' / '.join(map(str, items))} test examples" if items else ""
     metrics = measured_metrics(rows)
-    marks = {metric: marks_of(study.generation, rows, metric) for metric in metrics}
+    marks = {metric: NO_MARKS if earlier else marks_of(study.generation, rows, metric) for metric in metrics}
     return Block(
         caption=f"{'Earlier runs, in no verdict' if earlier else 'Measured here'}: {profile} profile, "
         f"{'; '.join(corpora)}{counted}",
@@ -90,14 +90,14 @@ def results_block(study: Study, earlier: bool = False) -> Block:
         ),
         key="results_earlier" if earlier else "results",
         records=record_paths(experiments),
-        rules=_rules(rows),
+        rules=() if earlier else _rules(rows),
     )
 
 
 def _budget(experiments: Sequence[Experiment]) -> list[str]:
-    """How long the runs trained, where they all did for as long."""
+    """How long the runs of an earlier grid trained, where they all did for as long."""
     steps = {run.record.training["steps"] for run in experiments if run.record is not None}
-    return [f"Trained for {steps.pop()} steps."] if len(steps) == 1 else []
+    return [f"Trained for {steps.pop()} steps: not comparable with the runs of the grid."] if len(steps) == 1 else []
 
 
 def _rules(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -117,6 +117,9 @@ class Marks:
         words = [row.constant] if first and row.constant else []
         words += ["unbeaten"] if row.experiment in self.unbeaten else []
         return Cell(f"{text} ({', '.join(words)})" if words else text, best=row.experiment in self.best)
+
+
+NO_MARKS = Marks(frozenset(), frozenset())
 
 
 def marks_of(study: Study, rows: Sequence[Row], metric: str) -> Marks:

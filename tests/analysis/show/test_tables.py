@@ -49,7 +49,10 @@ def test_runs_of_an_earlier_grid_have_a_table_of_their_own(quick_runs):
     assert {row[0].partition(" (")[0] for row in earlier.rows} == {"Solo Connection", "Full fine-tuning"}
     assert earlier.caption.startswith("Earlier runs, in no verdict: quick profile")
     steps = {run.record.training["steps"] for run in experiments if run.name in ("solo_connection", "full")}
-    assert [f"Trained for {count} steps." for count in steps] == [earlier.notes[0]]
+    assert [f"Trained for {count} steps: not comparable with the runs of the grid." for count in steps] == [
+        earlier.notes[0]
+    ]
+    assert bold(earlier) == set()
     assert not any("Trained for" in note for note in now.notes)
     assert (now.key, earlier.key) == ("results", "results_earlier")
     assert not set(now.records) & set(earlier.records)
