@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     return ROOT
+
+
+@pytest.fixture
+def committed_results() -> None:
+    """Skip where the results in the work tree are not the committed ones: `make reproduce` makes others on another
+    processor, and what is written about the committed ones does not hold for them.
+    """
+    command = ["git", "status", "--porcelain", "--", "runs", "searches", "measurements"]
+    if subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout:
+        pytest.skip("the results in this work tree are not the committed ones")
 
 
 @pytest.fixture

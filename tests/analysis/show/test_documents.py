@@ -96,7 +96,7 @@ def test_check_names_what_is_stale_and_writing_fixes_it(tmp_path, capsys):
     assert main(["--only", "details", "--check", "--root", str(tmp_path)]) == 0
 
 
-def test_the_readme_shows_the_committed_runs(project_root, monkeypatch):
+def test_the_readme_shows_the_committed_runs(project_root, committed_results, monkeypatch):
     monkeypatch.chdir(project_root)
     results, readme = (Path(project_root / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "README.md"))
     assert "<!-- table:quick -->" in results

@@ -97,6 +97,7 @@ def test_a_vocabulary_comes_from_the_weights_or_is_trained_again(home, command, 
 
 def test_scores_that_the_predictions_do_not_give(home, command):
     run = home / "runs" / "quick" / "sentiment-lora"
+    right = read_json(run / "scores.json")["seeds"]["18"]["accuracy"]  # of this clone: other processors, other runs
 
     def best(scores):
         scores.update(accuracy=0.99, spread={"accuracy": 0.0})
@@ -112,7 +113,7 @@ def test_scores_that_the_predictions_do_not_give(home, command):
         found = mismatches(one)
         assert (("metrics.json", "md5") in found) is lock
         wrong = found["scores.json", "seeds.18.accuracy"]
-        assert (round(wrong["expected"], 4), wrong["found"]) == (0.7833, 0.99)
+        assert (wrong["expected"], wrong["found"]) == (right, 0.99)
         assert {field for file, field in found if file == "scores.json"} >= {"accuracy", "spread.accuracy"}
     assert one["not_recomputed"][0]["what"] == "dvc.lock"
     assert command("--only", "sentiment-lora").exit_code == 1

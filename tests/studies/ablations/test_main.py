@@ -90,7 +90,7 @@ def test_the_committed_results_are_of_these_plans(project_root):
         assert (result["title"], result["fault"]) == (plan.title, plan.fault)
 
 
-def test_what_was_made_from_committed_files_is_made_from_these(project_root):
+def test_what_was_made_from_committed_files_is_made_from_these(project_root, committed_results):
     """Those that train name weights and prepared files too, which a clone does not have."""
     read = 0
     for path in (project_root / DIRECTORY).glob("*.json"):
